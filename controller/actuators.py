@@ -1,0 +1,199 @@
+"""Actuators: from a command in [-1, 1] to clip thresholds per token, chosen by `actuator.type`.
+
+`actuator.actuate(command, batch)` returns an `Actuation`: the command that could be applied, the rule that gives
+eps_low and eps_high for every token, and D, the first-order entropy change that the rule leaves at ratio 1:
+
+    D = mean over response tokens of -A S, counting only tokens that keep their gradient.
+
+A threshold acts only on tokens that reach it. One that stays positive cuts nothing while the ratio is 1, so its D
+does not depend on the command: its authority, measured before the update, is zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from .batch import BatchStatistics, ContributionCurve
+from .configuration import Config
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .statistics import TokenStatistics
+
+    Thresholds = tuple[Tensor, Tensor]
+    Rule = Callable[[TokenStatistics, Tensor, Tensor], Thresholds]
+
+HalfWidth = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+FLOOR = -1.0  # a half-width of -1 cuts every token; nothing needs less
+
+
+@dataclass(frozen=True)
+class Actuation:
+    """One step's setting of the thresholds."""
+
+    command: float
+    """The command applied: the one asked for, or the nearest that the actuator reaches."""
+    change: float
+    """D at ratio 1: predicted first-order change of entropy, in units of mean(-A S)."""
+    rule: Rule
+    """(tokens, advantages, current logprob) -> (eps_low, eps_high), each shaped like the tokens."""
+
+
+class Static(Config):
+    """Fixed thresholds: GRPO (0.2, 0.2; arXiv 2402.03300), DAPO's clip-higher (0.2, 0.28; 2503.14476)."""
+
+    type: Literal["static"] = "static"
+    low: HalfWidth = 0.2
+    high: Annotated[float, Field(ge=0)] = 0.2
+
+    def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
+        """The same thresholds for every command."""
+        return Actuation(command, _unclipped(batch), self._thresholds)
+
+    def _thresholds(self, tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:
+        like = tokens.logprob.detach()
+        return like.new_full(like.shape, self.low), like.new_full(like.shape, self.high)
+
+
+class SplitRange(Config):
+    """The thresholds of Flexible Entropy Control (arXiv 2602.09782, section 4), driven by one command.
+
+        v > 0:  eps_high = eps_std + v (Hup(p) - eps_std),    Hup(p)  = 0.50 - 0.25 p
+        v < 0:  eps_low  = eps_std - v (Mlow(p) - eps_std),   Mlow(p) = 0.30 - 0.13 p
+
+    p is detached; the source does not say whether it is the current probability (`current`, the default) or the
+    one at the rollout (`rollout`). The constants come from secondary sources that agree.
+    """
+
+    type: Literal["split_range"] = "split_range"
+    standard: HalfWidth = 0.2
+    probability: Literal["current", "rollout"] = "current"
+
+    def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
+        """Positive commands widen the upper threshold, negative ones the lower."""
+
+        def rule(tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:
+            p = (logprob if self.probability == "current" else tokens.logprob).detach().exp().nan_to_num(0.0)
+            high = self.standard + max(command, 0.0) * (0.50 - 0.25 * p - self.standard)
+            low = self.standard + max(-command, 0.0) * (0.30 - 0.13 * p - self.standard)
+            return low, high
+
+        return Actuation(command, _unclipped(batch), rule)
+
+
+class RegionThresholds(Config):
+    """A threshold for each of E1..E4 (arXiv 2602.09782, section 3).
+
+        E1, E4 (they lower entropy):  eps = standard (1 - span v)
+        E2, E3 (they raise it):       eps = standard (1 + span v)
+
+    limited to `limit`. With span > 1 a region's threshold turns negative near the end of the range, and then cuts
+    the region whole, at ratio 1 too; with span <= 1 the actuator acts only on ratios that have moved.
+    """
+
+    type: Literal["region"] = "region"
+    standard: HalfWidth = 0.2
+    span: Positive = 2.0
+    limit: Positive = 5.0
+
+    def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
+        """Positive commands narrow the regions that lower entropy and widen those that raise it."""
+        lowering = _limited(self.standard * (1 - self.span * command), self.limit)
+        raising = _limited(self.standard * (1 + self.span * command), self.limit)
+
+        def rule(tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:
+            expected = -tokens.logprob.detach() <= tokens.entropy
+            high = expected * lowering + ~expected * raising
+            low = expected * raising + ~expected * lowering
+            return low, high
+
+        kept = {"e1": lowering, "e2": raising, "e3": raising, "e4": lowering}
+        change = sum(batch.regions[name].contribution for name in batch.regions if kept[name] >= 0)
+        return Actuation(command, change, rule)
+
+
+class SensitivityThresholds(Config):
+    """Tokens ranked by their entropy sensitivity S; thresholds of the strongest turn negative and cut them.
+
+        s = S / rms(S over tokens with A != 0)
+        eps_high = standard (1 - w s) for A > 0,   eps_low = standard (1 + w s) for A < 0,   limited to `limit`
+
+    w > 0 cuts, strongest first, the tokens that lower entropy; w < 0 those that raise it; the cut is in force at
+    ratio 1 as well. The command asks for a share v of the batch's own magnitude, D = v mean|A S|, and w is solved
+    for: v = 0 balances the two sides to first order, v = 1 would keep only what raises entropy. Where the request
+    lies beyond |w| = `w_max`, the nearest balance is applied. S: arXiv 2602.09782, section 3, with the baseline.
+    """
+
+    type: Literal["sensitivity"] = "sensitivity"
+    standard: HalfWidth = 0.2
+    w_max: Positive = 20.0
+    limit: Positive = 5.0
+
+    def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
+        """Solve D(w) = command * mean|A S| for w."""
+        curve, rms = batch.contributions, batch.sensitivity_rms
+        if curve is None:
+            return Actuation(command, 0.0, _unknown)
+        if rms == 0 or curve.magnitude == 0:  # no token has both an advantage and a sensitivity: nothing to balance
+            return Actuation(command, 0.0, self._rule(0.0, 1.0))
+        w = solve_weight(curve, command * curve.magnitude, rms, self.w_max)
+        change = curve.kept(*_bounds(w, rms))
+        reached = abs(w) < self.w_max
+        return Actuation(command if reached else change / curve.magnitude, change, self._rule(w, rms))
+
+    def _rule(self, w: float, rms: float) -> Rule:
+        def rule(tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:
+            pull = (w / rms) * tokens.sensitivity.nan_to_num(0.0)
+            high = (self.standard * (1 - pull)).clamp(FLOOR, self.limit)
+            low = (self.standard * (1 + pull)).clamp(FLOOR, self.limit)
+            return low, high
+
+        return rule
+
+
+Actuator = Annotated[Static | SplitRange | RegionThresholds | SensitivityThresholds, Field(discriminator="type")]
+
+
+def solve_weight(curve: ContributionCurve, change: float, rms: float, w_max: float) -> float:
+    """The w at which D(w) = change, within [-w_max, w_max]; D rises with w.
+
+    A token with |S| above rms / |w| loses its gradient: for w > 0 if it lowers entropy, for w < 0 if it raises it.
+    """
+    raising, lowering = float(curve.raising.sum()), float(curve.lowering.sum())
+    if change >= raising - lowering:
+        sign, weights, keep = 1.0, curve.lowering, raising - change
+    else:
+        sign, weights, keep = -1.0, curve.raising, lowering + change
+    cumulative = np.concatenate([[0.0], np.cumsum(weights)])
+    bound = float(np.interp(keep, cumulative, curve.edges))
+    return sign * rms / max(bound, rms / w_max)
+
+
+def _unknown(tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:
+    raise InputError(
+        "this decision was made from the entropy alone, and the `sensitivity` actuator ranks the batch's tokens; "
+        "use step(tokens, ...), or pass regions= to step_scalar()."
+    )
+
+
+def _bounds(w: float, rms: float) -> tuple[float, float]:
+    """|S| up to which lowering and raising tokens keep their gradient at ratio 1."""
+    bound = rms / abs(w) if w else math.inf
+    return (bound, math.inf) if w > 0 else (math.inf, bound)
+
+
+def _limited(half_width: float, limit: float) -> float:
+    return min(max(half_width, FLOOR), limit)
+
+
+def _unclipped(batch: BatchStatistics) -> float:
+    return sum(region.contribution for region in batch.regions.values())

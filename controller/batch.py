@@ -1,0 +1,82 @@
+"""What the controller knows of a rollout batch: plain numbers, the same on every rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+REGIONS = ("e1", "e2", "e3", "e4")
+
+
+@dataclass(frozen=True)
+class Region:
+    """One entropy-sensitive region (arXiv 2602.09782, section 3) of a batch.
+
+    Sums run over the region's tokens, means over all response tokens, so that contributions add up.
+    """
+
+    fraction: float = 0.0
+    """Share of the response tokens."""
+    advantage: float = 0.0
+    """Mean |A| of the region's own tokens."""
+    contribution: float = 0.0
+    """Sum of -A S over the region's tokens / all tokens: its part of the first-order entropy change."""
+
+
+@dataclass(frozen=True)
+class ContributionCurve:
+    """How much of the first-order entropy change comes from tokens up to each sensitivity.
+
+    Tokens are told apart by the sign of their contribution -A S and sorted by |S| into logarithmic bins, which
+    add up over ranks in any order. `lowering` and `raising` hold the sums of |A S| a bin, divided by all tokens.
+    """
+
+    edges: NDArray[np.float64]
+    """[bins + 1], |S|, rising."""
+    lowering: NDArray[np.float64]
+    """[bins]."""
+    raising: NDArray[np.float64]
+    """[bins]."""
+
+    @property
+    def magnitude(self) -> float:
+        """Mean |A S| over all tokens: the largest first-order change that any choice of tokens could make."""
+        return float(self.lowering.sum() + self.raising.sum())
+
+    def kept(self, lowering_below: float, raising_below: float) -> float:
+        """D: the mean of -A S when only tokens with |S| below the two bounds keep their gradient."""
+        return self._below(self.raising, raising_below) - self._below(self.lowering, lowering_below)
+
+    def _below(self, weights: NDArray[np.float64], bound: float) -> float:
+        """Sum of the bins below `bound`, a bin that it cuts counted in proportion."""
+        cumulative = np.concatenate([[0.0], np.cumsum(weights)])
+        return float(np.interp(bound, self.edges, cumulative))
+
+
+@dataclass(frozen=True)
+class BatchStatistics:
+    """A rollout batch in numbers. Means are over all response tokens of all ranks; entropies in nats."""
+
+    entropy: float
+    """Exact mean entropy of the sampling distribution, before the update."""
+    standard_error: float = float("nan")
+    """Of `entropy`, clustered by prompt (by response where no groups were given)."""
+    surprisal: float = float("nan")
+    """Mean -ln p of the sampled tokens: the Monte-Carlo estimate of the same entropy, for a check."""
+    tokens: int = 0
+    nonfinite: int = 0
+    """Tokens of the mask with a NaN or infinite statistic or advantage."""
+    no_advantage: float = 0.0
+    """Share of tokens with A = 0."""
+    disagreement: float = 0.0
+    """Share of the tokens with A != 0 whose region differs between the surprisal rule and the sign of S."""
+    sensitivity_rms: float = 0.0
+    """Root mean square of S over the tokens with A != 0."""
+    regions: dict[str, Region] = field(default_factory=dict)
+    """By the paper's rule: surprisal against entropy."""
+    exact_regions: dict[str, Region] = field(default_factory=dict)
+    """By the sign of S, baseline included."""
+    contributions: ContributionCurve | None = None
+    vocab_size: int | None = None

@@ -1,0 +1,221 @@
+"""The loop: measurement -> law -> actuator -> decision, once a rollout batch."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from .actuators import Actuation, Actuator, SensitivityThresholds
+from .batch import BatchStatistics
+from .configuration import Config, parse, read_yaml
+from .decision import Decision
+from .errors import InputError
+from .laws import PID, Law, Reading
+from .surrogate import Surrogate
+from .targets import Target
+from .warnings import Watch
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
+    from torch import Tensor
+
+    from .statistics import TokenStatistics
+
+logger = logging.getLogger("controller")
+STATE_VERSION = 1
+
+
+class ControlConfig(Config):
+    """`control.yaml`: what to follow, by which law, through which thresholds."""
+
+    target: Target | None = None
+    """The curve; none only for a law that follows nothing (`manual`)."""
+    law: Law = Field(default_factory=PID)
+    actuator: Actuator = Field(default_factory=SensitivityThresholds)
+    surrogate: Surrogate = Surrogate()
+
+
+class EntropyController:
+    """Holds the policy's entropy on a target curve by moving clip thresholds.
+
+    Call `step` once a rollout batch, before the update; train its minibatches with
+    `policy_loss(..., decision)`. All state is in `state_dict()`, as plain JSON values. Evaluation never calls it.
+    """
+
+    def __init__(self, config: ControlConfig, process_group: dist.ProcessGroup | None = None) -> None:
+        if config.target is None and config.law.type != "manual":
+            raise InputError(f"law `{config.law.type}` follows a target and none is given; add `target:`.")
+        self.config = config
+        self._process_group = process_group
+        self._step = 0
+        self._initial: float | None = None
+        self._law_state = config.law.start()
+        self._held = 0
+        self._hand_over = False
+        self._watch = Watch()
+        self._decision: Decision | None = None
+        self._warned_groups = False
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, process_group: dist.ProcessGroup | None = None) -> EntropyController:
+        """The controller that a `control.yaml` describes.
+
+        Raises:
+            InputError: the file cannot be read, or something in it does not fit.
+        """
+        return cls(parse(ControlConfig, read_yaml(path), source=str(path)), process_group)
+
+    def step(self, tokens: TokenStatistics, advantages: Tensor, mask: Tensor, groups: Tensor | None = None) -> Decision:
+        """Decide the thresholds for this rollout batch; every rank of the process group gets the same decision.
+
+        Args:
+            tokens: statistics of this rank's sampled tokens, [batch, time], before the update.
+            advantages: [batch] or [batch, time].
+            mask: [batch, time], true on response tokens.
+            groups: [batch] integers, the prompt of each response, for the standard error of the entropy. A
+                prompt's responses belong on one rank. Without it responses count as independent.
+
+        Raises:
+            InputError: shapes do not match, or the target exceeds ln(vocab_size).
+        """
+        from .measurement import batch_statistics  # torch, which the numbers-only half does not need
+
+        if groups is None and not self._warned_groups:
+            logger.warning("step() without groups=: responses of a prompt count as independent.")
+            self._warned_groups = True
+        return self._decide(batch_statistics(tokens, advantages, mask, groups, self._process_group))
+
+    def step_scalar(
+        self, entropy: float, regions: BatchStatistics | None = None, standard_error: float = math.nan
+    ) -> Decision:
+        """The same from numbers alone, for simulators and loops without tensors.
+
+        Args:
+            entropy: measured batch entropy, nats.
+            regions: the batch's other statistics, for actuators that read them.
+            standard_error: of `entropy`, nats; the statistics' own where they are given.
+        """
+        if regions is None:
+            return self._decide(BatchStatistics(entropy=entropy, standard_error=standard_error, tokens=1))
+        return self._decide(replace(regions, entropy=entropy))
+
+    def refine(self, now: TokenStatistics, tokens: TokenStatistics, advantages: Tensor, mask: Tensor) -> Decision:
+        """Between the forward pass and the loss of a minibatch: a law with an inner loop may decide anew.
+
+        PID and manual mode have none and return the step's decision; the ratios seen here tell whether its
+        thresholds touch any token at all.
+
+        Args:
+            now: the minibatch's statistics under the current policy.
+            tokens: the rollout's, sliced like `advantages` and `mask`, as for the loss.
+
+        Raises:
+            InputError: no step was taken yet.
+        """
+        if self._decision is None:
+            raise InputError("refine() was called before step(); call step() once for the rollout batch first.")
+        self._watch.observe(self._decision, now, tokens, advantages, mask)
+        return self._decision
+
+    def reconfigure(self, config: ControlConfig) -> None:
+        """Change target, law, gains or actuator during a run; the command goes on from where it is."""
+        self.config = config
+        self._hand_over = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs, as plain JSON values."""
+        return {
+            "version": STATE_VERSION,
+            "step": self._step,
+            "initial_entropy": self._initial,
+            "law": {"type": self.config.law.type} | self._law_state,
+            "held": self._held,
+            "hand_over": self._hand_over,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state`; a state of another law is taken over without a bump of the command.
+
+        Raises:
+            InputError: the state is not one of this version.
+        """
+        if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
+            given = state.get("version") if isinstance(state, dict) else type(state).__name__
+            raise InputError(f"controller state has version {given!r}; give one saved with version {STATE_VERSION}.")
+        try:
+            law = dict(state["law"])
+            self._hand_over = bool(state["hand_over"]) or law.pop("type") != self.config.law.type
+            self._law_state = law if not self._hand_over else self.config.law.start(float(law["command"]))
+            self._step, self._held = int(state["step"]), int(state["held"])
+            self._initial = None if state["initial_entropy"] is None else float(state["initial_entropy"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"controller state is damaged ({error!r}); load an earlier checkpoint.") from None
+
+    @property
+    def held(self) -> int:
+        """How many measurements were not finite, each answered by holding the last command."""
+        return self._held
+
+    def _decide(self, batch: BatchStatistics) -> Decision:
+        first = self._initial is None and math.isfinite(batch.entropy)
+        if first:
+            self._initial = batch.entropy
+            self._check_reachable(batch.vocab_size)
+        reading = self._reading(batch.entropy)
+        law = self.config.law
+        if self._hand_over:
+            self._law_state, self._hand_over = law.take_over(self._law_state, reading), False
+        terms, self._law_state = law.step(
+            self._law_state, reading, lambda command: self._actuate(command, batch).command
+        )
+        held = not math.isfinite(batch.entropy)
+        self._held += held
+        decision = Decision(
+            step=self._step,
+            setpoint=reading.setpoint,
+            terms=terms,
+            actuation=self._actuate(terms.command, batch),
+            batch=batch,
+            authority=self._authority(batch),
+            held=held,
+            surrogate=self.config.surrogate,
+        )
+        self._watch.check(decision)
+        self._step += 1
+        self._decision = decision
+        return decision
+
+    def _reading(self, entropy: float) -> Reading:
+        if self.config.target is None or (self.config.target.unit == "initial" and self._initial is None):
+            return Reading(math.nan, math.nan, math.nan, entropy)
+        steps = [self._step, self._step + 1, max(self._step - 1, 0)]
+        now, coming, past = self.config.target.at(steps, self._initial)
+        return Reading(float(now), float(coming), float(past), entropy)
+
+    def _check_reachable(self, vocab_size: int | None) -> None:
+        if self.config.target is None or vocab_size is None:
+            return
+        highest, limit = (
+            float(self.config.target.at(np.arange(10_000), self._initial).max()),
+            math.log(vocab_size),
+        )
+        if highest > limit:
+            raise InputError(
+                f"the target reaches {highest:.3g} nats, above ln({vocab_size}) = {limit:.3g}, the entropy of a "
+                "uniform choice; write a lower target."
+            )
+
+    def _actuate(self, command: float, batch: BatchStatistics) -> Actuation:
+        return self.config.actuator.actuate(command, batch)
+
+    def _authority(self, batch: BatchStatistics) -> float:
+        if batch.contributions is None or batch.contributions.magnitude == 0:
+            return math.nan
+        reach = self._actuate(1.0, batch).change - self._actuate(-1.0, batch).change
+        return reach / (2 * batch.contributions.magnitude)

@@ -1,0 +1,111 @@
+"""What one step of the controller decided: numbers to log, thresholds to train with."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .actuators import Actuation
+from .batch import BatchStatistics
+from .laws import Terms
+from .surrogate import Surrogate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .statistics import TokenStatistics
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One step's decision, the same on every rank. Entropies in nats, the command in [-1, 1]."""
+
+    step: int
+    setpoint: float
+    """NaN for a law that follows no target."""
+    terms: Terms
+    actuation: Actuation
+    batch: BatchStatistics
+    authority: float
+    """[D(1) - D(-1)] / (2 mean|A S|) at ratio 1: the share of the batch's pull that the actuator can turn."""
+    held: bool = False
+    """The measurement was not finite: the last command was kept."""
+    surrogate: Surrogate = field(default_factory=Surrogate)
+
+    @property
+    def measurement(self) -> float:
+        return self.batch.entropy
+
+    @property
+    def error(self) -> float:
+        """Set-point minus measurement, nats."""
+        return self.setpoint - self.batch.entropy
+
+    @property
+    def command(self) -> float:
+        return self.terms.command
+
+    @property
+    def saturated(self) -> bool:
+        return self.terms.saturated
+
+    @property
+    def p(self) -> float:
+        return self.terms.p
+
+    @property
+    def i(self) -> float:
+        return self.terms.i
+
+    @property
+    def d(self) -> float:
+        return self.terms.d
+
+    @property
+    def feedforward(self) -> float:
+        return self.terms.feedforward
+
+    def thresholds(
+        self, tokens: TokenStatistics, advantages: Tensor, logprob: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """eps_low and eps_high of every token, [batch, time], detached; the band is [1 - eps_low, 1 + eps_high].
+
+        Args:
+            tokens: the rollout's statistics, [batch, time].
+            advantages: [batch, time].
+            logprob: ln p under the current policy, for rules that read it; the rollout's if none.
+        """
+        return self.actuation.rule(tokens, advantages, tokens.logprob if logprob is None else logprob)
+
+    def metrics(self) -> dict[str, float]:
+        """Everything to log, under the names of the metric contract; NaN where there is no such number."""
+        batch = self.batch
+        numbers = {
+            "actor/entropy": batch.entropy,
+            "actor/entropy_sampled": batch.surprisal,
+            "controller/setpoint": self.setpoint,
+            "controller/measurement": self.measurement,
+            "controller/standard_error": batch.standard_error,
+            "controller/error": self.error,
+            "controller/p": self.p,
+            "controller/i": self.i,
+            "controller/d": self.d,
+            "controller/feedforward": self.feedforward,
+            "controller/command": self.command,
+            "controller/saturated": float(self.saturated),
+            "controller/authority": self.authority,
+            "controller/predicted_change": self.actuation.change,
+            "controller/held": float(self.held),
+            "region/disagreement": batch.disagreement,
+            "gradient/no_advantage_fraction": batch.no_advantage,
+        }
+        for name, region in batch.regions.items():
+            numbers[f"region/{name}/fraction"] = region.fraction
+            numbers[f"region/{name}/advantage"] = region.advantage
+            numbers[f"region/{name}/contribution"] = region.contribution
+        return numbers
+
+    def __str__(self) -> str:
+        target = "" if math.isnan(self.setpoint) else f"target {self.setpoint:.3f} error {self.error:+.3f} "
+        return f"step {self.step}: entropy {self.measurement:.3f} {target}command {self.command:+.3f}"

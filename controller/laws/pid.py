@@ -1,0 +1,152 @@
+"""PID with feed-forward along the curve: the default law.
+
+Parallel form, one step a rollout, dt = 1 step:
+
+    e_k = r_k - y_k                                   error, nats or log-nats; zero inside the dead band
+    p_k = kp [e_k - (1 - b) (r_k - r_0)]              proportional, b the set-point weight
+    i_k = i_{k-1} + ki e_k                            integral, kept in units of the command
+    d_k = f d_{k-1} - (1 - f) kd (y_k - y_{k-1})      derivative on measurement, f = exp(-1 / derivative_filter)
+    w_k = [(r_{k+1} - r_k) - lag (r_k - r_{k-1})] / [(1 - lag) gain]      feed-forward
+    v_k = p_k + i_k + d_k + w_k, limited in rate, then in size, then by the actuator
+
+The feed-forward inverts dH_{k+1} = lag dH_k + (1 - lag) gain v_k: entropy integrates the command, behind the
+optimizer's momentum (lag = beta1 ^ updates per rollout). Parallel form, set-point weight, conditional integration
+and back-calculation after Astrom and Hagglund, Advanced PID Control (2006), chapter 3.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ..configuration import Config
+from .interface import Reading, Realise, State, Terms
+
+Gain = Annotated[float, Field(ge=0)]
+
+
+class FeedForward(Config):
+    """The plant as the feed-forward sees it."""
+
+    gain: Annotated[float, Field(gt=0)]
+    """Entropy rate for a command of 1, in nats (or log-nats) a step."""
+    lag: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """What is left of the entropy's rate after a step without command: beta1 ^ updates per rollout."""
+
+
+class PID(Config):
+    """Gains and limits; `step` is pure."""
+
+    type: Literal["pid"] = "pid"
+    kp: Gain = 1.0
+    """Command for an error of 1 (nat, or log-nat)."""
+    ki: Gain = 0.05
+    """Command gained a step for an error of 1."""
+    kd: Gain = 0.0
+    """Command for an entropy that falls by 1 a step."""
+    derivative_filter: Annotated[float, Field(gt=0)] = 2.0
+    """Time constant of the derivative's filter, steps."""
+    setpoint_weight: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the set-point that the proportional term sees; below 1 softens jumps of the target."""
+    error: Literal["nats", "log"] = "nats"
+    """Whether errors and rates are in H or in ln H."""
+    feedforward: FeedForward | None = None
+    """The plant to invert along the curve; none: no feed-forward."""
+    dead_band: Annotated[float, Field(ge=0)] = 0.0
+    """Errors up to this size count as zero (nats or log-nats)."""
+    limit: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Largest size of the command."""
+    rate_limit: Annotated[float, Field(gt=0)] | None = None
+    """Largest change of the command in a step; none: no limit."""
+    anti_windup: Literal["conditional", "back_calculation"] = "conditional"
+    tracking_time: Annotated[float, Field(ge=1)] = 5.0
+    """Back-calculation only: steps in which the integral gives way to the applied command."""
+
+    @classmethod
+    def standard(cls, gain: float, integral_time: float, derivative_time: float = 0.0, **rest: object) -> PID:
+        """From the standard form gain (e + integral of e / integral_time + derivative_time de/dt); times in steps."""
+        ki = gain / integral_time if math.isfinite(integral_time) else 0.0
+        return cls.model_validate({"kp": gain, "ki": ki, "kd": gain * derivative_time, **rest})
+
+    def start(self, command: float = 0.0) -> State:
+        """The state before the first step: an empty integral, and the command in force."""
+        return {"integral": 0.0, "derivative": 0.0, "measurement": None, "origin": None, "command": command}
+
+    def take_over(self, state: State, reading: Reading) -> State:
+        """A state from which this reading gives the command in force: bumpless hand-over or change of gains."""
+        if not reading.finite:
+            return self.start(state["command"])
+        fresh = self.start(state["command"])
+        terms = self._terms(fresh, self._units(reading))
+        return fresh | {"integral": state["command"] - terms.demand}
+
+    def step(self, state: State, reading: Reading, realise: Realise = float) -> tuple[Terms, State]:
+        """One decision.
+
+        Args:
+            reading: set-points and measured entropy, nats; a reading that is not finite changes nothing.
+            realise: the actuator: command asked for -> command applied.
+        """
+        if not reading.finite:
+            return Terms(i=state["integral"], demand=state["command"], command=state["command"]), state
+        reading = self._units(reading)
+        terms = self._terms(state, reading)
+        terms = terms.applied(realise(self._limited(terms.demand, state["command"])))
+        return terms, {
+            "integral": self._integral(terms, state["integral"], self._error(reading)),
+            "derivative": terms.d,
+            "measurement": reading.measurement,
+            "origin": self._origin(state, reading),
+            "command": terms.command,
+        }
+
+    def _units(self, reading: Reading) -> Reading:
+        return reading.in_log() if self.error == "log" else reading
+
+    def _error(self, reading: Reading) -> float:
+        error = reading.setpoint - reading.measurement
+        return math.copysign(max(abs(error) - self.dead_band, 0.0), error)
+
+    def _terms(self, state: State, reading: Reading) -> Terms:
+        error = self._error(reading)
+        moved = reading.setpoint - self._origin(state, reading)
+        p = self.kp * (error - (1 - self.setpoint_weight) * moved)
+        i = state["integral"] + self.ki * error
+        d = self._derivative(state, reading.measurement)
+        w = self._feedforward(reading)
+        return Terms(p=p, i=i, d=d, feedforward=w, demand=p + i + d + w)
+
+    def _origin(self, state: State, reading: Reading) -> float:
+        """The first set-point: what the set-point weight counts moves from."""
+        return reading.setpoint if state["origin"] is None else float(state["origin"])
+
+    def _derivative(self, state: State, measurement: float) -> float:
+        if state["measurement"] is None:
+            return 0.0
+        keep = math.exp(-1 / self.derivative_filter)
+        change = measurement - state["measurement"]
+        return float(keep * state["derivative"] - (1 - keep) * self.kd * change)
+
+    def _feedforward(self, reading: Reading) -> float:
+        if self.feedforward is None:
+            return 0.0
+        coming = reading.setpoint_next - reading.setpoint
+        past = reading.setpoint - reading.setpoint_previous
+        lag = self.feedforward.lag
+        return (coming - lag * past) / ((1 - lag) * self.feedforward.gain)
+
+    def _limited(self, demand: float, last: float) -> float:
+        if self.rate_limit is not None:
+            demand = min(max(demand, last - self.rate_limit), last + self.rate_limit)
+        return min(max(demand, -self.limit), self.limit)
+
+    def _integral(self, terms: Terms, before: float, error: float) -> float:
+        """The integral after the step: it does not grow against an end that the command has reached."""
+        shortfall = terms.command - terms.demand
+        if not terms.saturated:
+            return terms.i
+        if self.anti_windup == "back_calculation":
+            return terms.i + shortfall / self.tracking_time
+        return before if shortfall * error < 0 else terms.i

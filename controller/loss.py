@@ -1,0 +1,98 @@
+"""The clipped surrogate with a threshold for every token: a pure function from tensors to (loss, metrics)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .decision import Decision
+from .regions import region_of
+from .statistics import TokenStatistics
+from .surrogate import Surrogate
+
+
+def policy_loss(
+    logprob: Tensor,
+    tokens: TokenStatistics,
+    advantages: Tensor,
+    mask: Tensor,
+    decision: Decision,
+    *,
+    normaliser: Tensor | float | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Token-mean surrogate under the thresholds of `decision`.
+
+        loss = -(1 / normaliser) sum over the mask of A r             inside the band
+                                                     A (1 +- eps)     beyond it (see `Surrogate`)
+
+    with r = exp(logprob - tokens.logprob). A token is cut where A > 0 and r > 1 + eps_high, or A < 0 and
+    r < 1 - eps_low; a negative threshold cuts at r = 1. Thresholds are detached.
+
+    Args:
+        logprob: [batch, time], ln p under the current policy, with gradient.
+        tokens: the rollout's statistics, sliced like the others.
+        advantages: [batch] or [batch, time].
+        mask: [batch, time], true on response tokens.
+        normaliser: what the sum is divided by; the mask's own count if none. With several ranks or accumulated
+            microbatches give the global count of the minibatch's tokens (DAPO's token mean, arXiv 2503.14476).
+
+    Returns:
+        The loss, and detached scalars. All but the loss are means over the mask, so that minibatches and ranks
+        add up when weighted with their token counts: `actor/pg_loss`, `actor/ppo_kl`,
+        `clip_ratio/{low,high,region}_mean` (cut by the lower, upper, either threshold), `gradient/zero_fraction`.
+    """
+    a = per_token(advantages, logprob)
+    log_ratio = torch.where(mask.bool(), logprob - tokens.logprob.detach(), 0.0)
+    ratio = log_ratio.exp()
+    eps_low, eps_high = decision.thresholds(tokens, a, logprob)
+    cut_low, cut_high = cut_tokens(ratio, a, eps_low, eps_high)
+    bound = torch.where(a > 0, 1 + eps_high, 1 - eps_low)
+    value = a * torch.where(cut_low | cut_high, _beyond(decision.surrogate, ratio, bound, a), ratio)
+    total = mask.sum().clamp(min=1) if normaliser is None else normaliser
+    loss = -torch.where(mask.bool(), value, 0.0).sum() / total
+    return loss, {"actor/pg_loss": loss.detach()} | _means(log_ratio.detach(), a, mask, cut_low, cut_high)
+
+
+def per_token(advantages: Tensor, like: Tensor) -> Tensor:
+    """Advantages [batch] or [batch, time] as [batch, time]."""
+    return (advantages[:, None] if advantages.dim() == 1 else advantages).expand_as(like)
+
+
+def cut_tokens(ratio: Tensor, a: Tensor, eps_low: Tensor, eps_high: Tensor) -> tuple[Tensor, Tensor]:
+    """Which tokens lose their gradient, by the lower and by the upper threshold; bool, shaped like `ratio`."""
+    return (a < 0) & (ratio < 1 - eps_low), (a > 0) & (ratio > 1 + eps_high)
+
+
+def threshold_sums(
+    decision: Decision, tokens: TokenStatistics, advantages: Tensor, mask: Tensor
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Sum and count behind each `threshold/*_mean`: half-widths at ratio 1, by advantage sign and by region.
+
+    `low` and `e3`, `e4` are lower thresholds (A < 0), `high` and `e1`, `e2` upper ones (A > 0).
+    """
+    a = per_token(advantages, tokens.logprob)
+    eps_low, eps_high = decision.thresholds(tokens, a, tokens.logprob)
+    eps = torch.where(a > 0, eps_high, eps_low)
+    region = region_of(a, tokens.logprob, tokens.entropy)
+    where = {"low": a < 0, "high": a > 0} | {f"e{index + 1}": region == index for index in range(4)}
+    live = mask.bool() & (a != 0)
+    return {f"threshold/{k}_mean": ((eps * (w & live)).sum(), (w & live).sum()) for k, w in where.items()}
+
+
+def _beyond(surrogate: Surrogate, ratio: Tensor, bound: Tensor, a: Tensor) -> Tensor:
+    if surrogate.form == "clip":
+        return bound
+    beta = torch.where(a > 0, surrogate.beta_high, surrogate.beta_low)
+    return beta * bound * ratio / ratio.detach()
+
+
+def _means(log_ratio: Tensor, a: Tensor, mask: Tensor, cut_low: Tensor, cut_high: Tensor) -> dict[str, Tensor]:
+    count = mask.sum().clamp(min=1)
+    shares = {
+        "actor/ppo_kl": -log_ratio,
+        "clip_ratio/low_mean": cut_low,
+        "clip_ratio/high_mean": cut_high,
+        "clip_ratio/region_mean": cut_low | cut_high,
+        "gradient/zero_fraction": cut_low | cut_high | (a == 0),
+    }
+    return {name: (value * mask).sum() / count for name, value in shares.items()}

@@ -1,0 +1,161 @@
+"""From tokens to the batch's numbers: local sums, one reduction over the ranks, means."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from .batch import REGIONS, BatchStatistics, ContributionCurve, Region
+from .errors import InputError
+from .regions import region_of
+from .statistics import TokenStatistics
+
+logger = logging.getLogger("controller")
+
+# |S| is at most about ln(vocab) / 4; below the first edge a token's part in D is lost in rounding.
+EDGES = np.concatenate([[0.0], np.geomspace(1e-6, 10.0, 128)])
+SCALARS = ("tokens", "nonfinite", "entropy", "surprisal", "no_advantage", "disagreement", "active", "squares")
+CLUSTERS = ("count", "hh", "hn", "nn")
+
+
+def batch_statistics(
+    tokens: TokenStatistics,
+    advantages: Tensor,
+    mask: Tensor,
+    groups: Tensor | None = None,
+    process_group: dist.ProcessGroup | None = None,
+) -> BatchStatistics:
+    """Statistics of a rollout batch, reduced over all ranks in one collective.
+
+    Args:
+        tokens: statistics of the sampled tokens, [batch, time].
+        advantages: [batch] or [batch, time].
+        mask: [batch, time], true on response tokens.
+        groups: [batch] integers, the prompt of each response; a prompt's responses belong on one rank.
+        process_group: the ranks to reduce over; the default group where torch.distributed is initialised.
+
+    Raises:
+        InputError: shapes do not match.
+    """
+    advantages, mask = _aligned(tokens, advantages, mask)
+    sums = _local_sums(tokens, advantages, mask, groups)
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(sums, group=process_group)
+    return _means(sums.cpu().numpy(), tokens.vocab_size)
+
+
+def _aligned(tokens: TokenStatistics, advantages: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    shape = tokens.logprob.shape
+    if advantages.dim() == 1:
+        advantages = advantages[:, None]
+    if mask.shape != shape or advantages.shape[0] != shape[0] or advantages.shape[1] not in (1, shape[1]):
+        raise InputError(
+            f"tokens are {list(shape)}, mask {list(mask.shape)} and advantages {list(advantages.shape)}; "
+            "give mask [batch, time] and advantages [batch] or [batch, time]."
+        )
+    return advantages.expand(shape), mask.bool()
+
+
+def _local_sums(tokens: TokenStatistics, advantages: Tensor, mask: Tensor, groups: Tensor | None) -> Tensor:
+    """Everything that adds up over ranks, in one float64 vector."""
+    logprob, entropy, s = (x.detach() for x in (tokens.logprob, tokens.entropy, tokens.sensitivity))
+    finite = logprob.isfinite() & entropy.isfinite() & s.isfinite() & advantages.isfinite()
+    good = (mask & finite).double()
+    logprob, entropy, s, a = (torch.where(good > 0, x, 0).double() for x in (logprob, entropy, s, advantages))
+    active = good * (a != 0)
+    pull = -a * s
+    by_surprisal = region_of(a, logprob, entropy)
+    by_sensitivity = torch.where(a > 0, torch.where(s > 0, 0, 1), torch.where(s > 0, 2, 3))
+    scalars = torch.stack(
+        [
+            mask.sum(),
+            (mask & ~finite).sum(),
+            entropy.sum(),
+            -logprob.sum(),
+            (good * (a == 0)).sum(),
+            (active * (by_surprisal != by_sensitivity)).sum(),
+            active.sum(),
+            (active * s * s).sum(),
+        ]
+    ).double()
+    return torch.cat(
+        [
+            scalars,
+            _cluster_sums(entropy, good, groups),
+            _region_sums(by_surprisal, active, a, pull),
+            _region_sums(by_sensitivity, active, a, pull),
+            _histogram(pull * active, s),
+        ]
+    )
+
+
+def _cluster_sums(entropy: Tensor, good: Tensor, groups: Tensor | None) -> Tensor:
+    """Number of clusters, and sums over clusters of h^2, h n, n^2 (h a cluster's entropy sum, n its tokens)."""
+    h, n = entropy.sum(1), good.sum(1)
+    if groups is None:
+        same = torch.eye(len(n), dtype=h.dtype, device=h.device)
+    else:
+        same = (groups[:, None] == groups[None, :]).to(h)
+    count = (1 / same.sum(1)).sum()
+    return torch.stack([count, h @ same @ h, h @ same @ n, n @ same @ n])
+
+
+def _region_sums(index: Tensor, active: Tensor, a: Tensor, pull: Tensor) -> Tensor:
+    """[4 regions x (count, sum |A|, sum -A S)], flat."""
+    values = torch.stack([active, active * a.abs(), active * pull], dim=-1).reshape(-1, 3)
+    sums = values.new_zeros(4, 3)
+    return sums.index_add_(0, index.reshape(-1), values).reshape(-1)
+
+
+def _histogram(pull: Tensor, s: Tensor) -> Tensor:
+    """[2 x bins]: sums of |A S| by |S|, for tokens that lower entropy and for those that raise it."""
+    edges = torch.as_tensor(EDGES[1:-1], device=s.device)
+    bins = torch.bucketize(s.abs().reshape(-1), edges)
+    pull = pull.reshape(-1)
+    sums = pull.new_zeros(2, len(EDGES) - 1)
+    sums[0].index_add_(0, bins, (-pull).clamp(min=0))
+    sums[1].index_add_(0, bins, pull.clamp(min=0))
+    return sums.reshape(-1)
+
+
+def _means(sums: np.ndarray, vocab_size: int) -> BatchStatistics:
+    total, rest = dict(zip(SCALARS, sums, strict=False)), sums[len(SCALARS) :]
+    cluster, rest = dict(zip(CLUSTERS, rest, strict=False)), rest[len(CLUSTERS) :]
+    regions, exact, curve = np.split(rest, [12, 24])
+    count = max(total["tokens"] - total["nonfinite"], 1.0)
+    measurable = total["tokens"] > 0 and total["nonfinite"] == 0
+    entropy = total["entropy"] / count if measurable else math.nan
+    lowering, raising = curve.reshape(2, -1) / count
+    return BatchStatistics(
+        entropy=float(entropy),
+        standard_error=_standard_error(cluster, entropy, count),
+        surprisal=float(total["surprisal"] / count) if measurable else math.nan,
+        tokens=int(total["tokens"]),
+        nonfinite=int(total["nonfinite"]),
+        no_advantage=float(total["no_advantage"] / count),
+        disagreement=float(total["disagreement"] / max(total["active"], 1.0)),
+        sensitivity_rms=math.sqrt(total["squares"] / max(total["active"], 1.0)),
+        regions=_regions(regions, count),
+        exact_regions=_regions(exact, count),
+        contributions=ContributionCurve(EDGES, lowering, raising),
+        vocab_size=vocab_size,
+    )
+
+
+def _standard_error(cluster: dict[str, float], mean: float, count: float) -> float:
+    """Cluster-robust standard error of a ratio of sums: sqrt(G/(G-1) sum_g (h_g - H n_g)^2) / N."""
+    g = cluster["count"]
+    if g < 1.5:
+        return math.nan
+    squares = cluster["hh"] - 2 * mean * cluster["hn"] + mean**2 * cluster["nn"]
+    return math.sqrt(max(squares, 0.0) * g / (g - 1)) / count if math.isfinite(mean) else math.nan
+
+
+def _regions(sums: np.ndarray, count: float) -> dict[str, Region]:
+    rows = zip(REGIONS, sums.reshape(4, 3), strict=True)
+    return {name: Region(float(n / count), float(a / max(n, 1.0)), float(pull / count)) for name, (n, a, pull) in rows}

@@ -1,0 +1,134 @@
+"""Log-probability, entropy and entropy sensitivity of every token, in one pass over the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHUNK_ELEMENTS = 1 << 21  # float32 elements of a chunk: 8 MiB, small enough for the cache to help
+
+
+@dataclass(frozen=True)
+class TokenStatistics:
+    """Statistics of the sampled tokens, each [batch, time] float32.
+
+    Only `logprob` carries a gradient. Indexing slices rows: `tokens[minibatch]`.
+    """
+
+    logprob: Tensor
+    """ln p of the sampled token, <= 0."""
+    entropy: Tensor
+    """H of its context, nats, 0 <= H <= ln vocab_size."""
+    sensitivity: Tensor
+    """S: pushing up a token with S > 0 lowers H, one with S < 0 raises it."""
+    vocab_size: int
+
+    def __getitem__(self, rows: Any) -> TokenStatistics:
+        return replace(
+            self,
+            logprob=self.logprob[rows],
+            entropy=self.entropy[rows],
+            sensitivity=self.sensitivity[rows],
+        )
+
+    @classmethod
+    def cat(cls, parts: Sequence[TokenStatistics]) -> TokenStatistics:
+        """Several batches of the same time length as one."""
+        columns = ([getattr(part, name) for part in parts] for name in ("logprob", "entropy", "sensitivity"))
+        logprob, entropy, sensitivity = (torch.cat(column) for column in columns)
+        return cls(logprob, entropy, sensitivity, parts[0].vocab_size)
+
+    def detach(self) -> TokenStatistics:
+        return replace(self, logprob=self.logprob.detach())
+
+
+def token_statistics(logits: Tensor, actions: Tensor, temperature: float = 1.0) -> TokenStatistics:
+    """Exact statistics of the distribution softmax(logits / temperature) at the sampled tokens.
+
+        S = p (ln p + H) - sum_x pi(x)^2 (ln pi(x) + H)
+
+    (arXiv 2602.09782, section 3, with the context's baseline, which the paper drops.) Works through the tokens in
+    chunks, in float32 whatever the dtype of the logits, so that no [batch, time, vocab] float32 copy exists,
+    forward or backward.
+
+    Args:
+        logits: [batch, time, vocab], any float dtype; -inf masks a vocabulary entry.
+        actions: [batch, time], integer ids of the sampled tokens.
+        temperature: the sampling temperature, > 0.
+
+    Raises:
+        ValueError: shapes do not match, or the temperature is not positive.
+    """
+    if logits.shape[:-1] != actions.shape:
+        raise ValueError(
+            f"logits are {list(logits.shape)} and actions {list(actions.shape)}; "
+            "give logits [batch, time, vocab] and actions [batch, time]."
+        )
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}; give the sampling temperature, a number above 0.")
+    vocab_size = logits.shape[-1]
+    flat = logits.reshape(-1, vocab_size)
+    values = _Statistics.apply(  # type: ignore[no-untyped-call]
+        flat, actions.reshape(-1), float(temperature)
+    )
+    logprob, entropy, sensitivity = (value.view(actions.shape) for value in values)
+    return TokenStatistics(logprob, entropy, sensitivity, vocab_size)
+
+
+class _Statistics(torch.autograd.Function):
+    """Saves the logits and the log-normaliser only; the backward pass is chunked as well."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, actions: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+        out = logits.new_empty((5, len(actions)), dtype=torch.float32)
+        for rows in _chunks(logits):
+            out[:, rows] = _moments(logits[rows], actions[rows], temperature)
+        logprob, entropy, sensitivity, peak, logsum = out
+        ctx.save_for_backward(logits, actions, peak, logsum)
+        ctx.temperature = temperature
+        ctx.mark_non_differentiable(entropy, sensitivity)
+        return logprob, entropy, sensitivity
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None]:
+        """d ln p_a / dz = (1[x = a] - pi(x)) / temperature."""
+        logits, actions, peak, logsum = ctx.saved_tensors
+        out = torch.empty_like(logits)
+        scale = grad / ctx.temperature
+        for rows in _chunks(logits):
+            scaled = logits[rows].float() / ctx.temperature
+            pull = scaled.sub_(peak[rows, None]).sub_(logsum[rows, None]).exp_()
+            pull.mul_(-scale[rows, None])
+            pull.scatter_add_(1, actions[rows, None], scale[rows, None])
+            out[rows] = pull.to(out.dtype)
+        return out, None, None
+
+
+def _chunks(logits: Tensor) -> list[slice]:
+    tokens, vocab_size = logits.shape
+    size = max(1, CHUNK_ELEMENTS // max(vocab_size, 1))
+    return [slice(start, start + size) for start in range(0, tokens, size)]
+
+
+def _moments(logits: Tensor, actions: Tensor, temperature: float) -> Tensor:
+    """[5, tokens]: ln p of the action, H, S, and the log-normaliser in two parts (largest logit, ln of the rest).
+
+    In two parts, because the sum of them rounds away ln p where logits are large.
+    """
+    scaled = logits.float() / temperature
+    peak = scaled.amax(-1)
+    logp = scaled.sub_(peak[:, None])
+    logsum = logp.exp().sum(-1).log()
+    logp.sub_(logsum[:, None])
+    lowest = torch.finfo(torch.float32).min
+    chosen = logp.gather(1, actions[:, None]).squeeze(1).clamp_(max=0.0)
+    p = logp.exp()
+    plogp = logp.clamp_(min=lowest).mul_(p)  # clamped, since 0 * -inf would be NaN where 0 is meant
+    entropy = plogp.sum(-1).neg_().clamp_(min=0.0)
+    baseline = torch.linalg.vecdot(p, plogp) + entropy * torch.linalg.vecdot(p, p)
+    sensitivity = chosen.exp() * (chosen.clamp(min=lowest) + entropy) - baseline
+    return torch.stack([chosen, entropy, sensitivity, peak, logsum])

@@ -1,0 +1,21 @@
+"""Which form the surrogate takes outside the ratio band."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .configuration import Config
+
+Scale = Annotated[float, Field(ge=0)]
+
+
+class Surrogate(Config):
+    """`clip` is PPO's minimum (arXiv 1707.06347, eq. 7): a token beyond its threshold has no gradient.
+
+    `gradient_preserving` is CE-GPPO (arXiv 2509.20712): its gradient is kept, scaled to beta_low (1 - eps_low) for
+    A < 0 and beta_high (1 + eps_high) for A > 0. GPPO is both at 1. The paper gives beta_low 0.75, its code 0.25.
+    """
+
+    form: Literal["clip", "gradient_preserving"] = "clip"
+    beta_low: Scale = 0.75
+    beta_high: Scale = 1.0

@@ -1,0 +1,242 @@
+"""Target curves: the entropy that a run is asked to have at every step, in nats.
+
+A curve is written in nats, or (`unit: initial`) as a multiple of the run's own initial entropy, which is
+known only once the run has been measured; `target.at(step, initial)` then needs that number.
+The shapes increase-then-decrease, decrease-increase-decrease and oscillatory decay are the ones that
+Flexible Entropy Control (arXiv 2602.09782, section 4) drives open loop with threshold schedules; here they are
+curves to be tracked.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field, field_validator, model_validator
+
+from .configuration import MAX_FILE_BYTES, Config
+from .errors import InputError
+
+Floats = NDArray[np.float64]
+Level = Annotated[float, Field(ge=0)]
+Steps = Annotated[float, Field(gt=0)]
+
+
+class Curve(Config):
+    """What all targets share: a unit, and values at any step."""
+
+    unit: Literal["nats", "initial"] = "nats"
+    """`nats`, or `initial` for multiples of the run's own initial entropy."""
+
+    def at(self, step: ArrayLike, initial: float | None = None) -> Floats:
+        """The target in nats at `step` (scalar or array, steps), never below zero.
+
+        Args:
+            initial: the run's initial entropy in nats; needed by `unit: initial` only.
+
+        Raises:
+            InputError: the unit is `initial` and no initial entropy is given.
+        """
+        values = np.maximum(self._shape(np.asarray(step, dtype=float)), 0.0)
+        if self.unit == "nats":
+            return values
+        if initial is None:
+            raise InputError("A target in multiples of the initial entropy needs `initial`; give it in nats.")
+        return np.asarray(values * initial)
+
+    def _shape(self, step: Floats) -> Floats:
+        raise TypeError(f"{type(self).__name__} draws no curve")
+
+
+class Constant(Curve):
+    """`value` at every step."""
+
+    type: Literal["constant"] = "constant"
+    value: Level
+
+    def _shape(self, step: Floats) -> Floats:
+        return np.full_like(step, self.value)
+
+
+class _Ramp(Curve):
+    start: Level
+    end: Level
+    steps: Steps
+    """Steps from `start` to `end`; the curve stays at `end` afterwards."""
+
+    def _fraction(self, step: Floats) -> Floats:
+        return np.clip(step / self.steps, 0.0, 1.0)
+
+
+class Linear(_Ramp):
+    """A straight line: start + (end - start) k / steps."""
+
+    type: Literal["linear"] = "linear"
+
+    def _shape(self, step: Floats) -> Floats:
+        return self.start + (self.end - self.start) * self._fraction(step)
+
+
+class Cosine(_Ramp):
+    """Half a cosine: end + (start - end) (1 + cos(pi k / steps)) / 2."""
+
+    type: Literal["cosine"] = "cosine"
+
+    def _shape(self, step: Floats) -> Floats:
+        swing = (1 + np.cos(np.pi * self._fraction(step))) / 2
+        return self.end + (self.start - self.end) * swing
+
+
+class Exponential(_Ramp):
+    """A straight line in ln H: start (end / start)^(k / steps); both ends above zero."""
+
+    type: Literal["exponential"] = "exponential"
+    start: Annotated[float, Field(gt=0)]
+    end: Annotated[float, Field(gt=0)]
+
+    def _shape(self, step: Floats) -> Floats:
+        return np.asarray(self.start * (self.end / self.start) ** self._fraction(step))
+
+
+class IncreaseThenDecrease(Curve):
+    """Straight lines start -> peak -> end, the peak at `ratio` of `steps`."""
+
+    type: Literal["increase_then_decrease"] = "increase_then_decrease"
+    start: Level
+    peak: Level
+    end: Level
+    steps: Steps
+    ratio: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+    def _shape(self, step: Floats) -> Floats:
+        return np.interp(step, [0, self.ratio * self.steps, self.steps], [self.start, self.peak, self.end])
+
+
+class DecreaseIncreaseDecrease(Curve):
+    """Straight lines start -> trough -> peak -> end, with the trough and the peak at `ratios` of `steps`."""
+
+    type: Literal["decrease_increase_decrease"] = "decrease_increase_decrease"
+    start: Level
+    trough: Level
+    peak: Level
+    end: Level
+    steps: Steps
+    ratios: tuple[float, float] = (1 / 3, 2 / 3)
+
+    @field_validator("ratios")
+    @classmethod
+    def _ordered(cls, ratios: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < ratios[0] < ratios[1] < 1:
+            raise ValueError(f"got {list(ratios)}; write two rising numbers between 0 and 1.")
+        return ratios
+
+    def _shape(self, step: Floats) -> Floats:
+        knots = [0.0, self.ratios[0] * self.steps, self.ratios[1] * self.steps, self.steps]
+        return np.interp(step, knots, [self.start, self.trough, self.peak, self.end])
+
+
+class OscillatoryDecay(Curve):
+    """A swing about a level: centre + amplitude exp(-k / decay) sin(2 pi k / period + phase)."""
+
+    type: Literal["oscillatory_decay"] = "oscillatory_decay"
+    centre: Level
+    amplitude: Level
+    period: Steps
+    decay: Steps | None = None
+    """Steps in which the swing shrinks by e; none: it does not shrink."""
+    phase: float = 0.0
+    """Radians; pi / 2 starts at the top of the swing."""
+
+    @model_validator(mode="after")
+    def _stays_above_zero(self) -> OscillatoryDecay:
+        if self.amplitude > self.centre:
+            raise ValueError(
+                f"amplitude {self.amplitude} exceeds centre {self.centre}, so the target would be negative; "
+                f"write an amplitude of at most {self.centre}."
+            )
+        return self
+
+    def _shape(self, step: Floats) -> Floats:
+        envelope = 1.0 if self.decay is None else np.exp(-step / self.decay)
+        swing = np.sin(2 * math.pi * step / self.period + self.phase)
+        return np.asarray(self.centre + self.amplitude * envelope * swing)
+
+
+class Table(Curve):
+    """Points `[step, value]`, joined by lines or by a smooth curve that does not overshoot (PCHIP).
+
+    Points come from `points`, or from `file`, a CSV with one header line and two columns, step and value;
+    the file's path is relative to the working directory.
+    """
+
+    type: Literal["table"] = "table"
+    points: list[tuple[float, Level]] = Field(default_factory=list)
+    file: Path | None = None
+    interpolation: Literal["linear", "smooth"] = "linear"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_file(cls, content: object) -> object:
+        if isinstance(content, dict) and content.get("file") is not None and not content.get("points"):
+            return content | {"points": read_points(Path(str(content["file"])))}
+        return content
+
+    @field_validator("points")
+    @classmethod
+    def _steps_rise(cls, points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+        if len(points) < 2:
+            raise ValueError(f"a table needs at least 2 points, got {len(points)}; write [[0, 0.9], [100, 0.5]].")
+        for (before, _), (after, _) in pairwise(points):
+            if after <= before:
+                raise ValueError(f"step {after:g} comes after step {before:g}; write the points in rising order.")
+        return points
+
+    def _shape(self, step: Floats) -> Floats:
+        steps, values = (np.array(column, dtype=float) for column in zip(*self.points, strict=True))
+        if self.interpolation == "smooth":
+            from scipy.interpolate import PchipInterpolator  # half a second to import, and rarely wanted
+
+            return np.asarray(PchipInterpolator(steps, values)(np.clip(step, steps[0], steps[-1])))
+        return np.asarray(np.interp(step, steps, values))
+
+
+Target = Annotated[
+    Constant
+    | Linear
+    | Cosine
+    | Exponential
+    | IncreaseThenDecrease
+    | DecreaseIncreaseDecrease
+    | OscillatoryDecay
+    | Table,
+    Field(discriminator="type"),
+]
+
+
+def read_points(path: Path) -> list[tuple[float, float]]:
+    """The (step, value) rows of a CSV file with one header line.
+
+    Raises:
+        ValueError: the file cannot be read, is too large, or a row is not two numbers.
+    """
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes; write fewer points.")
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"cannot read {path} ({error}); give a CSV of step and value.") from None
+    return [_point(row, line, path) for line, row in enumerate(rows[1:], start=2)]
+
+
+def _point(row: list[str], line: int, path: Path) -> tuple[float, float]:
+    try:
+        step, value = (float(cell) for cell in row)
+    except ValueError:
+        raise ValueError(f"line {line} of {path} is {','.join(row)!r}; write `step,value`.") from None
+    return step, value

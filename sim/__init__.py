@@ -1,0 +1,1 @@
+"""entrostat's simulator: plants, and the trainer's own controller in closed loop with them."""

@@ -1,0 +1,109 @@
+"""The command line: `entrostat target | train | report`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from controller.errors import InputError
+
+Command = Callable[[argparse.Namespace], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; bad input gives one sentence on standard error and exit code 2."""
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    options = parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except InputError as error:
+        print(f"entrostat: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("entrostat: interrupted; go on with `entrostat train --resume OUT`.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(prog="entrostat", description="Hold a policy's entropy on a curve during RLVR.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _add_target(commands)
+    _add_train(commands)
+    _add_report(commands)
+    return top
+
+
+def _add(
+    commands: argparse._SubParsersAction, name: str, run: Command, text: str, example: str
+) -> argparse.ArgumentParser:
+    added = commands.add_parser(
+        name,
+        help=text,
+        description=text,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    added.set_defaults(command=run)
+    return added
+
+
+def _add_target(commands: argparse._SubParsersAction) -> None:
+    text = "Check a target curve and draw it."
+    command = _add(commands, "target", _target, text, "entrostat target examples/controlled.yaml --out curve.png")
+    command.add_argument("file", type=Path, metavar="FILE", help="a target, a control.yaml or a run's YAML")
+    command.add_argument("--steps", type=int, default=150, help="steps to draw (default: 150)")
+    command.add_argument("--initial", type=float, help="initial entropy in nats, for `unit: initial`")
+    command.add_argument("--out", type=Path, help="PNG to write; without it the values are printed as CSV")
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    text = "Train a policy with verifiable rewards, its entropy under control."
+    example = "entrostat train examples/controlled.yaml control.target.value=0.5 --out runs/first"
+    command = _add(commands, "train", _train, text, example)
+    command.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="the run's YAML")
+    command.add_argument("overrides", nargs="*", metavar="dotted.key=value", help="laid over the YAML")
+    command.add_argument("--out", type=Path, help="the run's folder")
+    command.add_argument("--resume", type=Path, metavar="OUT", help="go on with the run in this folder")
+
+
+def _add_report(commands: argparse._SubParsersAction) -> None:
+    text = "Draw runs: report.html, report.png and a closing table."
+    command = _add(commands, "report", _report, text, "entrostat report runs/static runs/controlled --out runs")
+    command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs")
+    command.add_argument("--out", type=Path, help="where to write (default: the first run's folder)")
+
+
+def _target(options: argparse.Namespace) -> None:
+    from .target_command import show_target
+
+    show_target(options.file, options.steps, options.initial, options.out)
+
+
+def _train(options: argparse.Namespace) -> None:
+    if (options.config is None) == (options.resume is None):
+        raise InputError("train needs one of CONFIG (with --out) and --resume OUT; see `entrostat train --help`.")
+    if options.config and not options.out:
+        raise InputError("train CONFIG has no --out; write --out with the folder of the new run.")
+    from .config import load_config
+
+    out = options.resume or options.out
+    source = out / "config.yaml" if options.resume else options.config
+    config = load_config(source, options.overrides)
+    from .run import run  # torch and DeepSpeed, after the configuration has been checked
+
+    run(config, out, resume=options.resume is not None)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from .reporting import load_run, report
+
+    print(report([load_run(folder) for folder in options.runs], options.out or options.runs[0]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""Evaluation on held-out prompts: accuracy of one answer, of the best of eight, and their variety."""
+
+import random
+from math import comb
+
+from trainer.rollout import generate
+from trainer.tasks import Problem, Task
+
+K = 8
+
+
+def pass_at_k(samples: int, correct: int, k: int) -> float:
+    """Unbiased chance that k of the draws hold a right one: 1 - C(n - c, k) / C(n, k).
+
+    `correct` of `samples` draws were right (arXiv 2107.03374, section 2.1).
+    """
+    if not 0 <= correct <= samples or not 1 <= k <= samples:
+        raise ValueError(f"pass@{k} needs 0 <= correct <= samples and k <= samples, got {correct}/{samples}")
+    return 1.0 - comb(samples - correct, k) / comb(samples, k)
+
+
+def evaluate(
+    model, tokenizer, task: Task, *, prompts: int, samples: int, seed: int, max_new_tokens: int
+) -> dict[str, float]:
+    """Success on `prompts` held-out problems, chosen by `seed`, with `samples` draws for each.
+
+    eval/greedy: share of problems solved by the greedy answer (temperature 0); eval/pass_at_1 and
+    eval/pass_at_8: chance that one, or one of eight, draws at temperature 1 is right; eval/distinct: mean
+    number of different right answers among the `samples` draws for a problem.
+    """
+    problems = task.sample(prompts, random.Random(seed), "heldout")
+    limits = {"max_new_tokens": max_new_tokens, "seed": seed}
+    drawn = _right_answers(model, tokenizer, task, problems, samples, temperature=1.0, **limits)
+    greedy = _right_answers(model, tokenizer, task, problems, 1, temperature=0.0, **limits)
+    return {
+        "eval/greedy": _mean([len(right) for right in greedy]),
+        "eval/pass_at_1": _mean([pass_at_k(samples, len(right), 1) for right in drawn]),
+        "eval/pass_at_8": _mean([pass_at_k(samples, len(right), K) for right in drawn]),
+        "eval/distinct": _mean([len(set(right)) for right in drawn]),
+    }
+
+
+def _right_answers(
+    model, tokenizer, task: Task, problems: list[Problem], samples: int, **sampling
+) -> list[list[str]]:
+    """The canonical forms of the right ones among `samples` answers, for each problem."""
+    prompts = [problem.prompt for problem in problems]
+    rollout = generate(model, tokenizer, prompts, responses_per_prompt=samples, **sampling)
+    right: list[list[str]] = [[] for _ in problems]
+    for index, answer in zip(rollout.groups.tolist(), rollout.answers, strict=True):
+        if task.reward(problems[index], answer):
+            right[index].append(task.canonical(problems[index], answer))
+    return right
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

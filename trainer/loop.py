@@ -1,0 +1,175 @@
+"""The RLVR loop: rollout -> measure -> control -> update, once a step."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from controller.control import EntropyController
+from controller.decision import Decision
+from controller.loss import policy_loss, threshold_sums
+from controller.statistics import TokenStatistics, token_statistics
+
+from .advantages import group_advantages, no_spread_fraction
+from .config import RunConfig
+from .engine import Engine
+from .evaluate import evaluate
+from .rollout import Rollout, generate, response_logits
+from .sums import Sums
+from .tasks import Task
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This rank's part of a rollout batch, before the update: B responses of up to T tokens."""
+
+    rollout: Rollout
+    rewards: Tensor
+    """[B]."""
+    advantages: Tensor
+    """[B]."""
+    tokens: TokenStatistics
+    """[B, T], under the policy that sampled them."""
+
+
+@dataclass
+class Session:
+    """What a running loop holds."""
+
+    config: RunConfig
+    engine: Engine
+    tokenizer: Any
+    task: Task
+    control: EntropyController
+
+
+def train_step(session: Session, step: int) -> dict[str, float]:
+    """One step: sample, measure, decide, update. Returns its metrics, the same on every rank."""
+    clock = Clock()
+    with clock("rollout"):
+        rollout, rewards = sample(session, step)
+    with clock("measure"):
+        batch = measure(session, rollout, rewards)
+    with clock("control"):
+        decision = session.control.step(batch.tokens, batch.advantages, rollout.mask, groups=rollout.groups)
+    with clock("update"):
+        sums = update(session, batch, decision, step)
+    for name, (total, count) in threshold_sums(decision, batch.tokens, batch.advantages, rollout.mask).items():
+        sums.add_sum(name, total, count)
+    size = session.config.rollout.responses_per_prompt
+    sums.add(
+        {"reward/mean": rewards.mean(), "group/no_spread_fraction": no_spread_fraction(rewards, size)}, len(rewards)
+    )
+    sums.add({"response/length_mean": rollout.mask.sum(1).double().mean()}, len(rewards))
+    learning_rate = session.engine.deepspeed.get_lr()[0]
+    return decision.metrics() | sums.means() | {"actor/lr": learning_rate} | clock.seconds()
+
+
+def sample(session: Session, step: int) -> tuple[Rollout, Tensor]:
+    """This rank's prompts of the step, its sampled answers and their rewards [B].
+
+    Prompts and seeds follow from (seed, step), so that a resumed run draws what it would have drawn.
+    """
+    config, engine = session.config, session.engine
+    problems = session.task.sample(config.rollout.prompts, random.Random(seed_of(config.seed, step)), "train")
+    share = len(problems) // engine.world_size
+    problems = problems[engine.rank * share : (engine.rank + 1) * share]
+    rollout = generate(
+        engine.model,
+        session.tokenizer,
+        [problem.prompt for problem in problems],
+        responses_per_prompt=config.rollout.responses_per_prompt,
+        max_new_tokens=config.rollout.max_new_tokens,
+        temperature=config.rollout.temperature,
+        seed=seed_of(config.seed, step, engine.rank),
+    )
+    of_prompt = [problems[group] for group in rollout.groups.tolist()]
+    rewards = [session.task.reward(problem, answer) for problem, answer in zip(of_prompt, rollout.answers, strict=True)]
+    return rollout, torch.tensor(rewards, device=engine.device)
+
+
+@torch.no_grad()
+def measure(session: Session, rollout: Rollout, rewards: Tensor) -> Batch:
+    """Advantages, and the exact statistics of every token under the policy that sampled it."""
+    parts = [
+        statistics(session, session.engine.model, rollout.rows(rows))
+        for rows in torch.arange(len(rewards), device=rewards.device).chunk(session.config.update.minibatches)
+    ]
+    advantages = group_advantages(rewards, session.config.rollout.responses_per_prompt)
+    return Batch(rollout, rewards, advantages, TokenStatistics.cat(parts))
+
+
+def update(session: Session, batch: Batch, decision: Decision, step: int) -> Sums:
+    """All minibatches of the step; token-weighted sums of their metrics."""
+    config, engine = session.config.update, session.engine
+    sums = Sums(engine.device)
+    for rows in minibatches(len(batch.rewards), config.minibatches, config.epochs, seed_of(session.config.seed, step)):
+        rows = rows.to(engine.device)
+        rollout, old, advantages = batch.rollout.rows(rows), batch.tokens[rows], batch.advantages[rows]
+        now = statistics(session, engine.deepspeed, rollout)
+        decision = session.control.refine(now, old, advantages, rollout.mask)
+        count = rollout.mask.sum()
+        total = engine.total(count)
+        loss, metrics = policy_loss(now.logprob, old, advantages, rollout.mask, decision, normaliser=total)
+        norm = engine.update(loss)
+        sums.add(metrics | {"actor/pg_loss": loss.detach() * total / count}, count)
+        sums.add({"actor/skipped": float(norm is None), "actor/grad_norm": 0.0 if norm is None else norm}, 1)
+    return sums
+
+
+def minibatches(rows: int, count: int, epochs: int, seed: int) -> Iterator[Tensor]:
+    """`epochs` times `count` index tensors that together hold every row once an epoch, in an order of `seed`."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(epochs):
+        yield from torch.randperm(rows, generator=generator).chunk(count)
+
+
+def statistics(session: Session, model: Any, rollout: Rollout) -> TokenStatistics:
+    """Statistics of the response tokens under `model`, at the sampling temperature."""
+    logits = response_logits(model, rollout)
+    return token_statistics(logits, rollout.actions, session.config.rollout.temperature)
+
+
+def evaluation(session: Session) -> dict[str, float]:
+    """Held-out figures; every rank computes the same ones. Reads the policy, and nothing of the controller."""
+    config = session.config
+    return evaluate(
+        session.engine.model,
+        session.tokenizer,
+        session.task,
+        prompts=config.evaluation.prompts,
+        samples=config.evaluation.samples,
+        seed=seed_of(config.seed),
+        max_new_tokens=config.rollout.max_new_tokens,
+    )
+
+
+def seed_of(*parts: int) -> int:
+    """A 63-bit seed from whole numbers; near parts give unrelated seeds."""
+    digest = hashlib.sha256(",".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+class Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._phases: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._phases[f"time/{phase}"] = time.perf_counter() - start
+
+    def seconds(self) -> dict[str, float]:
+        return self._phases | {"time/step": time.perf_counter() - self._start}

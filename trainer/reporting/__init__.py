@@ -1,0 +1,128 @@
+"""Reports of runs: figures of merit, a closing table, a picture and a page. This file says what is shown;
+`page` draws it with Bokeh, `figure` a part of it with matplotlib, and only those two import them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainer.reporting.rundata import Run
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+"""One colour a run, told apart by the colour-blind too (Okabe and Ito); black and grey are the target's."""
+TERMS = {"p": "#E69F00", "i": "#0072B2", "d": "#CC79A7", "feedforward": "#009E73"}
+"""Colours of the parts of a command, from the same palette."""
+DASHES = ("solid", "dashed", "dotted", "dashdot", "dotdash")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot over steps. `lines` maps a column to its label; a run has its colour, a column its dash."""
+
+    title: str
+    axis: str
+    lines: dict[str, str]
+    log: bool = False
+
+
+def colour(index: int) -> str:
+    """The colour of the run at `index`; they come round again after six."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def targets(runs: Sequence[Run]) -> list[tuple[int, str]]:
+    """The different targets of `runs`, each as a run that has it and the colour to draw it in: black where
+    there is only one, otherwise that run's own. Of runs that share a target the longest counts."""
+    chosen: list[int] = []
+    for index in sorted(range(len(runs)), key=lambda index: -len(runs[index].steps)):
+        others = [runs[other] for other in chosen]
+        if runs[index].has("controller/setpoint") and not any(
+            _same_target(runs[index], run) for run in others
+        ):
+            chosen.append(index)
+    return [(index, "black" if len(chosen) == 1 else colour(index)) for index in sorted(chosen)]
+
+
+def _same_target(one: Run, other: Run) -> bool:
+    _, here, there = np.intersect1d(one.steps, other.steps, return_indices=True)
+    key = "controller/setpoint"
+    return np.allclose(one.column(key)[here], other.column(key)[there], rtol=1e-3, equal_nan=True)
+
+
+def _by_region(key: str, expected: str, surprising: str) -> dict[str, str]:
+    return {key.format(expected): f"{expected.upper()} expected"} | {
+        key.format(surprising): f"{surprising.upper()} surprising"
+    }
+
+
+_GOOD, _BAD = ("e1", "e2"), ("e3", "e4")
+_SHARE, _FORCE, _WIDTH = "region/{}/fraction", "region/{}/contribution", "threshold/{}_mean"
+
+PANELS = {
+    "entropy": Panel("Entropy and its target", "entropy (nats)", {"actor/entropy": "measured"}),
+    "error": Panel("Distance from the target", "entropy - target (nats)", {"error": "error"}),
+    "command": Panel(
+        "Command (shaded: at its limit)",
+        "command, + for more",
+        {"controller/command": "command"},
+    ),
+    "reward": Panel("Reward", "mean reward", {"reward/mean": "reward"}),
+    "eval": Panel(
+        "Evaluation",
+        "share of prompts solved",
+        {"eval/pass_at_8": "pass@8", "eval/pass_at_1": "pass@1", "eval/greedy": "greedy"},
+    ),
+    "distinct": Panel("Diversity", "distinct correct answers", {"eval/distinct": "distinct"}),
+    "upper": Panel(
+        "Upper threshold: room for rewarded tokens (A > 0)",
+        "eps_high",
+        _by_region(_WIDTH, *_GOOD) | {"threshold/high_mean": "mean"},
+    ),
+    "lower": Panel(
+        "Lower threshold: room for penalised tokens (A < 0)",
+        "eps_low",
+        _by_region(_WIDTH, *_BAD) | {"threshold/low_mean": "mean"},
+    ),
+    "share_upper": Panel("Rewarded tokens (A > 0) by region", "share of tokens", _by_region(_SHARE, *_GOOD)),
+    "share_lower": Panel("Penalised tokens (A < 0) by region", "share of tokens", _by_region(_SHARE, *_BAD)),
+    "force_upper": Panel(
+        "Push on entropy by rewarded tokens (A > 0)", "contribution (first order)", _by_region(_FORCE, *_GOOD)
+    ),
+    "force_lower": Panel(
+        "Push on entropy by penalised tokens (A < 0)", "contribution (first order)", _by_region(_FORCE, *_BAD)
+    ),
+    "clip": Panel(
+        "Tokens whose gradient the thresholds cut",
+        "share of tokens",
+        {
+            "clip_ratio/region_mean": "either",
+            "clip_ratio/high_mean": "by the upper",
+            "clip_ratio/low_mean": "by the lower",
+        },
+    ),
+    "zero": Panel(
+        "Where no gradient comes from",
+        "share",
+        {
+            "gradient/zero_fraction": "zero-gradient tokens",
+            "gradient/no_advantage_fraction": "tokens with A = 0",
+            "group/no_spread_fraction": "prompts, all rewards equal",
+        },
+    ),
+    "gradient": Panel("Gradient norm", "norm, log axis", {"actor/grad_norm": "norm"}, log=True),
+    "kl": Panel("KL divergence from the rollout policy", "nats a token", {"actor/ppo_kl": "KL"}),
+    "authority": Panel("Authority of the command", "as logged", {"controller/authority": "authority"}),
+    "length": Panel("Response length", "tokens", {"response/length_mean": "mean"}),
+    "time": Panel(
+        "Time by phase",
+        "seconds a step",
+        {
+            "time/step": "whole step",
+            "time/rollout": "rollout",
+            "time/update": "update",
+            "time/measure": "measure",
+            "time/control": "control",
+        },
+    ),
+}
+"""The panels in reading order."""

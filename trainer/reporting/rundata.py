@@ -1,0 +1,110 @@
+"""Read a run's folder: `metrics.jsonl` (one JSON object a line, one line a step) and `config.yaml`."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from trainer.errors import InputError
+
+METRICS = "metrics.jsonl"
+CONFIG = "config.yaml"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as logged. Every column has one float64 value a step; NaN stands for missing or not finite."""
+
+    name: str
+    config: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> np.ndarray:
+        """The step numbers, rising."""
+        return self.columns["step"]
+
+    def column(self, key: str) -> np.ndarray:
+        """The values of `key`, all NaN where the run did not log it."""
+        return self.columns.get(key, np.full(len(self.steps), np.nan))
+
+    def has(self, *keys: str) -> bool:
+        """Whether any of `keys` has a finite value at any step."""
+        return any(bool(np.isfinite(self.column(key)).any()) for key in keys)
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read one run. A cut-off last line is dropped (the run may be live); of a step written twice
+    (a run resumed from a checkpoint) the later line counts."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"There is no run folder {folder}: give a folder that holds {METRICS}.")
+    rows = _read_metrics(folder / METRICS)
+    return Run(folder.resolve().name, _read_config(folder / CONFIG), _columns(rows))
+
+
+def load_runs(folders: Iterable[str | Path]) -> list[Run]:
+    """Read several runs; where folder names repeat, their parents' names tell the runs apart."""
+    paths = [Path(folder) for folder in folders]
+    runs = [load_run(path) for path in paths]
+    taken = Counter(run.name for run in runs)
+    names = [f"{path.resolve().parent.name}/{run.name}" for run, path in zip(runs, paths, strict=True)]
+    return [
+        replace(run, name=name) if taken[run.name] > 1 else run for run, name in zip(runs, names, strict=True)
+    ]
+
+
+def _read_metrics(path: Path) -> dict[float, dict[str, float]]:
+    if not path.is_file():
+        raise InputError(f"{path.parent} holds no {METRICS}: give the folder that a training run wrote.")
+    *lines, tail = path.read_bytes().split(b"\n")
+    rows = [_read_line(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if tail.strip():
+        # Without its newline the last line may still be in the writing: keep it only when it is whole.
+        with suppress(InputError):
+            rows.append(_read_line(path, len(lines) + 1, tail))
+    if not rows:
+        raise InputError(f"{path} holds no step yet: wait for the run's first step, or give another folder.")
+    return {row["step"]: row for row in rows}
+
+
+def _read_line(path: Path, number: int, line: bytes) -> dict[str, float]:
+    try:
+        row = json.loads(line.decode("utf-8"))
+        numbers = {key: float(value) for key, value in row.items() if isinstance(value, int | float)}
+    except (ValueError, AttributeError, OverflowError, RecursionError):
+        numbers = {}
+    if not np.isfinite(numbers.get("step", np.nan)):
+        shown = line[:60].decode("utf-8", "replace")
+        raise InputError(
+            f"Line {number} of {path} is {shown!r}, not a JSON object with a number as its step: "
+            "mend or remove that line."
+        )
+    return numbers
+
+
+def _columns(rows: dict[float, dict[str, float]]) -> dict[str, np.ndarray]:
+    ordered = [rows[step] for step in sorted(rows)]
+    keys = dict.fromkeys(key for row in ordered for key in row)
+    columns = {key: np.array([row.get(key, np.nan) for row in ordered], dtype=float) for key in keys}
+    return {key: np.where(np.isfinite(values), values, np.nan) for key, values in columns.items()}
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        config = yaml.safe_load(path.read_bytes())
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        place = f" at line {where.line + 1}" if where else ""
+        raise InputError(f"{path} is not plain YAML{place}: mend it, or remove it.") from error
+    if not isinstance(config, dict | None):
+        raise InputError(f"{path} is a {type(config).__name__}, not a mapping: write 'key: value' lines.")
+    return config or {}

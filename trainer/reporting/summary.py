@@ -1,0 +1,189 @@
+"""Tracking figures of a run: how well the measured entropy followed its target, and what came of it.
+
+Throughout, error = entropy - target in nats, so a positive bias means more entropy than was asked for.
+`target` and `se` (the sampling error of the measured entropy, one standard deviation) are in nats too.
+Every array has one value a step; steps where a value that is needed is NaN are left out.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainer.reporting.rundata import Run
+
+SKIP = 20
+"""Steps left out of RMSE and bias, so that they measure following and not the approach."""
+BAND = 0.05
+"""Half-width of the band that counts as on target, as a share of the target."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """The figures of one run; None where its log does not give one. A percentage runs from 0 to 100."""
+
+    name: str
+    steps: int
+    rmse: float | None  # % of the target's mean after SKIP steps, and so are the next two
+    net_rmse: float | None
+    bias: float | None
+    settling: int | None  # step
+    within: float | None  # % of the steps after SKIP that are on target
+    overshoot: float | None  # % of the target's mean
+    saturated: float | None  # % of steps
+    oscillation_grows: bool
+    entropy_kept: float | None  # entropy at the end, % of its start
+    entropy_over_target: float | None  # entropy at the end, % of the target there
+    reward: float | None  # mean of the last 10 steps
+    pass_at_1: float | None  # this and the next three: the last evaluation
+    pass_at_8: float | None
+    greedy: float | None
+    distinct: float | None
+    held: int  # steps whose measurement was not finite, so that the last command was held
+    uncut: float | None  # % of steps at which the thresholds cut no token's gradient
+
+
+def summarise(run: Run, skip: int = SKIP) -> RunSummary:
+    """All figures of one run. RMSE and bias are taken from step `skip` on."""
+    entropy, target = measured_entropy(run), run.column("controller/setpoint")
+    error, se, cut = entropy - target, run.column("controller/standard_error"), "clip_ratio/region_mean"
+    rest = run.steps >= skip
+    return RunSummary(
+        name=run.name,
+        steps=len(run.steps),
+        rmse=rmse(error[rest], target[rest]),
+        net_rmse=net_rmse(error[rest], target[rest], se[rest]),
+        bias=bias(error[rest], target[rest]),
+        settling=settling(run.steps, error, target, se),
+        within=_percent_of_steps(on_target(error, target, se)[rest], error[rest]),
+        overshoot=overshoot(error, target, se),
+        saturated=time_saturated(run.column("controller/saturated")),
+        oscillation_grows=oscillation_grows(error, se),
+        entropy_kept=end_over_start(entropy),
+        entropy_over_target=_percent(_mean(_finite(entropy)[-10:]), _mean(_finite(target)[-10:])),
+        reward=_mean(_finite(run.column("reward/mean"))[-10:]),
+        **{key: last(run.column(f"eval/{key}")) for key in ("pass_at_1", "pass_at_8", "greedy", "distinct")},
+        held=int(np.nansum(run.column("controller/held"))),
+        uncut=_percent_of_steps(run.column(cut) == 0, run.column(cut)),
+    )
+
+
+def measured_entropy(run: Run) -> np.ndarray:
+    """The exact mean entropy of each step in nats, as the trainer (else the controller) logged it."""
+    key = "actor/entropy" if run.has("actor/entropy") else "controller/measurement"
+    return run.column(key)
+
+
+def rmse(error: np.ndarray, target: np.ndarray) -> float | None:
+    """Root mean square error with the sampling error in it: 100 sqrt(mean(error^2)) / mean(target), in %."""
+    error, target = _together(error, target)
+    return _percent(np.sqrt(np.mean(error**2)), np.mean(target)) if len(error) else None
+
+
+def net_rmse(error: np.ndarray, target: np.ndarray, se: np.ndarray) -> float | None:
+    """RMSE without the noise of the measurement itself, in %:
+    100 sqrt(max(mean(error^2) - mean(se^2), 0)) / mean(target)."""
+    error, target, se = _together(error, target, se)
+    if not len(error):
+        return None
+    return _percent(np.sqrt(max(np.mean(error**2) - np.mean(se**2), 0.0)), np.mean(target))
+
+
+def bias(error: np.ndarray, target: np.ndarray) -> float | None:
+    """100 mean(error) / mean(target), in %."""
+    error, target = _together(error, target)
+    return _percent(np.mean(error), np.mean(target)) if len(error) else None
+
+
+def settling(
+    steps: np.ndarray, error: np.ndarray, target: np.ndarray, se: np.ndarray, stay: int = 10
+) -> int | None:
+    """First step from which |error| <= 5 % of the target + 2 se at all later steps; None if there is none.
+
+    The 2 se are there because a perfect controller's measurements still scatter: without them one
+    unlucky batch late in a long run would undo the settling. A run's last `stay` steps alone do not count.
+    """
+    steps, inside = steps[np.isfinite(error)], on_target(error, target, se)[np.isfinite(error)]
+    outside = np.flatnonzero(~inside)
+    first = outside[-1] + 1 if len(outside) else 0
+    return int(steps[first]) if len(steps) - first >= stay else None
+
+
+def on_target(error: np.ndarray, target: np.ndarray, se: np.ndarray) -> np.ndarray:
+    """Whether |error| <= 5 % of the target + 2 se, step by step; an unknown se counts as 0."""
+    return np.abs(error) <= BAND * np.abs(target) + 2 * np.nan_to_num(se) + 1e-12
+
+
+def overshoot(error: np.ndarray, target: np.ndarray, se: np.ndarray) -> float | None:
+    """Largest excursion past the target, in % of the target's mean: 100 max(-side error, 0) / mean(target),
+    where side is the sign of the first error. A run that starts on its target has no side to come from:
+    then it is the largest |error|."""
+    inside = on_target(error, target, se)
+    error, target, inside = _together(error, target, inside)
+    if not len(error):
+        return None
+    past = np.abs(error) if inside[0] else -np.sign(error[0]) * error
+    return _percent(max(past.max(), 0.0), np.mean(target))
+
+
+def time_saturated(saturated: np.ndarray) -> float | None:
+    """Share of steps, in %, at which the command sat at its limit and could ask for no more."""
+    return _percent_of_steps(saturated > 0, saturated)
+
+
+def oscillation_grows(error: np.ndarray, se: np.ndarray, factor: float = 1.5, least: int = 15) -> bool:
+    """Whether the error swings more and more: the RMS of the straight-line-detrended error in the last third
+    of the run is more than `factor` times that of the middle third, it is more than `factor` times the
+    sampling error, and it changes sign at least three times (a single bend is a drift, not a swing).
+    A third of fewer than `least` steps is too short to tell: False."""
+    error, se = _together(error, np.nan_to_num(se))
+    third = len(error) // 3
+    if third < least:
+        return False
+    middle, end = _detrended(error[third : 2 * third]), _detrended(error[-third:])
+    noise = np.sqrt(np.mean(se[-third:] ** 2))
+    swings = np.count_nonzero(np.diff(np.sign(end)))
+    return bool(_rms(end) > factor * max(_rms(middle), noise, 1e-9) and swings >= 3)
+
+
+def end_over_start(entropy: np.ndarray) -> float | None:
+    """100 mean(last 10 steps) / mean(first 3 steps), in %. A run of fewer than 30 steps takes its last third
+    for the end, so that a short run does not compare its start with itself."""
+    values = _finite(entropy)
+    width = max(1, min(10, len(values) // 3))
+    return _percent(_mean(values[-width:]), _mean(values[: min(3, width)]))
+
+
+def last(values: np.ndarray) -> float | None:
+    """The last finite value."""
+    known = _finite(values)
+    return float(known[-1]) if len(known) else None
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values)]
+
+
+def _together(*columns: np.ndarray) -> tuple[np.ndarray, ...]:
+    known = np.all([np.isfinite(column) for column in columns], axis=0)
+    return tuple(column[known] for column in columns)
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(np.mean(values)) if len(values) else None
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def _detrended(values: np.ndarray) -> np.ndarray:
+    steps = np.arange(len(values))
+    return values - np.polyval(np.polyfit(steps, values, 1), steps)
+
+
+def _percent(part: float | None, whole: float | None) -> float | None:
+    return 100 * float(part) / float(whole) if part is not None and whole else None
+
+
+def _percent_of_steps(true: np.ndarray, values: np.ndarray) -> float | None:
+    return _mean(100.0 * true[np.isfinite(values)])

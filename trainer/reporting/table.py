@@ -1,0 +1,131 @@
+"""A run's figures in words: the closing table in a terminal, its cells, and warnings."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trainer.reporting.rundata import Run
+from trainer.reporting.summary import BAND, SKIP, RunSummary, summarise
+
+WIDTH = 110
+ABSENT = "-"
+NEAR = f"{100 * BAND:.0f} %"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table: a field of `RunSummary`, its head, how a value is written, what it means."""
+
+    field: str
+    head: str
+    form: str
+    meaning: str
+
+    def cell(self, summary: RunSummary) -> str:
+        """The value as text; `-` where the run does not give one."""
+        value = getattr(summary, self.field)
+        return ABSENT if value is None else format(value, self.form)
+
+
+COLUMNS = (
+    Column("steps", "steps", "d", "Steps logged."),
+    Column(
+        "rmse", "RMSE %", ".1f", f"Root mean square error as % of the target's mean, from step {SKIP} on."
+    ),
+    Column("net_rmse", "net %", ".1f", "RMSE without the sampling error of the measured entropy."),
+    Column(
+        "bias", "bias %", "+.1f", f"Mean error as % of the target's mean, from step {SKIP} on; +: above it."
+    ),
+    Column(
+        "settling",
+        "settled",
+        "d",
+        f"First step from which entropy stays within {NEAR} of the target, plus 2 standard errors.",
+    ),
+    Column("overshoot", "over %", ".1f", "Largest excursion past the target, % of the target's mean."),
+    Column("saturated", "sat. %", ".0f", "Steps at which the command sat at its limit, %."),
+    Column("entropy_kept", "H end %", ".0f", "Entropy of the last 10 steps as % of the first 3."),
+    Column("reward", "reward", ".3f", "Mean reward of the last 10 steps."),
+    Column("pass_at_1", "pass@1", ".3f", "Last evaluation: share of single answers that are right."),
+    Column("pass_at_8", "pass@8", ".3f", "Last evaluation: share of prompts with a right answer in 8."),
+    Column("distinct", "distinct", ".1f", "Last evaluation: distinct correct answers of a prompt."),
+)
+
+
+def closing_table(runs: Sequence[Run]) -> str:
+    """Figures of `runs`, a line each, what the heads mean, and warnings: at most 110 characters wide."""
+    summaries = [summarise(run) for run in runs]
+    rows = [[column.head for column in COLUMNS]] + [[c.cell(s) for c in COLUMNS] for s in summaries]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    room = WIDTH - sum(widths) - len(widths)
+    names = [_shortened(name, room) for name in ["run", *(summary.name for summary in summaries)]]
+    lines = [
+        " ".join([name.ljust(max(map(len, names))), *map(str.rjust, row, widths)])
+        for name, row in zip(names, rows, strict=True)
+    ]
+    notes = [f"{s.name}: {warning}." for s in summaries for warning in warnings(s)]
+    return "\n".join([*lines, *_wrapped(LEGEND), *(line for note in notes for line in _wrapped(note))])
+
+
+LEGEND = (
+    f"RMSE, net (RMSE without sampling error) and bias: % of the target's mean from step {SKIP} on. settled: "
+    f"first step from which entropy stays within {NEAR} of the target + 2 standard errors. H end: entropy at the "
+    "end, % of its start."
+)
+
+
+def _shortened(name: str, room: int) -> str:
+    # The end of a name tells runs of one sweep apart, so the middle goes.
+    head = room // 3
+    return name if len(name) <= room else f"{name[:head]}..{name[len(name) - (room - head - 2) :]}"
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ")
+
+
+def headline(summary: RunSummary) -> str:
+    """One sentence on a run's entropy."""
+    kept = summary.entropy_kept
+    if kept is None:
+        return "no entropy was logged"
+    end = f"entropy ended at {kept:.0f} % of its start"
+    if summary.rmse is None:
+        asked = "no target" if summary.entropy_over_target is None else "too short to judge the tracking"
+        return f"{asked}; {end}"
+    net = "" if summary.net_rmse is None else f" ({summary.net_rmse:.1f} % without sampling error)"
+    return f"followed its target with an error of {summary.rmse:.1f} %{net}; {end}"
+
+
+def warnings(summary: RunSummary) -> list[str]:
+    """What a reader should not overlook, in words, most serious first."""
+    return [text for applies, text in _checks(summary) if applies]
+
+
+def _checks(s: RunSummary) -> list[tuple[bool, str]]:
+    kept, ratio, controlled = (
+        s.entropy_kept or 100.0,
+        s.entropy_over_target,
+        s.entropy_over_target is not None,
+    )
+    # A target may itself ask for little or much entropy: only a run that is off its target is to blame.
+    return [
+        (kept < 20 and (ratio is None or ratio < 80), f"entropy collapsed to {kept:.0f} % of its start"),
+        (kept > 200 and (ratio is None or ratio > 125), f"entropy rose to {kept:.0f} % of its start"),
+        (s.oscillation_grows, "the error swings more and more: the loop's gain is too high"),
+        (
+            s.within is not None and s.within < 90,
+            f"entropy was within {NEAR} of its target (+ 2 standard errors) at only "
+            f"{int(s.within or 0)} % of the steps from {SKIP} on",
+        ),
+        ((s.saturated or 0) >= 10, f"command saturated {s.saturated or 0:.0f} % of steps"),
+        (
+            controlled and (s.uncut or 0) >= 50,
+            f"no token was cut at {s.uncut or 0:.0f} % of steps: thresholds that cut nothing steer nothing; "
+            "use more updates a rollout, or an actuator whose thresholds may go negative",
+        ),
+        (
+            s.held > 0,
+            f"{s.held} measurement{'s were' if s.held > 1 else ' was'} not finite; the last command was held",
+        ),
+    ]

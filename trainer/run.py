@@ -1,0 +1,137 @@
+"""A run from start to end: set-up, the loop, tracking, checkpoints, the report."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from controller.control import EntropyController
+from controller.errors import InputError
+
+from .config import RunConfig, load_config
+from .engine import Engine, init_distributed, load_model
+from .loop import Session, evaluation, seed_of, train_step
+from .tasks import load_task
+from .tracking import MLflow, RunFolder
+
+logger = logging.getLogger("trainer")
+
+
+def run(config: RunConfig, out: Path, resume: bool = False) -> None:
+    """Train as `config` says and write everything under `out`.
+
+    Raises:
+        InputError: the folder already holds a run (without `resume`), or something in the configuration does not fit.
+    """
+    session = open_session(config)
+    lead = session.engine.rank == 0
+    folder = RunFolder(out, config, resume) if lead or resume else None
+    start = _restore(session, out) if resume else 0
+    tracker = _Tracker(config, folder, start) if lead and folder else None
+    status = "FAILED"
+    try:
+        for step in tqdm(range(start, config.steps), initial=start, total=config.steps, disable=not lead, unit="step"):
+            metrics = train_step(session, step)
+            last = step == config.steps - 1
+            if last or step % config.evaluation.every == 0:
+                metrics |= evaluation(session)
+            if tracker:
+                tracker.log(step, metrics)
+            if last or (step + 1) % config.checkpoint.every == 0:
+                _save(session, out, step + 1)
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        if tracker:
+            tracker.close(status)
+
+
+def open_session(config: RunConfig) -> Session:
+    """Everything a loop needs, on this rank."""
+    init_distributed()
+    import torch.distributed as dist
+
+    world = dist.get_world_size()
+    responses = config.rollout.prompts * config.rollout.responses_per_prompt
+    if config.rollout.prompts % world or responses % (world * config.update.minibatches):
+        raise InputError(
+            f"{config.rollout.prompts} prompts and {config.update.minibatches} minibatches do not divide over "
+            f"{world} ranks; write a rollout.prompts that is a multiple of both."
+        )
+    torch.manual_seed(seed_of(config.seed))
+    model, tokenizer = load_model(config.model)
+    engine = Engine(model, config.update, config.engine, rows=responses // (world * config.update.minibatches))
+    return Session(config, engine, tokenizer, load_task(config.task), EntropyController(config.control))
+
+
+class _Tracker:
+    """The lead rank's record: folder, MLflow, terminal."""
+
+    def __init__(self, config: RunConfig, folder: RunFolder, start: int) -> None:
+        self._config, self._folder = config, folder
+        folder.rewind(start)
+        self._mlflow = None
+        if config.tracking.mlflow:
+            self._mlflow = MLflow(config, folder.path.name, folder.status.get("mlflow_run_id"))
+            folder.set_status(mlflow_run_id=self._mlflow.run_id)
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        self._folder.append(step, metrics)
+        if self._mlflow:
+            self._mlflow.append(step, metrics)
+        tqdm.write(step_line(step, self._config.steps, metrics))
+
+    def close(self, status: str) -> None:
+        self._folder.set_status(status=status)
+        if not self._mlflow:
+            return
+        self._mlflow.flush()
+        for artifact in ("config.yaml", "report.html"):
+            if (self._folder.path / artifact).exists():
+                self._mlflow.artifact(self._folder.path / artifact)
+        self._mlflow.finish(status)
+
+
+def step_line(step: int, steps: int, metrics: dict[str, float]) -> str:
+    """One readable line a step."""
+    parts = [f"{step + 1:4d}/{steps}"]
+    if math.isfinite(metrics["controller/setpoint"]):
+        parts += [f"target {metrics['controller/setpoint']:.3f}"]
+    parts += [f"entropy {metrics['actor/entropy']:.3f}"]
+    if math.isfinite(metrics["controller/error"]):
+        parts += [f"error {metrics['controller/error']:+.3f}"]
+    parts += [
+        f"command {metrics['controller/command']:+.2f}{' (saturated)' if metrics['controller/saturated'] else ''}",
+        f"eps {metrics['threshold/low_mean']:.2f}/{metrics['threshold/high_mean']:.2f}",
+        f"cut {metrics['clip_ratio/region_mean']:.1%}",
+        f"reward {metrics['reward/mean']:.3f}",
+    ]
+    if "eval/pass_at_8" in metrics:
+        parts += [f"pass_at_1 {metrics['eval/pass_at_1']:.3f} pass_at_8 {metrics['eval/pass_at_8']:.3f}"]
+    return "  ".join(parts)
+
+
+def _save(session: Session, out: Path, step: int) -> None:
+    folder = out / "checkpoints"
+    session.engine.save(folder, f"step{step:06d}", {"step": step, "control": session.control.state_dict()})
+    if session.engine.rank == 0:
+        for old in sorted(folder.glob("step*"))[: -session.config.checkpoint.keep]:
+            shutil.rmtree(old)
+
+
+def _restore(session: Session, out: Path) -> int:
+    state = session.engine.load(out / "checkpoints")
+    session.control.load_state_dict(state["control"])
+    return int(state["step"])
+
+
+def resume_config(out: Path) -> RunConfig:
+    """The configuration of the run in `out`."""
+    return load_config(out / "config.yaml")

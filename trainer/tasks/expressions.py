@@ -1,0 +1,105 @@
+"""Expressions: write two numbers and an operator that make n and contain a given digit.
+
+The prompt `57:3` asks for an expression that equals 57 and in which the digit 3 occurs, such as `19*3`,
+`23+34` or `93-36`. An answer is exactly two different whole numbers from 2 to 99, joined by `+`, `-` or
+`*`. Every prompt has many right answers, and the arithmetic is hard enough for a small model that none of
+them is sure: pass@k and the number of distinct right answers tell a policy that still explores from one
+that has collapsed on a single answer.
+"""
+
+import random
+import re
+import zlib
+from dataclasses import dataclass
+
+from trainer.tasks import Problem, Split
+
+OPERATORS = "+-*"
+TARGETS = range(10, 150)
+NUMBERS = range(2, 100)
+LONGEST_ANSWER = 5  # characters: two digits, an operator, two digits
+
+_ANSWER = re.compile(r"([1-9][0-9]?)([+*-])([1-9][0-9]?)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What an answer must do: equal `target` and contain `digit`."""
+
+    target: int
+    digit: str
+
+
+@dataclass(frozen=True)
+class Expression:
+    """Two numbers joined by an operator."""
+
+    left: int
+    operator: str
+    right: int
+
+    @property
+    def value(self) -> int:
+        """The number that the expression equals."""
+        return apply(self.operator, self.left, self.right)
+
+    @property
+    def digits(self) -> str:
+        """All digits of both numbers."""
+        return f"{self.left}{self.right}"
+
+    def __str__(self) -> str:
+        return f"{self.left}{self.operator}{self.right}"
+
+
+def apply(operator: str, left, right):
+    """The result of `left operator right`, for integers and for arrays of them."""
+    if operator == "+":
+        return left + right
+    return left - right if operator == "-" else left * right
+
+
+def parse(answer: str) -> Expression | None:
+    """The expression that `answer` spells, or None where it is not one of the task's expressions."""
+    match = _ANSWER.fullmatch(answer) if len(answer) <= LONGEST_ANSWER else None
+    if match is None:
+        return None
+    left, operator, right = int(match[1]), match[2], int(match[3])
+    lawful = left != right and left in NUMBERS and right in NUMBERS
+    return Expression(left, operator, right) if lawful else None
+
+
+def problem(target: int, digit: str) -> Problem:
+    """The problem with these constraints."""
+    return Problem(f"{target}:{digit}", Constraint(target, digit))
+
+
+def split_of(prompt: str) -> Split:
+    """The split of a prompt: a checksum decides, so that it is the same on every machine."""
+    return "heldout" if zlib.crc32(prompt.encode()) % 5 == 0 else "train"
+
+
+class Expressions:
+    """The task of this module; see `trainer.tasks.Task`."""
+
+    name = "expressions"
+
+    def __init__(self) -> None:
+        every = [problem(target, digit) for target in TARGETS for digit in "0123456789"]
+        splits: tuple[Split, ...] = ("train", "heldout")
+        self._problems = {split: [p for p in every if split_of(p.prompt) == split] for split in splits}
+
+    def sample(self, count: int, generator: random.Random, split: Split) -> list[Problem]:
+        """`count` different problems of a split, drawn uniformly."""
+        return generator.sample(self._problems[split], count)
+
+    def reward(self, problem: Problem, answer: str) -> float:
+        """1.0 if the answer is an expression that meets both constraints of the problem, else 0.0."""
+        expression, wanted = parse(answer), problem.data
+        if expression is None:
+            return 0.0
+        return float(expression.value == wanted.target and wanted.digit in expression.digits)
+
+    def canonical(self, problem: Problem, answer: str) -> str:
+        """The expression as it is spelt: `19*3` and `3*19` are two answers."""
+        return answer

@@ -1,0 +1,142 @@
+"""Where a run is written: its folder, and MLflow under the same names."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from controller.errors import InputError
+
+from .config import RunConfig, dump_config
+
+logger = logging.getLogger("trainer")
+FLUSH_EVERY = 10  # steps a batch: one write a step would cost MLflow's SQLite store more than the step
+
+
+class RunFolder:
+    """`config.yaml`, `metrics.jsonl` (a line a step, flushed) and `status.json` of one run."""
+
+    def __init__(self, path: Path, config: RunConfig, resume: bool) -> None:
+        self.path = path
+        self._metrics = path / "metrics.jsonl"
+        if self._metrics.exists() and not resume:
+            raise InputError(f"{path} already holds a run; give another --out, or --resume to go on with it.")
+        path.mkdir(parents=True, exist_ok=True)
+        write_atomically(path / "config.yaml", dump_config(config))
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def append(self, step: int, metrics: dict[str, float]) -> None:
+        """One line: `step` and the metrics, null where a value is not finite."""
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        with self._metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step} | finite) + "\n")
+
+    def rewind(self, step: int) -> None:
+        """Drop the lines from `step` on: a resumed run writes them again."""
+        if not self._metrics.exists():
+            return
+        lines = self._metrics.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if _whole(line) and json.loads(line)["step"] < step]
+        write_atomically(self._metrics, "".join(line + "\n" for line in kept))
+
+    @property
+    def status(self) -> dict[str, Any]:
+        path = self.path / "status.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def set_status(self, **values: Any) -> None:
+        write_atomically(self.path / "status.json", json.dumps(self.status | values))
+
+
+class MLflow:
+    """The same metrics in MLflow, in batches; configuration as parameters, controller and target as tags."""
+
+    def __init__(self, config: RunConfig, name: str, run_id: str | None) -> None:
+        """Go on with `run_id`, or start a run called `name`."""
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        import mlflow
+        from mlflow.entities import Metric
+
+        self._metric = Metric
+        self._client = mlflow.MlflowClient(tracking_uri=config.tracking.mlflow)
+        self._pending: list[Any] = []
+        self.run_id = run_id or self._start(config, name)
+        self._logged = self._last_step() if run_id else -1
+
+    def append(self, step: int, metrics: dict[str, float]) -> None:
+        """Queue a step's finite metrics; a step that MLflow already holds is left out."""
+        if step <= self._logged:
+            return
+        now = int(time.time() * 1000)
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        self._pending += [self._metric(name, value, now, step) for name, value in finite.items()]
+        if step % FLUSH_EVERY == FLUSH_EVERY - 1:
+            self.flush()
+
+    def flush(self) -> None:
+        for start in range(0, len(self._pending), 1000):  # MLflow's limit for one call
+            self._client.log_batch(self.run_id, metrics=self._pending[start : start + 1000])
+        self._pending = []
+
+    def artifact(self, path: Path) -> None:
+        self._client.log_artifact(self.run_id, str(path))
+
+    def finish(self, status: str) -> None:
+        """`status`: FINISHED, FAILED or KILLED."""
+        self.flush()
+        self._client.set_terminated(self.run_id, status=status)
+
+    def _start(self, config: RunConfig, name: str) -> str:
+        experiment = self._client.get_experiment_by_name(config.tracking.experiment)
+        experiment_id = (
+            experiment.experiment_id if experiment else self._client.create_experiment(config.tracking.experiment)
+        )
+        control = config.control
+        tags = {
+            "entrostat/law": control.law.type,
+            "entrostat/actuator": control.actuator.type,
+            "entrostat/target": control.target.type if control.target else "none",
+        }
+        run = self._client.create_run(experiment_id, run_name=name, tags=tags)
+        from mlflow.entities import Param
+
+        params = [Param(key, str(value)[:500]) for key, value in _flat(config.model_dump(mode="json")).items()]
+        self._client.log_batch(run.info.run_id, params=params)
+        return run.info.run_id
+
+    def _last_step(self) -> int:
+        history = self._client.get_metric_history(self.run_id, "actor/entropy")
+        return max((metric.step for metric in history), default=-1)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write aside, sync, rename: a crash leaves the old file or the new one, never half of one."""
+    aside = path.with_name(path.name + ".new")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def _whole(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys as dotted ones."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,130 @@
+"""Makes the small policy that ships with the package: `python -m trainer.warmstart --out FOLDER`.
+
+A Qwen2 model of about 330 k parameters learns random right answers of training prompts by supervised
+learning, and stops while there is still much to learn: the start of a reinforcement learning run.
+"""
+
+import argparse
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from tqdm import trange
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from trainer.rollout import position_ids
+from trainer.tasks.expressions import NUMBERS, OPERATORS, TARGETS, Expression, apply, problem, split_of
+
+ALPHABET = "0123456789+-*:"
+PAD, EOS = "<pad>", "<eos>"
+
+
+def build_tokenizer(alphabet: str = ALPHABET) -> PreTrainedTokenizerFast:
+    """A tokenizer with one token a character, padded on the left as generation wants it."""
+    vocabulary = {token: index for index, token in enumerate([PAD, EOS, *alphabet])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=PAD))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, padding_side="left"
+    )
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:
+    """An untrained policy of about 330 k parameters, float32."""
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=64,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Qwen2ForCausalLM(config)
+
+
+def solutions() -> dict[tuple[str, int], np.ndarray]:
+    """All expressions of the task: {(operator, value): pairs of numbers [count, 2]}."""
+    left, right = np.meshgrid(*[np.arange(NUMBERS.start, NUMBERS.stop)] * 2, indexing="ij")
+    table = {}
+    for operator in OPERATORS:
+        value = np.where(left != right, apply(operator, left, right), -1)
+        for target in TARGETS:
+            if len(pairs := np.argwhere(value == target)):
+                table[operator, target] = pairs + NUMBERS.start
+    return table
+
+
+def demonstrations(seed: int) -> Iterator[tuple[str, str]]:
+    """Endless pairs of a training prompt and a random right answer to it."""
+    generator, table = random.Random(seed), solutions()
+    keys = list(table)
+    # Far more sums than products exist: the fourth root keeps the rare operator in view.
+    weights = np.cumsum([len(table[key]) ** 0.25 for key in keys]).tolist()
+    while True:
+        operator, target = generator.choices(keys, cum_weights=weights)[0]
+        left, right = generator.choice(table[operator, target]).tolist()
+        expression = Expression(left, operator, right)
+        prompt = problem(target, generator.choice(expression.digits)).prompt
+        if split_of(prompt) == "train":
+            yield prompt, str(expression)
+
+
+def supervised_loss(model, tokenizer, pairs: list[tuple[str, str]]) -> torch.Tensor:
+    """Mean negative log-likelihood of the answers' tokens and their eos, in nats."""
+    prompts = tokenizer([prompt for prompt, _ in pairs], padding=True, return_tensors="pt")
+    answers = tokenizer(
+        [answer + EOS for _, answer in pairs], padding=True, padding_side="right", return_tensors="pt"
+    )
+    mask = torch.cat([prompts.attention_mask, answers.attention_mask], dim=1)
+    logits = model(
+        torch.cat([prompts.input_ids, answers.input_ids], dim=1),
+        attention_mask=mask,
+        position_ids=position_ids(mask),
+        logits_to_keep=answers.input_ids.shape[1] + 1,
+    ).logits[:, :-1]
+    labels = answers.input_ids.masked_fill(answers.attention_mask == 0, -100)
+    return torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels)
+
+
+def train(model, tokenizer, seed: int, steps: int, batch: int = 128, peak: float = 3e-3) -> None:
+    """Supervised learning in place: AdamW, one cycle of the learning rate."""
+    pairs = demonstrations(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=steps, pct_start=0.1)
+    for _ in (bar := trange(steps, desc="warm start")):
+        loss = supervised_loss(model, tokenizer, [next(pairs) for _ in range(batch)])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        bar.set_postfix(nats_per_token=f"{loss.item():.3f}")
+
+
+def main() -> None:
+    """Command line: make a policy and save it with its tokenizer."""
+    parser = argparse.ArgumentParser(description="make the small policy of the expressions task")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the model and its tokenizer")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=1800)
+    arguments = parser.parse_args()
+    tokenizer = build_tokenizer()
+    model = build_model(tokenizer, arguments.seed)
+    train(model, tokenizer, arguments.seed, arguments.steps)
+    model.save_pretrained(arguments.out)
+    tokenizer.save_pretrained(arguments.out)
+
+
+if __name__ == "__main__":
+    main()
