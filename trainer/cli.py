@@ -79,7 +79,7 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
 
 
 def _target(options: argparse.Namespace) -> None:
-    from .target_command import show_target
+    from .target_plot import show_target
 
     show_target(options.file, options.steps, options.initial, options.out)
 
@@ -100,9 +100,10 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from .reporting import load_run, report
+    from .reporting.rundata import load_run
+    from .reporting.write import write_report
 
-    print(report([load_run(folder) for folder in options.runs], options.out or options.runs[0]))
+    print(write_report([load_run(folder) for folder in options.runs], options.out or options.runs[0]))
 
 
 if __name__ == "__main__":

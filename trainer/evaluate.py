@@ -3,8 +3,8 @@
 import random
 from math import comb
 
-from trainer.rollout import generate
-from trainer.tasks import Problem, Task
+from .rollout import generate
+from .tasks import Problem, Task
 
 K = 8
 
@@ -40,9 +40,7 @@ def evaluate(
     }
 
 
-def _right_answers(
-    model, tokenizer, task: Task, problems: list[Problem], samples: int, **sampling
-) -> list[list[str]]:
+def _right_answers(model, tokenizer, task: Task, problems: list[Problem], samples: int, **sampling) -> list[list[str]]:
     """The canonical forms of the right ones among `samples` answers, for each problem."""
     prompts = [problem.prompt for problem in problems]
     rollout = generate(model, tokenizer, prompts, responses_per_prompt=samples, **sampling)

@@ -114,9 +114,7 @@ def _sample(model, encoded, eos: int, copies: int, limit: int, temperature: floa
         positions = positions[:, -1:] + 1
         if not actions:
             cache.batch_repeat_interleave(copies)
-            logits, attention, positions = (
-                x.repeat_interleave(copies, dim=0) for x in (logits, attention, positions)
-            )
+            logits, attention, positions = (x.repeat_interleave(copies, dim=0) for x in (logits, attention, positions))
         token = draw(logits, temperature, generator)
         actions.append(token)
         alive.append(running)

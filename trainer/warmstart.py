@@ -15,8 +15,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from tqdm import trange
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from trainer.rollout import position_ids
-from trainer.tasks.expressions import NUMBERS, OPERATORS, TARGETS, Expression, apply, problem, split_of
+from .rollout import position_ids
+from .tasks.expressions import NUMBERS, OPERATORS, TARGETS, Expression, apply, problem, split_of
 
 ALPHABET = "0123456789+-*:"
 PAD, EOS = "<pad>", "<eos>"
@@ -28,9 +28,7 @@ def build_tokenizer(alphabet: str = ALPHABET) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=PAD))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, padding_side="left"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, padding_side="left")
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:
@@ -43,6 +41,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausal
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=64,
+        initializer_range=0.08,  # about 1 / sqrt(hidden_size): learns twice as fast here as the usual 0.02
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
@@ -83,9 +82,7 @@ def demonstrations(seed: int) -> Iterator[tuple[str, str]]:
 def supervised_loss(model, tokenizer, pairs: list[tuple[str, str]]) -> torch.Tensor:
     """Mean negative log-likelihood of the answers' tokens and their eos, in nats."""
     prompts = tokenizer([prompt for prompt, _ in pairs], padding=True, return_tensors="pt")
-    answers = tokenizer(
-        [answer + EOS for _, answer in pairs], padding=True, padding_side="right", return_tensors="pt"
-    )
+    answers = tokenizer([answer + EOS for _, answer in pairs], padding=True, padding_side="right", return_tensors="pt")
     mask = torch.cat([prompts.attention_mask, answers.attention_mask], dim=1)
     logits = model(
         torch.cat([prompts.input_ids, answers.input_ids], dim=1),
@@ -97,7 +94,7 @@ def supervised_loss(model, tokenizer, pairs: list[tuple[str, str]]) -> torch.Ten
     return torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels)
 
 
-def train(model, tokenizer, seed: int, steps: int, batch: int = 128, peak: float = 3e-3) -> None:
+def train(model, tokenizer, seed: int, steps: int, batch: int = 64, peak: float = 3e-3) -> None:
     """Supervised learning in place: AdamW, one cycle of the learning rate."""
     pairs = demonstrations(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=0.01)
@@ -117,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="make the small policy of the expressions task")
     parser.add_argument("--out", type=Path, required=True, help="folder for the model and its tokenizer")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--steps", type=int, default=2800)
     arguments = parser.parse_args()
     tokenizer = build_tokenizer()
     model = build_model(tokenizer, arguments.seed)

@@ -73,6 +73,7 @@ PANELS = {
         {"eval/pass_at_8": "pass@8", "eval/pass_at_1": "pass@1", "eval/greedy": "greedy"},
     ),
     "distinct": Panel("Diversity", "distinct correct answers", {"eval/distinct": "distinct"}),
+    "length": Panel("Response length", "tokens", {"response/length_mean": "mean"}),
     "upper": Panel(
         "Upper threshold: room for rewarded tokens (A > 0)",
         "eps_high",
@@ -112,7 +113,6 @@ PANELS = {
     "gradient": Panel("Gradient norm", "norm, log axis", {"actor/grad_norm": "norm"}, log=True),
     "kl": Panel("KL divergence from the rollout policy", "nats a token", {"actor/ppo_kl": "KL"}),
     "authority": Panel("Authority of the command", "as logged", {"controller/authority": "authority"}),
-    "length": Panel("Response length", "tokens", {"response/length_mean": "mean"}),
     "time": Panel(
         "Time by phase",
         "seconds a step",
@@ -125,4 +125,4 @@ PANELS = {
         },
     ),
 }
-"""The panels in reading order."""
+"""The panels in reading order: the entropy first, then pairs that stand side by side."""

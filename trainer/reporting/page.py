@@ -81,12 +81,11 @@ class _Sheet:
 
     def rows(self) -> list[Model]:
         """The entropy with a linear and a (hidden) log axis, then the other panels in pairs."""
-        plots = {key: self.panel(key) for key in PANELS if key != "entropy" and self.logged(key)}
-        plots |= {f"terms {i}": self.terms(i) for i, run in enumerate(self.runs) if run.has("controller/p")}
-        # The terms explain the command, so they follow it.
-        order = sorted(plots, key=lambda key: list(PANELS).index("command" if key[:5] == "terms" else key))
-        pairs = [order[i : i + 2] for i in range(0, len(order), 2)]
-        rows = [row(*[plots[key] for key in pair], sizing_mode="stretch_width") for pair in pairs]
+        keys = [key for key in PANELS if key != "entropy"]
+        pairs = [[self.panel(key) for key in pair if self.logged(key)] for pair in _pairs(keys)]
+        # The terms explain the command, which is in the first pair.
+        pairs[1:1] = _pairs([self.terms(i) for i, run in enumerate(self.runs) if run.has("controller/p")])
+        rows = [row(*pair, sizing_mode="stretch_width") for pair in pairs if pair]
         return [self.entropy(log=False), self.entropy(log=True), *rows]
 
     def logged(self, key: str) -> bool:
@@ -229,6 +228,10 @@ class _Sheet:
         return plot
 
 
+def _pairs(items: list) -> list[list]:
+    return [items[i : i + 2] for i in range(0, len(items), 2)]
+
+
 def _drawn(run: Run) -> Columns:
     """The columns that the panels draw, as float32: a plot needs no more, and the file halves."""
     names = [name for panel in PANELS.values() for name in panel.lines if run.has(name)]
@@ -307,8 +310,8 @@ that sinks towards 0 is a policy that repeats itself and has stopped exploring.
 there.{% else %}No run here had a target.{% endif %}</p>
 <ul>
 {% for run in runs %}
-<li><b>{{ run.name | e }}</b> {{ run.headline }}.
-{% for warning in run.warnings %}<span class="warning">Note: {{ warning }}.</span> {% endfor %}</li>
+<li><b>{{ run.name | e }}</b>: {{ run.headline }}.
+{% if run.warnings %}<span class="warning">Note: {{ run.warnings | join("; ") }}.</span>{% endif %}</li>
 {% endfor %}
 </ul>
 <div class="scroll"><table>

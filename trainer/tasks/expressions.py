@@ -12,7 +12,7 @@ import re
 import zlib
 from dataclasses import dataclass
 
-from trainer.tasks import Problem, Split
+from . import Problem, Split
 
 OPERATORS = "+-*"
 TARGETS = range(10, 150)
@@ -91,6 +91,8 @@ class Expressions:
 
     def sample(self, count: int, generator: random.Random, split: Split) -> list[Problem]:
         """`count` different problems of a split, drawn uniformly."""
+        if count > (most := len(self._problems[split])):
+            raise ValueError(f"the {split} split of {self.name} has {most} prompts, not {count}")
         return generator.sample(self._problems[split], count)
 
     def reward(self, problem: Problem, answer: str) -> float:

@@ -1,0 +1,45 @@
+# `make demo` and `make test` set up everything they need in .venv, on a fresh machine too.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+# The pinned set is the tested one without a GPU; where there is one, the ordinary builds are wanted.
+CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c constraints/cpu.txt)
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+export TOKENIZERS_PARALLELISM := false
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.PHONY: demo test lint setup setup-dev tracking clean
+
+demo: setup  ## train twice, static clipping against control, and draw both
+	$(BIN)/entrostat train examples/static.yaml --out runs/demo/static
+	$(BIN)/entrostat train examples/controlled.yaml --out runs/demo/controlled
+	$(BIN)/entrostat report runs/demo/static runs/demo/controlled --out runs/demo
+	@echo "Both runs in MLflow: $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db"
+
+test: setup-dev lint  ## lint, types and all tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+lint: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: .venv/train
+setup-dev: .venv/dev
+
+# torch first: DeepSpeed's source build looks for it.
+.venv/torch: constraints/cpu.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) $(CONSTRAINTS) torch
+	touch $@
+
+.venv/train: .venv/torch pyproject.toml
+	$(PIP) $(CONSTRAINTS) -e '.[train]'
+	touch $@
+
+.venv/dev: .venv/torch pyproject.toml
+	$(PIP) $(CONSTRAINTS) -e '.[dev]'
+	touch $@ .venv/train
+
+clean:
+	rm -rf .venv runs mlflow.db

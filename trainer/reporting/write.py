@@ -1,0 +1,18 @@
+"""All that is drawn of runs, in one place."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainer.reporting.figure import draw
+from trainer.reporting.page import write
+from trainer.reporting.rundata import Run
+from trainer.reporting.table import closing_table
+
+
+def write_report(runs: Sequence[Run], folder: Path) -> str:
+    """Write `report.html` and `report.png` of `runs` into `folder`; the closing table and where they are, as text."""
+    folder.mkdir(parents=True, exist_ok=True)
+    page, picture = folder / "report.html", folder / "report.png"
+    write(runs, page)
+    draw(runs, picture)
+    return f"{closing_table(runs)}\n\n{page}\n{picture}"
