@@ -128,31 +128,31 @@ class SensitivityThresholds(Config):
         eps_high = standard (1 - w s) for A > 0,   eps_low = standard (1 + w s) for A < 0,   limited to `limit`
 
     w > 0 cuts, strongest first, the tokens that lower entropy; w < 0 those that raise it; the cut is in force at
-    ratio 1 as well. The command asks for a share v of the batch's own magnitude, D = v mean|A S|, and w is solved
-    for: v = 0 balances the two sides to first order, v = 1 would keep only what raises entropy. Where the request
-    lies beyond |w| = `w_max`, the nearest balance is applied. S: arXiv 2602.09782, section 3, with the baseline.
+    ratio 1 as well. The command asks for a share of what the batch can give in both directions, and w is solved
+    for: D(w) = v min(D(w_max), -D(-w_max)). So v = 0 balances the two sides to first order, v = 1 keeps only what
+    raises entropy where that is the weaker side (a collapsing policy; v = -1 is then about static clipping), and
+    v = -1 keeps only what lowers it where that is. S: arXiv 2602.09782, section 3, with the context's baseline.
     """
 
     type: Literal["sensitivity"] = "sensitivity"
-    standard: HalfWidth = 0.2
+    standard: Annotated[float, Field(gt=0, le=1)] = 0.2
     w_max: Positive = 20.0
     limit: Positive = 5.0
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
-        """Solve D(w) = command * mean|A S| for w."""
+        """Solve D(w) = command * reach for w; every command can be reached."""
         curve, rms = batch.contributions, batch.sensitivity_rms
         if curve is None:
             return Actuation(command, 0.0, _unknown)
         if rms == 0 or curve.magnitude == 0:  # no token has both an advantage and a sensitivity: nothing to balance
             return Actuation(command, 0.0, self._rule(0.0, 1.0))
-        w = solve_weight(curve, command * curve.magnitude, rms, self.w_max)
-        change = curve.kept(*_bounds(w, rms))
-        reached = abs(w) < self.w_max
-        return Actuation(command if reached else change / curve.magnitude, change, self._rule(w, rms))
+        up, down = curve.kept(*_bounds(self.w_max, rms)), curve.kept(*_bounds(-self.w_max, rms))
+        w = solve_weight(curve, command * max(min(up, -down), 0.0), rms, self.w_max)
+        return Actuation(command, curve.kept(*_bounds(w, rms)), self._rule(w, rms))
 
     def _rule(self, w: float, rms: float) -> Rule:
         def rule(tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:
-            pull = (w / rms) * tokens.sensitivity.nan_to_num(0.0)
+            pull = ((w / rms) * tokens.sensitivity).nan_to_num(0.0)  # after: w / rms may be beyond float32
             high = (self.standard * (1 - pull)).clamp(FLOOR, self.limit)
             low = (self.standard * (1 + pull)).clamp(FLOOR, self.limit)
             return low, high
@@ -175,7 +175,7 @@ def solve_weight(curve: ContributionCurve, change: float, rms: float, w_max: flo
         sign, weights, keep = -1.0, curve.raising, lowering + change
     cumulative = np.concatenate([[0.0], np.cumsum(weights)])
     bound = float(np.interp(keep, cumulative, curve.edges))
-    return sign * rms / max(bound, rms / w_max)
+    return sign * min(rms / bound if bound > 0 else math.inf, w_max)
 
 
 def _unknown(tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:

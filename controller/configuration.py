@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -22,15 +23,29 @@ class Config(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_unknown_keys(cls, content: Any) -> Any:
+    def _refuse_misfits(cls, content: Any) -> Any:
         if isinstance(content, Mapping):
-            for key in content:
+            for key, value in content.items():
                 if key not in cls.model_fields:
-                    raise ValueError(f"unknown key `{key}`; {_suggestion(str(key), list(cls.model_fields))}.")
+                    raise ValueError(f"unknown key `{key}`; {_suggestion(str(key), list(cls.model_fields))}")
+                annotation = cls.model_fields[key].annotation
+                if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
+                    raise ValueError(f"`{key}` is {value} (YAML's yes, no, on, off); write a number or quoted text.")
         return content
 
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    """Aliases stand for single values only: those of lists and mappings, nested, unfold without bound."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        is_alias = self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        if is_alias and node is not None and not isinstance(node, yaml.ScalarNode):
+            raise yaml.MarkedYAMLError(problem="an alias of a list or a mapping", problem_mark=node.start_mark)
+        return node
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -43,18 +58,26 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise InputError(f"{path} is larger than {MAX_FILE_BYTES} bytes; a configuration is a short file.")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}; give the path of a YAML file.") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} is not valid YAML ({reason}); write `key: value` lines.") from None
+        raise InputError(f"{path} is not valid YAML ({_reason(error)}); write `key: value` lines.") from None
+    if content is None:
+        raise InputError(f"{path} is empty; write `key: value` lines.")
     if not isinstance(content, dict):
         found = type(content).__name__
         raise InputError(f"{path} holds a {found}, not a mapping; write `key: value` lines.")
     return content
+
+
+def _reason(error: Exception) -> str:
+    """What the YAML reader found, and where, without the lines of the file that it quotes."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
+        return f"{error.problem}, line {error.problem_mark.line + 1}"
+    return " ".join(str(error).split())
 
 
 def parse(model: type[ConfigT], content: Mapping[str, Any], source: str = "configuration") -> ConfigT:
@@ -73,6 +96,8 @@ def _sentence(error: ValidationError, content: Mapping[str, Any]) -> str:
     """One sentence for the first error: what was wrong, what was given, what to write instead."""
     first = error.errors()[0]
     key = ".".join(_path(first["loc"], content, keep_last=first["type"] == "missing"))
+    if not key and first["type"] != "value_error":
+        return f"{shorten(content)} is not a mapping; write `key: value` pairs."
     if first["type"] == "value_error":
         reason = str(first["ctx"]["error"])
         return f"`{key}`: {reason}" if key else reason
@@ -83,7 +108,7 @@ def _sentence(error: ValidationError, content: Mapping[str, Any]) -> str:
     if first["type"] == "union_tag_invalid":
         kinds, given = first["ctx"]["expected_tags"], first["ctx"]["tag"]
         return f"`{key}.type` is {given!r}; write one of: {kinds.replace(chr(39), '')}."
-    return f"`{key}` is {_short(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}."
+    return f"`{key}` is {shorten(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}."
 
 
 def _path(loc: tuple[int | str, ...], content: Any, keep_last: bool) -> list[str]:
@@ -102,9 +127,16 @@ def _path(loc: tuple[int | str, ...], content: Any, keep_last: bool) -> list[str
 
 def _suggestion(key: str, known: list[str]) -> str:
     close = difflib.get_close_matches(key, known, n=1)
-    return f"did you mean `{close[0]}`?" if close else f"write one of: {', '.join(known)}"
+    return f"did you mean `{close[0]}`?" if close else f"write one of: {', '.join(known)}."
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
+def shorten(value: Any) -> str:
+    """`value` in at most 60 characters; a YAML bomb is not unfolded, whatever its size."""
+    short = reprlib.Repr()
+    short.maxlevel = 2
+    short.maxstring = short.maxlong = short.maxother = 60
+    try:
+        text = short.repr(value)
+    except ValueError:  # an integer of thousands of digits
+        text = f"a very long {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from dataclasses import replace
@@ -16,7 +17,7 @@ from .batch import BatchStatistics
 from .configuration import Config, parse, read_yaml
 from .decision import Decision
 from .errors import InputError
-from .laws import PID, Law, Reading
+from .laws import PID, Law, Reading, State
 from .surrogate import Surrogate
 from .targets import Target
 from .warnings import Watch
@@ -49,12 +50,11 @@ class EntropyController:
     """
 
     def __init__(self, config: ControlConfig, process_group: dist.ProcessGroup | None = None) -> None:
-        if config.target is None and config.law.type != "manual":
-            raise InputError(f"law `{config.law.type}` follows a target and none is given; add `target:`.")
-        self.config = config
+        self.config = _followable(config)
         self._process_group = process_group
         self._step = 0
         self._initial: float | None = None
+        self._reachable = False
         self._law_state = config.law.start()
         self._held = 0
         self._hand_over = False
@@ -125,8 +125,8 @@ class EntropyController:
 
     def reconfigure(self, config: ControlConfig) -> None:
         """Change target, law, gains or actuator during a run; the command goes on from where it is."""
-        self.config = config
-        self._hand_over = True
+        self.config = _followable(config)
+        self._hand_over, self._reachable = True, False
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs, as plain JSON values."""
@@ -150,12 +150,15 @@ class EntropyController:
             raise InputError(f"controller state has version {given!r}; give one saved with version {STATE_VERSION}.")
         try:
             law = dict(state["law"])
-            self._hand_over = bool(state["hand_over"]) or law.pop("type") != self.config.law.type
-            self._law_state = law if not self._hand_over else self.config.law.start(float(law["command"]))
-            self._step, self._held = int(state["step"]), int(state["held"])
-            self._initial = None if state["initial_entropy"] is None else float(state["initial_entropy"])
+            hand_over = law.pop("type") != self.config.law.type or bool(state["hand_over"])
+            fresh = self.config.law.start(float(law["command"]))
+            law = _restored(fresh, fresh if hand_over else law)
+            step, held = int(state["step"]), int(state["held"])
+            initial = None if state["initial_entropy"] is None else float(state["initial_entropy"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"controller state is damaged ({error!r}); load an earlier checkpoint.") from None
+        self._law_state, self._hand_over = law, hand_over
+        self._step, self._held, self._initial = step, held, initial
 
     @property
     def held(self) -> int:
@@ -163,14 +166,12 @@ class EntropyController:
         return self._held
 
     def _decide(self, batch: BatchStatistics) -> Decision:
-        first = self._initial is None and math.isfinite(batch.entropy)
-        if first:
-            self._initial = batch.entropy
-            self._check_reachable(batch.vocab_size)
+        if math.isfinite(batch.entropy):
+            self._start(batch)
         reading = self._reading(batch.entropy)
         law = self.config.law
         if self._hand_over:
-            self._law_state, self._hand_over = law.take_over(self._law_state, reading), False
+            self._law_state, self._hand_over = law.take_over(self._law_state, reading), not reading.finite
         terms, self._law_state = law.step(
             self._law_state, reading, lambda command: self._actuate(command, batch).command
         )
@@ -198,13 +199,18 @@ class EntropyController:
         now, coming, past = self.config.target.at(steps, self._initial)
         return Reading(float(now), float(coming), float(past), entropy)
 
-    def _check_reachable(self, vocab_size: int | None) -> None:
-        if self.config.target is None or vocab_size is None:
+    def _start(self, batch: BatchStatistics) -> None:
+        """At the run's first measurement, or a new target's: the initial entropy, and whether the curve is possible."""
+        initial = batch.entropy if self._initial is None else self._initial
+        if not self._reachable and batch.vocab_size is not None:
+            self._check_reachable(batch.vocab_size, initial)
+            self._reachable = True
+        self._initial = initial
+
+    def _check_reachable(self, vocab_size: int, initial: float) -> None:
+        if self.config.target is None:
             return
-        highest, limit = (
-            float(self.config.target.at(np.arange(10_000), self._initial).max()),
-            math.log(vocab_size),
-        )
+        highest, limit = float(self.config.target.at(np.arange(10_000), initial).max()), math.log(vocab_size)
         if highest > limit:
             raise InputError(
                 f"the target reaches {highest:.3g} nats, above ln({vocab_size}) = {limit:.3g}, the entropy of a "
@@ -219,3 +225,19 @@ class EntropyController:
             return math.nan
         reach = self._actuate(1.0, batch).change - self._actuate(-1.0, batch).change
         return reach / (2 * batch.contributions.magnitude)
+
+
+def _restored(fresh: State, saved: State) -> State:
+    """`saved`, if it has what a fresh state of the law has, of the same kinds, and no NaN."""
+    for key, value in fresh.items():
+        kinds = (int, float) if isinstance(value, float) else type(value)
+        if value is not None and not isinstance(saved[key], kinds):
+            raise TypeError(f"{key} is {saved[key]!r}")
+    json.dumps(saved, allow_nan=False)
+    return saved
+
+
+def _followable(config: ControlConfig) -> ControlConfig:
+    if config.target is None and config.law.type != "manual":
+        raise InputError(f"law `{config.law.type}` follows a target and none is given; add `target:`.")
+    return config

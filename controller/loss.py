@@ -10,6 +10,9 @@ from .regions import region_of
 from .statistics import TokenStatistics
 from .surrogate import Surrogate
 
+LOG_RATIO_LIMIT = 60.0
+"""Beyond it a ratio counts as e^60 or e^-60: zero or infinity would turn even a cut token's gradient into NaN."""
+
 
 def policy_loss(
     logprob: Tensor,
@@ -43,7 +46,7 @@ def policy_loss(
     """
     a = per_token(advantages, logprob)
     log_ratio = torch.where(mask.bool(), logprob - tokens.logprob.detach(), 0.0)
-    ratio = log_ratio.exp()
+    ratio = log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
     eps_low, eps_high = decision.thresholds(tokens, a, logprob)
     cut_low, cut_high = cut_tokens(ratio, a, eps_low, eps_high)
     bound = torch.where(a > 0, 1 + eps_high, 1 - eps_low)

@@ -43,6 +43,8 @@ def batch_statistics(
         InputError: shapes do not match.
     """
     advantages, mask = _aligned(tokens, advantages, mask)
+    if groups is not None and groups.shape != mask.shape[:1]:
+        raise InputError(f"groups are {list(groups.shape)}; give one integer a response, [{len(mask)}].")
     sums = _local_sums(tokens, advantages, mask, groups)
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(sums, group=process_group)
@@ -53,7 +55,8 @@ def _aligned(tokens: TokenStatistics, advantages: Tensor, mask: Tensor) -> tuple
     shape = tokens.logprob.shape
     if advantages.dim() == 1:
         advantages = advantages[:, None]
-    if mask.shape != shape or advantages.shape[0] != shape[0] or advantages.shape[1] not in (1, shape[1]):
+    fits = len(shape) == advantages.dim() == 2 and mask.shape == shape
+    if not fits or advantages.shape[0] != shape[0] or advantages.shape[1] not in (1, shape[1]):
         raise InputError(
             f"tokens are {list(shape)}, mask {list(mask.shape)} and advantages {list(advantages.shape)}; "
             "give mask [batch, time] and advantages [batch] or [batch, time]."
@@ -97,12 +100,11 @@ def _local_sums(tokens: TokenStatistics, advantages: Tensor, mask: Tensor, group
 def _cluster_sums(entropy: Tensor, good: Tensor, groups: Tensor | None) -> Tensor:
     """Number of clusters, and sums over clusters of h^2, h n, n^2 (h a cluster's entropy sum, n its tokens)."""
     h, n = entropy.sum(1), good.sum(1)
-    if groups is None:
-        same = torch.eye(len(n), dtype=h.dtype, device=h.device)
-    else:
-        same = (groups[:, None] == groups[None, :]).to(h)
-    count = (1 / same.sum(1)).sum()
-    return torch.stack([count, h @ same @ h, h @ same @ n, n @ same @ n])
+    if groups is not None:
+        names, index = torch.unique(groups, return_inverse=True)
+        h, n = (sums.new_zeros(len(names)).index_add_(0, index, sums) for sums in (h, n))
+    count = (n > 0).sum()  # a cluster without tokens tells nothing
+    return torch.stack([count, h @ h, h @ n, n @ n])
 
 
 def _region_sums(index: Tensor, active: Tensor, a: Tensor, pull: Tensor) -> Tensor:
@@ -153,7 +155,7 @@ def _standard_error(cluster: dict[str, float], mean: float, count: float) -> flo
     if g < 1.5:
         return math.nan
     squares = cluster["hh"] - 2 * mean * cluster["hn"] + mean**2 * cluster["nn"]
-    return math.sqrt(max(squares, 0.0) * g / (g - 1)) / count if math.isfinite(mean) else math.nan
+    return float(np.sqrt(max(squares, 0.0) * g / (g - 1)) / count) if math.isfinite(mean) else math.nan
 
 
 def _regions(sums: np.ndarray, count: float) -> dict[str, Region]:

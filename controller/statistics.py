@@ -63,20 +63,17 @@ def token_statistics(logits: Tensor, actions: Tensor, temperature: float = 1.0) 
     Raises:
         ValueError: shapes do not match, or the temperature is not positive.
     """
-    if logits.shape[:-1] != actions.shape:
+    if logits.dim() != 3 or logits.shape[:-1] != actions.shape:
         raise ValueError(
             f"logits are {list(logits.shape)} and actions {list(actions.shape)}; "
             "give logits [batch, time, vocab] and actions [batch, time]."
         )
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; give the sampling temperature, a number above 0.")
-    vocab_size = logits.shape[-1]
-    flat = logits.reshape(-1, vocab_size)
-    values = _Statistics.apply(  # type: ignore[no-untyped-call]
-        flat, actions.reshape(-1), float(temperature)
+    logprob, entropy, sensitivity = _Statistics.apply(  # type: ignore[no-untyped-call]
+        logits, actions, float(temperature)
     )
-    logprob, entropy, sensitivity = (value.view(actions.shape) for value in values)
-    return TokenStatistics(logprob, entropy, sensitivity, vocab_size)
+    return TokenStatistics(logprob, entropy, sensitivity, logits.shape[-1])
 
 
 class _Statistics(torch.autograd.Function):
@@ -84,9 +81,9 @@ class _Statistics(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, actions: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-        out = logits.new_empty((5, len(actions)), dtype=torch.float32)
-        for rows in _chunks(logits):
-            out[:, rows] = _moments(logits[rows], actions[rows], temperature)
+        out = logits.new_empty((5, *actions.shape), dtype=torch.float32)
+        for chunk in _chunks(logits):
+            out[:, *chunk] = _moments(logits[chunk], actions[chunk], temperature)
         logprob, entropy, sensitivity, peak, logsum = out
         ctx.save_for_backward(logits, actions, peak, logsum)
         ctx.temperature = temperature
@@ -99,33 +96,39 @@ class _Statistics(torch.autograd.Function):
         logits, actions, peak, logsum = ctx.saved_tensors
         out = torch.empty_like(logits)
         scale = grad / ctx.temperature
-        for rows in _chunks(logits):
-            scaled = logits[rows].float() / ctx.temperature
-            pull = scaled.sub_(peak[rows, None]).sub_(logsum[rows, None]).exp_()
-            pull.mul_(-scale[rows, None])
-            pull.scatter_add_(1, actions[rows, None], scale[rows, None])
-            out[rows] = pull.to(out.dtype)
+        for chunk in _chunks(logits):
+            pull = _scaled(logits[chunk], peak[chunk], ctx.temperature).sub_(logsum[chunk][..., None]).exp_()
+            pull.mul_(-scale[chunk][..., None])
+            pull.scatter_add_(-1, actions[chunk][..., None], scale[chunk][..., None])
+            out[chunk] = pull.to(out.dtype)
         return out, None, None
 
 
-def _chunks(logits: Tensor) -> list[slice]:
-    tokens, vocab_size = logits.shape
-    size = max(1, CHUNK_ELEMENTS // max(vocab_size, 1))
-    return [slice(start, start + size) for start in range(0, tokens, size)]
+def _chunks(logits: Tensor) -> list[tuple[slice, slice]]:
+    """Blocks of whole responses where they fit, else stretches of one: slices, so that no layout needs a copy."""
+    batch, time, vocab_size = logits.shape
+    times = max(1, min(time, CHUNK_ELEMENTS // max(vocab_size, 1)))
+    rows = max(1, CHUNK_ELEMENTS // max(time * vocab_size, 1))
+    starts = ((row, start) for row in range(0, batch, rows) for start in range(0, time, times))
+    return [(slice(row, row + rows), slice(start, start + times)) for row, start in starts]
+
+
+def _scaled(logits: Tensor, peak: Tensor, temperature: float) -> Tensor:
+    """A new float32 tensor; the peak goes first, since large logits divided by the temperature lose digits."""
+    return (logits.float() - peak[..., None]).div_(temperature)
 
 
 def _moments(logits: Tensor, actions: Tensor, temperature: float) -> Tensor:
-    """[5, tokens]: ln p of the action, H, S, and the log-normaliser in two parts (largest logit, ln of the rest).
+    """[5, batch, time]: ln p of the action, H, S, and the log-normaliser in two parts (largest logit, ln of the rest).
 
     In two parts, because the sum of them rounds away ln p where logits are large.
     """
-    scaled = logits.float() / temperature
-    peak = scaled.amax(-1)
-    logp = scaled.sub_(peak[:, None])
+    peak = logits.amax(-1).float()
+    logp = _scaled(logits, peak, temperature)
     logsum = logp.exp().sum(-1).log()
-    logp.sub_(logsum[:, None])
+    logp.sub_(logsum[..., None])
     lowest = torch.finfo(torch.float32).min
-    chosen = logp.gather(1, actions[:, None]).squeeze(1).clamp_(max=0.0)
+    chosen = logp.gather(-1, actions[..., None]).squeeze(-1).clamp_(max=0.0)
     p = logp.exp()
     plogp = logp.clamp_(min=lowest).mul_(p)  # clamped, since 0 * -inf would be NaN where 0 is meant
     entropy = plogp.sum(-1).neg_().clamp_(min=0.0)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, field_validator, model_validator
 
-from .configuration import MAX_FILE_BYTES, Config
+from .configuration import MAX_FILE_BYTES, Config, shorten
 from .errors import InputError
 
 Floats = NDArray[np.float64]
@@ -175,7 +175,7 @@ class Table(Curve):
     """
 
     type: Literal["table"] = "table"
-    points: list[tuple[float, Level]] = Field(default_factory=list)
+    points: list[tuple[float, Level]] = Field(default_factory=list, validate_default=True)
     file: Path | None = None
     interpolation: Literal["linear", "smooth"] = "linear"
 
@@ -228,15 +228,27 @@ def read_points(path: Path) -> list[tuple[float, float]]:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes; write fewer points.")
         with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if row]
+            reader = csv.reader(file)
+            rows = [(reader.line_num, row) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"cannot read {path} ({error}); give a CSV of step and value.") from None
-    return [_point(row, line, path) for line, row in enumerate(rows[1:], start=2)]
+    if rows and _is_number(rows[0][1][0]):  # taken for the header, the first point would be lost without a word
+        given = shorten(",".join(rows[0][1]))
+        raise ValueError(f"line {rows[0][0]} of {path} is {given}, not a header; write `step,value` above it.")
+    return [_point(row, line, path) for line, row in rows[1:]]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _point(row: list[str], line: int, path: Path) -> tuple[float, float]:
     try:
         step, value = (float(cell) for cell in row)
     except ValueError:
-        raise ValueError(f"line {line} of {path} is {','.join(row)!r}; write `step,value`.") from None
+        raise ValueError(f"line {line} of {path} is {shorten(','.join(row))}; write `step,value`.") from None
     return step, value

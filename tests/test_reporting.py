@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.errors import InputError
+from controller.errors import InputError
 from trainer.reporting import table, targets
 from trainer.reporting.rundata import Run, load_run, load_runs
 from trainer.reporting.summary import summarise

@@ -5,6 +5,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from transformers import GPT2Config, GPT2LMHeadModel  # noqa: E402
+
 from trainer.rollout import draw, generate, response_logits  # noqa: E402
 from trainer.warmstart import build_model, build_tokenizer  # noqa: E402
 
@@ -16,13 +18,21 @@ def tokenizer():
     return build_tokenizer()
 
 
-@pytest.fixture(scope="module")
-def model(tokenizer):
-    model = build_model(tokenizer, seed=0).eval()
+def absolute_position_model(tokenizer):
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=32, n_embd=32, n_layer=2, n_head=2)
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(config)
+
+
+@pytest.fixture(scope="module", params=["rotary", "absolute"])
+def model(tokenizer, request):
+    """A random policy, far from uniform so that a wrong mask or position shows."""
+    rotary = request.param == "rotary"
+    model = build_model(tokenizer, seed=0) if rotary else absolute_position_model(tokenizer)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(3.0)  # far from uniform, so that a wrong mask or position shows
-    return model
+            parameter.mul_(1.5 if rotary else 4.0)
+    return model.eval()
 
 
 def sample(model, tokenizer, **changes):

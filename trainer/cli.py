@@ -65,8 +65,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     text = "Train a policy with verifiable rewards, its entropy under control."
     example = "entrostat train examples/controlled.yaml control.target.value=0.5 --out runs/first"
     command = _add(commands, "train", _train, text, example)
-    command.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="the run's YAML")
-    command.add_argument("overrides", nargs="*", metavar="dotted.key=value", help="laid over the YAML")
+    command.add_argument("words", nargs="*", metavar="CONFIG dotted.key=value", help="the run's YAML; laid over it")
     command.add_argument("--out", type=Path, help="the run's folder")
     command.add_argument("--resume", type=Path, metavar="OUT", help="go on with the run in this folder")
 
@@ -85,15 +84,15 @@ def _target(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    if (options.config is None) == (options.resume is None):
-        raise InputError("train needs one of CONFIG (with --out) and --resume OUT; see `entrostat train --help`.")
-    if options.config and not options.out:
-        raise InputError("train CONFIG has no --out; write --out with the folder of the new run.")
     from .config import load_config
 
-    out = options.resume or options.out
-    source = out / "config.yaml" if options.resume else options.config
-    config = load_config(source, options.overrides)
+    if options.resume:
+        out, source, overrides = options.resume, options.resume / "config.yaml", options.words
+    elif options.words and options.out:
+        out, (source, *overrides) = options.out, options.words
+    else:
+        raise InputError("train needs CONFIG and --out OUT, or --resume OUT; see `entrostat train --help`.")
+    config = load_config(source, overrides)
     from .run import run  # torch and DeepSpeed, after the configuration has been checked
 
     run(config, out, resume=options.resume is not None)

@@ -47,6 +47,8 @@ class EngineConfig(Config):
 
     zero_stage: Literal[0, 1, 2] = 0
     dtype: Literal["float32", "bfloat16"] = "float32"
+    threads: Count | None = None
+    """CPU threads of a rank; none: PyTorch's own choice. A model of a few 100,000 parameters is fastest on 1."""
 
 
 class EvaluationConfig(Config):

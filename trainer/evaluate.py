@@ -3,6 +3,8 @@
 import random
 from math import comb
 
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 from .rollout import generate
 from .tasks import Problem, Task
 
@@ -20,7 +22,14 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
 
 
 def evaluate(
-    model, tokenizer, task: Task, *, prompts: int, samples: int, seed: int, max_new_tokens: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    *,
+    prompts: int,
+    samples: int,
+    seed: int,
+    max_new_tokens: int,
 ) -> dict[str, float]:
     """Success on `prompts` held-out problems, chosen by `seed`, with `samples` draws for each.
 

@@ -3,11 +3,13 @@
 Shapes: B sequences, P prompt positions (padded on the left), T response positions, V vocabulary.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import BatchEncoding, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def position_ids(attention_mask: Tensor) -> Tensor:
     return (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
-def response_logits(model, rollout: Rollout) -> Tensor:
+def response_logits(model: PreTrainedModel, rollout: Rollout) -> Tensor:
     """The logits [B, T, V] that predict each response token, in the model's own precision."""
     length = rollout.actions.shape[1]
     output = model(
@@ -59,8 +61,8 @@ def response_logits(model, rollout: Rollout) -> Tensor:
 
 @torch.no_grad()
 def generate(
-    model,
-    tokenizer,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     prompts: list[str],
     *,
     responses_per_prompt: int,
@@ -74,14 +76,17 @@ def generate(
     longest response, at most `max_new_tokens`. The global random state is neither read nor changed.
     """
     encoded = tokenizer(prompts, padding=True, padding_side="left", return_tensors="pt").to(model.device)
-    training = model.training
-    model.eval()
-    try:
+    generator = torch.Generator(model.device).manual_seed(seed)
+    with _eval_mode(model):
         actions, mask = _sample(
-            model, encoded, tokenizer.eos_token_id, responses_per_prompt, max_new_tokens, temperature, seed
+            model,
+            encoded,
+            tokenizer.eos_token_id,
+            responses_per_prompt,
+            max_new_tokens,
+            temperature,
+            generator,
         )
-    finally:
-        model.train(training)
     actions = actions.masked_fill(~mask, tokenizer.pad_token_id)
     prompt_ids = encoded.input_ids.repeat_interleave(responses_per_prompt, dim=0)
     prompt_mask = encoded.attention_mask.repeat_interleave(responses_per_prompt, dim=0)
@@ -95,33 +100,58 @@ def generate(
     )
 
 
-def _sample(model, encoded, eos: int, copies: int, limit: int, temperature: float, seed: int):
+@contextmanager
+def _eval_mode(model: PreTrainedModel) -> Iterator[None]:
+    """Without dropout while the block runs."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def _sample(
+    model: PreTrainedModel,
+    prompts: BatchEncoding,
+    eos: int,
+    copies: int,
+    limit: int,
+    temperature: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
     """Response tokens and their mask, both [B, T]; tokens after eos are arbitrary."""
-    generator = torch.Generator(model.device).manual_seed(seed)
-    attention, cache = encoded.attention_mask, DynamicCache(config=model.config)
-    inputs, positions = encoded.input_ids, position_ids(encoded.attention_mask)
-    actions, alive = [], []
-    running = torch.ones(len(attention) * copies, dtype=torch.bool, device=model.device)
-    while len(actions) < limit and running.any():
-        logits = model(
-            input_ids=inputs,
-            attention_mask=attention,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        positions = positions[:, -1:] + 1
-        if not actions:
-            cache.batch_repeat_interleave(copies)
-            logits, attention, positions = (x.repeat_interleave(copies, dim=0) for x in (logits, attention, positions))
+    cache = DynamicCache(config=model.config)
+    attention, positions = prompts.attention_mask, position_ids(prompts.attention_mask)
+    logits = _next_logits(model, cache, prompts.input_ids, attention, positions)
+    cache.batch_repeat_interleave(copies)
+    logits, attention, positions = (x.repeat_interleave(copies, dim=0) for x in (logits, attention, positions[:, -1:]))
+    actions, mask, running = [], [], torch.ones_like(attention[:, 0], dtype=torch.bool)
+    while True:
         token = draw(logits, temperature, generator)
         actions.append(token)
-        alive.append(running)
+        mask.append(running)
         running = running & (token != eos)
-        inputs = token[:, None]
-        attention = torch.cat([attention, torch.ones_like(inputs)], dim=1)
-    return torch.stack(actions, dim=1), torch.stack(alive, dim=1)
+        if len(actions) == limit or not running.any():
+            return torch.stack(actions, dim=1), torch.stack(mask, dim=1)
+        attention = torch.cat([attention, torch.ones_like(attention[:, :1])], dim=1)
+        positions = positions + 1
+        logits = _next_logits(model, cache, token[:, None], attention, positions)
+
+
+def _next_logits(
+    model: PreTrainedModel, cache: DynamicCache, tokens: Tensor, attention: Tensor, positions: Tensor
+) -> Tensor:
+    """The logits [B, V] after `tokens` [B, L], which are appended to the cache."""
+    output = model(
+        input_ids=tokens,
+        attention_mask=attention,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    return output.logits[:, -1]
 
 
 def draw(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:

@@ -8,14 +8,17 @@ import shutil
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from tqdm import tqdm
 
 from controller.control import EntropyController
 from controller.errors import InputError
 
-from .config import RunConfig, load_config
+from .config import RunConfig
 from .engine import Engine, init_distributed, load_model
 from .loop import Session, evaluation, seed_of, train_step
+from .reporting.rundata import load_run
+from .reporting.write import write_report
 from .tasks import load_task
 from .tracking import MLflow, RunFolder
 
@@ -28,11 +31,17 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
     Raises:
         InputError: the folder already holds a run (without `resume`), or something in the configuration does not fit.
     """
+    folder = RunFolder(out)
+    if folder.started and not resume:
+        raise InputError(f"{out} already holds a run; give another --out, or `entrostat train --resume {out}`.")
     session = open_session(config)
+    start = _restore(session, folder) if resume else 0
     lead = session.engine.rank == 0
-    folder = RunFolder(out, config, resume) if lead or resume else None
-    start = _restore(session, out) if resume else 0
-    tracker = _Tracker(config, folder, start) if lead and folder else None
+    if start >= config.steps:
+        if lead:
+            print(f"{out} is finished: all {config.steps} steps are done; write steps=N to go further.")
+        return
+    tracker = Tracker(config, folder, start) if lead else None
     status = "FAILED"
     try:
         for step in tqdm(range(start, config.steps), initial=start, total=config.steps, disable=not lead, unit="step"):
@@ -43,7 +52,7 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
             if tracker:
                 tracker.log(step, metrics)
             if last or (step + 1) % config.checkpoint.every == 0:
-                _save(session, out, step + 1)
+                _save(session, folder, step + 1)
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
@@ -55,8 +64,9 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
 
 def open_session(config: RunConfig) -> Session:
     """Everything a loop needs, on this rank."""
+    if config.engine.threads:
+        torch.set_num_threads(config.engine.threads)
     init_distributed()
-    import torch.distributed as dist
 
     world = dist.get_world_size()
     responses = config.rollout.prompts * config.rollout.responses_per_prompt
@@ -71,16 +81,17 @@ def open_session(config: RunConfig) -> Session:
     return Session(config, engine, tokenizer, load_task(config.task), EntropyController(config.control))
 
 
-class _Tracker:
-    """The lead rank's record: folder, MLflow, terminal."""
+class Tracker:
+    """The lead rank's record of a run: folder, MLflow, terminal, and the report at its end."""
 
     def __init__(self, config: RunConfig, folder: RunFolder, start: int) -> None:
         self._config, self._folder = config, folder
-        folder.rewind(start)
+        folder.open(config, start)
         self._mlflow = None
         if config.tracking.mlflow:
             self._mlflow = MLflow(config, folder.path.name, folder.status.get("mlflow_run_id"))
             folder.set_status(mlflow_run_id=self._mlflow.run_id)
+        folder.set_status(status="RUNNING")
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         self._folder.append(step, metrics)
@@ -89,14 +100,13 @@ class _Tracker:
         tqdm.write(step_line(step, self._config.steps, metrics))
 
     def close(self, status: str) -> None:
+        """Write the report and end the MLflow run as `status`: FINISHED, FAILED or KILLED."""
+        if self._folder.started:
+            table = write_report([load_run(self._folder.path)], self._folder.path)
+            tqdm.write(table)
         self._folder.set_status(status=status)
-        if not self._mlflow:
-            return
-        self._mlflow.flush()
-        for artifact in ("config.yaml", "report.html"):
-            if (self._folder.path / artifact).exists():
-                self._mlflow.artifact(self._folder.path / artifact)
-        self._mlflow.finish(status)
+        if self._mlflow:
+            self._mlflow.finish(status, self._folder.artifacts)
 
 
 def step_line(step: int, steps: int, metrics: dict[str, float]) -> str:
@@ -118,20 +128,18 @@ def step_line(step: int, steps: int, metrics: dict[str, float]) -> str:
     return "  ".join(parts)
 
 
-def _save(session: Session, out: Path, step: int) -> None:
-    folder = out / "checkpoints"
-    session.engine.save(folder, f"step{step:06d}", {"step": step, "control": session.control.state_dict()})
+def _save(session: Session, folder: RunFolder, step: int) -> None:
+    state = {"step": step, "control": session.control.state_dict()}
+    session.engine.save(folder.checkpoints, f"step{step:06d}", state)
     if session.engine.rank == 0:
-        for old in sorted(folder.glob("step*"))[: -session.config.checkpoint.keep]:
+        for old in sorted(folder.checkpoints.glob("step*"))[: -session.config.checkpoint.keep]:
             shutil.rmtree(old)
 
 
-def _restore(session: Session, out: Path) -> int:
-    state = session.engine.load(out / "checkpoints")
+def _restore(session: Session, folder: RunFolder) -> int:
+    """Load the latest checkpoint; the step to go on with, 0 where the run died before its first one."""
+    if not (folder.checkpoints / "latest").exists():
+        return 0
+    state = session.engine.load(folder.checkpoints)
     session.control.load_state_dict(state["control"])
     return int(state["step"])
-
-
-def resume_config(out: Path) -> RunConfig:
-    """The configuration of the run in `out`."""
-    return load_config(out / "config.yaml")

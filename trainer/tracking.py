@@ -7,10 +7,9 @@ import logging
 import math
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from controller.errors import InputError
 
 from .config import RunConfig, dump_config
 
@@ -21,31 +20,35 @@ FLUSH_EVERY = 10  # steps a batch: one write a step would cost MLflow's SQLite s
 class RunFolder:
     """`config.yaml`, `metrics.jsonl` (a line a step, flushed) and `status.json` of one run."""
 
-    def __init__(self, path: Path, config: RunConfig, resume: bool) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
+        self.checkpoints = path / "checkpoints"
         self._metrics = path / "metrics.jsonl"
-        if self._metrics.exists() and not resume:
-            raise InputError(f"{path} already holds a run; give another --out, or --resume to go on with it.")
-        path.mkdir(parents=True, exist_ok=True)
-        write_atomically(path / "config.yaml", dump_config(config))
 
     @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+    def started(self) -> bool:
+        return self._metrics.exists()
+
+    @property
+    def artifacts(self) -> list[Path]:
+        """What belongs beside the run in a tracker."""
+        names = ("config.yaml", "report.html", "report.png")
+        return [self.path / name for name in names if (self.path / name).exists()]
+
+    def open(self, config: RunConfig, start: int) -> None:
+        """Write the resolved configuration and drop the lines from step `start` on, which will be written again."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "config.yaml", dump_config(config))
+        if self.started:
+            lines = self._metrics.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if _whole(line) and json.loads(line)["step"] < start]
+            write_atomically(self._metrics, "".join(line + "\n" for line in kept))
 
     def append(self, step: int, metrics: dict[str, float]) -> None:
         """One line: `step` and the metrics, null where a value is not finite."""
         finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step} | finite) + "\n")
-
-    def rewind(self, step: int) -> None:
-        """Drop the lines from `step` on: a resumed run writes them again."""
-        if not self._metrics.exists():
-            return
-        lines = self._metrics.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if _whole(line) and json.loads(line)["step"] < step]
-        write_atomically(self._metrics, "".join(line + "\n" for line in kept))
 
     @property
     def status(self) -> dict[str, Any]:
@@ -64,6 +67,8 @@ class MLflow:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         import mlflow
         from mlflow.entities import Metric
+
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 
         self._metric = Metric
         self._client = mlflow.MlflowClient(tracking_uri=config.tracking.mlflow)
@@ -86,12 +91,11 @@ class MLflow:
             self._client.log_batch(self.run_id, metrics=self._pending[start : start + 1000])
         self._pending = []
 
-    def artifact(self, path: Path) -> None:
-        self._client.log_artifact(self.run_id, str(path))
-
-    def finish(self, status: str) -> None:
+    def finish(self, status: str, artifacts: Sequence[Path]) -> None:
         """`status`: FINISHED, FAILED or KILLED."""
         self.flush()
+        for path in artifacts:
+            self._client.log_artifact(self.run_id, str(path))
         self._client.set_terminated(self.run_id, status=status)
 
     def _start(self, config: RunConfig, name: str) -> str:

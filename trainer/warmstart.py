@@ -79,7 +79,9 @@ def demonstrations(seed: int) -> Iterator[tuple[str, str]]:
             yield prompt, str(expression)
 
 
-def supervised_loss(model, tokenizer, pairs: list[tuple[str, str]]) -> torch.Tensor:
+def supervised_loss(
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, pairs: list[tuple[str, str]]
+) -> torch.Tensor:
     """Mean negative log-likelihood of the answers' tokens and their eos, in nats."""
     prompts = tokenizer([prompt for prompt, _ in pairs], padding=True, return_tensors="pt")
     answers = tokenizer([answer + EOS for _, answer in pairs], padding=True, padding_side="right", return_tensors="pt")
@@ -94,7 +96,14 @@ def supervised_loss(model, tokenizer, pairs: list[tuple[str, str]]) -> torch.Ten
     return torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels)
 
 
-def train(model, tokenizer, seed: int, steps: int, batch: int = 64, peak: float = 3e-3) -> None:
+def train(
+    model: Qwen2ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    seed: int,
+    steps: int,
+    batch: int = 64,
+    peak: float = 3e-3,
+) -> None:
     """Supervised learning in place: AdamW, one cycle of the learning rate."""
     pairs = demonstrations(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=0.01)
@@ -114,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="make the small policy of the expressions task")
     parser.add_argument("--out", type=Path, required=True, help="folder for the model and its tokenizer")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=2800)
+    parser.add_argument("--steps", type=int, default=2000)
     arguments = parser.parse_args()
     tokenizer = build_tokenizer()
     model = build_model(tokenizer, arguments.seed)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from trainer.errors import InputError
+from controller.errors import InputError
 
 METRICS = "metrics.jsonl"
 CONFIG = "config.yaml"

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, Protocol
 
+from controller.errors import InputError
+
 Split = Literal["train", "heldout"]
 
 _REGISTRY = {"expressions": "trainer.tasks.expressions:Expressions"}
@@ -40,6 +42,6 @@ class Task(Protocol):
 def load_task(name: str) -> Task:
     """The task registered as `name`."""
     if name not in _REGISTRY:
-        raise ValueError(f"unknown task {name!r}; known: {', '.join(sorted(_REGISTRY))}")
+        raise InputError(f"there is no task {name!r}; write one of: {', '.join(sorted(_REGISTRY))}.")
     module, _, attribute = _REGISTRY[name].partition(":")
     return getattr(import_module(module), attribute)()

@@ -75,8 +75,12 @@ def problem(target: int, digit: str) -> Problem:
 
 
 def split_of(prompt: str) -> Split:
-    """The split of a prompt: a checksum decides, so that it is the same on every machine."""
-    return "heldout" if zlib.crc32(prompt.encode()) % 5 == 0 else "train"
+    """The split of a prompt: a checksum decides, so that it is the same on every machine.
+
+    Three prompts in four are held out. With so few to train on, a policy that settles on one answer for
+    each of them learns little about the others, and evaluation shows what collapse costs.
+    """
+    return "heldout" if zlib.crc32(prompt.encode()) % 100 < 75 else "train"
 
 
 class Expressions:

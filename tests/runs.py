@@ -1,0 +1,37 @@
+"""Small real runs for the tests: DeepSpeed on the CPU, in a process of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SMALL = [
+    "examples/controlled.yaml",
+    "steps=6",
+    "rollout.prompts=8",
+    "update.minibatches=2",
+    "evaluation={every: 5, prompts: 8, samples: 8}",
+    "checkpoint.every=2",
+]
+ROOT = Path(__file__).parent.parent
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def entrostat(*words: str | Path, **options) -> subprocess.CompletedProcess:
+    """Run the command line and return what it did."""
+    command = [sys.executable, "-m", "trainer.cli", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, **options)
+
+
+def train(out: Path, *overrides: str, store: str = "null") -> subprocess.CompletedProcess:
+    """A small run into `out`; `store` is MLflow's tracking URI, or null."""
+    done = entrostat("train", *SMALL, f"tracking.mlflow={store}", *overrides, "--out", out)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done
+
+
+def lines(out: Path, timed: bool = False) -> list[dict]:
+    """The metrics of a run, without the seconds, which no two runs share."""
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if timed or not k.startswith("time/")} for row in rows]

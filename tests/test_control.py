@@ -1,0 +1,364 @@
+"""The controller as its users meet it: warnings, holds, changes during a run, its state, and the library example."""
+
+import json
+import math
+
+import pytest
+import torch
+from batches import Batch, controller, random_batch
+
+from controller import ControlConfig, EntropyController, InputError, policy_loss, token_statistics
+from controller.configuration import parse
+
+BATCH = random_batch(0)
+HIGH = {"type": "constant", "value": 2.5}
+LAW = {"type": "pid", "kp": 0.31, "ki": 0.07, "kd": 0.5, "error": "log", "rate_limit": 0.2}
+
+
+def config(**content):
+    return parse(ControlConfig, {"target": {"type": "constant", "value": 0.6}} | content)
+
+
+def warnings(caplog):
+    return [record.getMessage() for record in caplog.records if record.name == "controller"]
+
+
+# warnings
+
+
+def test_a_command_at_its_end_for_ten_steps_is_said_once(caplog):
+    control = controller(target=HIGH, law={"type": "pid", "kp": 5.0})
+    for step in range(40):
+        control.step_scalar(0.5)
+        assert len(warnings(caplog)) == (step >= 9)
+    assert "the command has been at its end for 10 steps" in warnings(caplog)[0]
+
+
+def test_a_command_at_its_end_on_target_is_no_reason_to_warn(caplog):
+    # The set-point weight keeps the demand beyond the limit although the error is gone.
+    control = controller(target=HIGH, law={"type": "pid", "kp": 1.0, "ki": 1.0, "limit": 0.1})
+    decisions = [control.step_scalar(y) for y in 5 * [0.5] + 30 * [2.5]]
+    assert all(decision.saturated for decision in decisions)
+    assert not warnings(caplog)
+
+
+def test_an_interrupted_saturation_starts_counting_anew(caplog):
+    control = controller(target=HIGH, law={"type": "pid", "kp": 5.0, "ki": 0.0})
+    for measurement in 3 * ([0.5] * 9 + [2.5]):
+        control.step_scalar(measurement)
+    assert not warnings(caplog)
+
+
+def test_thresholds_that_touch_nothing_at_ratio_one_are_said_once(caplog):
+    control = controller(actuator={"type": "split_range"}, target=HIGH, law={"type": "pid", "kp": 0.01, "ki": 0.0})
+    for step in range(40):
+        decision = control.step(*BATCH)
+        control.refine(BATCH.tokens, *BATCH[:3])
+        assert len(warnings(caplog)) == (step >= 9)
+    assert decision.authority == 0
+    assert "the thresholds have cut no token for 10 steps" in warnings(caplog)[0]
+
+
+def test_thresholds_that_cut_tokens_of_a_minibatch_are_not_complained_of(caplog):
+    control = controller(actuator={"type": "split_range"}, target=HIGH, law={"type": "pid", "kp": 0.01, "ki": 0.0})
+    moved = token_statistics(torch.zeros(32, 11, 23), torch.zeros(32, 11, dtype=torch.long))
+    for _ in range(40):
+        control.step(*BATCH)
+        control.refine(BATCH.tokens, *BATCH[:3])  # the first minibatch is at ratio 1
+        control.refine(moved, *BATCH[:3])
+    assert not warnings(caplog)
+
+
+def test_tokens_cut_outside_the_mask_do_not_count(caplog):
+    control = controller(actuator={"type": "split_range"}, target=HIGH, law={"type": "pid", "kp": 0.01, "ki": 0.0})
+    moved = token_statistics(torch.zeros(32, 11, 23), torch.zeros(32, 11, dtype=torch.long))
+    for _ in range(10):
+        control.step(*BATCH)
+        control.refine(moved, BATCH.tokens, BATCH.advantages, torch.zeros_like(BATCH.mask))
+    assert len(warnings(caplog)) == 1
+
+
+def test_thresholds_with_authority_are_not_complained_of(caplog):
+    control = controller(target=HIGH, law={"type": "pid", "kp": 0.01, "ki": 0.0})
+    for _ in range(40):
+        control.step(*BATCH)
+    assert not warnings(caplog)
+
+
+def test_responses_without_groups_are_said_once(caplog):
+    control = controller()
+    for _ in range(3):
+        control.step(*BATCH[:3])
+    assert [message for message in warnings(caplog) if "groups=" in message] == [
+        "step() without groups=: responses of a prompt count as independent."
+    ]
+
+
+# holds
+
+
+def spoilt(kind):
+    if kind == "NaN logits":
+        logits = torch.full((4, 3, 5), math.nan)
+        tokens = token_statistics(logits, torch.zeros(4, 3, dtype=torch.long))
+        return Batch(tokens, torch.randn(4), torch.ones(4, 3, dtype=torch.bool), torch.arange(4))
+    if kind == "no tokens":
+        return Batch(BATCH.tokens[:0], BATCH.advantages[:0], BATCH.mask[:0], BATCH.groups[:0])
+    return BATCH._replace(mask=torch.zeros_like(BATCH.mask))
+
+
+@pytest.mark.parametrize("actuator", ["static", "split_range", "region", "sensitivity"])
+@pytest.mark.parametrize("kind", ["NaN logits", "no tokens", "mask of zeros"])
+def test_a_batch_that_cannot_be_measured_is_held_counted_and_logged(kind, actuator, caplog):
+    control, batch = controller(law=LAW, actuator={"type": actuator}), spoilt(kind)
+    before = control.step(*BATCH)
+    law_state = control.state_dict()["law"]
+    held = [control.step(*batch) for _ in range(2)]
+    assert {decision.command for decision in held} == {before.command}
+    assert all(decision.held for decision in held)
+    assert control.held == control.state_dict()["held"] == 2
+    assert control.state_dict()["law"] == law_state
+    assert all("not finite; the last command is held" in message for message in warnings(caplog)[-2:])
+    for eps in held[-1].thresholds(batch.tokens, batch.advantages[:, None]):
+        assert eps.isfinite().all()
+    assert not control.step(*BATCH).held
+
+
+@pytest.mark.parametrize("actuator", ["static", "split_range", "region", "sensitivity"])
+@pytest.mark.parametrize("kind", ["no advantage spread", "a vocabulary of one"])
+def test_a_batch_that_teaches_nothing_is_measured_and_trained_on(kind, actuator):
+    batch = BATCH._replace(advantages=torch.zeros(32))
+    if kind == "a vocabulary of one":
+        tokens = token_statistics(torch.zeros(32, 11, 1), torch.zeros(32, 11, dtype=torch.long))
+        batch = BATCH._replace(tokens=tokens)
+    target = {"type": "constant", "value": 0.0}
+    decision = controller(target=target, actuator={"type": actuator}).step(*batch)
+    loss, metrics = policy_loss(batch.tokens.logprob, *batch[:3], decision)
+    assert not decision.held
+    assert all(math.isfinite(value) for value in (loss, *metrics.values(), decision.command))
+    assert all(eps.isfinite().all() for eps in decision.thresholds(batch.tokens, batch.advantages[:, None]))
+
+
+# refine and reconfigure
+
+
+def test_refine_before_step_is_refused_in_one_sentence():
+    with pytest.raises(InputError, match=r"^refine\(\) was called before step\(\); call step\(\) once .* first\.$"):
+        controller().refine(BATCH.tokens, *BATCH[:3])
+
+
+def test_a_law_without_an_inner_loop_returns_the_decision_of_the_step():
+    control = controller(law=LAW)
+    decision = control.step(*BATCH)
+    assert control.refine(BATCH.tokens[:8], *BATCH.rows(slice(8))[:3]) is decision
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"law": {"type": "pid", "kp": 4.0, "ki": 0.5}},
+        {"law": {"type": "pid", "error": "nats", "kd": 3.0}},
+        {"law": LAW, "target": {"type": "constant", "value": 0.9}},
+        {"law": {"type": "pid", "feedforward": {"gain": 0.1}}, "target": HIGH},
+    ],
+)
+def test_reconfiguring_does_not_bump_the_command(change):
+    control = controller(law=LAW)
+    for measurement in (0.5, 0.55, 0.52):
+        before = control.step_scalar(measurement)
+    control.reconfigure(config(**change))
+    after = control.step_scalar(0.58)
+    assert after.command == pytest.approx(before.command, abs=1e-12)
+    assert control.step_scalar(0.4).command > after.command
+
+
+def test_handing_over_from_manual_mode_does_not_bump_the_command():
+    control = controller(law={"type": "manual", "command": 0.37})
+    control.step_scalar(0.5)
+    control.reconfigure(config(law=LAW))
+    assert control.step_scalar(0.5).command == pytest.approx(0.37, abs=1e-12)
+
+
+@pytest.mark.parametrize("first_law", [LAW, {"type": "manual", "command": 0.37}])
+def test_a_measurement_missing_at_the_hand_over_delays_it(first_law):
+    control = controller(law=first_law)
+    before = control.step_scalar(0.3)
+    control.reconfigure(config(law={"type": "pid", "kp": 2.0}))
+    assert control.step_scalar(math.nan).command == before.command
+    assert control.step_scalar(0.9).command == pytest.approx(before.command, abs=1e-12)
+
+
+def test_a_law_that_follows_a_target_needs_one_from_the_start_and_during_the_run():
+    sentence = r"^law `pid` follows a target and none is given; add `target:`\.$"
+    with pytest.raises(InputError, match=sentence):
+        EntropyController(parse(ControlConfig, {}))
+    control = controller(law=LAW)
+    before = control.step_scalar(0.5)
+    with pytest.raises(InputError, match=sentence):
+        control.reconfigure(parse(ControlConfig, {}))
+    assert control.step_scalar(0.5).setpoint == before.setpoint  # and the refusal changed nothing
+
+
+def test_manual_mode_needs_no_target(caplog):
+    control = EntropyController(parse(ControlConfig, {"law": {"type": "manual", "command": 0.2}}))
+    decisions = [control.step(*BATCH) for _ in range(20)]
+    assert math.isnan(decisions[-1].setpoint)
+    assert decisions[-1].command == pytest.approx(0.2)
+    assert not any(decision.held for decision in decisions)
+    assert not warnings(caplog)
+
+
+# decision and state
+
+
+def test_a_decision_logs_plain_numbers_under_names_that_are_no_prefix_of_each_other():
+    metrics = controller(law=LAW).step(*BATCH).metrics()
+    assert all(type(value) in (int, float) for value in metrics.values())
+    names = sorted(metrics)
+    assert not [(a, b) for a in names for b in names if b.startswith(a + "/")]
+    contract = {"setpoint", "measurement", "error", "p", "i", "d", "feedforward", "command", "saturated", "authority"}
+    assert {f"controller/{name}" for name in contract} <= metrics.keys()
+    assert {f"region/e{i}/{part}" for i in range(1, 5) for part in ("fraction", "contribution")} <= metrics.keys()
+
+
+def test_a_decision_says_its_numbers_in_a_line():
+    decision = controller(law={"type": "manual", "command": 0.25}).step_scalar(0.5)
+    assert str(decision) == "step 0: entropy 0.500 target 0.600 error +0.100 command +0.250"
+
+
+def measurements(count):
+    return [0.6 + 0.3 * math.sin(k) if k % 7 else math.nan for k in range(count)]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 13])
+def test_a_resumed_controller_gives_the_same_commands_bit_for_bit(cut):
+    content = {"law": LAW, "target": {"type": "linear", "start": 1.0, "end": 0.5, "steps": 30, "unit": "initial"}}
+    whole = controller(**content)
+    expected = [whole.step_scalar(y) for y in measurements(30)]
+    first, second = controller(**content), controller(**content)
+    for y in measurements(30)[:cut]:
+        first.step_scalar(y)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict(), allow_nan=False)))
+    resumed = [second.step_scalar(y) for y in measurements(30)[cut:]]
+    assert [d.command for d in resumed] == [d.command for d in expected[cut:]]
+    assert [d.step for d in resumed] == [d.step for d in expected[cut:]]
+    assert second.state_dict() == whole.state_dict()
+
+
+def test_a_change_before_the_checkpoint_survives_it():
+    control, resumed = controller(law=LAW), controller(law={"type": "pid", "kp": 3.0})
+    before = control.step_scalar(0.4)
+    control.reconfigure(config(law={"type": "pid", "kp": 3.0}))
+    resumed.load_state_dict(json.loads(json.dumps(control.state_dict())))
+    assert resumed.step_scalar(0.8).command == pytest.approx(before.command, abs=1e-12)
+
+
+def test_a_state_of_another_law_is_taken_over_without_a_bump():
+    manual = controller(law={"type": "manual", "command": -0.4})
+    manual.step_scalar(0.5)
+    resumed = controller(law=LAW)
+    resumed.load_state_dict(manual.state_dict())
+    assert resumed.step_scalar(0.9).command == pytest.approx(-0.4, abs=1e-12)
+
+
+def damaged(**changes):
+    control = controller(law=LAW)
+    control.step_scalar(0.5)
+    state = control.state_dict()
+    law = changes.pop("law", {})
+    return {key: value for key, value in (state | {"law": state["law"] | law} | changes).items() if value != "absent"}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        None,
+        [],
+        {},
+        {"version": 0},
+        damaged(version=99),
+        damaged(law={"integral": "absent"}),
+        damaged(law={"integral": None}),
+        damaged(law={"command": "fast"}),
+        damaged(law={"command": math.nan}),
+        damaged(step="absent"),
+        damaged(step="soon"),
+        damaged(held=None),
+        damaged(initial_entropy="absent"),
+        damaged() | {"law": 5},
+        damaged() | {"law": {"type": "pid", "command": 0.1}},
+    ],
+)
+def test_a_state_that_is_none_is_refused_in_one_sentence_and_changes_nothing(state):
+    control = controller(law=LAW)
+    control.step_scalar(0.7)
+    before = control.state_dict()
+    with pytest.raises(InputError, match=r"^controller state [^\n]*\.$"):
+        control.load_state_dict(state)
+    assert control.state_dict() == before
+
+
+# the library example
+
+
+CONTEXTS, VOCAB, RESPONSES = 24, 16, 8
+CONTROL_YAML = """
+target: {type: constant, value: 1.2}
+law: {type: pid, kp: 1.5, ki: 0.1}
+actuator: {type: sensitivity}
+"""
+STATIC_YAML = """
+law: {type: manual}
+actuator: {type: static}
+"""
+
+
+def rollout(policy, generator):
+    """Sampled answers of every context, with advantages: the nearer to the context's number, the better."""
+    prompts = torch.arange(CONTEXTS).repeat_interleave(RESPONSES)
+    logits = policy[prompts].detach()[:, None]
+    actions = torch.multinomial(logits[:, 0].softmax(-1), 1, generator=generator)
+    rewards = 1 - (actions[:, 0] - prompts % VOCAB).abs() / VOCAB
+    groups = rewards.view(CONTEXTS, RESPONSES)
+    advantages = (groups - groups.mean(1, keepdim=True)) / (groups.std(1, keepdim=True) + 1e-6)
+    return prompts, logits, actions, advantages.flatten(), torch.ones_like(actions, dtype=torch.bool)
+
+
+def train(path, steps, seed):
+    """A PyTorch loop of a user's own around the library's eight lines; the entropy of every step."""
+    generator = torch.Generator().manual_seed(seed)
+    policy = torch.zeros(CONTEXTS, VOCAB, requires_grad=True)
+    optimizer = torch.optim.Adam([policy], lr=0.05)
+    entropies = []
+    control = EntropyController.from_yaml(path)
+    for _ in range(steps):
+        prompts, logits, actions, advantages, mask = rollout(policy, generator)
+        tokens = token_statistics(logits, actions, temperature=1.0)
+        decision = control.step(tokens, advantages, mask)
+        for rows in torch.randperm(len(prompts), generator=generator).chunk(4):
+            logprob = token_statistics(policy[prompts[rows]][:, None], actions[rows], temperature=1.0).logprob
+            loss, _ = policy_loss(logprob, tokens[rows], advantages[rows], mask[rows], decision)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        state = control.state_dict()
+        control.load_state_dict(state)
+        entropies.append(decision.measurement)
+    return torch.tensor(entropies)
+
+
+@pytest.fixture
+def yaml_file(tmp_path):
+    def write(text):
+        (tmp_path / "control.yaml").write_text(text)
+        return tmp_path / "control.yaml"
+
+    return write
+
+
+def test_the_library_example_holds_the_entropy_where_static_clipping_collapses(yaml_file):
+    controlled = train(yaml_file(CONTROL_YAML), steps=150, seed=5)
+    static = train(yaml_file(STATIC_YAML), steps=150, seed=5)
+    assert ((controlled[100:] - 1.2).abs() < 0.12).all()
+    assert controlled[100:].mean().item() == pytest.approx(1.2, rel=0.02)
+    assert static[-1] < 1.2 / 2
