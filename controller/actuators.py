@@ -53,7 +53,9 @@ class Static(Config):
 
     type: Literal["static"] = "static"
     low: HalfWidth = 0.2
+    """Lower half-width: the band starts at 1 - low."""
     high: Annotated[float, Field(ge=0)] = 0.2
+    """Upper half-width: the band ends at 1 + high."""
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
         """The same thresholds for every command."""
@@ -76,7 +78,9 @@ class SplitRange(Config):
 
     type: Literal["split_range"] = "split_range"
     standard: HalfWidth = 0.2
+    """Half-width of the side that the command leaves alone."""
     probability: Literal["current", "rollout"] = "current"
+    """Which probability p of the token the thresholds read."""
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
         """Positive commands widen the upper threshold, negative ones the lower."""
@@ -102,8 +106,11 @@ class RegionThresholds(Config):
 
     type: Literal["region"] = "region"
     standard: HalfWidth = 0.2
+    """Half-width of every region at command 0."""
     span: Positive = 2.0
+    """How far a command of 1 moves the half-widths, in units of `standard`."""
     limit: Positive = 5.0
+    """Largest half-width."""
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
         """Positive commands narrow the regions that lower entropy and widen those that raise it."""
@@ -136,8 +143,11 @@ class SensitivityThresholds(Config):
 
     type: Literal["sensitivity"] = "sensitivity"
     standard: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Half-width of a token without sensitivity."""
     w_max: Positive = 20.0
+    """Largest |w|: at that, tokens with |S| above rms / w_max are cut."""
     limit: Positive = 5.0
+    """Largest half-width."""
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
         """Solve D(w) = command * reach for w; every command can be reached."""

@@ -38,8 +38,11 @@ class ControlConfig(Config):
     target: Target | None = None
     """The curve; none only for a law that follows nothing (`manual`)."""
     law: Law = Field(default_factory=PID)
+    """From the error to a command in [-1, 1]."""
     actuator: Actuator = Field(default_factory=SensitivityThresholds)
+    """From the command to clip thresholds."""
     surrogate: Surrogate = Surrogate()
+    """What becomes of a token beyond its threshold."""
 
 
 class EntropyController:

@@ -35,6 +35,7 @@ class Decision:
 
     @property
     def measurement(self) -> float:
+        """The batch's entropy, nats."""
         return self.batch.entropy
 
     @property
@@ -44,26 +45,32 @@ class Decision:
 
     @property
     def command(self) -> float:
+        """The command applied, in [-1, 1]."""
         return self.terms.command
 
     @property
     def saturated(self) -> bool:
+        """True when the applied command is not the one demanded."""
         return self.terms.saturated
 
     @property
     def p(self) -> float:
+        """Proportional part of the demand."""
         return self.terms.p
 
     @property
     def i(self) -> float:
+        """Integral part."""
         return self.terms.i
 
     @property
     def d(self) -> float:
+        """Derivative part."""
         return self.terms.d
 
     @property
     def feedforward(self) -> float:
+        """Feed-forward part."""
         return self.terms.feedforward
 
     def thresholds(

@@ -43,6 +43,7 @@ class TokenStatistics:
         return cls(logprob, entropy, sensitivity, parts[0].vocab_size)
 
     def detach(self) -> TokenStatistics:
+        """The same numbers without a gradient."""
         return replace(self, logprob=self.logprob.detach())
 
 

@@ -17,5 +17,8 @@ class Surrogate(Config):
     """
 
     form: Literal["clip", "gradient_preserving"] = "clip"
+    """What becomes of a token beyond its threshold."""
     beta_low: Scale = 0.75
+    """`gradient_preserving` only: scale of the gradient kept below the band."""
     beta_high: Scale = 1.0
+    """`gradient_preserving` only: scale of the gradient kept above the band."""

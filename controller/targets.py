@@ -58,6 +58,7 @@ class Constant(Curve):
 
     type: Literal["constant"] = "constant"
     value: Level
+    """The entropy to hold."""
 
     def _shape(self, step: Floats) -> Floats:
         return np.full_like(step, self.value)
@@ -65,7 +66,9 @@ class Constant(Curve):
 
 class _Ramp(Curve):
     start: Level
+    """The target at step 0."""
     end: Level
+    """The target from `steps` on."""
     steps: Steps
     """Steps from `start` to `end`; the curve stays at `end` afterwards."""
 
@@ -97,7 +100,9 @@ class Exponential(_Ramp):
 
     type: Literal["exponential"] = "exponential"
     start: Annotated[float, Field(gt=0)]
+    """The target at step 0."""
     end: Annotated[float, Field(gt=0)]
+    """The target from `steps` on."""
 
     def _shape(self, step: Floats) -> Floats:
         return np.asarray(self.start * (self.end / self.start) ** self._fraction(step))
@@ -108,10 +113,15 @@ class IncreaseThenDecrease(Curve):
 
     type: Literal["increase_then_decrease"] = "increase_then_decrease"
     start: Level
+    """The target at step 0."""
     peak: Level
+    """The target at the bend."""
     end: Level
+    """The target from `steps` on."""
     steps: Steps
+    """Steps of the whole curve."""
     ratio: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Where the peak lies, as a share of `steps`."""
 
     def _shape(self, step: Floats) -> Floats:
         return np.interp(step, [0, self.ratio * self.steps, self.steps], [self.start, self.peak, self.end])
@@ -122,11 +132,17 @@ class DecreaseIncreaseDecrease(Curve):
 
     type: Literal["decrease_increase_decrease"] = "decrease_increase_decrease"
     start: Level
+    """The target at step 0."""
     trough: Level
+    """The target at the first bend."""
     peak: Level
+    """The target at the second bend."""
     end: Level
+    """The target from `steps` on."""
     steps: Steps
+    """Steps of the whole curve."""
     ratios: tuple[float, float] = (1 / 3, 2 / 3)
+    """Where the trough and the peak lie, as shares of `steps`."""
 
     @field_validator("ratios")
     @classmethod
@@ -145,8 +161,11 @@ class OscillatoryDecay(Curve):
 
     type: Literal["oscillatory_decay"] = "oscillatory_decay"
     centre: Level
+    """The level that it swings about."""
     amplitude: Level
+    """Largest distance from the centre, at most `centre`."""
     period: Steps
+    """Steps of one swing."""
     decay: Steps | None = None
     """Steps in which the swing shrinks by e; none: it does not shrink."""
     phase: float = 0.0
@@ -176,8 +195,11 @@ class Table(Curve):
 
     type: Literal["table"] = "table"
     points: list[tuple[float, Level]] = Field(default_factory=list, validate_default=True)
+    """`[step, value]` pairs, at least two, their steps rising; before the first and after the last it is flat."""
     file: Path | None = None
+    """A CSV file to read the points from where none are given."""
     interpolation: Literal["linear", "smooth"] = "linear"
+    """How the points are joined."""
 
     @model_validator(mode="before")
     @classmethod

@@ -21,9 +21,11 @@ class MomentumPlant(Config):
     """
 
     initial: Annotated[float, Field(ge=0)] = 0.9
+    """Entropy at step 0."""
     gain: float = 0.1
     """Rate for a command of 1."""
     lag: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    """What is left of the rate after a step: beta1 ^ updates per rollout."""
     drift: float = 0.0
     """Rate without any command: below zero, the collapse."""
     ramp: float = 0.0
@@ -34,6 +36,7 @@ class MomentumPlant(Config):
     """Standard deviation of the measurement."""
 
     def start(self) -> PlantState:
+        """At rest, at the initial entropy."""
         return PlantState(self.initial)
 
     def step(self, state: PlantState, command: float, rng: np.random.Generator) -> PlantState:
@@ -44,6 +47,7 @@ class MomentumPlant(Config):
         return replace(state, entropy=entropy, rate=rate, step=state.step + 1)
 
     def measure(self, state: PlantState, rng: np.random.Generator) -> float:
+        """The entropy as a rollout batch shows it."""
         return max(state.entropy + self.measurement_noise * rng.standard_normal(), 0.0)
 
 

@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from controller import BatchStatistics, InputError, TokenStatistics
 from controller.actuators import Actuator, RegionThresholds, SensitivityThresholds, SplitRange, Static, solve_weight
 from controller.batch import ContributionCurve
+from controller.loss import per_token
 
 EVERY = [Static(), SplitRange(), SplitRange(probability="rollout"), RegionThresholds(), SensitivityThresholds()]
 BATCH = random_batch(0, batch=480, prompts=60)
@@ -22,15 +23,16 @@ SPAN = np.linspace(-1, 1, 21)
 
 def kept(decision, batch: Batch) -> np.ndarray:
     """Which response tokens keep their gradient at ratio 1."""
-    a = batch.advantages[:, None].expand_as(batch.mask)
+    a = per_token(batch.advantages, batch.tokens.logprob)
     low, high = decision.thresholds(batch.tokens, a)
-    cut = ((a > 0) & (1 > 1 + high)) | ((a < 0) & (1 < 1 - low))
-    return ~cut[batch.mask].numpy()
+    cut = ((a > 0) & (high < 0)) | ((a < 0) & (low < 0))
+    return ~cut[batch.mask.bool()].numpy()
 
 
 def pull(batch: Batch) -> np.ndarray:
     """-A S of the response tokens."""
-    return -(batch.advantages[:, None].double() * batch.tokens.sensitivity.double())[batch.mask].numpy()
+    a = per_token(batch.advantages, batch.tokens.logprob)
+    return -(a.double() * batch.tokens.sensitivity.double())[batch.mask.bool()].numpy()
 
 
 def at_probability(p: float, command: float, advantages=(1.0,), **actuator):

@@ -36,7 +36,10 @@ BAD = {
     "key that is no text": ({"target": TARGET, 5: 1}, ["unknown key `5`", "write one of: target"]),
     "text for a number": ({"target": {"type": "constant", "value": "high"}}, ["`target.value`", "'high'", "number"]),
     "list for a number": ({"target": TARGET, "law": {"type": "pid", "ki": [1]}}, ["`law.ki`", "[1]", "number"]),
-    "truth for a number": ({"target": TARGET, "law": {"type": "pid", "kp": True}}, ["`law`", "`kp` is True", "write a number"]),
+    "truth for a number": (
+        {"target": TARGET, "law": {"type": "pid", "kp": True}},
+        ["`law`", "`kp` is True", "write a number"],
+    ),
     "number for a mapping": ({"target": 5}, ["`target`", "5", "dictionary"]),
     "nothing for a mapping": ({"target": TARGET, "law": None}, ["`law`", "None", "dictionary"]),
     "missing key": ({"target": {"type": "constant"}}, ["`target.value` is missing", "add it"]),
@@ -59,7 +62,10 @@ BAD = {
         {"target": TARGET, "law": {"type": "pid", "feedforward": {"gain": 0}}},
         ["`law.feedforward.gain`", "0", "greater than 0"],
     ),
-    "no target to follow": ({"law": {"type": "pid"}}, ["law `pid` follows a target and none is given", "add `target:`"]),
+    "no target to follow": (
+        {"law": {"type": "pid"}},
+        ["law `pid` follows a target and none is given", "add `target:`"],
+    ),
     "huge text": ({"target": {"type": "constant", "value": "x" * 10**6}}, ["`target.value`", "'xxx", "..."]),
 }
 # What the file itself can do wrong.

@@ -86,8 +86,6 @@ def test_evaluation_is_reproducible(policy, measured):
 def test_an_untrained_policy_solves_nothing(policy):
     _, tokenizer = policy
     model = build_model(tokenizer, seed=0)
-    result = evaluate(
-        model, tokenizer, load_task("expressions"), prompts=20, samples=8, seed=0, max_new_tokens=6
-    )
+    result = evaluate(model, tokenizer, load_task("expressions"), prompts=20, samples=8, seed=0, max_new_tokens=6)
     assert result["eval/greedy"] == 0.0
     assert result["eval/pass_at_8"] < 0.2

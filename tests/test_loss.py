@@ -184,7 +184,9 @@ def test_a_token_whose_ratio_leaves_float32_spoils_no_gradient(advantage, log_ra
     tokens = row_of_tokens((-201.0, 0.5, 0.1), (-1.0, 0.5, 0.1))
     batch = Batch(tokens, torch.tensor([[advantage, 1.0]]), torch.ones(1, 2), torch.zeros(1, dtype=torch.long))
     logprob = (tokens.logprob + torch.tensor([[log_ratio, 0.0]])).requires_grad_()
-    loss, _ = policy_loss(logprob, *batch[:3], decide(batch, 0.0, actuator={"type": "static"}, surrogate={"form": form}))
+    loss, _ = policy_loss(
+        logprob, *batch[:3], decide(batch, 0.0, actuator={"type": "static"}, surrogate={"form": form})
+    )
     (gradient,) = torch.autograd.grad(loss, logprob)
     assert loss.isfinite()
     assert gradient.isfinite().all()

@@ -13,9 +13,7 @@ NAN = math.nan
 
 def reading(setpoint, measurement, coming=None, past=None):
     """A reading on a constant target, unless the set-points beside it are given."""
-    return Reading(
-        setpoint, setpoint if coming is None else coming, setpoint if past is None else past, measurement
-    )
+    return Reading(setpoint, setpoint if coming is None else coming, setpoint if past is None else past, measurement)
 
 
 def run(law, readings, state=None, realise=float):

@@ -65,9 +65,7 @@ def test_a_run_is_read_with_its_config_and_columns(tmp_path: Path) -> None:
 
 
 def test_missing_and_null_values_are_nan(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text(
-        '{"step": 0, "a": 1}\n{"step": 1, "a": null}\n{"step": 2, "a": NaN}\n'
-    )
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0, "a": 1}\n{"step": 1, "a": null}\n{"step": 2, "a": NaN}\n')
     np.testing.assert_array_equal(load_run(tmp_path).columns["a"], [1, np.nan, np.nan])
 
 
@@ -171,9 +169,7 @@ def test_a_collapse_that_the_target_asks_for_is_no_warning(runs: list[Run]) -> N
 
 def test_thresholds_that_cut_nothing_are_told_with_a_remedy(runs: list[Run]) -> None:
     uncut = Run("uncut", {}, runs[1].columns | {"clip_ratio/region_mean": np.zeros(60)})
-    assert any(
-        "no token was cut" in text and "use more updates" in text for text in table.warnings(summarise(uncut))
-    )
+    assert any("no token was cut" in text and "use more updates" in text for text in table.warnings(summarise(uncut)))
 
 
 def test_the_picture_is_a_png_of_readme_size(runs: list[Run], tmp_path: Path) -> None:

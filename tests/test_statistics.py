@@ -221,11 +221,13 @@ class LargestNewFloat32(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_no_full_size_float32_copy_exists_in_the_forward_pass(dtype):
+@pytest.mark.parametrize("shape", [(60, 20, 4096), (2, 1200, 2048)], ids=["many short", "two long"])
+def test_no_full_size_float32_copy_exists_in_the_forward_pass(dtype, shape):
     # Sliced, as every language model's logits are: the last position predicts nothing.
-    logits = torch.zeros(3, 401, 4096, dtype=dtype)[:, :-1]
+    batch, time, vocab = shape
+    logits = torch.zeros(batch, time + 1, vocab, dtype=dtype)[:, :-1]
     with LargestNewFloat32(logits) as largest:
-        token_statistics(logits, torch.zeros(3, 400, dtype=torch.long))
+        token_statistics(logits, torch.zeros(batch, time, dtype=torch.long))
     assert largest.elements <= statistics.CHUNK_ELEMENTS < logits.numel() / 2
 
 

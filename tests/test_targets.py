@@ -1,6 +1,7 @@
 """Target curves: their values, and one clear sentence for what cannot be a target."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def test_smooth_interpolation_passes_through_its_points_and_does_not_overshoot()
     curve = target(type="table", points=points, interpolation="smooth")
     steps, values = np.array(points).T
     assert curve.at(steps).tolist() == pytest.approx(values.tolist())
-    for start, end in zip(steps, steps[1:], strict=False):
+    for start, end in pairwise(steps):
         stretch = curve.at(np.linspace(start, end, 50))
         low, high = sorted((curve.at(start), curve.at(end)))
         assert low - 1e-12 <= stretch.min() <= stretch.max() <= high + 1e-12
@@ -107,9 +108,9 @@ def test_smooth_interpolation_is_smooth():
     assert np.abs(np.diff(slopes)).max() < 0.01 * np.abs(slopes).max()
 
 
-@pytest.mark.parametrize("swing", [0.6, 0.2])
-def test_no_curve_goes_below_zero(swing):
-    curve = target(**SWING | {"amplitude": swing, "phase": 0.3})
+@pytest.mark.parametrize("change", [{"amplitude": 0.6}, {"phase": 0.3}, {"amplitude": 0.6, "decay": 30}])
+def test_no_curve_goes_below_zero(change):
+    curve = target(**SWING | change)
     assert curve.at(np.arange(-50, 500)).min() >= 0
 
 

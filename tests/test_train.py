@@ -1,5 +1,6 @@
 """Real runs of the trainer on the shipped model: what they leave behind, how they survive, what they refuse."""
 
+import math
 import os
 import signal
 import subprocess
@@ -8,19 +9,25 @@ import time
 
 import mlflow
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from tests.runs import ENVIRONMENT, ROOT, SMALL, entrostat, lines, train
 from trainer.config import dump_config, load_config
 from trainer.engine import ASSETS
+from trainer.loop import train_step
+from trainer.run import open_session
+from trainer.tasks.expressions import Expressions
 
-CONTRACT = """
-actor/entropy actor/pg_loss actor/ppo_kl actor/grad_norm actor/lr clip_ratio/low_mean clip_ratio/high_mean
-clip_ratio/region_mean controller/setpoint controller/measurement controller/error controller/p controller/i
-controller/d controller/feedforward controller/command controller/saturated controller/authority
-region/e1/fraction region/e1/contribution region/e4/fraction region/e4/contribution reward/mean time/rollout
-time/measure time/control time/update time/step
-""".split()
+CONTRACT = [
+    *(f"actor/{name}" for name in ("entropy", "pg_loss", "ppo_kl", "grad_norm", "lr")),
+    *(f"clip_ratio/{name}_mean" for name in ("low", "high", "region")),
+    *(f"controller/{name}" for name in ("setpoint", "measurement", "error", "p", "i", "d", "feedforward")),
+    *(f"controller/{name}" for name in ("command", "saturated", "authority")),
+    *(f"region/e{index}/{name}" for index in (1, 2, 3, 4) for name in ("fraction", "contribution")),
+    *(f"time/{name}" for name in ("rollout", "measure", "control", "update", "step")),
+    "reward/mean",
+]
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +121,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(tracked):
     assert_one_sentence(refused, "already holds a run")
 
 
-def test_a_model_of_nan_weights_holds_the_command_and_skips_the_updates(tmp_path):
+def test_a_model_of_nan_weights_is_refused_in_one_sentence(tmp_path):
     broken = tmp_path / "model"
     broken.mkdir()
     for file in (ASSETS / "expressions").iterdir():
@@ -122,11 +129,33 @@ def test_a_model_of_nan_weights_holds_the_command_and_skips_the_updates(tmp_path
     weights = load_file(broken / "model.safetensors")
     name = next(key for key in weights if key.endswith("norm.weight"))
     save_file(weights | {name: weights[name] * float("nan")}, broken / "model.safetensors", {"format": "pt"})
-    train(tmp_path / "run", f"model={broken}", "steps=2")
-    for row in lines(tmp_path / "run"):
-        assert row["controller/held"] == 1
-        assert row["actor/skipped"] == 1
-        assert row["controller/command"] == 0
+    refused = entrostat("train", *SMALL, "tracking.mlflow=null", f"model={broken}", "--out", tmp_path / "run")
+    assert_one_sentence(refused, "probabilities are not finite")
+
+
+class FaultyTask(Expressions):
+    """Its rewards are NaN while `broken`."""
+
+    broken = False
+
+    def reward(self, problem, answer):
+        return math.nan if self.broken else super().reward(problem, answer)
+
+
+def test_a_batch_of_nan_rewards_holds_the_command_trains_nothing_and_is_recovered_from():
+    session = open_session(load_config(SMALL[0], SMALL[1:]))
+    session.task = FaultyTask()
+    before = train_step(session, 0)
+    weights = [p.clone() for p in session.engine.model.parameters()]
+    session.task.broken = True
+    during = train_step(session, 1)
+    assert (during["controller/held"], during["actor/skipped"]) == (1, 1)
+    assert during["controller/command"] == before["controller/command"]
+    assert all(map(torch.equal, weights, session.engine.model.parameters()))
+    session.task.broken = False
+    after = train_step(session, 2)
+    assert (after["controller/held"], after["actor/skipped"]) == (0, 0)
+    assert math.isfinite(after["actor/grad_norm"])
 
 
 @pytest.mark.parametrize(

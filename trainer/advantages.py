@@ -16,7 +16,7 @@ def group_advantages(rewards: Tensor, group_size: int) -> Tensor:
     groups = rewards.view(-1, group_size)
     centred = groups - groups.mean(dim=1, keepdim=True)
     advantages = centred / (groups.std(dim=1, keepdim=True) + 1e-6)
-    spread = groups.amax(dim=1, keepdim=True) > groups.amin(dim=1, keepdim=True)
+    spread = groups.amax(dim=1, keepdim=True) != groups.amin(dim=1, keepdim=True)  # NaN stays NaN
     return torch.where(spread, advantages, 0.0).view(-1)
 
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from transformers import BatchEncoding, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from controller.errors import InputError
+
 
 @dataclass(frozen=True)
 class Rollout:
@@ -159,4 +161,9 @@ def draw(logits: Tensor, temperature: float, generator: torch.Generator) -> Tens
     if temperature == 0:
         return logits.argmax(dim=-1)
     probabilities = torch.softmax(logits.float() / temperature, dim=-1)
+    if not probabilities.isfinite().all():
+        raise InputError(
+            "the policy's probabilities are not finite, so its weights are spoilt and nothing can be sampled; "
+            "go on from an earlier checkpoint, with a smaller learning rate."
+        )
     return torch.multinomial(probabilities, 1, generator=generator)[:, 0]

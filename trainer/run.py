@@ -91,6 +91,8 @@ class Tracker:
         if config.tracking.mlflow:
             self._mlflow = MLflow(config, folder.path.name, folder.status.get("mlflow_run_id"))
             folder.set_status(mlflow_run_id=self._mlflow.run_id)
+            for row in folder.rows():
+                self._mlflow.append(row.pop("step"), row)
         folder.set_status(status="RUNNING")
 
     def log(self, step: int, metrics: dict[str, float]) -> None:

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,13 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / "config.yaml", dump_config(config))
         if self.started:
-            lines = self._metrics.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _whole(line) and json.loads(line)["step"] < start]
-            write_atomically(self._metrics, "".join(line + "\n" for line in kept))
+            kept = [row for row in self.rows() if row["step"] < start]
+            write_atomically(self._metrics, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The lines so far; one that a crash cut short is left out."""
+        lines = self._metrics.read_text(encoding="utf-8").splitlines() if self.started else []
+        return [json.loads(line) for line in lines if _whole(line)]
 
     def append(self, step: int, metrics: dict[str, float]) -> None:
         """One line: `step` and the metrics, null where a value is not finite."""
@@ -60,7 +64,10 @@ class RunFolder:
 
 
 class MLflow:
-    """The same metrics in MLflow, in batches; configuration as parameters, controller and target as tags."""
+    """The same metrics in MLflow, in batches; configuration as parameters, controller and target as tags.
+
+    `metrics.jsonl` is the spool: what a crash kept from MLflow is read from there when the run goes on.
+    """
 
     def __init__(self, config: RunConfig, name: str, run_id: str | None) -> None:
         """Go on with `run_id`, or start a run called `name`."""
@@ -76,12 +83,12 @@ class MLflow:
         self.run_id = run_id or self._start(config, name)
         self._logged = self._last_step() if run_id else -1
 
-    def append(self, step: int, metrics: dict[str, float]) -> None:
+    def append(self, step: int, metrics: Mapping[str, float | None]) -> None:
         """Queue a step's finite metrics; a step that MLflow already holds is left out."""
         if step <= self._logged:
             return
         now = int(time.time() * 1000)
-        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        finite = {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
         self._pending += [self._metric(name, value, now, step) for name, value in finite.items()]
         if step % FLUSH_EVERY == FLUSH_EVERY - 1:
             self.flush()

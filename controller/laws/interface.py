@@ -36,6 +36,7 @@ class Reading:
 
     @property
     def finite(self) -> bool:
+        """Whether a law can act on it."""
         return math.isfinite(self.measurement) and math.isfinite(self.setpoint)
 
 
@@ -53,4 +54,5 @@ class Terms:
     """True when the applied command is not the one demanded: a limit, a rate limit or the actuator's own end."""
 
     def applied(self, command: float) -> Terms:
+        """The same terms with the command that was applied."""
         return replace(self, command=command, saturated=abs(command - self.demand) > 1e-9)

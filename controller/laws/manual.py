@@ -13,6 +13,7 @@ class Manual(Config):
 
     type: Literal["manual"] = "manual"
     command: Annotated[float, Field(ge=-1, le=1)] = 0.0
+    """The command of every step."""
 
     def start(self, command: float = 0.0) -> State:
         """The state before the first step."""

@@ -61,6 +61,7 @@ class PID(Config):
     rate_limit: Annotated[float, Field(gt=0)] | None = None
     """Largest change of the command in a step; none: no limit."""
     anti_windup: Literal["conditional", "back_calculation"] = "conditional"
+    """What keeps the integral from growing while the command is at an end: it stands still, or gives way."""
     tracking_time: Annotated[float, Field(ge=1)] = 5.0
     """Back-calculation only: steps in which the integral gives way to the applied command."""
 

@@ -1,0 +1,118 @@
+"""What the packages import, and that everything public says what it is."""
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import controller
+from controller.configuration import Config
+
+ROOT = Path(controller.__file__).parents[1]
+HEAVY = {"torch", "transformers", "mlflow", "deepspeed", "vllm", "trainer", "sim"}
+SCALAR_LOOP = """
+import sys
+from controller import EntropyController
+control = EntropyController.from_yaml(sys.argv[1])
+decisions = [control.step_scalar(0.9 - 0.01 * k) for k in range(3)]
+assert all(-1 <= decision.command <= 1 for decision in decisions)
+control.load_state_dict(control.state_dict())
+"""
+
+
+def modules(package):
+    names = (path.relative_to(ROOT).with_suffix("") for path in sorted((ROOT / package).rglob("*.py")))
+    return [".".join(name.parts).removesuffix(".__init__") for name in names]
+
+
+def imported_by(path):
+    """Top-level packages that a file imports, at any depth of the file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.partition(".")[0]
+
+
+def loaded_after(code, *arguments):
+    """Top-level packages in sys.modules after a fresh interpreter has run `code`."""
+    code += "\nimport sys; print(' '.join({name.partition('.')[0] for name in sys.modules}))"
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+def test_importing_the_controller_imports_no_torch():
+    assert not loaded_after("import controller") & HEAVY
+
+
+def test_a_loop_in_numbers_imports_no_torch(tmp_path):
+    (tmp_path / "control.yaml").write_text("target: {type: constant, value: 0.6}\n")
+    assert not loaded_after(SCALAR_LOOP, str(tmp_path / "control.yaml")) & HEAVY
+
+
+def test_simulating_imports_no_torch():
+    assert not loaded_after("import sim.closed_loop") & (HEAVY - {"sim"})
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"), [("controller", HEAVY - {"torch"}), ("sim", HEAVY - {"torch", "sim"})]
+)
+def test_arrows_between_packages_run_one_way(package, forbidden):
+    for path in (ROOT / package).rglob("*.py"):
+        assert not set(imported_by(path)) & forbidden, path
+
+
+def test_every_public_name_can_be_had_from_the_package():
+    assert set(controller.__all__) == set(controller._HOMES)
+    for name in controller.__all__:
+        assert getattr(controller, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = controller.nonsense
+
+
+def members(package, kind):
+    for name in modules(package):
+        module = importlib.import_module(name)
+        for label, value in vars(module).items():
+            if kind(value) and getattr(value, "__module__", None) == name and not label.startswith("_"):
+                yield f"{name}.{label}", value
+
+
+PUBLIC = [*members("controller", inspect.isfunction), *members("sim", inspect.isfunction)]
+CLASSES = [*members("controller", inspect.isclass), *members("sim", inspect.isclass)]
+CONFIGS = [(name, value) for name, value in CLASSES if issubclass(value, Config)]
+
+
+@pytest.mark.parametrize("name", [*modules("controller"), *modules("sim")])
+def test_every_module_says_what_it_is_for(name):
+    assert importlib.import_module(name).__doc__
+
+
+@pytest.mark.parametrize(("name", "value"), PUBLIC + CLASSES, ids=[name for name, _ in PUBLIC + CLASSES])
+def test_every_public_function_and_class_has_a_docstring(name, value):
+    assert value.__doc__, name
+
+
+@pytest.mark.parametrize(("name", "value"), CLASSES, ids=[name for name, _ in CLASSES])
+def test_every_public_method_has_a_docstring(name, value):
+    own = {label: member for label, member in vars(value).items() if not label.startswith("_")}
+    documented = (property, staticmethod, classmethod)
+    methods = {label: m for label, m in own.items() if inspect.isfunction(m) or isinstance(m, documented)}
+    assert [label for label, method in methods.items() if not method.__doc__] == []
+
+
+@pytest.mark.parametrize(("name", "value"), CONFIGS, ids=[name for name, _ in CONFIGS])
+def test_every_field_of_a_configuration_says_what_it_means(name, value):
+    fields = {label: field for label, field in value.model_fields.items() if label != "type"}
+    assert [label for label, field in fields.items() if not field.description] == []
+
+
+def test_a_configuration_class_was_found():
+    assert {"controller.control.ControlConfig", "controller.laws.pid.PID", "sim.plants.MomentumPlant"} <= {
+        name for name, _ in CONFIGS
+    }
