@@ -1,10 +1,11 @@
 """How well the embedded run follows five target curves, beside static clipping.
 
-    python -m benchmarks.tracking [--seeds 1 2 3] [--out runs/tracking]
+    python -m benchmarks.tracking [--seeds 11 12 13 14 15] [--out runs/tracking]
 
 Writes docs/results/tracking.csv (a row a run) and docs/results/tracking.md (mean and spread over the seeds).
-Neither the seeds nor the curves were used to choose gains: those come from SIMC on the open-loop staircase of seed 100
-(benchmarks/staircase.py) and were looked at once on seed 100, with a constant 0.55 and a sine of 0.15 about 0.7.
+Neither the seeds nor the curves were used to choose anything. The task's split was chosen on seeds 0 to 2. The gains
+come from the open-loop staircase of seed 100 by SIMC (kp 14, ki 1.1); of ki 0.5 (kp 10), 1.1 and 2, the last was best
+on seeds 100 and 101 with a constant 0.55 and a sine of 0.15 about 0.7, period 60.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ COLUMNS = {
     "saturated": "saturated %",
     "entropy_kept": "end H, % of start",
     "greedy": "greedy",
+    "greedy_train": "greedy, training prompts",
     "pass_at_1": "pass_at_1",
     "pass_at_8": "pass_at_8",
     "distinct": "distinct",
@@ -44,7 +46,7 @@ COLUMNS = {
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    options.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13, 14, 15])
     options.add_argument("--out", type=Path, default=Path("runs/tracking"))
     chosen = options.parse_args()
     runs = train_all(jobs(chosen.seeds), chosen.out)
@@ -87,7 +89,13 @@ def markdown(rows: list[RunSummary]) -> str:
         " 8 minibatches. Mean +- standard deviation over the seeds.",
         "",
         "RMSE, net RMSE (without the sampling error of the measured entropy: net^2 = RMSE^2 - mean se^2) and bias are "
-        "in % of the target's mean, from step 20 on. Held-out evaluation: `greedy` at temperature 0, the others at 1.",
+        "in % of the target's mean, from step 20 on. Evaluation on 250 held-out prompts (and `greedy` on 250 training "
+        "prompts too): `greedy` at temperature 0, the others at 1. `reward` is the training reward at temperature 1, "
+        "mean of the last 10 steps.",
+        "",
+        "What was chosen on which runs, before these: the task's split (three prompts in four held out) on seeds 0 "
+        "to 2; the gains on the open-loop staircase of seed 100 (SIMC: kp 14, ki 1.1), then ki 2 out of 0.5 (with kp "
+        "10), 1.1 and 2 on seeds 100 and 101 with a constant 0.55 and a sine of 0.15 about 0.7, period 60.",
         "",
         "| target | " + " | ".join(COLUMNS.values()) + " | growing oscillation |",
         "|---" * (len(COLUMNS) + 2) + "|",

@@ -33,7 +33,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Success on `prompts` held-out problems, chosen by `seed`, with `samples` draws for each.
 
-    eval/greedy: share of problems solved by the greedy answer (temperature 0); eval/pass_at_1 and
+    eval/greedy: share of problems solved by the greedy answer (temperature 0); eval/greedy_train: the same on as many
+    training problems, the reward of two runs of unequal entropy at equal entropy; eval/pass_at_1 and
     eval/pass_at_8: chance that one, or one of eight, draws at temperature 1 is right; eval/distinct: mean
     number of different right answers among the `samples` draws for a problem.
     """
@@ -41,8 +42,11 @@ def evaluate(
     limits = {"max_new_tokens": max_new_tokens, "seed": seed}
     drawn = _right_answers(model, tokenizer, task, problems, samples, temperature=1.0, **limits)
     greedy = _right_answers(model, tokenizer, task, problems, 1, temperature=0.0, **limits)
+    seen = task.sample(prompts, random.Random(seed), "train")
+    greedy_train = _right_answers(model, tokenizer, task, seen, 1, temperature=0.0, **limits)
     return {
         "eval/greedy": _mean([len(right) for right in greedy]),
+        "eval/greedy_train": _mean([len(right) for right in greedy_train]),
         "eval/pass_at_1": _mean([pass_at_k(samples, len(right), 1) for right in drawn]),
         "eval/pass_at_8": _mean([pass_at_k(samples, len(right), K) for right in drawn]),
         "eval/distinct": _mean([len(set(right)) for right in drawn]),

@@ -36,9 +36,7 @@ def targets(runs: Sequence[Run]) -> list[tuple[int, str]]:
     chosen: list[int] = []
     for index in sorted(range(len(runs)), key=lambda index: -len(runs[index].steps)):
         others = [runs[other] for other in chosen]
-        if runs[index].has("controller/setpoint") and not any(
-            _same_target(runs[index], run) for run in others
-        ):
+        if runs[index].has("controller/setpoint") and not any(_same_target(runs[index], run) for run in others):
             chosen.append(index)
     return [(index, "black" if len(chosen) == 1 else colour(index)) for index in sorted(chosen)]
 

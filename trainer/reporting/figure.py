@@ -89,9 +89,7 @@ def _command(ax: Axes, runs: Sequence[Run]) -> None:
     _lines(ax, runs, PANELS["command"].lines)
     for index, run in enumerate(runs):
         command, limited = run.column("controller/command"), run.column("controller/saturated") > 0
-        ax.fill_between(
-            run.steps, 0, np.sign(command), where=limited, color=colour(index), alpha=0.2, lw=0, step="mid"
-        )
+        ax.fill_between(run.steps, 0, np.sign(command), where=limited, color=colour(index), alpha=0.2, lw=0, step="mid")
     ax.axhline(0, color=INK, lw=0.8)
     ax.set_ylim(-1.05, 1.05)
 
@@ -120,9 +118,7 @@ def _lines(ax: Axes, runs: Sequence[Run], lines: dict[str, str]) -> None:
         for key in (key for key in shown if run.has(key)):
             ax.plot(run.steps, run.column(key), color=colour(index), ls=styles[key], lw=1.0)
     if len(lines) > 1 and shown:
-        _key_above(
-            ax, [Line2D([], [], color=INK, ls=styles[key], lw=1.2) for key in shown], list(shown.values())
-        )
+        _key_above(ax, [Line2D([], [], color=INK, ls=styles[key], lw=1.2) for key in shown], list(shown.values()))
 
 
 def _key_above(ax: Axes, handles: list[Line2D], labels: list[str]) -> None:
@@ -132,12 +128,8 @@ def _key_above(ax: Axes, handles: list[Line2D], labels: list[str]) -> None:
 
 
 def _keys(runs: Sequence[Run]) -> list[Line2D]:
-    keys: list[Line2D] = [
-        Line2D([], [], color=colour(index), lw=3, label=run.name) for index, run in enumerate(runs)
-    ]
+    keys: list[Line2D] = [Line2D([], [], color=colour(index), lw=3, label=run.name) for index, run in enumerate(runs)]
     if different := targets(runs):
         ink = different[0][1] if len(different) == 1 else INK
-        keys.append(
-            Line2D([], [], color=ink, ls=(0, (5, 2)), lw=1.8, label=f"target, ±{100 * BAND:.0f} % shaded")
-        )
+        keys.append(Line2D([], [], color=ink, ls=(0, (5, 2)), lw=1.8, label=f"target, ±{100 * BAND:.0f} % shaded"))
     return keys

@@ -120,9 +120,7 @@ class _Sheet:
     def log_axis(self, plot: figure) -> None:
         """An axis from the least to the largest entropy, labelled 0.1, 0.2, 0.5, 1: nats, not powers."""
         # The plot is hidden at first, and a range that follows the data would not see what is hidden.
-        known = np.concatenate(
-            [data[np.isfinite(data) & (data > 0)] for data in map(measured_entropy, self.runs)]
-        )
+        known = np.concatenate([data[np.isfinite(data) & (data > 0)] for data in map(measured_entropy, self.runs)])
         low, high = (known.min(), known.max()) if len(known) else (0.1, 1)
         plot.y_range = Range1d(0.8 * low, 1.25 * high)
         plot.yaxis.ticker = FixedTicker(ticks=[d * 10.0**e for e in range(-5, 2) for d in (1, 2, 5)])
@@ -173,9 +171,7 @@ class _Sheet:
         """The command of one run as the sum of its terms: above zero those that push up, below the others."""
         run = self.runs[index]
         plot = self.blank(Panel(f"What makes up the command of {run.name}", "command", {}))
-        shown = {
-            term: ink for term, ink in TERMS.items() if np.nan_to_num(run.column(f"controller/{term}")).any()
-        }
+        shown = {term: ink for term, ink in TERMS.items() if np.nan_to_num(run.column(f"controller/{term}")).any()}
         for sign in (1, -1):
             base = np.zeros(len(run.steps), np.float32)
             for term, ink in shown.items():
@@ -187,8 +183,7 @@ class _Sheet:
         _hover(plot, run, line, {f"controller/{term}": term for term in ["command", *shown]})
         _key(
             plot,
-            {term: {"line_color": ink, "line_width": 8} for term, ink in shown.items()}
-            | {"sum, limited": {}},
+            {term: {"line_color": ink, "line_width": 8} for term, ink in shown.items()} | {"sum, limited": {}},
         )
         self.marks[index].append(plot.id)
         return plot
@@ -269,13 +264,9 @@ def _key(plot: figure, styles: Mapping[str, Mapping[str, object]]) -> None:
     """What dashes or colours mean, in a row above the plot where it hides no line."""
     nothing = [float("nan")]
     for label, style in styles.items():
-        plot.line(
-            nothing, nothing, legend_label=label, **{"line_color": "#333333", "line_width": 1.5, **style}
-        )
+        plot.line(nothing, nothing, legend_label=label, **{"line_color": "#333333", "line_width": 1.5, **style})
     plot.add_layout(plot.legend[0], "above")
-    plot.legend.update(
-        orientation="horizontal", location="top_left", border_line_color=None, padding=0, margin=2
-    )
+    plot.legend.update(orientation="horizontal", location="top_left", border_line_color=None, padding=0, margin=2)
     plot.legend.update(spacing=16, label_standoff=5, glyph_height=12, label_text_font_size="11px")
 
 

@@ -55,9 +55,7 @@ def load_runs(folders: Iterable[str | Path]) -> list[Run]:
     runs = [load_run(path) for path in paths]
     taken = Counter(run.name for run in runs)
     names = [f"{path.resolve().parent.name}/{run.name}" for run, path in zip(runs, paths, strict=True)]
-    return [
-        replace(run, name=name) if taken[run.name] > 1 else run for run, name in zip(runs, names, strict=True)
-    ]
+    return [replace(run, name=name) if taken[run.name] > 1 else run for run, name in zip(runs, names, strict=True)]
 
 
 def _read_metrics(path: Path) -> dict[float, dict[str, float]]:

@@ -13,6 +13,7 @@ from trainer.reporting.rundata import Run
 
 SKIP = 20
 """Steps left out of RMSE and bias, so that they measure following and not the approach."""
+EVALUATED = ("pass_at_1", "pass_at_8", "greedy", "greedy_train", "distinct")
 BAND = 0.05
 """Half-width of the band that counts as on target, as a share of the target."""
 
@@ -34,9 +35,10 @@ class RunSummary:
     entropy_kept: float | None  # entropy at the end, % of its start
     entropy_over_target: float | None  # entropy at the end, % of the target there
     reward: float | None  # mean of the last 10 steps
-    pass_at_1: float | None  # this and the next three: the last evaluation
+    pass_at_1: float | None  # this and the next four: the last evaluation
     pass_at_8: float | None
     greedy: float | None
+    greedy_train: float | None
     distinct: float | None
     held: int  # steps whose measurement was not finite, so that the last command was held
     uncut: float | None  # % of steps at which the thresholds cut no token's gradient
@@ -61,7 +63,10 @@ def summarise(run: Run, skip: int = SKIP) -> RunSummary:
         entropy_kept=end_over_start(entropy),
         entropy_over_target=_percent(_mean(_finite(entropy)[-10:]), _mean(_finite(target)[-10:])),
         reward=_mean(_finite(run.column("reward/mean"))[-10:]),
-        **{key: last(run.column(f"eval/{key}")) for key in ("pass_at_1", "pass_at_8", "greedy", "distinct")},
+        **{
+            key: last(run.column(f"eval/{key}"))
+            for key in ("pass_at_1", "pass_at_8", "greedy", "greedy_train", "distinct")
+        },
         held=int(np.nansum(run.column("controller/held"))),
         uncut=_percent_of_steps(run.column(cut) == 0, run.column(cut)),
     )
@@ -94,9 +99,7 @@ def bias(error: np.ndarray, target: np.ndarray) -> float | None:
     return _percent(np.mean(error), np.mean(target)) if len(error) else None
 
 
-def settling(
-    steps: np.ndarray, error: np.ndarray, target: np.ndarray, se: np.ndarray, stay: int = 10
-) -> int | None:
+def settling(steps: np.ndarray, error: np.ndarray, target: np.ndarray, se: np.ndarray, stay: int = 10) -> int | None:
     """First step from which |error| <= 5 % of the target + 2 se at all later steps; None if there is none.
 
     The 2 se are there because a perfect controller's measurements still scatter: without them one

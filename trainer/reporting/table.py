@@ -29,13 +29,9 @@ class Column:
 
 COLUMNS = (
     Column("steps", "steps", "d", "Steps logged."),
-    Column(
-        "rmse", "RMSE %", ".1f", f"Root mean square error as % of the target's mean, from step {SKIP} on."
-    ),
+    Column("rmse", "RMSE %", ".1f", f"Root mean square error as % of the target's mean, from step {SKIP} on."),
     Column("net_rmse", "net %", ".1f", "RMSE without the sampling error of the measured entropy."),
-    Column(
-        "bias", "bias %", "+.1f", f"Mean error as % of the target's mean, from step {SKIP} on; +: above it."
-    ),
+    Column("bias", "bias %", "+.1f", f"Mean error as % of the target's mean, from step {SKIP} on; +: above it."),
     Column(
         "settling",
         "settled",
