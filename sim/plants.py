@@ -2,59 +2,80 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Annotated
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from controller.configuration import Config
 
+FLOOR = 1e-6
+"""Nats; the lowest entropy where the plant lives in ln H."""
+
 
 class MomentumPlant(Config):
     """Entropy as an integrator of the command behind the optimizer's momentum.
 
-        rate_{k+1} = lag rate_k + (1 - lag) (gain v_k + drift + ramp k)
-        H_{k+1} = max(H_k + rate_{k+1} + process noise, 0),    measured with white noise
+        rate_{k+1} = lag rate_k + (1 - lag) [gain f(v_{k - delay}) + drift + ramp k]
+        y_{k+1} = y_k + rate_{k+1} + process noise,     f(v) = tanh(saturation v) / saturation
 
-    The plain model behind the PID's feed-forward; entropies in nats, rates in nats a step.
+    with y = H (`space: nats`) or ln H (`space: log`), and H measured with white noise. Rates are in nats (or
+    log-nats) a step. f has slope 1 at 0 and bends towards +-1 / saturation; saturation 0 is the straight line.
     """
 
+    space: Literal["nats", "log"] = "nats"
     initial: Annotated[float, Field(ge=0)] = 0.9
-    """Entropy at step 0."""
+    """Entropy at the start, nats."""
     gain: float = 0.1
-    """Rate for a command of 1."""
+    """Rate for a small command, per unit of it."""
     lag: Annotated[float, Field(ge=0, lt=1)] = 0.4
-    """What is left of the rate after a step: beta1 ^ updates per rollout."""
+    """What is left of the rate after a step without command: beta1 ^ updates per rollout."""
+    delay: Annotated[int, Field(ge=0)] = 0
+    """Steps before a command begins to act, beyond the one that every update takes."""
+    saturation: Annotated[float, Field(ge=0)] = 0.0
+    """How early large commands stop adding rate."""
     drift: float = 0.0
     """Rate without any command: below zero, the collapse."""
     ramp: float = 0.0
     """Change of the drift a step."""
     process_noise: Annotated[float, Field(ge=0)] = 0.0
-    """Standard deviation of the entropy's own random step."""
+    """Standard deviation of y's own random step."""
     measurement_noise: Annotated[float, Field(ge=0)] = 0.0
-    """Standard deviation of the measurement."""
+    """Standard deviation of the measured entropy, nats."""
 
     def start(self) -> PlantState:
-        """At rest, at the initial entropy."""
-        return PlantState(self.initial)
+        """The state before the first update."""
+        return PlantState(self.initial, pending=(0.0,) * self.delay)
 
     def step(self, state: PlantState, command: float, rng: np.random.Generator) -> PlantState:
         """The state after an update under `command`."""
-        drift = self.drift + self.ramp * state.step
-        rate = self.lag * state.rate + (1 - self.lag) * (self.gain * command + drift)
-        entropy = max(state.entropy + rate + self.process_noise * rng.standard_normal(), 0.0)
-        return replace(state, entropy=entropy, rate=rate, step=state.step + 1)
+        acting, *pending = (*state.pending, command)
+        push = self.gain * self.response(acting) + self.drift + self.ramp * state.step
+        rate = self.lag * state.rate + (1 - self.lag) * push
+        move = rate + self.process_noise * rng.standard_normal()
+        return PlantState(self._moved(state.entropy, move), rate, state.step + 1, tuple(pending))
 
     def measure(self, state: PlantState, rng: np.random.Generator) -> float:
-        """The entropy as a rollout batch shows it."""
+        """The measured entropy, nats."""
         return max(state.entropy + self.measurement_noise * rng.standard_normal(), 0.0)
+
+    def response(self, command: float) -> float:
+        """f(v): the command as the plant feels it."""
+        return math.tanh(self.saturation * command) / self.saturation if self.saturation else command
+
+    def _moved(self, entropy: float, move: float) -> float:
+        if self.space == "nats":
+            return max(entropy + move, 0.0)
+        return max(entropy, FLOOR) * math.exp(move)
 
 
 @dataclass(frozen=True)
 class PlantState:
-    """Entropy (nats), its rate (nats a step) and the step."""
+    """Entropy (nats), its rate (nats or log-nats a step), the step, and the commands that have not acted yet."""
 
     entropy: float
     rate: float = 0.0
     step: int = 0
+    pending: tuple[float, ...] = ()

@@ -9,6 +9,7 @@ from batches import Batch, controller, random_batch
 
 from controller import ControlConfig, EntropyController, InputError, policy_loss, token_statistics
 from controller.configuration import parse
+from examples import own_loop
 
 BATCH = random_batch(0)
 MOVED = token_statistics(torch.zeros(32, 11, 23), torch.zeros(32, 11, dtype=torch.long))  # ratios far from 1
@@ -308,64 +309,9 @@ def test_a_state_that_is_none_is_refused_in_one_sentence_and_changes_nothing(sta
 # the library example
 
 
-CONTEXTS, VOCAB, RESPONSES = 24, 16, 8
-CONTROL_YAML = """
-target: {type: constant, value: 0.9, unit: initial}
-law: {type: pid, kp: 3.0, ki: 0.1}
-actuator: {type: sensitivity}
-"""
-STATIC_YAML = """
-law: {type: manual}
-actuator: {type: static}
-"""
-
-
-def rollout(policy, generator):
-    """Sampled answers of every context, with advantages: the nearer to the context's number, the better."""
-    prompts = torch.arange(CONTEXTS).repeat_interleave(RESPONSES)
-    logits = policy[prompts].detach()[:, None]
-    actions = torch.multinomial(logits[:, 0].softmax(-1), 1, generator=generator)
-    rewards = 1 - (actions[:, 0] - prompts % VOCAB).abs() / VOCAB
-    groups = rewards.view(CONTEXTS, RESPONSES)
-    advantages = (groups - groups.mean(1, keepdim=True)) / (groups.std(1, keepdim=True) + 1e-6)
-    return prompts, logits, actions, advantages.flatten(), torch.ones_like(actions, dtype=torch.bool)
-
-
-def train(path, steps, seed):
-    """A PyTorch loop of a user's own around the library's eight lines; the entropy of every step."""
-    generator = torch.Generator().manual_seed(seed)
-    policy = (1.5 * torch.randn(CONTEXTS, VOCAB, generator=generator)).requires_grad_()
-    optimizer = torch.optim.Adam([policy], lr=0.02)
-    entropies = []
-    control = EntropyController.from_yaml(path)
-    for _ in range(steps):
-        prompts, logits, actions, advantages, mask = rollout(policy, generator)
-        tokens = token_statistics(logits, actions, temperature=1.0)
-        decision = control.step(tokens, advantages, mask)
-        for rows in torch.randperm(len(prompts), generator=generator).chunk(4):
-            logprob = token_statistics(policy[prompts[rows]][:, None], actions[rows], temperature=1.0).logprob
-            loss, _ = policy_loss(logprob, tokens[rows], advantages[rows], mask[rows], decision)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        state = control.state_dict()
-        control.load_state_dict(state)
-        entropies.append(decision.measurement)
-    return torch.tensor(entropies)
-
-
-@pytest.fixture
-def yaml_file(tmp_path):
-    def write(text):
-        (tmp_path / "control.yaml").write_text(text)
-        return tmp_path / "control.yaml"
-
-    return write
-
-
-def test_the_library_example_holds_the_entropy_where_static_clipping_collapses(yaml_file):
-    controlled = train(yaml_file(CONTROL_YAML), steps=150, seed=5)
-    static = train(yaml_file(STATIC_YAML), steps=150, seed=5)
+def test_the_library_example_holds_the_entropy_where_static_clipping_collapses():
+    controlled = torch.tensor(own_loop.train(EntropyController.from_yaml("examples/control.yaml")))
+    static = torch.tensor(own_loop.train(EntropyController(own_loop.STATIC)))
     assert controlled[0] == static[0]
     assert (controlled[30:] / (0.9 * controlled[0]) - 1).abs().max() < 0.1
     assert static[-1] < static[0] / 2
