@@ -26,6 +26,7 @@ class MomentumPlant(Config):
     """
 
     space: Literal["nats", "log"] = "nats"
+    """Whether the command moves H or ln H."""
     initial: Annotated[float, Field(ge=0)] = 0.9
     """Entropy at the start, nats."""
     gain: float = 0.1

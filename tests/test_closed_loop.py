@@ -36,6 +36,28 @@ def test_the_plant_follows_its_equations():
     assert second == PlantState(pytest.approx(0.9 + rate_1 + rate_2), pytest.approx(rate_2), 2)
 
 
+def test_in_log_space_the_plant_multiplies():
+    rng, model = np.random.default_rng(0), plant(space="log", lag=0.0, drift=-0.03)
+    state = model.step(model.start(), 0.5, rng)
+    assert state.entropy == pytest.approx(0.9 * math.exp(0.05 - 0.03))
+
+
+def test_a_delay_postpones_the_command_and_nothing_else():
+    rng, model = np.random.default_rng(0), plant(lag=0.0, delay=2, drift=-0.01)
+    state, entropies = model.start(), []
+    for command in (1.0, -1.0, 0.0, 0.0, 0.0):
+        state = model.step(state, command, rng)
+        entropies.append(state.entropy)
+    assert np.diff([0.9, *entropies]) == pytest.approx([-0.01, -0.01, 0.09, -0.11, -0.01])
+
+
+def test_a_saturating_input_starts_with_slope_one_and_bends():
+    model = plant(saturation=2.0)
+    assert model.response(1e-4) == pytest.approx(1e-4, rel=1e-6)
+    assert model.response(1.0) == -model.response(-1.0) == pytest.approx(math.tanh(2.0) / 2.0)
+    assert plant().response(0.7) == 0.7
+
+
 def test_the_plant_stops_at_zero_entropy():
     rng, model = np.random.default_rng(0), plant(drift=-0.5)
     state = model.start()
