@@ -11,6 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 .PHONY: demo test lint setup setup-dev tracking clean
 
 demo: setup  ## train twice, static clipping against control, and draw both
+	rm -rf runs/demo
 	$(BIN)/entrostat train examples/static.yaml --out runs/demo/static
 	$(BIN)/entrostat train examples/controlled.yaml --out runs/demo/controlled
 	$(BIN)/entrostat report runs/demo/static runs/demo/controlled --out runs/demo

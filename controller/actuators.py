@@ -137,8 +137,9 @@ class SensitivityThresholds(Config):
     w > 0 cuts, strongest first, the tokens that lower entropy; w < 0 those that raise it; the cut is in force at
     ratio 1 as well. The command asks for a share of what the batch can give in both directions, and w is solved
     for: D(w) = v min(D(w_max), -D(-w_max)). So v = 0 balances the two sides to first order, v = 1 keeps only what
-    raises entropy where that is the weaker side (a collapsing policy; v = -1 is then about static clipping), and
-    v = -1 keeps only what lowers it where that is. S: arXiv 2602.09782, section 3, with the context's baseline.
+    raises entropy where that is the weaker side (a collapsing policy), and v = -1 keeps only what lowers it where that
+    is. A batch in which no token has both an advantage and a sensitivity cannot be turned: command 0 is applied.
+    S: arXiv 2602.09782, section 3, with the context's baseline.
     """
 
     type: Literal["sensitivity"] = "sensitivity"
@@ -154,8 +155,8 @@ class SensitivityThresholds(Config):
         curve, rms = batch.contributions, batch.sensitivity_rms
         if curve is None:
             return Actuation(command, 0.0, _unknown)
-        if rms == 0 or curve.magnitude == 0:  # no token has both an advantage and a sensitivity: nothing to balance
-            return Actuation(command, 0.0, self._rule(0.0, 1.0))
+        if rms == 0 or curve.magnitude == 0:
+            return Actuation(0.0, 0.0, self._rule(0.0, 1.0))
         up, down = curve.kept(*_bounds(self.w_max, rms)), curve.kept(*_bounds(-self.w_max, rms))
         w = solve_weight(curve, command * max(min(up, -down), 0.0), rms, self.w_max)
         return Actuation(command, curve.kept(*_bounds(w, rms)), self._rule(w, rms))

@@ -111,6 +111,7 @@ class Decision:
             numbers[f"region/{name}/fraction"] = region.fraction
             numbers[f"region/{name}/advantage"] = region.advantage
             numbers[f"region/{name}/contribution"] = region.contribution
+            numbers[f"region/{name}/contribution_exact"] = batch.exact_regions[name].contribution
         return numbers
 
     def __str__(self) -> str:

@@ -62,8 +62,8 @@ class Watch:
             )
         if self._idle == PATIENCE:
             self._warn(
-                f"the thresholds have cut no token for {PATIENCE} steps: with positive thresholds and few updates "
-                "per rollout ratios never reach them; use more minibatches per rollout, or `actuator: {type: "
+                f"the thresholds had no token within reach for {PATIENCE} steps: with positive thresholds and few "
+                "updates per rollout ratios never reach them; use more minibatches per rollout, or `actuator: {type: "
                 "sensitivity}`, whose thresholds may turn negative."
             )
 

@@ -57,7 +57,7 @@ def test_thresholds_that_touch_nothing_at_ratio_one_are_said_once(caplog):
         control.refine(BATCH.tokens, *BATCH[:3])
         assert len(warnings(caplog)) == (step >= 9)
     assert decision.authority == 0
-    assert "the thresholds have cut no token for 10 steps" in warnings(caplog)[0]
+    assert "the thresholds had no token within reach for 10 steps" in warnings(caplog)[0]
 
 
 @pytest.mark.parametrize("minibatches", [(BATCH.tokens, MOVED), (MOVED, BATCH.tokens)])
@@ -145,6 +145,13 @@ def test_a_batch_that_teaches_nothing_is_measured_and_trained_on(kind, actuator)
     assert not decision.held
     assert all(math.isfinite(value) for value in (loss, *metrics.values(), decision.command))
     assert all(eps.isfinite().all() for eps in decision.thresholds(batch.tokens, batch.advantages[:, None]))
+
+
+def test_the_integral_does_not_grow_while_no_token_can_be_turned():
+    control = controller(target={"type": "constant", "value": 0.1})
+    batch = BATCH._replace(advantages=torch.zeros(32))
+    integrals = [control.step(*batch).i for _ in range(30)]
+    assert abs(control.state_dict()["law"]["integral"]) <= abs(integrals[0])
 
 
 # refine and reconfigure

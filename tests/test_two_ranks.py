@@ -28,7 +28,7 @@ def two_ranks(tmp_path_factory, request):
     """What each of two ranks logged in 3 steps, and its weights; at ZeRO 0 and 2."""
     folder = tmp_path_factory.mktemp("ranks")
     (folder / "rank.py").write_text(RANK)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     words = [folder / "rank.py", folder, *SMALL, f"engine.zero_stage={request.param}"]
     environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(

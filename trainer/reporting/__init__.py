@@ -68,7 +68,12 @@ PANELS = {
     "eval": Panel(
         "Evaluation",
         "share of prompts solved",
-        {"eval/pass_at_8": "pass@8", "eval/pass_at_1": "pass@1", "eval/greedy": "greedy"},
+        {
+            "eval/pass_at_8": "pass@8",
+            "eval/pass_at_1": "pass@1",
+            "eval/greedy": "greedy",
+            "eval/greedy_train": "greedy, training prompts",
+        },
     ),
     "distinct": Panel("Diversity", "distinct correct answers", {"eval/distinct": "distinct"}),
     "length": Panel("Response length", "tokens", {"response/length_mean": "mean"}),

@@ -46,7 +46,7 @@ class Sheet:
         keys = [key for key in PANELS if key != "entropy"]
         pairs = [[self.panel(key) for key in pair if self.logged(key)] for pair in _pairs(keys)]
         # The terms explain the command, which is in the first pair.
-        pairs[1:1] = _pairs([self.terms(i) for i, run in enumerate(self.runs) if run.has("controller/p")])
+        pairs[1:1] = _pairs([self.terms(i) for i, run in enumerate(self.runs) if _has_terms(run)])
         rows = [row(*pair, sizing_mode="stretch_width") for pair in pairs if pair]
         return [self.entropy(log=False), self.entropy(log=True), *rows]
 
@@ -183,6 +183,11 @@ class Sheet:
         plot.grid.grid_line_color, plot.outline_line_color = "#EBEBEB", None
         plot.add_tools(CrosshairTool(overlay=self.cursor, visible=False))
         return plot
+
+
+def _has_terms(run: Run) -> bool:
+    """Whether the law of `run` made its command of parts at all; manual mode does not."""
+    return any(np.nan_to_num(run.column(f"controller/{term}")).any() for term in TERMS)
 
 
 def _pairs(items: list) -> list[list]:
