@@ -167,6 +167,7 @@ def test_a_batch_of_nan_rewards_holds_the_command_trains_nothing_and_is_recovere
         ("control.target={type: table, points: [[5, 0.5], [0, 0.5]]}", "step 0 comes after step 5"),
         ("control.law.kpp=1", "did you mean `kp`?"),
         ("update.minibatches=3", "do not divide"),
+        ("rollout.prompts=1000", "has 342 prompts and 1000 are wanted"),
         ("task=nonsense", "there is no task 'nonsense'"),
         ("model=./nowhere", "cannot load the model"),
         ("steps=0", "`steps` is 0"),

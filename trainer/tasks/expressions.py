@@ -12,6 +12,8 @@ import re
 import zlib
 from dataclasses import dataclass
 
+from controller.errors import InputError
+
 from . import Problem, Split
 
 OPERATORS = "+-*"
@@ -96,7 +98,7 @@ class Expressions:
     def sample(self, count: int, generator: random.Random, split: Split) -> list[Problem]:
         """`count` different problems of a split, drawn uniformly."""
         if count > (most := len(self._problems[split])):
-            raise ValueError(f"the {split} split of {self.name} has {most} prompts, not {count}")
+            raise InputError(f"the {split} split of {self.name} has {most} prompts and {count} are wanted; write fewer.")
         return generator.sample(self._problems[split], count)
 
     def reward(self, problem: Problem, answer: str) -> float:
