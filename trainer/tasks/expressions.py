@@ -97,9 +97,11 @@ class Expressions:
 
     def sample(self, count: int, generator: random.Random, split: Split) -> list[Problem]:
         """`count` different problems of a split, drawn uniformly."""
-        if count > (most := len(self._problems[split])):
-            raise InputError(f"the {split} split of {self.name} has {most} prompts and {count} are wanted; write fewer.")
-        return generator.sample(self._problems[split], count)
+        problems = self._problems[split]
+        if count > len(problems):
+            most = len(problems)
+            raise InputError(f"the {split} split of {self.name} has {most} prompts and {count} are wanted; use fewer.")
+        return generator.sample(problems, count)
 
     def reward(self, problem: Problem, answer: str) -> float:
         """1.0 if the answer is an expression that meets both constraints of the problem, else 0.0."""
