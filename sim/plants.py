@@ -18,7 +18,7 @@ FLOOR = 1e-6
 class MomentumPlant(Config):
     """Entropy as an integrator of the command behind the optimizer's momentum.
 
-        rate_{k+1} = lag rate_k + (1 - lag) [gain f(v_{k - delay}) + drift + ramp k]
+        rate_{k+1} = lag rate_k + (1 - lag) [gain f(v_{k - delay}) + drift + ramp k - leak (y_k - y(level))]
         y_{k+1} = y_k + rate_{k+1} + process noise,     f(v) = tanh(saturation v) / saturation
 
     with y = H (`space: nats`) or ln H (`space: log`), and H measured with white noise. Rates are in nats (or
@@ -41,6 +41,10 @@ class MomentumPlant(Config):
     """Rate without any command: below zero, the collapse."""
     ramp: float = 0.0
     """Change of the drift a step."""
+    leak: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Rate that pulls y back to `level`, per unit of distance; 0: a pure integrator."""
+    level: Annotated[float, Field(gt=0)] = 1.0
+    """Entropy at which the leak pulls nothing, nats."""
     process_noise: Annotated[float, Field(ge=0)] = 0.0
     """Standard deviation of y's own random step."""
     measurement_noise: Annotated[float, Field(ge=0)] = 0.0
@@ -54,6 +58,7 @@ class MomentumPlant(Config):
         """The state after an update under `command`."""
         acting, *pending = (*state.pending, command)
         push = self.gain * self.response(acting) + self.drift + self.ramp * state.step
+        push -= self.leak * self._distance(state.entropy)
         rate = self.lag * state.rate + (1 - self.lag) * push
         move = rate + self.process_noise * rng.standard_normal()
         return PlantState(self._moved(state.entropy, move), rate, state.step + 1, tuple(pending))
@@ -65,6 +70,10 @@ class MomentumPlant(Config):
     def response(self, command: float) -> float:
         """f(v): the command as the plant feels it."""
         return math.tanh(self.saturation * command) / self.saturation if self.saturation else command
+
+    def _distance(self, entropy: float) -> float:
+        """y - y(level)."""
+        return entropy - self.level if self.space == "nats" else math.log(max(entropy, FLOOR) / self.level)
 
     def _moved(self, entropy: float, move: float) -> float:
         if self.space == "nats":

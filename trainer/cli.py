@@ -1,4 +1,4 @@
-"""The command line: `entrostat target | train | report`."""
+"""The command line: `entrostat target | tune | train | report`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from controller.configuration import parse
 from controller.errors import InputError
 
 Command = Callable[[argparse.Namespace], None]
@@ -33,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="entrostat", description="Hold a policy's entropy on a curve during RLVR.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_target(commands)
+    _add_tune(commands)
     _add_train(commands)
     _add_report(commands)
     return top
@@ -61,6 +63,20 @@ def _add_target(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--out", type=Path, help="PNG to write; without it the values are printed as CSV")
 
 
+def _add_tune(commands: argparse._SubParsersAction) -> None:
+    text = "Choose gains for a target curve: prints margins, writes control.yaml and a picture."
+    command = _add(commands, "tune", _tune, text, "entrostat tune --target curve.yaml --out tuned")
+    command.add_argument("--target", type=Path, required=True, metavar="FILE", help="a target, control.yaml or run")
+    command.add_argument(
+        "--plant", type=Path, metavar="FILE", help="an identified plant (default: what is known before)"
+    )
+    command.add_argument("--out", type=Path, default=Path("tuned"), help="folder to write to (default: tuned)")
+    command.add_argument("--steps", type=int, help="steps of the run (default: the run's, or 150)")
+    command.add_argument("--minibatches", type=int, help="updates per rollout (default: the run's, or 8)")
+    command.add_argument("--sensitivity", type=float, default=1.6, help="largest Ms (default: 1.6)")
+    command.add_argument("--seed", type=int, default=0, help="of the search (default: 0)")
+
+
 def _add_train(commands: argparse._SubParsersAction) -> None:
     text = "Train a policy with verifiable rewards, its entropy under control."
     example = "entrostat train examples/controlled.yaml control.target.value=0.5 --out runs/first"
@@ -81,6 +97,16 @@ def _target(options: argparse.Namespace) -> None:
     from .target_plot import show_target
 
     show_target(options.file, options.steps, options.initial, options.out)
+
+
+def _tune(options: argparse.Namespace) -> None:
+    from sim.objective import TuningSettings
+
+    from .tune_command import run_tune
+
+    chosen = {"sensitivity": options.sensitivity, "seed": options.seed}
+    settings = parse(TuningSettings, chosen, source="entrostat tune")
+    run_tune(options.target, options.plant, options.out, options.steps, options.minibatches, settings)
 
 
 def _train(options: argparse.Namespace) -> None:

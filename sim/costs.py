@@ -1,0 +1,85 @@
+"""What laws make of a family's closed loops, in numbers: costs of many, and the predicted runs of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.laws import PID
+from controller.targets import Target
+
+from .family import run_family
+from .plants import MomentumPlant
+
+Floats = NDArray[np.float64]
+WARM_UP = 20
+"""Steps before tracking is judged, as in the reports of real runs."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Closed loops in numbers, each [plants, laws], means over the seeds."""
+
+    itae: Floats
+    """Time-weighted mean |set-point - entropy|, % of the target's mean."""
+    effort: Floats
+    """Mean squared command."""
+    rate: Floats
+    """Mean squared change of the command a step."""
+    saturated: Floats
+    """Share of steps with the command at its end."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted runs of one law, [steps, runs], a run for every plant and seed; entropies in nats."""
+
+    setpoint: Floats
+    entropy: Floats
+    """Without measurement noise."""
+    command: Floats
+    first: int
+    """Runs of the first plant: they are the first columns."""
+
+    @property
+    def error(self) -> Floats:
+        """RMSE of every run from step 20 on, % of its target's mean; measurement noise is not in it."""
+        late = slice(min(WARM_UP, len(self.setpoint) - 1), None)
+        rms = np.sqrt(((self.setpoint - self.entropy)[late] ** 2).mean(0))
+        return np.asarray(100 * rms / np.maximum(self.setpoint[late].mean(0), 1e-9))
+
+    @property
+    def saturated(self) -> float:
+        """Share of all steps with the command at its end."""
+        return float((np.abs(self.command) >= 1).mean())
+
+
+def costs(
+    laws: Sequence[PID], plants: Sequence[MomentumPlant], target: Target, steps: int, seeds: Sequence[int]
+) -> Costs:
+    """Every law on every plant: ITAE = sum k |r_k - H_k| / sum k, k from 1, and what it took."""
+    shape = (len(seeds), len(plants), len(laws))
+    itae, effort, rate, ends = (np.zeros(shape) for _ in range(4))
+    level, last = np.zeros(shape), None
+    for step, row in enumerate(run_family(laws, plants, target, steps, seeds)):
+        itae += (step + 1) * np.abs(row.setpoint - row.entropy)
+        effort += row.command**2
+        rate += 0.0 if last is None else (row.command - last) ** 2
+        ends += np.abs(row.command) >= 1.0
+        level += row.setpoint
+        last = row.command
+    scale = 100 / (steps * (steps + 1) / 2) / (np.maximum(level, 1e-9) / steps)
+    return Costs(*(sums.mean(0) for sums in (itae * scale, effort / steps, rate / steps, ends / steps)))
+
+
+def predict(law: PID, plants: Sequence[MomentumPlant], target: Target, steps: int, seeds: Sequence[int]) -> Prediction:
+    """The runs that `law` would make of `target`."""
+    rows = list(run_family([law], plants, target, steps, seeds))
+
+    def column(name: str) -> Floats:
+        return np.stack([getattr(row, name)[:, :, 0].T.ravel() for row in rows])
+
+    return Prediction(column("setpoint"), column("entropy"), column("command"), first=len(seeds))

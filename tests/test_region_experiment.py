@@ -1,0 +1,44 @@
+"""Training from one region at a time: the signs of arXiv 2602.09782, section 3."""
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from sim.policy_plant import CALIBRATED, PolicyPlant
+from sim.region_experiment import draw_regions, region_curves
+
+FALLS, RISES = ("e1", "e4"), ("e2", "e3")
+PLANTS = {
+    "calibrated": CALIBRATED,
+    "adam": PolicyPlant(minibatches=16, learning_rate=0.02),
+    "sgd": PolicyPlant(minibatches=16, learning_rate=5.0, optimizer="sgd"),
+}
+
+
+@pytest.fixture(scope="module", params=PLANTS)
+def curves(request):
+    return region_curves(PLANTS[request.param], steps=12, seeds=(10, 11, 12))
+
+
+@pytest.mark.parametrize("region", FALLS)
+def test_updates_from_e1_alone_and_from_e4_alone_lower_entropy(curves, region):
+    assert (curves[region][:, -1] < 0.99 * curves[region][:, 0]).all()
+    assert (np.diff(curves[region][:, ::4]) < 0).all()
+
+
+@pytest.mark.parametrize("region", RISES)
+def test_updates_from_e2_alone_and_from_e3_alone_raise_entropy(curves, region):
+    assert (curves[region][:, -1] > 1.005 * curves[region][:, 0]).all()
+    assert (np.diff(curves[region][:, ::4]) > 0).all()
+
+
+def test_every_curve_starts_from_the_same_policies(curves):
+    for runs in curves.values():
+        assert runs.shape == (3, 13)
+        assert np.array_equal(runs[:, 0], curves["all"][:, 0])
+
+
+def test_the_curves_are_drawn(tmp_path):
+    curves = region_curves(PolicyPlant(contexts=8, tokens=2, prompts=4, minibatches=1), steps=3, seeds=(0,))
+    draw_regions(curves, tmp_path / "regions.png")
+    assert imread(tmp_path / "regions.png").std() > 0.02

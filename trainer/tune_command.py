@@ -1,0 +1,193 @@
+"""`entrostat tune`: gains for a target curve, from a plant or from nothing but what is known beforehand."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from controller.configuration import Config, parse, read_yaml
+from controller.control import ControlConfig
+from controller.errors import InputError
+from controller.laws import PID
+from controller.targets import Target
+from sim.costs import Costs, Prediction, costs, predict
+from sim.margins import Margins, StepResponse, sensitivity_peaks
+from sim.objective import TuningSettings
+from sim.plants import MomentumPlant
+from sim.priors import PlantFamily, family_around, family_of, prior_family
+from sim.relay import relay_experiment
+from sim.rules import BASELINES, process_of, ziegler_nichols_ultimate
+from sim.tuning import Tuning, tune
+
+from .config import load_config
+
+FRESH = 1000
+"""First seed of the predicted runs: noise that the search has not seen."""
+
+
+class _PlantFile(Config):
+    family: list[MomentumPlant]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is to be tuned."""
+
+    target: Target
+    control: dict[str, Any]
+    """What else stands in the control.yaml: actuator, surrogate."""
+    steps: int
+    updates: int
+    """Optimizer steps a rollout."""
+    beta1: float
+
+
+def run_tune(
+    file: Path, plant: Path | None, out: Path, steps: int | None, minibatches: int | None, settings: TuningSettings
+) -> None:
+    """Tune, print what was found and assumed, write `control.yaml` and `tuning.png` to `out`.
+
+    Args:
+        file: a target, a control.yaml or a run's YAML, whose steps, minibatches and beta1 are then used.
+        plant: YAML of a plant, or of several under `family:`; none: the prior.
+        steps, minibatches: in place of those of the file (150 and 8 where it has none).
+
+    Raises:
+        InputError: a file does not fit, or no gains keep the margins.
+    """
+    task = _read_task(file, steps, minibatches)
+    family = _family(task, plant, settings.seed)
+    tuning = tune(task.target, family, task.steps, settings, _progress if sys.stderr.isatty() else None)
+    seeds = range(FRESH, FRESH + settings.runs)
+    laws = {"tuned": tuning.law} | _baselines(tuning)
+    found = {name: (law, costs([law], family.plants, task.target, task.steps, seeds)) for name, law in laws.items()}
+    runs = {name: predict(law, family.plants, task.target, task.steps, seeds) for name, law in laws.items()}
+    _write(task, tuning, out)
+    _draw(tuning, settings, runs["tuned"], found, out)
+    print(_report(tuning, runs["tuned"]))
+    print(_table(laws, family, runs, found))
+    print(f"assumed     {family.assumed}")
+    print(f"wrote       {out / 'control.yaml'}, {out / 'tuning.png'}")
+
+
+def _read_task(file: Path, steps: int | None, minibatches: int | None) -> _Task:
+    content = read_yaml(file)
+    if "control" in content:
+        run = load_config(file)
+        control = run.control.model_dump(mode="json", exclude_unset=True)
+        known = (run.steps, run.update.minibatches * run.update.epochs, run.update.betas[0])
+    else:
+        control = content if "target" in content else {"target": content}
+        known = (150, 8, 0.9)
+    config = parse(ControlConfig, {name: part for name, part in control.items() if name != "law"}, source=str(file))
+    if config.target is None:
+        raise InputError(f"{file} holds no target; write `target: {{type: constant, value: 0.5}}`, or another curve.")
+    length = known[0] if steps is None else steps
+    updates = known[1] if minibatches is None else minibatches
+    if length < 20 or updates < 1:
+        raise InputError(f"--steps is {length} and --minibatches {updates}; write at least 20 and 1.")
+    rest = config.model_dump(mode="json", exclude_unset=True)
+    return _Task(config.target, rest, length, updates, known[2])
+
+
+def _family(task: _Task, plant: Path | None, seed: int) -> PlantFamily:
+    if plant is None:
+        return prior_family(task.target, task.steps, task.updates, task.beta1, seed)
+    content = read_yaml(plant)
+    if "family" not in content:
+        return family_around(parse(MomentumPlant, content, source=str(plant)), seed)
+    plants = parse(_PlantFile, content, source=str(plant)).family
+    if not plants:
+        raise InputError(f"`family` of {plant} is empty; write at least one plant.")
+    return family_of(plants)
+
+
+def _baselines(tuning: Tuning) -> dict[str, PID]:
+    """The rules' gains with the tuned law's feed-forward."""
+    process = process_of(tuning.family.nominal)
+    gains = {name: rule(process) for name, rule in BASELINES.items()}
+    with suppress(InputError):  # a plant that a relay cannot make swing has no such row
+        gains["relay (Z-N)"] = ziegler_nichols_ultimate(relay_experiment(tuning.family.nominal))
+    return {n: tuning.law.model_copy(update={"kp": law.kp, "ki": law.ki, "kd": 0.0}) for n, law in gains.items()}
+
+
+def _report(tuning: Tuning, runs: Prediction) -> str:
+    law, margins, step = tuning.law, tuning.nominal, tuning.step
+    unit, rate = ("ln H", "log-nats") if law.error == "log" else ("H", "nats")
+    forward = law.feedforward
+    assert forward is not None
+    lines = [
+        f"gains       kp {law.kp:.4g}, ki {law.ki:.4g}, kd {law.kd:.4g}, error in {unit}; "
+        f"feed-forward gain {forward.gain:.3g} {rate} a step, lag {forward.lag:.2f}",
+        f"margins     {_margins(margins)}; Ms {tuning.sensitivity:.2f} on the worst plant",
+        f"step        {_step(step)}",
+        f"prediction  RMSE {np.median(runs.error):.1f} % of the target's mean (worst run {runs.error.max():.1f} %), "
+        f"measurement noise left out; command at its end in {100 * runs.saturated:.0f} % of the steps",
+    ]
+    if runs.saturated > 0.05:
+        lines.append("            the target is beyond some of these plants: slow it down, or identify the plant")
+    return "\n".join(lines)
+
+
+def _margins(margins: Margins) -> str:
+    return (
+        f"Ms {margins.sensitivity:.2f}, gain {margins.gain:.1f}, phase {margins.phase:.0f} degrees, "
+        f"crossover {margins.crossover:.2f} rad a step"
+    )
+
+
+def _step(step: StepResponse) -> str:
+    rise, settling = (
+        f"{time:.0f}" if np.isfinite(time) else f"more than {len(step.values)}" for time in (step.rise, step.settling)
+    )
+    return (
+        f"rise {rise} steps, settling {settling} steps (5 %), overshoot {step.overshoot:.0f} %; small jump, without "
+        "feed-forward"
+    )
+
+
+def _table(
+    laws: dict[str, PID], family: PlantFamily, runs: dict[str, Prediction], found: dict[str, tuple[PID, Costs]]
+) -> str:
+    peaks = sensitivity_peaks(list(laws.values()), family.extremes).max(0)
+    lines = ["            rule              kp      ki      kd   worst Ms   RMSE %   worst %   change of command, rms"]
+    for (name, law), peak in zip(laws.items(), peaks, strict=True):
+        error, rate = runs[name].error, float(np.sqrt(found[name][1].rate.mean()))
+        robust = f"{peak:.2f}" if np.isfinite(peak) else "unstable"
+        gains = f"{law.kp:5.3g} {law.ki:7.3g} {law.kd:7.3g} {robust:>10s}"
+        lines.append(f"            {name:15s} {gains} {np.median(error):8.1f} {error.max():9.1f} {rate:12.3f}")
+    return "\n".join(lines)
+
+
+def _write(task: _Task, tuning: Tuning, out: Path) -> None:
+    """`control.yaml`: the given one with the tuned law, and what is known of it as a comment."""
+    law = tuning.law.model_dump(mode="json", exclude_unset=True)
+    control = {"target": task.control["target"], "law": {"type": "pid"} | law} | task.control
+    comment = f"# Tuned by `entrostat tune`: {_margins(tuning.nominal)}; {tuning.sensitivity:.2f} at worst.\n"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "control.yaml").write_text(
+            comment + f"# {tuning.family.assumed}\n" + yaml.safe_dump(control, sort_keys=False), encoding="utf-8"
+        )
+    except OSError as error:
+        raise InputError(f"cannot write to {out} ({error.strerror}); give --out a folder to write to.") from None
+
+
+def _draw(
+    tuning: Tuning, settings: TuningSettings, runs: Prediction, found: dict[str, tuple[PID, Costs]], out: Path
+) -> None:
+    from sim.tuning_plots import draw_tuning
+
+    rules = {name: pair for name, pair in found.items() if name != "tuned"}
+    draw_tuning(tuning, settings.sensitivity, runs, rules, out / "tuning.png")
+
+
+def _progress(done: float) -> None:
+    end = "\r\033[K" if done >= 1 else f"\rtuning [{'#' * round(30 * done):30s}]"
+    print(end, end="", file=sys.stderr, flush=True)
