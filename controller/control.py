@@ -241,6 +241,6 @@ def _restored(fresh: State, saved: State) -> State:
 
 
 def _followable(config: ControlConfig) -> ControlConfig:
-    if config.target is None and config.law.type != "manual":
+    if config.target is None and config.law.type not in ("manual", "excitation"):
         raise InputError(f"law `{config.law.type}` follows a target and none is given; add `target:`.")
     return config

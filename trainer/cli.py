@@ -1,4 +1,4 @@
-"""The command line: `entrostat target | tune | train | report`."""
+"""The command line: `entrostat target | identify | tune | train | report`."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="entrostat", description="Hold a policy's entropy on a curve during RLVR.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_target(commands)
+    _add_identify(commands)
     _add_tune(commands)
     _add_train(commands)
     _add_report(commands)
@@ -61,6 +62,17 @@ def _add_target(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--steps", type=int, default=150, help="steps to draw (default: 150)")
     command.add_argument("--initial", type=float, help="initial entropy in nats, for `unit: initial`")
     command.add_argument("--out", type=Path, help="PNG to write; without it the values are printed as CSV")
+
+
+def _add_identify(commands: argparse._SubParsersAction) -> None:
+    text = "Fit the plant to logged runs: gain with its interval, drift, noise, dead band."
+    command = _add(commands, "identify", _identify, text, "entrostat identify runs/excited --out plant.yaml")
+    command.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="run folders, or CSV of step,entropy,command"
+    )
+    command.add_argument("--out", type=Path, default=Path("plant.yaml"), help="file to write (default: plant.yaml)")
+    command.add_argument("--lag", type=float, help="momentum, beta1 ^ updates per rollout (for CSV)")
+    command.add_argument("--noise", type=float, help="standard error of the entropy in nats, where a log has none")
 
 
 def _add_tune(commands: argparse._SubParsersAction) -> None:
@@ -97,6 +109,16 @@ def _target(options: argparse.Namespace) -> None:
     from .target_plot import show_target
 
     show_target(options.file, options.steps, options.initial, options.out)
+
+
+def _identify(options: argparse.Namespace) -> None:
+    from .identify_command import run_identify
+
+    if options.lag is not None and not 0 <= options.lag < 1:
+        raise InputError(f"--lag is {options.lag:g}; write a number from 0 to below 1.")
+    if options.noise is not None and not options.noise > 0:
+        raise InputError(f"--noise is {options.noise:g}; write a number of nats above 0.")
+    print(run_identify(options.runs, options.out, options.lag, options.noise))
 
 
 def _tune(options: argparse.Namespace) -> None:

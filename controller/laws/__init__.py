@@ -4,10 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from .excitation import Excitation
 from .interface import Reading, Realise, State, Terms
 from .manual import Manual
 from .pid import PID
 
-Law = Annotated[PID | Manual, Field(discriminator="type")]
+Law = Annotated[PID | Manual | Excitation, Field(discriminator="type")]
 
-__all__ = ["PID", "Law", "Manual", "Reading", "Realise", "State", "Terms"]
+__all__ = ["PID", "Excitation", "Law", "Manual", "Reading", "Realise", "State", "Terms"]

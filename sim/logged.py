@@ -1,0 +1,60 @@
+"""A logged run as identification sees it: measured entropy and the command, step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.errors import InputError
+
+Floats = NDArray[np.float64]
+SHORTEST = 30
+"""Steps below which drift and gain cannot be told apart."""
+REMEDY = "record one with `entrostat train CONFIG 'control.law={type: excitation}' --out OUT`, 60 steps or more"
+
+
+@dataclass(frozen=True)
+class LoggedRun:
+    """One entry a step. The command of step k acts on the entropy of step k + 1.
+
+    A measured entropy that is NaN is left out of the fit; everything else must be whole (see `check`).
+    """
+
+    name: str
+    steps: Floats
+    entropy: Floats
+    """Measured, nats."""
+    command: Floats
+    """In [-1, 1]."""
+    standard_error: Floats
+    """Of the entropy, nats."""
+    lag: float
+    """Of the optimizer's momentum: beta1 ^ updates per rollout."""
+
+    def check(self) -> None:
+        """Whether a plant can be identified from this run.
+
+        Raises:
+            InputError: too short, steps that repeat, go back or leave gaps, missing commands, or no excitation.
+        """
+        measured = int(np.isfinite(self.entropy).sum())
+        if measured < SHORTEST:
+            raise InputError(f"{self.name} has {measured} measured steps, fewer than {SHORTEST}; {REMEDY}.")
+        if not np.isfinite(self.command).all():
+            raise InputError(f"{self.name} has steps without a command; {REMEDY}.")
+        jumps = np.diff(self.steps)
+        if (jumps != 1).any():
+            place = int(np.argmax(jumps != 1))
+            before, after = self.steps[place : place + 2]
+            raise InputError(
+                f"{self.name} has step {after:g} after step {before:g}; give a log with every step once, in order."
+            )
+        if np.ptp(self.command) < 1e-3:
+            raise InputError(
+                f"{self.name} keeps its command at {self.command[0]:.3g}, so nothing shows what a command does; "
+                f"{REMEDY}."
+            )
+        if not (np.isfinite(self.standard_error) & (self.standard_error > 0)).any():
+            raise InputError(f"{self.name} logs no standard error of its entropy; give one with --noise, in nats.")
