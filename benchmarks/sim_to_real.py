@@ -93,9 +93,9 @@ def markdown(laws: dict, runs: dict[str, Run], predicted: dict, found: str, seed
     lines = [
         "# From the simulator to the real run",
         "",
-        f"`python -m benchmarks.sim_to_real --seeds {' '.join(map(str, seeds))}`. One excitation run of 150 steps (seed "
-        "102) was identified; gains were tuned on the fitted family for a swing of 0.15 about 0.7, period 60. The search "
-        "trained 9 pairs of gains on that curve (seed 103). The curves and seeds below were seen by neither.",
+        f"`python -m benchmarks.sim_to_real --seeds {' '.join(map(str, seeds))}`. One excitation run of 150 steps "
+        "(seed 102) was identified; gains were tuned on the fitted family for a swing of 0.15 about 0.7, period 60. "
+        "The search trained 9 pairs of gains on that curve (seed 103). Neither saw the curves and seeds below.",
         "",
         "```",
         *(line for line in found.splitlines() if not line.startswith("wrote")),
@@ -113,10 +113,8 @@ def markdown(laws: dict, runs: dict[str, Run], predicted: dict, found: str, seed
         rmse.setdefault(int(index), []).append(summary.rmse)
         error = np.sqrt(np.mean((predicted[curve] - entropy) ** 2)) / np.ptp(entropy)
         cell = f"{100 * error:.1f}" if index == "0" else ""
-        label = list(laws)[int(index)]
-        lines.append(
-            f"| {label} | {curve} | {seed} | {summary.rmse:.2f} | {summary.net_rmse:.2f} | {summary.bias:+.2f} | {cell} |"
-        )
+        figures = f"{summary.rmse:.2f} | {summary.net_rmse:.2f} | {summary.bias:+.2f}"
+        lines.append(f"| {list(laws)[int(index)]} | {curve} | {seed} | {figures} | {cell} |")
     ratio = np.mean(rmse[0]) / np.mean(rmse[1])
     gains = {
         name: {key: law.get(key) for key in ("kp", "ki", "kd", "error", "feedforward")} for name, law in laws.items()
