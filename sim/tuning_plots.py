@@ -54,6 +54,16 @@ def draw_tuning(
     figure.savefig(path, dpi=110)
 
 
+def draw_prediction(prediction: Prediction, path: Path) -> None:
+    """Predicted entropy and command over the family, alone, to `path` (PNG)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    entropy, command = figure.subplots(2, 1, height_ratios=[2, 1])
+    _prediction(entropy, command, prediction)
+    figure.savefig(path, dpi=110)
+
+
 def _loop(law: PID, plant: MomentumPlant, omega: Any) -> Any:
     z = np.exp(1j * omega)
     return law_at(law, z) * plant_at(plant, z)

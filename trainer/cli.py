@@ -1,4 +1,4 @@
-"""The command line: `entrostat target | identify | tune | train | report`."""
+"""The command line: `entrostat target | identify | tune | simulate | train | report`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     _add_target(commands)
     _add_identify(commands)
     _add_tune(commands)
+    _add_simulate(commands)
     _add_train(commands)
     _add_report(commands)
     return top
@@ -89,6 +90,17 @@ def _add_tune(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--seed", type=int, default=0, help="of the search (default: 0)")
 
 
+def _add_simulate(commands: argparse._SubParsersAction) -> None:
+    text = "Predict a run on an identified plant, with its spread, before it is paid for."
+    example = "entrostat simulate --control tuned/control.yaml --plant plant.yaml --out predicted.png"
+    command = _add(commands, "simulate", _simulate, text, example)
+    command.add_argument("--control", type=Path, required=True, metavar="FILE", help="a control.yaml or a run's YAML")
+    command.add_argument("--plant", type=Path, required=True, metavar="FILE", help="an identified plant")
+    command.add_argument("--steps", type=int, default=150, help="steps of the run (default: 150)")
+    command.add_argument("--seeds", type=int, default=4, help="runs of each plant (default: 4)")
+    command.add_argument("--out", type=Path, default=Path("predicted.png"), help="PNG (default: predicted.png)")
+
+
 def _add_train(commands: argparse._SubParsersAction) -> None:
     text = "Train a policy with verifiable rewards, its entropy under control."
     example = "entrostat train examples/controlled.yaml control.target.value=0.5 --out runs/first"
@@ -129,6 +141,12 @@ def _tune(options: argparse.Namespace) -> None:
     chosen = {"sensitivity": options.sensitivity, "seed": options.seed}
     settings = parse(TuningSettings, chosen, source="entrostat tune")
     run_tune(options.target, options.plant, options.out, options.steps, options.minibatches, settings)
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    from .simulate_command import run_simulate
+
+    print(run_simulate(options.control, options.plant, options.steps, options.seeds, options.out))
 
 
 def _train(options: argparse.Namespace) -> None:

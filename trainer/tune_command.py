@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from controller.configuration import Config, parse, read_yaml
+from controller.configuration import parse, read_yaml
 from controller.control import ControlConfig
 from controller.errors import InputError
 from controller.laws import PID
@@ -19,20 +19,16 @@ from controller.targets import Target
 from sim.costs import Costs, Prediction, costs, predict
 from sim.margins import Margins, StepResponse, sensitivity_peaks
 from sim.objective import TuningSettings
-from sim.plants import MomentumPlant
-from sim.priors import PlantFamily, family_around, family_of, prior_family
+from sim.priors import PlantFamily, prior_family
 from sim.relay import relay_experiment
 from sim.rules import BASELINES, process_of, ziegler_nichols_ultimate
 from sim.tuning import Tuning, tune
 
 from .config import load_config
+from .plant_file import read_plants
 
 FRESH = 1000
 """First seed of the predicted runs: noise that the search has not seen."""
-
-
-class _PlantFile(Config):
-    family: list[MomentumPlant]
 
 
 @dataclass(frozen=True)
@@ -99,13 +95,7 @@ def _read_task(file: Path, steps: int | None, minibatches: int | None) -> _Task:
 def _family(task: _Task, plant: Path | None, seed: int) -> PlantFamily:
     if plant is None:
         return prior_family(task.target, task.steps, task.updates, task.beta1, seed)
-    content = read_yaml(plant)
-    if "family" not in content:
-        return family_around(parse(MomentumPlant, content, source=str(plant)), seed)
-    plants = parse(_PlantFile, content, source=str(plant)).family
-    if not plants:
-        raise InputError(f"`family` of {plant} is empty; write at least one plant.")
-    return family_of(plants)
+    return read_plants(plant, seed)
 
 
 def _baselines(tuning: Tuning) -> dict[str, PID]:

@@ -1,0 +1,27 @@
+"""A plant file: one plant, or several under `family:`, as `entrostat identify` writes them."""
+
+from pathlib import Path
+
+from controller.configuration import Config, parse, read_yaml
+from controller.errors import InputError
+from sim.plants import MomentumPlant
+from sim.priors import PlantFamily, family_around, family_of
+
+
+class _PlantFile(Config):
+    family: list[MomentumPlant]
+
+
+def read_plants(path: Path, seed: int) -> PlantFamily:
+    """The family in a plant file; around a single plant one is drawn from `seed`.
+
+    Raises:
+        InputError: the file cannot be read, something in it does not fit, or the family is empty.
+    """
+    content = read_yaml(path)
+    if "family" not in content:
+        return family_around(parse(MomentumPlant, content, source=str(path)), seed)
+    plants = parse(_PlantFile, content, source=str(path)).family
+    if not plants:
+        raise InputError(f"`family` of {path} is empty; write at least one plant.")
+    return family_of(plants)
