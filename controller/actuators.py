@@ -181,10 +181,9 @@ def solve_weight(curve: ContributionCurve, change: float, rms: float, w_max: flo
     """
     raising, lowering = float(curve.raising.sum()), float(curve.lowering.sum())
     if change >= raising - lowering:
-        sign, weights, keep = 1.0, curve.lowering, raising - change
+        sign, cumulative, keep = 1.0, curve.cumulative[0], raising - change
     else:
-        sign, weights, keep = -1.0, curve.raising, lowering + change
-    cumulative = np.concatenate([[0.0], np.cumsum(weights)])
+        sign, cumulative, keep = -1.0, curve.cumulative[1], lowering + change
     bound = float(np.interp(keep, cumulative, curve.edges))
     return sign * min(rms / bound if bound > 0 else math.inf, w_max)
 

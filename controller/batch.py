@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,12 +48,15 @@ class ContributionCurve:
 
     def kept(self, lowering_below: float, raising_below: float) -> float:
         """D: the mean of -A S when only tokens with |S| below the two bounds keep their gradient."""
-        return self._below(self.raising, raising_below) - self._below(self.lowering, lowering_below)
+        lowering, raising = self.cumulative
+        below = np.interp(raising_below, self.edges, raising) - np.interp(lowering_below, self.edges, lowering)
+        return float(below)
 
-    def _below(self, weights: NDArray[np.float64], bound: float) -> float:
-        """Sum of the bins below `bound`, a bin that it cuts counted in proportion."""
-        cumulative = np.concatenate([[0.0], np.cumsum(weights)])
-        return float(np.interp(bound, self.edges, cumulative))
+    @cached_property
+    def cumulative(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Sums of `lowering` and of `raising` below every edge; a bin that a bound cuts counts in proportion."""
+        lowering, raising = (np.concatenate([[0.0], np.cumsum(sums)]) for sums in (self.lowering, self.raising))
+        return lowering, raising
 
 
 @dataclass(frozen=True)

@@ -244,7 +244,7 @@ const wait = setInterval(() => {
 
 def test_in_chromium_the_page_opens_quietly_and_its_switches_work(runs: list[Run], tmp_path: Path) -> None:
     chromium = shutil.which("chromium")
-    if chromium is None:
+    if chromium is None:  # a browser is the system's to install; .ci/run does it
         pytest.skip("Chromium is missing: apt-get install chromium chromium-driver")
     page = written(runs, tmp_path)
     head, _, tail = page.read_text().rpartition("</body>")

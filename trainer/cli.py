@@ -97,7 +97,7 @@ def _add_simulate(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--control", type=Path, required=True, metavar="FILE", help="a control.yaml or a run's YAML")
     command.add_argument("--plant", type=Path, required=True, metavar="FILE", help="an identified plant")
     command.add_argument("--steps", type=int, default=150, help="steps of the run (default: 150)")
-    command.add_argument("--seeds", type=int, default=4, help="runs of each plant (default: 4)")
+    command.add_argument("--seeds", type=int, default=16, help="runs of each plant (default: 16)")
     command.add_argument("--out", type=Path, default=Path("predicted.png"), help="PNG (default: predicted.png)")
 
 
