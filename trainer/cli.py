@@ -61,6 +61,7 @@ def _add_target(commands: argparse._SubParsersAction) -> None:
     command = _add(commands, "target", _target, text, "entrostat target examples/controlled.yaml --out curve.png")
     command.add_argument("file", type=Path, metavar="FILE", help="a target, a control.yaml or a run's YAML")
     command.add_argument("--steps", type=int, default=150, help="steps to draw (default: 150)")
+    command.add_argument("--plant", type=Path, help="an identified plant: where can it not follow?")
     command.add_argument("--initial", type=float, help="initial entropy in nats, for `unit: initial`")
     command.add_argument("--out", type=Path, help="PNG to write; without it the values are printed as CSV")
 
@@ -120,7 +121,7 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
 def _target(options: argparse.Namespace) -> None:
     from .target_plot import show_target
 
-    show_target(options.file, options.steps, options.initial, options.out)
+    show_target(options.file, options.steps, options.initial, options.plant, options.out)
 
 
 def _identify(options: argparse.Namespace) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from controller.control import ControlConfig
 from controller.errors import InputError
 from controller.laws import PID
 from sim.costs import Prediction, predict
+from sim.feasibility import stretches
 from sim.tuning_plots import draw_prediction
 
 from .plant_file import read_plants
@@ -55,6 +55,4 @@ def _words(runs: Prediction) -> str:
 def out_of_reach(runs: Prediction) -> list[tuple[int, int]]:
     """First and last steps of the stretches where most runs miss the target with their command at its end."""
     missed = np.abs(runs.setpoint - runs.entropy) > BEHIND * runs.setpoint
-    stuck = (missed & (np.abs(runs.command) >= 1)).mean(axis=1) > 0.5
-    stretches = (list(group) for value, group in groupby(range(len(stuck)), key=lambda step: stuck[step]) if value)
-    return [(stretch[0], stretch[-1]) for stretch in stretches]
+    return stretches((missed & (np.abs(runs.command) >= 1)).mean(axis=1) > 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,45 +11,61 @@ import numpy as np
 from controller.configuration import Config, parse, read_yaml
 from controller.errors import InputError
 from controller.targets import Target
+from sim.feasibility import Reach, reach
+
+from .plant_file import read_plants
 
 
 class _TargetFile(Config):
     target: Target
 
 
-def show_target(file: Path, steps: int, initial: float | None, out: Path | None) -> None:
-    """Print the curve in `file` as CSV, or draw it to `out`, with its steepest slopes.
+def show_target(file: Path, steps: int, initial: float | None, plant: Path | None, out: Path | None) -> None:
+    """Print the curve in `file` as CSV, or draw it to `out`; with a plant, say where it cannot be followed.
 
     Raises:
-        InputError: the file holds no target that fits, or the step count is below 2.
+        InputError: a file holds nothing that fits, or the step count is below 2.
     """
     if steps < 2:
         raise InputError(f"--steps is {steps}; write at least 2.")
-    target = parse(_TargetFile, {"target": _find_target(read_yaml(file))}, source=str(file)).target
+    target = parse(_TargetFile, {"target": _find_target(read_yaml(file), file)}, source=str(file)).target
     values = target.at(np.arange(steps), initial)
+    band = reach(values, read_plants(plant, seed=0).plants) if plant else None
     if out is None:
         print("step,value")
         print("\n".join(f"{step},{value:.6g}" for step, value in enumerate(values)))
-        return
-    _draw(values, out)
-    rates = np.diff(values)
-    print(f"{out}: {values.min():.3g} to {values.max():.3g} nats, {rates.min():+.3g} to {rates.max():+.3g} a step")
+    else:
+        _draw(values, band, out)
+        rates = np.diff(values)
+        print(f"{out}: {values.min():.3g} to {values.max():.3g} nats, {rates.min():+.3g} to {rates.max():+.3g} a step")
+    if band and band.missed:
+        where = ", ".join(f"{first} to {last}" for first, last in band.missed)
+        print(f"the plant cannot follow at steps {where}; slow the curve down there.", file=sys.stderr)
 
 
-def _find_target(content: dict[str, Any]) -> Any:
+def _find_target(content: dict[str, Any], file: Path) -> Any:
     """The target of a run's YAML, of a control.yaml, or the file itself."""
     inner = content.get("control", content)
     inner = read_yaml(inner) if isinstance(inner, str) else inner
-    return inner.get("target", inner) if isinstance(inner, dict) else inner
+    if "control" in content and not inner.get("target"):
+        raise InputError(f"{file} follows no target; give a run or a control.yaml with `target:`, or a target alone.")
+    return inner.get("target", inner)
 
 
-def _draw(values: Any, out: Path) -> None:
+def _draw(values: np.ndarray, band: Reach | None, out: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(8, 6 if band else 4), layout="constrained")
+    axes, *below = figure.subplots(2 if band else 1, squeeze=False)[:, 0]
     axes.plot(values, color="black", label="target")
-    axes.fill_between(np.arange(len(values)), 0.95 * values, 1.05 * values, color="0.85", label="+-5 %")
-    axes.set(xlabel="step", ylabel="entropy [nats]", ylim=(0, None), xlim=(0, len(values) - 1))
+    axes.fill_between(np.arange(len(values)), 0.95 * values, 1.05 * values, color="0.85", label="±5 %")
+    axes.set(xlabel="step", ylabel="entropy (nats)", ylim=(0, None), xlim=(0, len(values) - 1))
     axes.legend(frameon=False)
+    for rates in below:
+        rates.fill_between(np.arange(len(band.rate)), band.low, band.high, color="#cfe3f1", label="plant can give")
+        rates.plot(band.rate, color="black", label="target asks for")
+        for first, last in band.missed:
+            rates.axvspan(first - 0.5, last + 0.5, color="#D55E00", alpha=0.3, lw=0)
+        rates.set(xlabel="step", ylabel="rate (nats a step)", xlim=(0, len(values) - 1))
+        rates.legend(frameon=False)
     figure.savefig(out, dpi=120)
