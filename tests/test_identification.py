@@ -99,7 +99,7 @@ STEPS = np.arange(60.0)
     ("runs", "words"),
     [
         ([], "no run is given"),
-        ([logged(steps=20)], "fewer than 30"),
+        ([logged(steps=20)], "fewer than 60"),
         ([broken(command=np.full(60, 0.3))], "keeps its command at 0.3"),
         ([broken(steps=np.delete(np.arange(61.0), 7))], "has step 8 after step 6"),
         ([broken(steps=np.where(STEPS == 9, 8, STEPS))], "has step 8 after step 8"),

@@ -33,7 +33,7 @@ def test_the_plant_file_tunes_a_controller(log, tmp_path):
         ("step,entropy\n0,1\n", [], "give --lag"),
         ("step,entropy\n0,1\n1,1\n", ["--lag", "0.4"], "no column 'command'"),
         ("step,entropy,command\n0,1\n1,1,1,1\n", ["--lag", "0.4"], "cannot read"),
-        ("step,entropy,command\n0,1,0\n1,1,1\n", ["--lag", "0.4"], "fewer than 30"),
+        ("step,entropy,command\n0,1,0\n1,1,1\n", ["--lag", "0.4"], "fewer than 60"),
         ("step,entropy,command\n0,1,0\n1,1,1\n", ["--lag", "1.4"], "--lag is 1.4"),
         ("", ["--lag", "0.4"], "cannot read"),
     ],

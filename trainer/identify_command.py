@@ -27,8 +27,9 @@ def run_identify(sources: Sequence[Path], out: Path, lag: float | None, noise: f
         lag: of the momentum, for CSV files; a run's folder tells its own.
         noise: standard error of the entropy, nats, where a log has none.
     """
-    fitted = identify([_load(source, lag, noise) for source in sources])
-    report = _report(fitted, sources)
+    runs = [_load(source, lag, noise) for source in sources]
+    fitted = identify(runs)
+    report = _report(fitted, sources, max(len(run.steps) for run in runs))
     family = [plant.model_dump(mode="json") for plant in fitted.family()]
     comments = "".join(f"# {line}\n" for line in report.splitlines())
     write_atomically(out, comments + yaml.safe_dump({"family": family}, sort_keys=False))
@@ -73,7 +74,7 @@ def _known(errors: np.ndarray, noise: float | None) -> np.ndarray:
     return errors if noise is None else np.where(np.isfinite(errors) & (errors > 0), errors, noise)
 
 
-def _report(fitted: Identified, sources: Sequence[Path]) -> str:
+def _report(fitted: Identified, sources: Sequence[Path], steps: int) -> str:
     low, high = fitted.interval
     model, unit = fitted.model, "log-nats" if fitted.model.space == "log" else "nats"
     bend = f"bends at a command of {1 / fitted.saturation:.2g}" if fitted.saturation else "straight"
@@ -83,7 +84,8 @@ def _report(fitted: Identified, sources: Sequence[Path]) -> str:
             f"plant       an integrator of {'ln H' if model.space == 'log' else 'H'}, from {len(sources)} run(s)",
             f"gain        {fitted.gain:.4g} {unit} a step for a command of 1 (95 %: {low:.4g} to {high:.4g}), "
             f"which {effect} entropy",
-            f"drift       {fitted.drift:+.4g} {unit} a step, changing by {fitted.ramp:+.3g} a step",
+            f"drift       {fitted.drift:+.4g} {unit} a step, changing by {fitted.ramp:+.3g} a step; seen over {steps} "
+            "steps, do not trust it far beyond",
             f"input       {bend}; delay {model.delay} steps; momentum lag {fitted.lag:.2f}",
             f"noise       {fitted.measurement_noise:.3g} nats in a measurement, {fitted.process_noise:.3g} {unit} "
             "in an update",
