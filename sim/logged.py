@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,17 +31,27 @@ class LoggedRun:
     entropy: Floats
     """Measured, nats."""
     command: Floats
-    """In [-1, 1]."""
+    """[steps], in [-1, 1]; or [steps, parts]: commands that act at once, whose effects on the rate add up."""
     standard_error: Floats
     """Of the entropy, nats."""
     lag: float
     """Of the optimizer's momentum: beta1 ^ updates per rollout."""
 
+    @property
+    def parts(self) -> Floats:
+        """The command as [steps, parts]."""
+        return self.command.reshape(len(self.command), -1)
+
+    def part(self, end: int) -> LoggedRun:
+        """The first `end` steps."""
+        columns = ("steps", "entropy", "command", "standard_error")
+        return replace(self, **{name: getattr(self, name)[:end] for name in columns})
+
     def check(self) -> None:
         """Whether a plant can be identified from this run.
 
         Raises:
-            InputError: too short, steps that repeat, go back or leave gaps, missing commands, or no excitation.
+            InputError: too short, steps that repeat, go back or leave gaps, missing commands, or no standard error.
         """
         measured = int(np.isfinite(self.entropy).sum())
         if measured < SHORTEST:
@@ -54,10 +65,19 @@ class LoggedRun:
             raise InputError(
                 f"{self.name} has step {after:g} after step {before:g}; give a log with every step once, in order."
             )
-        if np.ptp(self.command) < 1e-3:
-            raise InputError(
-                f"{self.name} keeps its command at {self.command[0]:.3g}, so nothing shows what a command does; "
-                f"{REMEDY}."
-            )
         if not (np.isfinite(self.standard_error) & (self.standard_error > 0)).any():
             raise InputError(f"{self.name} logs no standard error of its entropy; give one with --noise, in nats.")
+
+
+def check_excitation(runs: Sequence[LoggedRun]) -> None:
+    """Whether the runs, taken together, show what a command does.
+
+    Raises:
+        InputError: the command is the same throughout.
+    """
+    commands = np.concatenate([run.parts.sum(1) for run in runs])
+    if np.ptp(commands) < 1e-3:
+        names = " and ".join(run.name for run in runs)
+        raise InputError(
+            f"{names}: the command stays at {commands[0]:.3g}, so nothing shows what a command does; {REMEDY}."
+        )

@@ -77,7 +77,7 @@ def _known(errors: np.ndarray, noise: float | None) -> np.ndarray:
 def _report(fitted: Identified, sources: Sequence[Path], steps: int) -> str:
     low, high = fitted.interval
     model, unit = fitted.model, "log-nats" if fitted.model.space == "log" else "nats"
-    bend = f"bends at a command of {1 / fitted.saturation:.2g}" if fitted.saturation else "straight"
+    bend = f"bends at a command of {1 / fitted.shape.saturation:.2g}" if fitted.shape.saturation else "straight"
     effect = "raises" if fitted.gain > 0 else "lowers"
     return "\n".join(
         [
@@ -87,7 +87,7 @@ def _report(fitted: Identified, sources: Sequence[Path], steps: int) -> str:
             f"drift       {fitted.drift:+.4g} {unit} a step, changing by {fitted.ramp:+.3g} a step; seen over {steps} "
             "steps, do not trust it far beyond",
             f"input       {bend}; delay {model.delay} steps; momentum lag {fitted.lag:.2f}",
-            f"noise       {fitted.measurement_noise:.3g} nats in a measurement, {fitted.process_noise:.3g} {unit} "
+            f"noise       {fitted.measurement_noise:.3g} nats in a measurement, {fitted.shape.noise:.3g} {unit} "
             "in an update",
             f"dead band   {fitted.dead_band:.3g} nats: a smaller error is as likely noise as not",
             f"held out    explains {100 * fitted.held_out:.0f} % of what drift alone leaves of the one-step changes, "
