@@ -14,13 +14,12 @@ import matplotlib
 import numpy as np
 
 from sim.identification import Identified, fit, identify
-from sim.likelihood import Model
 from sim.logged import LoggedRun
 from sim.plants import MomentumPlant
 from sim.published import STEPS, STRATEGIES, published_run
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  (after the backend is chosen)
+from matplotlib import pyplot as plt
 
 RESULTS = Path("docs/results")
 *TRAINING, TESTED = STRATEGIES

@@ -147,7 +147,7 @@ def fit(runs: Sequence[LoggedRun], model: Model) -> Identified:
 
 def _search(model: Model) -> tuple[list[tuple[float, ...]], list[tuple[float, float]]]:
     """Starts of the search for the logarithms of a shape, and its bounds."""
-    axes = [((0.003, 0.01, 0.03), 6e-6, 1.0)]
+    axes: list[tuple[tuple[float, ...], float, float]] = [((0.003, 0.01, 0.03), 6e-6, 1.0)]
     if model.bends:
         axes.append(((0.5, 1.5, 4.0), 0.02, 7.0))
     if model.leaks:
