@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -70,11 +71,15 @@ def _add_identify(commands: argparse._SubParsersAction) -> None:
     text = "Fit the plant to logged runs: gain with its interval, drift, noise, dead band."
     command = _add(commands, "identify", _identify, text, "entrostat identify runs/excited --out plant.yaml")
     command.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="run folders, or CSV of step,entropy,command"
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="run folders, CSV of step,entropy,command (or eps_low,eps_high), MLflow run ids or experiments",
     )
     command.add_argument("--out", type=Path, default=Path("plant.yaml"), help="file to write (default: plant.yaml)")
     command.add_argument("--lag", type=float, help="momentum, beta1 ^ updates per rollout (for CSV)")
     command.add_argument("--noise", type=float, help="standard error of the entropy in nats, where a log has none")
+    command.add_argument("--tracking-uri", help="of MLflow (default: MLFLOW_TRACKING_URI, or sqlite:///mlflow.db)")
 
 
 def _add_tune(commands: argparse._SubParsersAction) -> None:
@@ -125,13 +130,14 @@ def _target(options: argparse.Namespace) -> None:
 
 
 def _identify(options: argparse.Namespace) -> None:
-    from .identify_command import run_identify
+    from .identify_command import TRACKING, run_identify
 
     if options.lag is not None and not 0 <= options.lag < 1:
         raise InputError(f"--lag is {options.lag:g}; write a number from 0 to below 1.")
     if options.noise is not None and not options.noise > 0:
         raise InputError(f"--noise is {options.noise:g}; write a number of nats above 0.")
-    print(run_identify(options.runs, options.out, options.lag, options.noise))
+    tracking = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", TRACKING)
+    print(run_identify(options.runs, options.out, options.lag, options.noise, tracking))
 
 
 def _tune(options: argparse.Namespace) -> None:
