@@ -12,8 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from .errors import InputError
-
-MAX_FILE_BYTES = 1 << 20  # configurations come from strangers; no honest one is near this
+from .files import read_bytes
 
 
 class Config(BaseModel):
@@ -52,18 +51,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping that a YAML file holds, read with the safe loader.
 
     Raises:
-        InputError: no such file, too large, not YAML, or not a mapping.
+        InputError: no such file, not a regular one, too large, not YAML, or not a mapping.
     """
-    path = Path(path)
+    text = read_bytes(path, "a YAML file")
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"{path} is larger than {MAX_FILE_BYTES} bytes; a configuration is a short file.")
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}; give the path of a YAML file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+        content = yaml.load(text.decode("utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise InputError(f"{path} is not valid YAML ({_reason(error)}); write `key: value` lines.") from None
     if content is None:
         raise InputError(f"{path} is empty; write `key: value` lines.")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from controller.errors import InputError
 from controller.laws import PID
+from controller.laws.pid import RELEASE
 
 from .plants import FLOOR, MomentumPlant
 
@@ -84,11 +85,12 @@ class Laws:
         saturated = np.abs(shortfall) > SATURATED
         if not saturated.any():
             return integral
-        grows = saturated & (shortfall * error < 0)
-        if self._back is None:
-            return np.where(grows, self._integral, integral)
-        yielding = np.where(saturated, integral + shortfall / self._tracking, integral)
-        return np.where(self._back, yielding, np.where(grows, self._integral, integral))
+        kept = np.where(saturated & (shortfall * error < 0), self._integral, integral)
+        if self._back is not None:
+            yielding = np.where(saturated, integral + shortfall / self._tracking, integral)
+            kept = np.where(self._back, yielding, kept)
+        beyond = kept - np.clip(kept, -self._limit, self._limit)
+        return np.asarray(kept - RELEASE * saturated * beyond)
 
 
 class _Derivative:
@@ -97,12 +99,14 @@ class _Derivative:
     def __init__(self, laws: Sequence[PID], plants: int) -> None:
         self._keep = np.tile(np.exp([-1 / law.derivative_filter for law in laws]), plants)
         self._push = (1 - self._keep) * np.tile([law.kd for law in laws], plants)
+        self._limit = np.tile([law.limit for law in laws], plants)
         self._value: Any = 0.0
         self._before: Floats | None = None
 
     def of(self, measurement: Floats) -> Any:
         if self._before is not None:
-            self._value = self._keep * self._value - self._push * (measurement - self._before)
+            remembered = np.clip(self._value, -self._limit, self._limit)
+            self._value = self._keep * remembered - self._push * (measurement - self._before)
         self._before = measurement
         return self._value
 
