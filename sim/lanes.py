@@ -17,7 +17,7 @@ from controller.errors import InputError
 from controller.laws import PID
 from controller.laws.pid import RELEASE
 
-from .plants import FLOOR, MomentumPlant
+from .plants import FLOOR, LEAP, MomentumPlant
 
 Floats = NDArray[np.float64]
 SMALLEST = 1e-6  # nats; what `Reading.in_log` counts lower values as
@@ -144,7 +144,7 @@ class Plants:
         self._rate += push
         move = self._rate + self._process * noise
         if self._log:
-            self.entropy = np.maximum(self.entropy, FLOOR) * np.exp(move)
+            self.entropy = np.maximum(self.entropy, FLOOR) * np.exp(np.minimum(move, LEAP))
         else:
             self.entropy = np.maximum(self.entropy + move, 0.0)
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.errors import InputError
+from controller.targets import HIGHEST
 
 Floats = NDArray[np.float64]
 SHORTEST = 60
@@ -47,6 +48,7 @@ class LoggedRun:
             raise InputError(f"{self.name} has {measured} measured steps, fewer than {SHORTEST}; {REMEDY}.")
         if not np.isfinite(self.command).all():
             raise InputError(f"{self.name} has steps without a command; {REMEDY}.")
+        self._check_ranges()
         jumps = np.diff(self.steps)
         if (jumps != 1).any():
             place = int(np.argmax(jumps != 1))
@@ -61,3 +63,13 @@ class LoggedRun:
             )
         if not (np.isfinite(self.standard_error) & (self.standard_error > 0)).any():
             raise InputError(f"{self.name} logs no standard error of its entropy; give one with --noise, in nats.")
+
+    def _check_ranges(self) -> None:
+        for what, values, low, high in (
+            ("an entropy", self.entropy, 0.0, HIGHEST),
+            ("a command", self.command, -1.0, 1.0),
+            ("a standard error", self.standard_error, 0.0, HIGHEST),
+        ):
+            wrong = values[(values < low) | (values > high)]
+            if len(wrong):
+                raise InputError(f"{self.name} has {what} of {wrong[0]:g}; give a log in [{low:g}, {high:g}].")

@@ -13,8 +13,9 @@ from controller.configuration import Config, parse, read_yaml
 from controller.control import ControlConfig
 from controller.errors import InputError
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 Positive = Annotated[float, Field(gt=0)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
 class RolloutConfig(Config):
@@ -36,7 +37,7 @@ class UpdateConfig(Config):
     epochs: Count = 1
     """Passes over the rollout batch."""
     learning_rate: Positive = 3e-4
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Momentum, Momentum] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     gradient_clipping: Annotated[float, Field(ge=0)] = 1.0
     """Largest gradient norm; 0: no clipping."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 
+from controller.configuration import parse
 from controller.errors import InputError
+from controller.files import MAX_LOG_BYTES, read_bytes
 from sim.identification import Identified, identify
 from sim.logged import LoggedRun
 
-from .reporting.rundata import load_run
+from .config import UpdateConfig
+from .reporting.rundata import CONFIG, load_run
 from .tracking import write_atomically
 
 COLUMNS = ("step", "entropy", "command")
@@ -40,26 +45,33 @@ def _load(source: Path, lag: float | None, noise: float | None) -> LoggedRun:
     if source.suffix == ".csv":
         return _from_csv(source, lag, noise)
     run = load_run(source)
-    update = run.config.get("update", {})
-    if lag is None and not {"betas", "minibatches", "epochs"} <= set(update):
-        raise InputError(f"{source} has no resolved config.yaml that tells its momentum; give it with --lag.")
     return LoggedRun(
         name=str(source),
         steps=run.steps,
         entropy=run.column("actor/entropy"),
         command=run.column("controller/command"),
         standard_error=_known(run.column("controller/standard_error"), noise),
-        lag=update["betas"][0] ** (update["minibatches"] * update["epochs"]) if lag is None else lag,
+        lag=_momentum(run.config, source) if lag is None else lag,
     )
+
+
+def _momentum(config: dict[str, Any], source: Path) -> float:
+    """beta1 ^ updates per rollout, from a resolved configuration."""
+    update = config.get("update")
+    if not isinstance(update, dict) or not {"betas", "minibatches", "epochs"} <= set(update):
+        raise InputError(f"{source} has no resolved config.yaml that tells its momentum; give it with --lag.")
+    checked = parse(UpdateConfig, update, source=f"{source / CONFIG}, update")
+    return checked.betas[0] ** (checked.minibatches * checked.epochs)
 
 
 def _from_csv(source: Path, lag: float | None, noise: float | None) -> LoggedRun:
     if lag is None:
         raise InputError(f"{source} does not tell its momentum; give --lag, beta1 to the power of updates per rollout.")
+    content = read_bytes(source, "a CSV of step,entropy,command", MAX_LOG_BYTES)
     try:
         with warnings.catch_warnings(action="ignore"):
-            table = np.genfromtxt(source, delimiter=",", names=True, dtype=float)
-    except (OSError, ValueError, IndexError) as error:  # the last: an empty file
+            table = np.genfromtxt(io.StringIO(content.decode("utf-8")), delimiter=",", names=True, dtype=float)
+    except (ValueError, IndexError) as error:  # the last: an empty file
         reason = " ".join(str(error).split())[:100]
         raise InputError(f"cannot read {source} ({reason}); give a CSV of step,entropy,command.") from None
     names = table.dtype.names or ()
