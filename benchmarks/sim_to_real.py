@@ -46,7 +46,7 @@ def main() -> None:
     grid = {f"search-{kp}-{ki}": job(103, SEARCH, pid(kp, ki)) for kp, ki in GRID}
     runs = train_all({"excitation": job(102, SEARCH, EXCITATION)} | grid, chosen.out)
     plant = chosen.out / "plant.yaml"
-    found = run_identify([chosen.out / "excitation"], plant, lag=None, noise=None)
+    found = run_identify([str(chosen.out / "excitation")], plant)
     tuned = tune(plant, chosen.out)
     best = min(grid, key=lambda name: summarise(runs[name]).rmse)
     laws = {"tuned in the simulator": tuned, f"best of the search ({best})": pid(*GRID[list(grid).index(best)])}

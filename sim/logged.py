@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ Floats = NDArray[np.float64]
 SHORTEST = 60
 """Steps below which a drift, its change and random steps cannot be told apart: 40 real ones gave a drift that, carried
 on to 150, left the target by twice its size."""
+WIDEST = 100.0
+"""Of a command: those that stand for thresholds may leave [-1, 1], but not by far."""
 REMEDY = (
     "record one with `entrostat train CONFIG 'control.law={type: excitation}' --out OUT`, as long as the run to come"
 )
@@ -31,17 +34,27 @@ class LoggedRun:
     entropy: Floats
     """Measured, nats."""
     command: Floats
-    """In [-1, 1]."""
+    """[steps], in [-1, 1]; or [steps, parts]: commands that act at once, whose effects on the rate add up."""
     standard_error: Floats
     """Of the entropy, nats."""
     lag: float
     """Of the optimizer's momentum: beta1 ^ updates per rollout."""
 
+    @property
+    def parts(self) -> Floats:
+        """The command as [steps, parts]."""
+        return self.command.reshape(len(self.command), -1)
+
+    def part(self, end: int) -> LoggedRun:
+        """The first `end` steps."""
+        columns = ("steps", "entropy", "command", "standard_error")
+        return replace(self, **{name: getattr(self, name)[:end] for name in columns})
+
     def check(self) -> None:
         """Whether a plant can be identified from this run.
 
         Raises:
-            InputError: too short, steps that repeat, go back or leave gaps, missing commands, or no excitation.
+            InputError: too short, steps that repeat, go back or leave gaps, missing commands, or no standard error.
         """
         measured = int(np.isfinite(self.entropy).sum())
         if measured < SHORTEST:
@@ -56,20 +69,29 @@ class LoggedRun:
             raise InputError(
                 f"{self.name} has step {after:g} after step {before:g}; give a log with every step once, in order."
             )
-        if np.ptp(self.command) < 1e-3:
-            raise InputError(
-                f"{self.name} keeps its command at {self.command[0]:.3g}, so nothing shows what a command does; "
-                f"{REMEDY}."
-            )
         if not (np.isfinite(self.standard_error) & (self.standard_error > 0)).any():
             raise InputError(f"{self.name} logs no standard error of its entropy; give one with --noise, in nats.")
 
     def _check_ranges(self) -> None:
         for what, values, low, high in (
             ("an entropy", self.entropy, 0.0, HIGHEST),
-            ("a command", self.command, -1.0, 1.0),
+            ("a command", self.command, -WIDEST, WIDEST),
             ("a standard error", self.standard_error, 0.0, HIGHEST),
         ):
             wrong = values[(values < low) | (values > high)]
             if len(wrong):
                 raise InputError(f"{self.name} has {what} of {wrong[0]:g}; give a log in [{low:g}, {high:g}].")
+
+
+def check_excitation(runs: Sequence[LoggedRun]) -> None:
+    """Whether the runs, taken together, show what a command does.
+
+    Raises:
+        InputError: the command is the same throughout.
+    """
+    commands = np.concatenate([run.parts.sum(1) for run in runs])
+    if np.ptp(commands) < 1e-3:
+        names = " and ".join(run.name for run in runs)
+        raise InputError(
+            f"{names}: the command stays at {commands[0]:.3g}, so nothing shows what a command does; {REMEDY}."
+        )

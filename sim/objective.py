@@ -13,6 +13,7 @@ Ms <= `sensitivity` on every extreme plant; candidates beyond the limit are rank
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -24,6 +25,7 @@ from controller.laws import PID
 from controller.targets import Target
 
 from .costs import Costs, costs
+from .journal import Columns, Journal
 from .margins import sensitivity_peaks
 from .priors import PlantFamily
 
@@ -65,23 +67,40 @@ class Candidates:
 class Search:
     """The cost of candidates in (ln kp, ln ki) or (ln kp, ln ki, ln (kd / kp)); remembers all it has seen."""
 
-    def __init__(self, target: Target, family: PlantFamily, steps: int, settings: TuningSettings, guess: PID) -> None:
+    def __init__(
+        self,
+        target: Target,
+        family: PlantFamily,
+        steps: int,
+        settings: TuningSettings,
+        guess: PID,
+        journal: Path | None = None,
+    ) -> None:
+        """`journal`: file that the evaluations are kept in, and recalled from."""
         self._run = (family.plants, target, steps, range(settings.seed, settings.seed + settings.runs))
         self._family, self._settings, self.guess = family, settings, guess
         self._reference = costs([guess], *self._run)
+        self._journal = None if journal is None else Journal(journal, repr((target, family, steps, settings, guess)))
         self.seen = Candidates()
 
     def __call__(self, points: Floats) -> Floats:
         laws = [self._law(*point) for point in np.exp(points.T).tolist()]
+        columns = self._journal.recall(points) if self._journal else None
+        if columns is None:
+            columns = self._evaluated(laws)
+            if self._journal:
+                self._journal.record(points, columns)
+        self.seen.laws += laws
+        for name, column in columns.items():
+            getattr(self.seen, name).extend(column)
+        return np.array(columns["cost"])
+
+    def _evaluated(self, laws: list[PID]) -> Columns:
         found = costs(laws, *self._run)
         peaks = sensitivity_peaks(laws, self._family.extremes).max(0)
         cost = np.where(peaks <= self._settings.sensitivity, self._total(found), BEYOND + np.minimum(peaks, BEYOND))
-        self.seen.laws += laws
-        self.seen.cost += cost.tolist()
-        self.seen.sensitivity += peaks.tolist()
-        self.seen.itae += found.itae.mean(0).tolist()
-        self.seen.rate += found.rate.mean(0).tolist()
-        return cost
+        rows = {"cost": cost, "sensitivity": peaks, "itae": found.itae.mean(0), "rate": found.rate.mean(0)}
+        return {name: np.minimum(column, np.finfo(float).max).tolist() for name, column in rows.items()}
 
     def _law(self, kp: float, ki: float, derivative_time: float | None = None) -> PID:
         gains = {"kp": kp, "ki": ki} | ({} if derivative_time is None else {"kd": kp * derivative_time})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -59,10 +60,11 @@ class MomentumPlant(Config):
         """The state before the first update."""
         return PlantState(self.initial, pending=(0.0,) * self.delay)
 
-    def step(self, state: PlantState, command: float, rng: np.random.Generator) -> PlantState:
-        """The state after an update under `command`."""
-        acting, *pending = (*state.pending, command)
-        push = self.gain * self.response(acting) + self.drift + self.ramp * state.step
+    def step(self, state: PlantState, command: float | Sequence[float], rng: np.random.Generator) -> PlantState:
+        """The state after an update under `command`; of several that act at once the effects add up."""
+        commands = (command,) if isinstance(command, float | int) else command
+        acting, *pending = (*state.pending, sum(map(self.response, commands)))
+        push = self.gain * acting + self.drift + self.ramp * state.step
         push -= self.leak * self._distance(state.entropy)
         rate = self.lag * state.rate + (1 - self.lag) * push
         move = rate + self.process_noise * rng.standard_normal()
@@ -88,7 +90,7 @@ class MomentumPlant(Config):
 
 @dataclass(frozen=True)
 class PlantState:
-    """Entropy (nats), its rate (nats or log-nats a step), the step, and the commands that have not acted yet."""
+    """Entropy (nats), its rate (nats or log-nats a step), the step, and the f(v) that have not acted yet."""
 
     entropy: float
     rate: float = 0.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,21 +57,21 @@ def tune(
     steps: int = 150,
     settings: TuningSettings | None = None,
     progress: Progress | None = None,
+    journal: Path | None = None,
 ) -> Tuning:
     """The PID with feed-forward that follows `target` best over the family.
-
-    It takes seconds and repeats exactly from its seed, so it is not resumed but run again.
 
     Args:
         steps: length of the run.
         progress: called with the share of the search that is done, 0 to 1.
+        journal: file that keeps the evaluations; a search that was cut short goes on from it.
 
     Raises:
         InputError: no candidate keeps Ms below the limit on every plant.
     """
     settings = settings or TuningSettings()
     guess = first_guess(family.nominal)
-    search = Search(target, family, steps, settings, guess)
+    search = Search(target, family, steps, settings, guess, journal)
     best, with_derivative = (_searched(search, kd, settings, progress) for kd in (False, True))
     seen = search.seen
     if seen.cost[with_derivative] < WORTH * seen.cost[best]:

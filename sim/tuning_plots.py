@@ -9,35 +9,51 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from controller.actuators import Actuator
 from controller.laws import PID
 
 from .costs import Costs, Prediction
 from .margins import frequencies, law_at, plant_at
 from .objective import BEYOND
 from .plants import MomentumPlant
+from .threshold_curves import GRID, threshold_curves
 from .tuning import Tuning
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CHOSEN, FAINT, LIMIT = "#c44e00", "0.75", "#2b6ca3"
+REGION_COLOURS = ("#0072B2", "#009E73", "#E69F00", "#CC79A7")
 
 
 def draw_tuning(
-    tuning: Tuning, limit: float, prediction: Prediction, baselines: Mapping[str, tuple[PID, Costs]], path: Path
+    tuning: Tuning,
+    limit: float,
+    prediction: Prediction,
+    actuator: Actuator,
+    baselines: Mapping[str, tuple[PID, Costs]],
+    path: Path,
 ) -> None:
     """Write the picture to `path` (PNG).
 
     Args:
         limit: the largest Ms that was allowed.
         prediction: the law's runs of the target over the family.
+        actuator: what turns its commands into thresholds.
         baselines: laws to show in the trade-off, with their costs over the family.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(15, 7.5), layout="constrained")
     panels = figure.subplot_mosaic(
-        [["magnitude", "sensitivity", "trade-off", "entropy"], ["phase", "step", "trade-off", "command"]],
+        [
+            ["magnitude", "sensitivity", "trade-off", "entropy"],
+            ["magnitude", "sensitivity", "trade-off", "entropy"],
+            ["magnitude", "sensitivity", "trade-off", "command"],
+            ["phase", "step", "trade-off", "command"],
+            ["phase", "step", "trade-off", "thresholds"],
+            ["phase", "step", "trade-off", "thresholds"],
+        ],
         width_ratios=[1, 1, 1.25, 1.5],
     )
     _bode(panels["magnitude"], panels["phase"], tuning)
@@ -45,6 +61,7 @@ def draw_tuning(
     _step(panels["step"], tuning)
     _trade_off(panels["trade-off"], tuning, limit, baselines)
     _prediction(panels["entropy"], panels["command"], prediction)
+    _thresholds(panels["thresholds"], prediction, actuator)
     law = tuning.law
     for axes in panels.values():
         axes.title.set_fontsize(10)
@@ -54,13 +71,14 @@ def draw_tuning(
     figure.savefig(path, dpi=110)
 
 
-def draw_prediction(prediction: Prediction, path: Path) -> None:
-    """Predicted entropy and command over the family, alone, to `path` (PNG)."""
+def draw_prediction(prediction: Prediction, actuator: Actuator, path: Path) -> None:
+    """Predicted entropy and command over the family, and the command's thresholds, alone, to `path` (PNG)."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    entropy, command = figure.subplots(2, 1, height_ratios=[2, 1])
+    figure = Figure(figsize=(9, 8), layout="constrained")
+    entropy, command, thresholds = figure.subplots(3, 1, height_ratios=[2, 1, 1])
     _prediction(entropy, command, prediction)
+    _thresholds(thresholds, prediction, actuator)
     figure.savefig(path, dpi=110)
 
 
@@ -156,3 +174,21 @@ def _prediction(entropy: Axes, command: Axes, runs: Prediction) -> None:
     entropy.legend(frameon=False, fontsize=8, loc="lower left")
     command.set(ylabel="command", ylim=(-1.05, 1.05))
     command.set_title(f"command at its end in {100 * runs.saturated:.0f} % of the steps")
+
+
+def _thresholds(axes: Axes, runs: Prediction, actuator: Actuator) -> None:
+    """Along the nominal plant's run, on a batch of the policy plant."""
+    command = runs.command[:, 0]
+    try:
+        curves = threshold_curves(actuator)
+    except ImportError:  # everything else here runs without torch
+        axes.text(0.5, 0.5, "thresholds: pip install 'entrostat[torch]'", ha="center", transform=axes.transAxes)
+        axes.set_axis_off()
+        return
+    for (name, curve), colour in zip(curves.items(), REGION_COLOURS, strict=True):
+        axes.plot(np.interp(command, GRID, curve), color=colour, lw=1, label=name)
+    axes.axhline(0, color="0.4", lw=0.8)
+    # At an end of the command a threshold may go to its limit: that it leaves the panel says enough.
+    axes.set(xlabel="step", ylabel="half-width", xlim=(0, len(command) - 1), ylim=(-0.35, 0.65))
+    axes.set_title("thresholds by region (a policy plant's batch); below 0: cut")
+    axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower left")

@@ -7,13 +7,14 @@ from scipy.stats import multivariate_normal
 from controller import ControlConfig, InputError
 from controller.configuration import parse
 from sim.closed_loop import simulate
-from sim.identification import Model, _likelihood, identify, regressors
+from sim.identification import identify
+from sim.likelihood import Model, Shape, estimate, regressors
 from sim.logged import LoggedRun
 from sim.plants import MomentumPlant
 
 EXCITED = {"law": {"type": "excitation", "amplitude": 0.6}}
 FOLLOWED = {"target": {"type": "constant", "value": 0.6}, "law": {"type": "pid", "kp": 14, "ki": 2}}
-TRUE = {"initial": 0.8, "gain": 0.03, "lag": 0.43, "drift": -0.003, "process_noise": 0.01, "measurement_noise": 0.015}
+TRUE = {"initial": 1.5, "gain": 0.03, "lag": 0.43, "drift": -0.003, "process_noise": 0.01, "measurement_noise": 0.015}
 
 
 def logged(control=EXCITED, steps=150, seed=0, **changes):
@@ -27,14 +28,15 @@ def logged(control=EXCITED, steps=150, seed=0, **changes):
 def test_the_regressors_are_the_plants_own_response():
     plant = MomentumPlant(**TRUE | {"process_noise": 0, "measurement_noise": 0, "delay": 1, "saturation": 0.7})
     run = logged(**plant.model_dump() | {"ramp": 1e-4})
-    x = regressors(run, Model("nats", 1, True), 0.7)
-    np.testing.assert_allclose(0.8 + x @ [0.03, -0.003, 1e-4], run.entropy, atol=1e-12)
+    x = regressors(run, Model("nats", 1, True), Shape(0.0, saturation=0.7))
+    np.testing.assert_allclose(1.5 + x @ [0.03, -0.003, 1e-4], run.entropy, atol=1e-12)
 
 
 def test_the_likelihood_is_the_gaussian_density_written_out():
     run, noise = logged(steps=40), 0.008
-    loss, theta, _ = _likelihood([run], Model("nats", 0, False), noise)
-    x = regressors(run, Model("nats", 0, False), 0.0)
+    best = estimate([run], Model("nats", 0, False), Shape(noise))
+    x = regressors(run, Model("nats", 0, False), Shape(noise))
+    loss, theta = best.loss, best.theta
     walk = np.tril(np.ones((40, 40)), -1) @ np.tril(np.ones((40, 40)), -1).T * noise**2
     covariance = walk + np.diag(run.standard_error**2)
     weights = np.linalg.inv(covariance)
@@ -55,7 +57,7 @@ def test_gain_drift_and_noise_of_a_known_plant_come_back():
     assert fit.model == Model("nats", 0, False)
     assert fit.gain == pytest.approx(0.03, rel=0.15)
     assert fit.drift == pytest.approx(-0.003, abs=0.003)
-    assert fit.process_noise == pytest.approx(0.01, rel=0.3)
+    assert fit.shape.noise == pytest.approx(0.01, rel=0.3)
 
 
 def test_a_plant_in_log_entropy_with_delay_is_recognised():
@@ -67,8 +69,28 @@ def test_a_plant_in_log_entropy_with_delay_is_recognised():
 def test_a_saturating_input_is_recognised_and_a_straight_one_is_not_bent():
     staircase = {"law": {"type": "excitation", "shape": "staircase", "amplitude": 1.0}}
     bent = [logged(staircase, seed=seed, saturation=2.0, gain=0.06, process_noise=0.003) for seed in range(4)]
-    assert identify(bent).saturation == pytest.approx(2.0, rel=0.4)
-    assert identify([logged(seed=seed) for seed in range(4)]).saturation == 0
+    assert identify(bent).shape.saturation == pytest.approx(2.0, rel=0.4)
+    assert identify([logged(seed=seed) for seed in range(4)]).shape.saturation == 0
+
+
+def test_a_plant_that_regulates_itself_is_recognised():
+    fit = identify([logged(seed=seed, leak=0.04, drift=-0.02) for seed in range(4)])
+    assert fit.model.leaks
+    assert fit.shape.leak == pytest.approx(0.04, rel=0.4)
+    assert fit.drift == pytest.approx(-0.02, abs=0.006)
+
+
+def test_thresholds_that_move_together_add_up():
+    plant = MomentumPlant(**TRUE | {"saturation": 2.0, "gain": 0.05})
+    rng, state, entropy = np.random.default_rng(0), plant.start(), []
+    moves = np.repeat(rng.choice([0.0, 0.4, 1.0], (80, 2)) * [1, -1], 5, axis=0)
+    for move in moves:
+        entropy.append(plant.measure(state, rng))
+        state = plant.step(state, move, rng)
+    errors = np.full(400, plant.measurement_noise)
+    fit = identify([LoggedRun("moved", np.arange(400.0), np.array(entropy), moves, errors, plant.lag)])
+    assert fit.gain == pytest.approx(0.05, rel=0.2)
+    assert fit.shape.saturation == pytest.approx(2.0, rel=0.4)
 
 
 def test_the_input_explains_steps_that_drift_alone_does_not():
@@ -100,7 +122,7 @@ STEPS = np.arange(60.0)
     [
         ([], "no run is given"),
         ([logged(steps=20)], "fewer than 60"),
-        ([broken(command=np.full(60, 0.3))], "keeps its command at 0.3"),
+        ([broken(command=np.full(60, 0.3))], "the command stays at 0.3"),
         ([broken(steps=np.delete(np.arange(61.0), 7))], "has step 8 after step 6"),
         ([broken(steps=np.where(STEPS == 9, 8, STEPS))], "has step 8 after step 8"),
         ([broken(command=np.where(STEPS == 9, np.nan, 0.1 * (STEPS % 2)))], "without a command"),

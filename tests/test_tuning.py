@@ -10,7 +10,7 @@ from controller.targets import Target
 from sim.closed_loop import simulate
 from sim.costs import costs, predict
 from sim.margins import loop_response, margins, sensitivity_peaks
-from sim.objective import TuningSettings
+from sim.objective import Search, TuningSettings
 from sim.plants import MomentumPlant
 from sim.priors import family_around, family_of, prior_family
 from sim.tuning import first_guess, tune
@@ -153,3 +153,37 @@ def test_a_family_without_common_gains_is_refused():
     plants = [MomentumPlant(gain=gain, lag=0.4, delay=8) for gain in (0.001, 3.0)]
     with pytest.raises(InputError, match=r"no gains keep Ms below 1\.6 on every plant .* narrow the family"):
         tune(TARGET, family_of(plants), settings=QUICK)
+
+
+class Cut(Exception):
+    pass
+
+
+def test_a_search_that_was_cut_short_goes_on_from_its_journal(tmp_path):
+    def cut(done):
+        if done > 0.4:
+            raise Cut
+
+    family, whole, short = family_around(EMBEDDED), tmp_path / "whole.jsonl", tmp_path / "short.jsonl"
+    expected = tune(TARGET, family, settings=QUICK, journal=whole).law
+    with pytest.raises(Cut):
+        tune(TARGET, family, settings=QUICK, progress=cut, journal=short)
+    before = short.read_text()
+    short.write_text(before + '{"points": [[0.1')  # the line that a crash cut
+    assert tune(TARGET, family, settings=QUICK, journal=short).law == expected
+    assert 2 < len(before.splitlines()) < len(whole.read_text().splitlines())
+    assert short.read_text() == whole.read_text()
+
+
+def test_recalled_evaluations_are_not_made_again(tmp_path, monkeypatch):
+    family, journal = family_around(EMBEDDED), tmp_path / "search.jsonl"
+    law = tune(TARGET, family, settings=QUICK, journal=journal).law
+    monkeypatch.setattr(Search, "_evaluated", None)
+    assert tune(TARGET, family, settings=QUICK, journal=journal).law == law
+
+
+def test_another_problem_begins_its_own_journal(tmp_path):
+    journal = tmp_path / "search.jsonl"
+    tune(TARGET, family_around(EMBEDDED), settings=QUICK, journal=journal)
+    law = tune(TARGET, family_around(EMBEDDED), 100, QUICK, journal=journal).law
+    assert law == tune(TARGET, family_around(EMBEDDED), 100, QUICK).law

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +14,7 @@ from typing import NoReturn
 
 from controller.configuration import parse, shorten
 from controller.errors import InputError
+from controller.targets import HIGHEST
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -53,6 +56,17 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
+def entropy(text: str) -> float:
+    """The type of an option that takes an entropy in nats."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= HIGHEST:
+        raise argparse.ArgumentTypeError(f"{shorten(text)} is not a number of nats from 0 to {HIGHEST:g}")
+    return value
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = Parser(prog="entrostat", description="Hold a policy's entropy on a curve during RLVR.")
@@ -86,7 +100,7 @@ def _add_target(commands: argparse._SubParsersAction) -> None:
     command.add_argument("file", type=Path, metavar="FILE", help="a target, a control.yaml or a run's YAML")
     command.add_argument("--steps", type=whole(2, 1_000_000), default=150, help="steps to draw (default: 150)")
     command.add_argument("--plant", type=Path, help="an identified plant: where can it not follow?")
-    command.add_argument("--initial", type=float, help="initial entropy in nats, for `unit: initial`")
+    command.add_argument("--initial", type=entropy, help="initial entropy in nats, for `unit: initial`")
     command.add_argument("--out", type=Path, help="PNG to write; without it the values are printed as CSV")
 
 
@@ -94,11 +108,15 @@ def _add_identify(commands: argparse._SubParsersAction) -> None:
     text = "Fit the plant to logged runs: gain with its interval, drift, noise, dead band."
     command = _add(commands, "identify", _identify, text, "entrostat identify runs/excited --out plant.yaml")
     command.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="run folders, or CSV of step,entropy,command"
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="run folders, CSV of step,entropy,command (or eps_low,eps_high), MLflow run ids or experiments",
     )
     command.add_argument("--out", type=Path, default=Path("plant.yaml"), help="file to write (default: plant.yaml)")
     command.add_argument("--lag", type=float, help="momentum, beta1 ^ updates per rollout (for CSV)")
     command.add_argument("--noise", type=float, help="standard error of the entropy in nats, where a log has none")
+    command.add_argument("--tracking-uri", help="of MLflow (default: MLFLOW_TRACKING_URI, or sqlite:///mlflow.db)")
 
 
 def _add_tune(commands: argparse._SubParsersAction) -> None:
@@ -149,13 +167,14 @@ def _target(options: argparse.Namespace) -> None:
 
 
 def _identify(options: argparse.Namespace) -> None:
-    from .identify_command import run_identify
+    from .identify_command import TRACKING, run_identify
 
     if options.lag is not None and not 0 <= options.lag < 1:
         raise InputError(f"--lag is {options.lag:g}; write a number from 0 to below 1.")
-    if options.noise is not None and not options.noise > 0:
+    if options.noise is not None and not 0 < options.noise <= HIGHEST:
         raise InputError(f"--noise is {options.noise:g}; write a number of nats above 0.")
-    print(run_identify(options.runs, options.out, options.lag, options.noise))
+    tracking = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", TRACKING)
+    print(run_identify(options.runs, options.out, options.lag, options.noise, tracking))
 
 
 def _tune(options: argparse.Namespace) -> None:

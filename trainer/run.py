@@ -59,9 +59,7 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
             if last or session.control.stop or (step + 1) % config.checkpoint.every == 0:
                 _save(session, folder, step + 1)
             if session.control.stop:
-                raise InputError(
-                    f"stopped after step {step + 1}: {session.control.stop}; {AFTER_STOP.format(out=out)}."
-                )
+                raise InputError(STOPPED.format(step=step + 1, why=session.control.stop, out=out))
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"

@@ -34,7 +34,7 @@ def run_simulate(control: Path, plant: Path, steps: int, seeds: int, out: Path) 
     if config.target is None or not isinstance(config.law, PID):
         raise InputError(f"{control} has the law `{config.law.type}`; give a target and a law of type pid to simulate.")
     runs = predict(config.law, read_plants(plant, seed=0).plants, config.target, steps, range(seeds))
-    draw_prediction(runs, out)
+    draw_prediction(runs, config.actuator, out)
     return f"{_words(runs)}\nwrote       {out}"
 
 

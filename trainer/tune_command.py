@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from controller.actuators import Actuator
 from controller.configuration import parse, read_yaml
 from controller.control import ControlConfig
 from controller.errors import InputError
@@ -26,6 +27,7 @@ from sim.tuning import Tuning, tune
 
 from .config import load_config
 from .plant_file import read_plants
+from .tracking import write_atomically
 
 FRESH = 1000
 """First seed of the predicted runs: noise that the search has not seen."""
@@ -36,8 +38,9 @@ class _Task:
     """What is to be tuned."""
 
     target: Target
+    actuator: Actuator
     control: dict[str, Any]
-    """What else stands in the control.yaml: actuator, surrogate."""
+    """All that stands in the control.yaml but the law."""
     steps: int
     updates: int
     """Optimizer steps a rollout."""
@@ -59,13 +62,15 @@ def run_tune(
     """
     task = _read_task(file, steps, minibatches)
     family = _family(task, plant, settings.seed)
-    tuning = tune(task.target, family, task.steps, settings, _progress if sys.stderr.isatty() else None)
+    _make(out)
+    progress = _progress if sys.stderr.isatty() else None
+    tuning = tune(task.target, family, task.steps, settings, progress, journal=out / "search.jsonl")
     seeds = range(FRESH, FRESH + settings.runs)
     laws = {"tuned": tuning.law} | _baselines(tuning)
     found = {name: (law, costs([law], family.plants, task.target, task.steps, seeds)) for name, law in laws.items()}
     runs = {name: predict(law, family.plants, task.target, task.steps, seeds) for name, law in laws.items()}
     _write(task, tuning, out)
-    _draw(tuning, settings, runs["tuned"], found, out)
+    _draw(task, tuning, settings, runs["tuned"], found, out)
     print(_report(tuning, runs["tuned"]))
     print(_table(laws, family, runs, found))
     print(f"assumed     {family.assumed}")
@@ -89,7 +94,7 @@ def _read_task(file: Path, steps: int | None, minibatches: int | None) -> _Task:
     if length < 20 or updates < 1:
         raise InputError(f"--steps is {length} and --minibatches {updates}; write at least 20 and 1.")
     rest = config.model_dump(mode="json", exclude_unset=True)
-    return _Task(config.target, rest, length, updates, known[2])
+    return _Task(config.target, config.actuator, rest, length, updates, known[2])
 
 
 def _family(task: _Task, plant: Path | None, seed: int) -> PlantFamily:
@@ -160,22 +165,30 @@ def _write(task: _Task, tuning: Tuning, out: Path) -> None:
     law = tuning.law.model_dump(mode="json", exclude_unset=True)
     control = {"target": task.control["target"], "law": {"type": "pid"} | law} | task.control
     comment = f"# Tuned by `entrostat tune`: {_margins(tuning.nominal)}; {tuning.sensitivity:.2f} at worst.\n"
+    text = yaml.safe_dump(control, sort_keys=False)
+    write_atomically(out / "control.yaml", comment + f"# {tuning.family.assumed}\n" + text)
+
+
+def _make(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "control.yaml").write_text(
-            comment + f"# {tuning.family.assumed}\n" + yaml.safe_dump(control, sort_keys=False), encoding="utf-8"
-        )
+        (out / "search.jsonl").touch()
     except OSError as error:
         raise InputError(f"cannot write to {out} ({error.strerror}); give --out a folder to write to.") from None
 
 
 def _draw(
-    tuning: Tuning, settings: TuningSettings, runs: Prediction, found: dict[str, tuple[PID, Costs]], out: Path
+    task: _Task,
+    tuning: Tuning,
+    settings: TuningSettings,
+    runs: Prediction,
+    found: dict[str, tuple[PID, Costs]],
+    out: Path,
 ) -> None:
     from sim.tuning_plots import draw_tuning
 
     rules = {name: pair for name, pair in found.items() if name != "tuned"}
-    draw_tuning(tuning, settings.sensitivity, runs, rules, out / "tuning.png")
+    draw_tuning(tuning, settings.sensitivity, runs, task.actuator, rules, out / "tuning.png")
 
 
 def _progress(done: float) -> None:
