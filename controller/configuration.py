@@ -28,9 +28,18 @@ class Config(BaseModel):
                 if key not in cls.model_fields:
                     raise ValueError(f"unknown key `{key}`; {_suggestion(str(key), list(cls.model_fields))}")
                 annotation = cls.model_fields[key].annotation
-                if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
-                    raise ValueError(f"`{key}` is {value} (YAML's yes, no, on, off); write a number or quoted text.")
+                if _holds_truth(value) and bool not in (annotation, *get_args(annotation)):
+                    raise ValueError(
+                        f"`{key}` is {shorten(value)} (YAML's yes, no, on, off); write a number or quoted text."
+                    )
         return content
+
+
+def _holds_truth(value: Any, depth: int = 2) -> bool:
+    """Whether it is a truth value, or a list (of lists) with one in it: pydantic would take it for 0 or 1."""
+    if isinstance(value, list | tuple):
+        return depth > 0 and any(_holds_truth(item, depth - 1) for item in value)
+    return isinstance(value, bool)
 
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)

@@ -81,11 +81,11 @@ class Guard(Config):
     """Smallest and largest eps_low of any token."""
     high: tuple[Bound, Bound] = (FLOOR, WIDEST)
     """Smallest and largest eps_high of any token."""
-    rate: Annotated[float, Field(gt=0)] | None = None
+    rate: Annotated[float, Field(ge=1e-6, le=2)] | None = None
     """Largest change of the command in a step, whatever law asks for it; none: no limit."""
-    band: Annotated[float, Field(gt=0)] = 0.25
+    band: Annotated[float, Field(gt=0, le=1000)] = 0.25
     """Distance from the target that counts as outside, as a share of the target."""
-    kl_limit: Annotated[float, Field(gt=0)] | None = None
+    kl_limit: Annotated[float, Field(gt=0, le=1000)] | None = None
     """Largest KL divergence to the start policy, nats a token; needs a loop that measures it."""
     patience: Steps = 20
     """Steps in a row outside before the guard acts, and inside before it hands back."""

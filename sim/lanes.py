@@ -58,16 +58,17 @@ class Laws:
         error = self._error(now - measurement)
         integral = self._ki * error
         integral += self._integral
-        demand = self._kp * error
-        demand += integral
-        demand += ((coming - now) - self._lag * (now - past)) * self._inverse
+        bias = ((coming - now) - self._lag * (now - past)) * self._inverse
         if self._unseen is not None:
             self._origin = now if self._origin is None else self._origin
-            demand -= self._kp * self._unseen * (now - self._origin)
+            bias = bias - self._kp * self._unseen * (now - self._origin)
+        demand = self._kp * error
+        demand += integral
+        demand += bias
         if self._derivative is not None:
             demand += self._derivative.of(measurement)
         command = self._limited(demand)
-        self._integral = self._kept(integral, command - demand, error)
+        self._integral = self._kept(integral, command - demand, error, bias)
         self._last = command
         return command
 
@@ -81,7 +82,7 @@ class Laws:
             demand = np.minimum(np.maximum(demand, self._last - self._rate_limit), self._last + self._rate_limit)
         return np.asarray(np.minimum(np.maximum(demand, -self._limit), self._limit))
 
-    def _kept(self, integral: Floats, shortfall: Floats, error: Floats) -> Floats:
+    def _kept(self, integral: Floats, shortfall: Floats, error: Floats, bias: Any) -> Floats:
         saturated = np.abs(shortfall) > SATURATED
         if not saturated.any():
             return integral
@@ -89,7 +90,8 @@ class Laws:
         if self._back is not None:
             yielding = np.where(saturated, integral + shortfall / self._tracking, integral)
             kept = np.where(self._back, yielding, kept)
-        beyond = kept - np.clip(kept, -self._limit, self._limit)
+        lowest, highest = -self._limit - np.maximum(bias, 0.0), self._limit - np.minimum(bias, 0.0)
+        beyond = kept - np.clip(kept, lowest, highest)
         return np.asarray(kept - RELEASE * saturated * beyond)
 
 

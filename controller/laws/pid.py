@@ -33,7 +33,7 @@ RELEASE = 0.75
 class FeedForward(Config):
     """The plant as the feed-forward sees it."""
 
-    gain: Annotated[float, Field(ge=1e-6)]
+    gain: Annotated[float, Field(ge=1e-6, le=100)]
     """Entropy rate for a command of 1, in nats (or log-nats) a step."""
     lag: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """What is left of the entropy's rate after a step without command: beta1 ^ updates per rollout."""
@@ -57,11 +57,11 @@ class PID(Config):
     """Whether errors and rates are in H or in ln H."""
     feedforward: FeedForward | None = None
     """The plant to invert along the curve; none: no feed-forward."""
-    dead_band: Annotated[float, Field(ge=0)] = 0.0
+    dead_band: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Errors up to this size count as zero (nats or log-nats)."""
-    limit: Annotated[float, Field(gt=0, le=1)] = 1.0
+    limit: Annotated[float, Field(ge=1e-6, le=1)] = 1.0
     """Largest size of the command."""
-    rate_limit: Annotated[float, Field(gt=0)] | None = None
+    rate_limit: Annotated[float, Field(ge=1e-6, le=2)] | None = None
     """Largest change of the command in a step; none: no limit."""
     anti_windup: Literal["conditional", "back_calculation"] = "conditional"
     """What keeps the integral from growing while the command is at an end: it stands still, or gives way."""
@@ -149,8 +149,8 @@ class PID(Config):
     def _integral(self, terms: Terms, before: float, error: float) -> float:
         """The integral after the step: it does not grow against an end that the command has reached.
 
-        What it holds beyond the limit, from a hand-over at a large error or a curve that was too steep, would keep
-        the command at its end long after the error is gone: while the command is at an end it gives way.
+        What it holds beyond all that an error of zero could ask of it, from a hand-over at a large error or a curve
+        that was too steep, would keep the command at its end long after the error is gone: it gives way there.
         """
         shortfall = terms.command - terms.demand
         if not terms.saturated:
@@ -158,7 +158,9 @@ class PID(Config):
         kept = before if shortfall * error < 0 else terms.i
         if self.anti_windup == "back_calculation":
             kept = terms.i + shortfall / self.tracking_time
-        return kept - RELEASE * (kept - _clipped(kept, self.limit))
+        bias = terms.p - self.kp * error + terms.feedforward
+        lowest, highest = -self.limit - max(bias, 0.0), self.limit - min(bias, 0.0)
+        return kept - RELEASE * (kept - min(max(kept, lowest), highest))
 
 
 def _clipped(value: float, limit: float) -> float:
