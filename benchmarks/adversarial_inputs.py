@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from controller.batch import REGIONS, BatchStatistics, ContributionCurve, Region
-from controller.measurement import EDGES
+from controller.measurement import EDGES, batch_statistics
 from controller.statistics import TokenStatistics, token_statistics
 
 VOCAB = 7
@@ -60,19 +60,20 @@ def _law(rng: Random) -> dict[str, Any]:
         return rng.choice(
             [
                 {"type": "manual", "command": rng.uniform(-1, 1)},
-                {"type": "excitation", "amplitude": 0.7, "offset": 0.3, "hold": rng.choice([1, 5]), "seed": rng.randrange(99)},
+                {"type": "excitation", "amplitude": 0.7, "offset": 0.3, "hold": rng.choice([1, 5])},
                 {"type": "excitation", "shape": "staircase", "hold": 1, "levels": rng.choice([3, 9])},
             ]
         )
-    return {"type": "pid", "kp": rng.choice(GAINS), "ki": rng.choice(GAINS), "error": rng.choice(["nats", "log"])} | _sometimes(
+    law = {"type": "pid", "kp": rng.choice(GAINS), "ki": rng.choice(GAINS), "error": rng.choice(["nats", "log"])}
+    return law | _sometimes(
         rng,
         kd=rng.choice(GAINS),
         derivative_filter=rng.choice([0.1, 2.0, 10.0]),
         setpoint_weight=rng.random(),
-        feedforward={"gain": rng.choice([1e-6, 0.02, 1.0]), "lag": rng.choice([0.0, 0.43, 0.999999])},
+        feedforward={"gain": rng.choice([1e-5, 0.02, 1.0]), "lag": rng.choice([0.0, 0.43, 0.999])},
         dead_band=rng.choice([1e-9, 0.02, 0.5]),
         limit=rng.choice([1e-6, 0.3, 1.0]),
-        rate_limit=rng.choice([1e-6, 0.05, 2.0]),
+        rate_limit=rng.choice([1e-6, 0.1, 2.0]),
         anti_windup="back_calculation",
         tracking_time=rng.choice([1.0, 5.0, 1000.0]),
     )
@@ -96,14 +97,14 @@ def _actuator(rng: Random) -> dict[str, Any]:
 
 
 def _guard(rng: Random) -> dict[str, Any]:
-    return {"action": rng.choice(["warn", "hold", "static", "stop"])} | _sometimes(
+    action, patience = rng.choice(["warn", "hold", "static", "stop"]), rng.choice([1, 3, 14])
+    return {"action": action, "patience": patience} | _sometimes(
         rng,
         low=rng.choice([[-1, 1], [0, 0.3], [0.2, 0.2], [-0.5, 10]]),
         high=rng.choice([[-1, 1], [0, 0.4], [0.28, 0.28], [-0.5, 10]]),
-        rate=rng.choice([1e-6, 0.05, 2.0]),
+        rate=rng.choice([1e-6, 0.1, 2.0]),
         band=rng.choice([1e-9, 0.1, 1000.0]),
         kl_limit=rng.choice([1e-9, 0.1]),
-        patience=rng.choice([1, 3, 15]),
         transition=rng.choice([1, 4]),
         fallback={"low": 0.2, "high": 0.28},
     )
@@ -139,10 +140,8 @@ def statistics(rng: Random) -> BatchStatistics:
 
 def good_statistics() -> BatchStatistics:
     """Those of an ordinary batch: both sides have something to cut."""
-    tokens, advantages, mask = _batch(torch.Generator().manual_seed(1), torch.randn(16, 5, VOCAB))
-    from controller.measurement import batch_statistics
-
-    return batch_statistics(tokens, advantages, mask)
+    generator = torch.Generator().manual_seed(1)
+    return batch_statistics(*_batch(generator, torch.randn(16, 5, VOCAB, generator=generator)))
 
 
 def tensors(rng: Random) -> tuple[TokenStatistics, Tensor, Tensor]:

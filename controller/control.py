@@ -17,7 +17,7 @@ from .decision import Decision
 from .errors import InputError
 from .guard import Guard, Verdict, Watched
 from .laws import PID, Law, Reading, Terms
-from .plausible import check_reachable, possible
+from .plausible import ROUNDING, check_reachable, possible
 from .saved import count, number, restored
 from .surrogate import Surrogate
 from .targets import HIGHEST, Target
@@ -254,6 +254,8 @@ class EntropyController:
     def _start(self, batch: BatchStatistics) -> None:
         """At the run's first measurement, or a new target's: the initial entropy, and whether the curve is possible."""
         initial = batch.entropy if self._initial is None else self._initial
+        if initial <= ROUNDING:  # a batch of certainties tells of no start, and a multiple of nothing is no target
+            return
         if not self._reachable and batch.vocab_size is not None:
             check_reachable(self.config.target, batch.vocab_size, initial)
             self._reachable = True

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.errors import InputError
+from controller.laws.pid import LONGEST_LAG
 from controller.targets import HIGHEST
 
 Floats = NDArray[np.float64]
@@ -61,6 +62,8 @@ class LoggedRun:
             raise InputError(f"{self.name} has {measured} measured steps, fewer than {SHORTEST}; {REMEDY}.")
         if not np.isfinite(self.command).all():
             raise InputError(f"{self.name} has steps without a command; {REMEDY}.")
+        if not 0 <= self.lag <= LONGEST_LAG:
+            raise InputError(f"{self.name} has a momentum lag of {self.lag:g}; give one from 0 to {LONGEST_LAG}.")
         self._check_ranges()
         jumps = np.diff(self.steps)
         if (jumps != 1).any():

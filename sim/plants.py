@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from controller.configuration import Config
+from controller.laws.pid import LONGEST_LAG
 from controller.targets import HIGHEST
 
 FLOOR = 1e-6
@@ -37,9 +38,9 @@ class MomentumPlant(Config):
     """Entropy at the start, nats."""
     gain: Rate = 0.1
     """Rate for a small command, per unit of it."""
-    lag: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    lag: Annotated[float, Field(ge=0, le=LONGEST_LAG)] = 0.4
     """What is left of the rate after a step without command: beta1 ^ updates per rollout."""
-    delay: Annotated[int, Field(ge=0, le=100)] = 0
+    delay: Annotated[int, Field(ge=0, le=1000)] = 0
     """Steps before a command begins to act, beyond the one that every update takes."""
     saturation: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """How early large commands stop adding rate."""

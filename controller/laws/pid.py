@@ -26,6 +26,8 @@ from .interface import Reading, Realise, State, Terms
 
 Gain = Annotated[float, Field(ge=0, le=1e6)]
 """At most 10^6: the command has a size of 1, and an error of 10^-6 nats is rounding."""
+LONGEST_LAG = 0.999
+"""A momentum of a thousand steps."""
 RELEASE = 0.75
 """Share that an integral beyond the limit gives back in a saturated step: a factor of 10^12 in 20 steps."""
 
@@ -33,9 +35,9 @@ RELEASE = 0.75
 class FeedForward(Config):
     """The plant as the feed-forward sees it."""
 
-    gain: Annotated[float, Field(ge=1e-6, le=100)]
+    gain: Annotated[float, Field(ge=1e-5, le=100)]
     """Entropy rate for a command of 1, in nats (or log-nats) a step."""
-    lag: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    lag: Annotated[float, Field(ge=0, le=LONGEST_LAG)] = 0.0
     """What is left of the entropy's rate after a step without command: beta1 ^ updates per rollout."""
 
 
