@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     Rule = Callable[[TokenStatistics, Tensor, Tensor], Thresholds]
 
 HalfWidth = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
 FLOOR = -1.0  # a half-width of -1 cuts every token; nothing needs less
+WIDEST = 10.0  # and no ratio of a healthy update reaches 11
+Widest = Annotated[float, Field(gt=0, le=WIDEST)]
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,12 @@ class Static(Config):
     type: Literal["static"] = "static"
     low: HalfWidth = 0.2
     """Lower half-width: the band starts at 1 - low."""
-    high: Annotated[float, Field(ge=0)] = 0.2
+    high: Annotated[float, Field(ge=0, le=WIDEST)] = 0.2
     """Upper half-width: the band ends at 1 + high."""
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
         """The same thresholds for every command."""
-        return Actuation(command, _unclipped(batch), self._thresholds)
+        return Actuation(command, unclipped(batch), self._thresholds)
 
     def _thresholds(self, tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:
         like = tokens.logprob.detach()
@@ -91,7 +92,7 @@ class SplitRange(Config):
             low = self.standard + max(-command, 0.0) * (0.30 - 0.13 * p - self.standard)
             return low, high
 
-        return Actuation(command, _unclipped(batch), rule)
+        return Actuation(command, unclipped(batch), rule)
 
 
 class RegionThresholds(Config):
@@ -107,9 +108,9 @@ class RegionThresholds(Config):
     type: Literal["region"] = "region"
     standard: HalfWidth = 0.2
     """Half-width of every region at command 0."""
-    span: Positive = 2.0
+    span: Annotated[float, Field(gt=0, le=1000)] = 2.0
     """How far a command of 1 moves the half-widths, in units of `standard`."""
-    limit: Positive = 5.0
+    limit: Widest = 5.0
     """Largest half-width."""
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
@@ -143,11 +144,11 @@ class SensitivityThresholds(Config):
     """
 
     type: Literal["sensitivity"] = "sensitivity"
-    standard: Annotated[float, Field(gt=0, le=1)] = 0.2
+    standard: Annotated[float, Field(ge=1e-6, le=1)] = 0.2
     """Half-width of a token without sensitivity."""
-    w_max: Positive = 20.0
+    w_max: Annotated[float, Field(gt=0, le=1e6)] = 20.0
     """Largest |w|: at that, tokens with |S| above rms / w_max are cut."""
-    limit: Positive = 5.0
+    limit: Widest = 5.0
     """Largest half-width."""
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
@@ -172,6 +173,14 @@ class SensitivityThresholds(Config):
 
 
 Actuator = Annotated[Static | SplitRange | RegionThresholds | SensitivityThresholds, Field(discriminator="type")]
+
+
+def authority(actuator: Actuator, batch: BatchStatistics) -> float:
+    """[D(1) - D(-1)] / (2 mean|A S|) at ratio 1: the share of the batch's pull that the actuator can turn."""
+    if batch.contributions is None or batch.contributions.magnitude == 0:
+        return math.nan
+    reach = actuator.actuate(1.0, batch).change - actuator.actuate(-1.0, batch).change
+    return reach / (2 * batch.contributions.magnitude)
 
 
 def solve_weight(curve: ContributionCurve, change: float, rms: float, w_max: float) -> float:
@@ -205,5 +214,6 @@ def _limited(half_width: float, limit: float) -> float:
     return min(max(half_width, FLOOR), limit)
 
 
-def _unclipped(batch: BatchStatistics) -> float:
+def unclipped(batch: BatchStatistics) -> float:
+    """D of thresholds that cut nothing at ratio 1."""
     return sum(region.contribution for region in batch.regions.values())

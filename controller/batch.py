@@ -71,7 +71,7 @@ class BatchStatistics:
     """Mean -ln p of the sampled tokens: the Monte-Carlo estimate of the same entropy, for a check."""
     tokens: int = 0
     nonfinite: int = 0
-    """Tokens of the mask with a NaN or infinite statistic or advantage."""
+    """Tokens of the mask with a NaN or infinite statistic or advantage, or one beyond 10^6."""
     no_advantage: float = 0.0
     """Share of tokens with A = 0."""
     disagreement: float = 0.0

@@ -12,8 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from .errors import InputError
-
-MAX_FILE_BYTES = 1 << 20  # configurations come from strangers; no honest one is near this
+from .files import read_bytes
 
 
 class Config(BaseModel):
@@ -29,9 +28,18 @@ class Config(BaseModel):
                 if key not in cls.model_fields:
                     raise ValueError(f"unknown key `{key}`; {_suggestion(str(key), list(cls.model_fields))}")
                 annotation = cls.model_fields[key].annotation
-                if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
-                    raise ValueError(f"`{key}` is {value} (YAML's yes, no, on, off); write a number or quoted text.")
+                if _holds_truth(value) and bool not in (annotation, *get_args(annotation)):
+                    raise ValueError(
+                        f"`{key}` is {shorten(value)} (YAML's yes, no, on, off); write a number or quoted text."
+                    )
         return content
+
+
+def _holds_truth(value: Any, depth: int = 2) -> bool:
+    """Whether it is a truth value, or a list (of lists) with one in it: pydantic would take it for 0 or 1."""
+    if isinstance(value, list | tuple):
+        return depth > 0 and any(_holds_truth(item, depth - 1) for item in value)
+    return isinstance(value, bool)
 
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
@@ -52,18 +60,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping that a YAML file holds, read with the safe loader.
 
     Raises:
-        InputError: no such file, too large, not YAML, or not a mapping.
+        InputError: no such file, not a regular one, too large, not YAML, or not a mapping.
     """
-    path = Path(path)
+    text = read_bytes(path, "a YAML file")
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"{path} is larger than {MAX_FILE_BYTES} bytes; a configuration is a short file.")
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}; give the path of a YAML file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+        content = yaml.load(text.decode("utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise InputError(f"{path} is not valid YAML ({_reason(error)}); write `key: value` lines.") from None
     if content is None:
         raise InputError(f"{path} is empty; write `key: value` lines.")

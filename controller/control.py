@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from pydantic import Field
 
-from .actuators import Actuation, Actuator, SensitivityThresholds
+from .actuators import Actuation, Actuator, SensitivityThresholds, authority
 from .batch import BatchStatistics
 from .configuration import Config, parse, read_yaml
 from .decision import Decision
 from .errors import InputError
-from .laws import PID, Law, Reading, State
+from .guard import Guard, Verdict, Watched
+from .laws import PID, Law, Reading, Terms
+from .plausible import ROUNDING, check_reachable, possible
+from .saved import count, number, restored
 from .surrogate import Surrogate
-from .targets import Target
+from .targets import HIGHEST, Target
 from .warnings import Watch
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from .statistics import TokenStatistics
 
 logger = logging.getLogger("controller")
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 class ControlConfig(Config):
@@ -43,6 +44,8 @@ class ControlConfig(Config):
     """From the command to clip thresholds."""
     surrogate: Surrogate = Surrogate()
     """What becomes of a token beyond its threshold."""
+    guard: Guard = Guard()
+    """Limits of the thresholds, and what happens when the loop has lost the entropy."""
 
 
 class EntropyController:
@@ -59,6 +62,7 @@ class EntropyController:
         self._initial: float | None = None
         self._reachable = False
         self._law_state = config.law.start()
+        self._guard_state = config.guard.start()
         self._held = 0
         self._hand_over = False
         self._watch = Watch()
@@ -74,7 +78,14 @@ class EntropyController:
         """
         return cls(parse(ControlConfig, read_yaml(path), source=str(path)), process_group)
 
-    def step(self, tokens: TokenStatistics, advantages: Tensor, mask: Tensor, groups: Tensor | None = None) -> Decision:
+    def step(
+        self,
+        tokens: TokenStatistics,
+        advantages: Tensor,
+        mask: Tensor,
+        groups: Tensor | None = None,
+        kl: float = math.nan,
+    ) -> Decision:
         """Decide the thresholds for this rollout batch; every rank of the process group gets the same decision.
 
         Args:
@@ -83,6 +94,7 @@ class EntropyController:
             mask: [batch, time], true on response tokens.
             groups: [batch] integers, the prompt of each response, for the standard error of the entropy. A
                 prompt's responses belong on one rank. Without it responses count as independent.
+            kl: KL divergence to the start policy, nats a token, the same on every rank; for `guard.kl_limit`.
 
         Raises:
             InputError: shapes do not match, or the target exceeds ln(vocab_size).
@@ -92,10 +104,14 @@ class EntropyController:
         if groups is None and not self._warned_groups:
             logger.warning("step() without groups=: responses of a prompt count as independent.")
             self._warned_groups = True
-        return self._decide(batch_statistics(tokens, advantages, mask, groups, self._process_group))
+        return self._decide(batch_statistics(tokens, advantages, mask, groups, self._process_group), kl)
 
     def step_scalar(
-        self, entropy: float, regions: BatchStatistics | None = None, standard_error: float = math.nan
+        self,
+        entropy: float,
+        regions: BatchStatistics | None = None,
+        standard_error: float = math.nan,
+        kl: float = math.nan,
     ) -> Decision:
         """The same from numbers alone, for simulators and loops without tensors.
 
@@ -103,10 +119,11 @@ class EntropyController:
             entropy: measured batch entropy, nats.
             regions: the batch's other statistics, for actuators that read them.
             standard_error: of `entropy`, nats; the statistics' own where they are given.
+            kl: as for `step`.
         """
         if regions is None:
-            return self._decide(BatchStatistics(entropy=entropy, standard_error=standard_error, tokens=1))
-        return self._decide(replace(regions, entropy=entropy))
+            return self._decide(BatchStatistics(entropy=entropy, standard_error=standard_error, tokens=1), kl)
+        return self._decide(replace(regions, entropy=entropy), kl)
 
     def refine(self, now: TokenStatistics, tokens: TokenStatistics, advantages: Tensor, mask: Tensor) -> Decision:
         """Between the forward pass and the loss of a minibatch: a law with an inner loop may decide anew.
@@ -127,9 +144,10 @@ class EntropyController:
         return self._decision
 
     def reconfigure(self, config: ControlConfig) -> None:
-        """Change target, law, gains or actuator during a run; the command goes on from where it is."""
+        """Change target, law, gains, actuator or guard during a run; the command goes on from where it is."""
         self.config = _followable(config)
         self._hand_over, self._reachable = True, False
+        self._guard_state = config.guard.start() | {"static_share": self._guard_state["static_share"]}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs, as plain JSON values."""
@@ -138,6 +156,7 @@ class EntropyController:
             "step": self._step,
             "initial_entropy": self._initial,
             "law": {"type": self.config.law.type} | self._law_state,
+            "guard": self._guard_state,
             "held": self._held,
             "hand_over": self._hand_over,
         }
@@ -154,46 +173,76 @@ class EntropyController:
         try:
             law = dict(state["law"])
             hand_over = law.pop("type") != self.config.law.type or bool(state["hand_over"])
-            fresh = self.config.law.start(float(law["command"]))
-            law = _restored(fresh, fresh if hand_over else law)
-            step, held = int(state["step"]), int(state["held"])
-            initial = None if state["initial_entropy"] is None else float(state["initial_entropy"])
+            fresh = self.config.law.start(number(law["command"], -1, 1))
+            law = restored(fresh, fresh if hand_over else law)
+            guard = restored(self.config.guard.start(), state["guard"])
+            number(guard["static_share"], 0, 1)
+            step, held = count(state["step"]), count(state["held"])
+            initial = None if state["initial_entropy"] is None else number(state["initial_entropy"], 0, HIGHEST)
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"controller state is damaged ({error!r}); load an earlier checkpoint.") from None
-        self._law_state, self._hand_over = law, hand_over
+            raise InputError(f"controller state is damaged ({_reason(error)}); load an earlier checkpoint.") from None
+        self._law_state, self._guard_state, self._hand_over = law, guard, hand_over
         self._step, self._held, self._initial = step, held, initial
+
+    @property
+    def stop(self) -> str | None:
+        """Why the guard wants the run to end after the last step, with a checkpoint; none: it goes on."""
+        return None if self._decision is None else self._decision.stop
 
     @property
     def held(self) -> int:
         """How many measurements were not finite, each answered by holding the last command."""
         return self._held
 
-    def _decide(self, batch: BatchStatistics) -> Decision:
-        if math.isfinite(batch.entropy):
+    def _decide(self, batch: BatchStatistics, kl: float) -> Decision:
+        batch = possible(batch, self._step)
+        held = not math.isfinite(batch.entropy)
+        if not held:
             self._start(batch)
         reading = self._reading(batch.entropy)
-        law = self.config.law
-        if self._hand_over:
-            self._law_state, self._hand_over = law.take_over(self._law_state, reading), not reading.finite
-        terms, self._law_state = law.step(
-            self._law_state, reading, lambda command: self._actuate(command, batch).command
-        )
-        held = not math.isfinite(batch.entropy)
+        terms = self._terms(reading, batch)
+        verdict = self._verdict(reading, terms, kl)
         self._held += held
         decision = Decision(
             step=self._step,
             setpoint=reading.setpoint,
             terms=terms,
-            actuation=self._actuate(terms.command, batch),
+            actuation=self.config.guard.limited(self._actuate(terms.command, batch), verdict.static_share, batch),
             batch=batch,
-            authority=self._authority(batch),
+            authority=authority(self.config.actuator, batch),
             held=held,
             surrogate=self.config.surrogate,
+            verdict=verdict,
         )
         self._watch.check(decision)
         self._step += 1
         self._decision = decision
         return decision
+
+    def _terms(self, reading: Reading, batch: BatchStatistics) -> Terms:
+        """The law's step, or the last command where the guard has taken the loop out of its hands."""
+        law, last = self.config.law, self._law_state["command"]
+        if self._guard_state["mode"] != "control":
+            return Terms(demand=last, command=last)
+        if self._hand_over:
+            self._law_state, self._hand_over = law.take_over(self._law_state, reading), not reading.finite
+
+        def realise(asked: float) -> float:
+            return self._actuate(self.config.guard.limited_command(asked, last), batch).command
+
+        terms, self._law_state = law.step(self._law_state, reading, realise)
+        return terms
+
+    def _verdict(self, reading: Reading, terms: Terms, kl: float) -> Verdict:
+        was = self._guard_state["mode"]
+        watched = Watched(reading.setpoint, reading.measurement, terms.saturated, kl)
+        verdict, self._guard_state = self.config.guard.step(self._guard_state, watched)
+        self._hand_over |= was != "control" and verdict.mode == "control"
+        if verdict.alarm:
+            logger.warning(
+                "step %d: %s; the guard's action is `%s`.", self._step, verdict.alarm, self.config.guard.action
+            )
+        return verdict
 
     def _reading(self, entropy: float) -> Reading:
         if self.config.target is None or (self.config.target.unit == "initial" and self._initial is None):
@@ -205,39 +254,19 @@ class EntropyController:
     def _start(self, batch: BatchStatistics) -> None:
         """At the run's first measurement, or a new target's: the initial entropy, and whether the curve is possible."""
         initial = batch.entropy if self._initial is None else self._initial
+        if initial <= ROUNDING:  # a batch of certainties tells of no start, and a multiple of nothing is no target
+            return
         if not self._reachable and batch.vocab_size is not None:
-            self._check_reachable(batch.vocab_size, initial)
+            check_reachable(self.config.target, batch.vocab_size, initial)
             self._reachable = True
         self._initial = initial
-
-    def _check_reachable(self, vocab_size: int, initial: float) -> None:
-        if self.config.target is None:
-            return
-        highest, limit = float(self.config.target.at(np.arange(10_000), initial).max()), math.log(vocab_size)
-        if highest > limit:
-            raise InputError(
-                f"the target reaches {highest:.3g} nats, above ln({vocab_size}) = {limit:.3g}, the entropy of a "
-                "uniform choice; write a lower target."
-            )
 
     def _actuate(self, command: float, batch: BatchStatistics) -> Actuation:
         return self.config.actuator.actuate(command, batch)
 
-    def _authority(self, batch: BatchStatistics) -> float:
-        if batch.contributions is None or batch.contributions.magnitude == 0:
-            return math.nan
-        reach = self._actuate(1.0, batch).change - self._actuate(-1.0, batch).change
-        return reach / (2 * batch.contributions.magnitude)
 
-
-def _restored(fresh: State, saved: State) -> State:
-    """`saved`, if it has what a fresh state of the law has, of the same kinds, and no NaN."""
-    for key, value in fresh.items():
-        kinds = (int, float) if isinstance(value, float) else type(value)
-        if value is not None and not isinstance(saved[key], kinds):
-            raise TypeError(f"{key} is {saved[key]!r}")
-    json.dumps(saved, allow_nan=False)
-    return saved
+def _reason(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
 
 
 def _followable(config: ControlConfig) -> ControlConfig:

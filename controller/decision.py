@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .actuators import Actuation
 from .batch import BatchStatistics
+from .guard import Verdict
 from .laws import Terms
 from .surrogate import Surrogate
 
@@ -32,6 +33,13 @@ class Decision:
     held: bool = False
     """The measurement was not finite: the last command was kept."""
     surrogate: Surrogate = field(default_factory=Surrogate)
+    verdict: Verdict = field(default_factory=Verdict)
+    """What the guard rails made of the step."""
+
+    @property
+    def stop(self) -> str | None:
+        """Why the run should end now, with a checkpoint; none: it goes on."""
+        return self.verdict.stop
 
     @property
     def measurement(self) -> float:
@@ -104,9 +112,10 @@ class Decision:
             "controller/authority": self.authority,
             "controller/predicted_change": self.actuation.change,
             "controller/held": float(self.held),
+            "controller/nonfinite_tokens": float(batch.nonfinite),
             "region/disagreement": batch.disagreement,
             "gradient/no_advantage_fraction": batch.no_advantage,
-        }
+        } | self.verdict.metrics()
         for name, region in batch.regions.items():
             numbers[f"region/{name}/fraction"] = region.fraction
             numbers[f"region/{name}/advantage"] = region.advantage

@@ -19,6 +19,8 @@ logger = logging.getLogger("controller")
 
 # |S| is at most about ln(vocab) / 4; below the first edge a token's part in D is lost in rounding.
 EDGES = np.concatenate([[0.0], np.geomspace(1e-6, 10.0, 128)])
+LARGEST_ADVANTAGE = 1e6
+"""One beyond it counts as infinite: normalised ones are below the root of the group's size."""
 SCALARS = ("tokens", "nonfinite", "entropy", "surprisal", "no_advantage", "disagreement", "active", "squares")
 CLUSTERS = ("count", "hh", "hn", "nn")
 
@@ -67,7 +69,7 @@ def _aligned(tokens: TokenStatistics, advantages: Tensor, mask: Tensor) -> tuple
 def _local_sums(tokens: TokenStatistics, advantages: Tensor, mask: Tensor, groups: Tensor | None) -> Tensor:
     """Everything that adds up over ranks, in one float64 vector."""
     logprob, entropy, s = (x.detach() for x in (tokens.logprob, tokens.entropy, tokens.sensitivity))
-    finite = logprob.isfinite() & entropy.isfinite() & s.isfinite() & advantages.isfinite()
+    finite = logprob.isfinite() & entropy.isfinite() & s.isfinite() & (advantages.abs() <= LARGEST_ADVANTAGE)
     good = (mask & finite).double()
     logprob, entropy, s, a = (torch.where(good > 0, x, 0).double() for x in (logprob, entropy, s, advantages))
     active = good * (a != 0)

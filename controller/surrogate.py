@@ -6,7 +6,7 @@ from pydantic import Field
 
 from .configuration import Config
 
-Scale = Annotated[float, Field(ge=0)]
+Scale = Annotated[float, Field(ge=0, le=100)]
 
 
 class Surrogate(Config):

@@ -10,6 +10,7 @@ curves to be tracked.
 from __future__ import annotations
 
 import csv
+import io
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -19,12 +20,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, field_validator, model_validator
 
-from .configuration import MAX_FILE_BYTES, Config, shorten
+from .configuration import Config, shorten
 from .errors import InputError
+from .files import read_bytes
+
+HIGHEST = 100.0
+"""Nats (or multiples): above the entropy of any vocabulary, e^100 entries."""
+LOWEST = 1e-6
+"""The same, for the ends of a curve that is straight in ln H."""
+SHORTEST, LONGEST = 1e-3, 1e9
+"""Steps: of ramps, periods and the distance between the points of a table."""
 
 Floats = NDArray[np.float64]
-Level = Annotated[float, Field(ge=0)]
-Steps = Annotated[float, Field(gt=0)]
+Level = Annotated[float, Field(ge=0, le=HIGHEST)]
+Step = Annotated[float, Field(ge=-LONGEST, le=LONGEST)]
+Steps = Annotated[float, Field(ge=SHORTEST, le=LONGEST)]
 
 
 class Curve(Config):
@@ -99,9 +109,9 @@ class Exponential(_Ramp):
     """A straight line in ln H: start (end / start)^(k / steps); both ends above zero."""
 
     type: Literal["exponential"] = "exponential"
-    start: Annotated[float, Field(gt=0)]
+    start: Annotated[float, Field(ge=LOWEST, le=HIGHEST)]
     """The target at step 0."""
-    end: Annotated[float, Field(gt=0)]
+    end: Annotated[float, Field(ge=LOWEST, le=HIGHEST)]
     """The target from `steps` on."""
 
     def _shape(self, step: Floats) -> Floats:
@@ -168,7 +178,7 @@ class OscillatoryDecay(Curve):
     """Steps of one swing."""
     decay: Steps | None = None
     """Steps in which the swing shrinks by e; none: it does not shrink."""
-    phase: float = 0.0
+    phase: Annotated[float, Field(ge=-LONGEST, le=LONGEST)] = 0.0
     """Radians; pi / 2 starts at the top of the swing."""
 
     @model_validator(mode="after")
@@ -194,7 +204,7 @@ class Table(Curve):
     """
 
     type: Literal["table"] = "table"
-    points: list[tuple[float, Level]] = Field(default_factory=list, validate_default=True)
+    points: list[tuple[Step, Level]] = Field(default_factory=list, validate_default=True)
     """`[step, value]` pairs, at least two, their steps rising; before the first and after the last it is flat."""
     file: Path | None = None
     """A CSV file to read the points from where none are given."""
@@ -214,8 +224,11 @@ class Table(Curve):
         if len(points) < 2:
             raise ValueError(f"a table needs at least 2 points, got {len(points)}; write [[0, 0.9], [100, 0.5]].")
         for (before, _), (after, _) in pairwise(points):
-            if after <= before:
-                raise ValueError(f"step {after:g} comes after step {before:g}; write the points in rising order.")
+            if after - before < SHORTEST:
+                raise ValueError(
+                    f"step {after:g} comes after step {before:g}; write the points in rising order, at least "
+                    f"{SHORTEST:g} steps apart."
+                )
         return points
 
     def _shape(self, step: Floats) -> Floats:
@@ -246,13 +259,11 @@ def read_points(path: Path) -> list[tuple[float, float]]:
     Raises:
         ValueError: the file cannot be read, is too large, or a row is not two numbers.
     """
+    content = read_bytes(path, "a CSV of step and value")
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes; write fewer points.")
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.reader(file)
-            rows = [(reader.line_num, row) for row in reader if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.reader(io.StringIO(content.decode("utf-8"), newline=""))
+        rows = [(reader.line_num, row) for row in reader if row]
+    except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"cannot read {path} ({error}); give a CSV of step and value.") from None
     if rows and _is_number(rows[0][1][0]):  # taken for the header, the first point would be lost without a word
         given = shorten(",".join(rows[0][1]))

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from controller.errors import InputError
 from controller.laws import PID
+from controller.laws.pid import RELEASE
 
-from .plants import FLOOR, MomentumPlant
+from .plants import FLOOR, LEAP, MomentumPlant
 
 Floats = NDArray[np.float64]
 SMALLEST = 1e-6  # nats; what `Reading.in_log` counts lower values as
@@ -57,16 +58,17 @@ class Laws:
         error = self._error(now - measurement)
         integral = self._ki * error
         integral += self._integral
-        demand = self._kp * error
-        demand += integral
-        demand += ((coming - now) - self._lag * (now - past)) * self._inverse
+        bias = ((coming - now) - self._lag * (now - past)) * self._inverse
         if self._unseen is not None:
             self._origin = now if self._origin is None else self._origin
-            demand -= self._kp * self._unseen * (now - self._origin)
+            bias = bias - self._kp * self._unseen * (now - self._origin)
+        demand = self._kp * error
+        demand += integral
+        demand += bias
         if self._derivative is not None:
             demand += self._derivative.of(measurement)
         command = self._limited(demand)
-        self._integral = self._kept(integral, command - demand, error)
+        self._integral = self._kept(integral, command - demand, error, bias)
         self._last = command
         return command
 
@@ -80,15 +82,17 @@ class Laws:
             demand = np.minimum(np.maximum(demand, self._last - self._rate_limit), self._last + self._rate_limit)
         return np.asarray(np.minimum(np.maximum(demand, -self._limit), self._limit))
 
-    def _kept(self, integral: Floats, shortfall: Floats, error: Floats) -> Floats:
+    def _kept(self, integral: Floats, shortfall: Floats, error: Floats, bias: Any) -> Floats:
         saturated = np.abs(shortfall) > SATURATED
         if not saturated.any():
             return integral
-        grows = saturated & (shortfall * error < 0)
-        if self._back is None:
-            return np.where(grows, self._integral, integral)
-        yielding = np.where(saturated, integral + shortfall / self._tracking, integral)
-        return np.where(self._back, yielding, np.where(grows, self._integral, integral))
+        kept = np.where(saturated & (shortfall * error < 0), self._integral, integral)
+        if self._back is not None:
+            yielding = np.where(saturated, integral + shortfall / self._tracking, integral)
+            kept = np.where(self._back, yielding, kept)
+        lowest, highest = -self._limit - np.maximum(bias, 0.0), self._limit - np.minimum(bias, 0.0)
+        beyond = kept - np.clip(kept, lowest, highest)
+        return np.asarray(kept - RELEASE * saturated * beyond)
 
 
 class _Derivative:
@@ -97,12 +101,14 @@ class _Derivative:
     def __init__(self, laws: Sequence[PID], plants: int) -> None:
         self._keep = np.tile(np.exp([-1 / law.derivative_filter for law in laws]), plants)
         self._push = (1 - self._keep) * np.tile([law.kd for law in laws], plants)
+        self._limit = np.tile([law.limit for law in laws], plants)
         self._value: Any = 0.0
         self._before: Floats | None = None
 
     def of(self, measurement: Floats) -> Any:
         if self._before is not None:
-            self._value = self._keep * self._value - self._push * (measurement - self._before)
+            remembered = np.clip(self._value, -self._limit, self._limit)
+            self._value = self._keep * remembered - self._push * (measurement - self._before)
         self._before = measurement
         return self._value
 
@@ -140,7 +146,7 @@ class Plants:
         self._rate += push
         move = self._rate + self._process * noise
         if self._log:
-            self.entropy = np.maximum(self.entropy, FLOOR) * np.exp(move)
+            self.entropy = np.maximum(self.entropy, FLOOR) * np.exp(np.minimum(move, LEAP))
         else:
             self.entropy = np.maximum(self.entropy + move, 0.0)
 

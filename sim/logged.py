@@ -9,11 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.errors import InputError
+from controller.laws.pid import LONGEST_LAG
+from controller.targets import HIGHEST
 
 Floats = NDArray[np.float64]
 SHORTEST = 60
 """Steps below which a drift, its change and random steps cannot be told apart: 40 real ones gave a drift that, carried
 on to 150, left the target by twice its size."""
+WIDEST = 100.0
+"""Of a command: those that stand for thresholds may leave [-1, 1], but not by far."""
 REMEDY = (
     "record one with `entrostat train CONFIG 'control.law={type: excitation}' --out OUT`, as long as the run to come"
 )
@@ -58,6 +62,9 @@ class LoggedRun:
             raise InputError(f"{self.name} has {measured} measured steps, fewer than {SHORTEST}; {REMEDY}.")
         if not np.isfinite(self.command).all():
             raise InputError(f"{self.name} has steps without a command; {REMEDY}.")
+        if not 0 <= self.lag <= LONGEST_LAG:
+            raise InputError(f"{self.name} has a momentum lag of {self.lag:g}; give one from 0 to {LONGEST_LAG}.")
+        self._check_ranges()
         jumps = np.diff(self.steps)
         if (jumps != 1).any():
             place = int(np.argmax(jumps != 1))
@@ -67,6 +74,16 @@ class LoggedRun:
             )
         if not (np.isfinite(self.standard_error) & (self.standard_error > 0)).any():
             raise InputError(f"{self.name} logs no standard error of its entropy; give one with --noise, in nats.")
+
+    def _check_ranges(self) -> None:
+        for what, values, low, high in (
+            ("an entropy", self.entropy, 0.0, HIGHEST),
+            ("a command", self.command, -WIDEST, WIDEST),
+            ("a standard error", self.standard_error, 0.0, HIGHEST),
+        ):
+            wrong = values[(values < low) | (values > high)]
+            if len(wrong):
+                raise InputError(f"{self.name} has {what} of {wrong[0]:g}; give a log in [{low:g}, {high:g}].")
 
 
 def check_excitation(runs: Sequence[LoggedRun]) -> None:

@@ -11,9 +11,15 @@ import numpy as np
 from pydantic import Field
 
 from controller.configuration import Config
+from controller.laws.pid import LONGEST_LAG
+from controller.targets import HIGHEST
 
 FLOOR = 1e-6
 """Nats; the lowest entropy where the plant lives in ln H."""
+LEAP = 50.0
+"""Log-nats; the largest move of a step, so that a wild plant overflows nothing."""
+Rate = Annotated[float, Field(ge=-10, le=10)]
+Noise = Annotated[float, Field(ge=0, le=10)]
 
 
 class MomentumPlant(Config):
@@ -28,27 +34,27 @@ class MomentumPlant(Config):
 
     space: Literal["nats", "log"] = "nats"
     """Whether the command moves H or ln H."""
-    initial: Annotated[float, Field(ge=0)] = 0.9
+    initial: Annotated[float, Field(ge=0, le=HIGHEST)] = 0.9
     """Entropy at the start, nats."""
-    gain: float = 0.1
+    gain: Rate = 0.1
     """Rate for a small command, per unit of it."""
-    lag: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    lag: Annotated[float, Field(ge=0, le=LONGEST_LAG)] = 0.4
     """What is left of the rate after a step without command: beta1 ^ updates per rollout."""
-    delay: Annotated[int, Field(ge=0)] = 0
+    delay: Annotated[int, Field(ge=0, le=1000)] = 0
     """Steps before a command begins to act, beyond the one that every update takes."""
-    saturation: Annotated[float, Field(ge=0)] = 0.0
+    saturation: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """How early large commands stop adding rate."""
-    drift: float = 0.0
+    drift: Rate = 0.0
     """Rate without any command: below zero, the collapse."""
-    ramp: float = 0.0
+    ramp: Rate = 0.0
     """Change of the drift a step."""
     leak: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Rate that pulls y back to `level`, per unit of distance; 0: a pure integrator."""
-    level: Annotated[float, Field(gt=0)] = 1.0
+    level: Annotated[float, Field(ge=FLOOR, le=HIGHEST)] = 1.0
     """Entropy at which the leak pulls nothing, nats."""
-    process_noise: Annotated[float, Field(ge=0)] = 0.0
+    process_noise: Noise = 0.0
     """Standard deviation of y's own random step."""
-    measurement_noise: Annotated[float, Field(ge=0)] = 0.0
+    measurement_noise: Noise = 0.0
     """Standard deviation of the measured entropy, nats."""
 
     def start(self) -> PlantState:
@@ -80,7 +86,7 @@ class MomentumPlant(Config):
     def _moved(self, entropy: float, move: float) -> float:
         if self.space == "nats":
             return max(entropy + move, 0.0)
-        return max(entropy, FLOOR) * math.exp(move)
+        return max(entropy, FLOOR) * math.exp(min(move, LEAP))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from controller.errors import InputError
+from controller.laws.pid import LONGEST_LAG
 from controller.targets import Target
 
 from .plants import MomentumPlant
@@ -73,7 +74,7 @@ def prior_family(target: Target, steps: int, minibatches: int = 8, beta1: float 
     curve = target.at(np.arange(steps), 1.0)
     level, start = max(float(curve.mean()), 1e-3), max(float(curve[0]), 1e-3)
     start = 1.0 if target.unit == "initial" else start
-    lag = round(beta1**minibatches, 3)
+    lag = min(round(beta1**minibatches, 3), LONGEST_LAG)
     ranges = {
         "gain": GAIN,
         "delay": DELAY,

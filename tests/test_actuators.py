@@ -205,7 +205,9 @@ def test_without_advantages_sensitivity_thresholds_are_the_standard_ones(command
 
 
 def test_a_standard_of_zero_has_no_sign_to_turn_and_is_refused():
-    with pytest.raises(InputError, match=r"`actuator.standard` is 0: input should be greater than 0\."):
+    with pytest.raises(
+        InputError, match=r"`actuator.standard` is 0: input should be greater than or equal to 0\.000001\."
+    ):
         controller(actuator={"type": "sensitivity", "standard": 0})
 
 

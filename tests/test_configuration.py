@@ -60,7 +60,7 @@ BAD = {
     ),
     "inner value": (
         {"target": TARGET, "law": {"type": "pid", "feedforward": {"gain": 0}}},
-        ["`law.feedforward.gain`", "0", "greater than 0"],
+        ["`law.feedforward.gain`", "0", "greater than or equal to 0.00001"],
     ),
     "no target to follow": (
         {"law": {"type": "pid"}},

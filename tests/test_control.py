@@ -30,7 +30,7 @@ def warnings(caplog):
 
 
 def test_a_command_at_its_end_for_ten_steps_is_said_once(caplog):
-    control = controller(target=HIGH, law={"type": "pid", "kp": 5.0})
+    control = controller(target=HIGH, law={"type": "pid", "kp": 5.0}, guard={"patience": 100})
     for step in range(40):
         control.step_scalar(0.5)
         assert len(warnings(caplog)) == (step >= 9)

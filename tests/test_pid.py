@@ -125,11 +125,27 @@ def test_conditional_integration_stands_still_against_a_limit_and_runs_away_from
     assert back["integral"] == pytest.approx(0.3)
 
 
-def test_conditional_integration_lets_an_integral_beyond_the_limit_come_back():
+def test_conditional_integration_lets_an_integral_come_back_from_the_limit():
     law = PID(kp=0.0, ki=0.2, limit=0.5)
-    terms, state = run(law, [reading(0.0, 0.5)], state=law.start() | {"integral": 3.0})
-    assert terms[0].command == 0.5
-    assert state["integral"] == pytest.approx(2.9)
+    terms, state = run(law, [reading(0.0, 0.2)], state=law.start() | {"integral": 0.6})
+    assert (terms[0].command, terms[0].i) == (0.5, pytest.approx(0.56))
+    assert state["integral"] == pytest.approx(0.56 - 0.75 * 0.06)
+
+
+@pytest.mark.parametrize("anti_windup", ["conditional", "back_calculation"])
+@pytest.mark.parametrize("integral", [-1e9, -40.0, 40.0, 1e9])
+def test_an_integral_far_beyond_the_limit_is_gone_in_twenty_steps_on_target(anti_windup, integral):
+    law = PID(kp=2.0, ki=0.0, anti_windup=anti_windup, tracking_time=1000)
+    _, state = run(law, 20 * [reading(0.6, 0.6)], state=law.start() | {"integral": integral})
+    assert abs(state["integral"]) <= 1.01
+    (terms,), _ = run(law, [reading(0.6, 0.6 + math.copysign(0.3, integral))], state=state)
+    assert abs(terms.command) < 0.5  # and an error the other way takes the command off its end at once
+
+
+def test_a_spike_of_the_derivative_is_forgotten():
+    law = PID(kp=0.0, ki=0.0, kd=1e6, derivative_filter=10)
+    _, state = run(law, [reading(0.6, 0.0), reading(0.6, 100.0), reading(0.6, 0.6), *20 * [reading(0.6, 0.6)]])
+    assert abs(state["derivative"]) < 0.15
 
 
 def test_back_calculation_gives_the_integral_back_at_its_tracking_time():

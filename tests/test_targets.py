@@ -121,8 +121,14 @@ def test_no_curve_goes_below_zero(change):
         ({"type": "constant", "value": math.nan}, r"`target.value` is nan: input should be a finite number\."),
         ({"type": "constant", "value": math.inf}, r"`target.value` is inf: input should be a finite number\."),
         ({"type": "linear"} | RAMP | {"end": -0.3}, r"`target.end` is -0.3: input should be greater than or equal to"),
-        ({"type": "linear"} | RAMP | {"steps": 0}, r"`target.steps` is 0: input should be greater than 0\."),
-        ({"type": "exponential"} | RAMP | {"end": 0}, r"`target.end` is 0: input should be greater than 0\."),
+        (
+            {"type": "linear"} | RAMP | {"steps": 0},
+            r"`target.steps` is 0: input should be greater than or equal to 0\.001\.",
+        ),
+        (
+            {"type": "exponential"} | RAMP | {"end": 0},
+            r"`target.end` is 0: input should be greater than or equal to 0\.000001\.",
+        ),
         (
             {"type": "increase_then_decrease", "peak": 1, "ratio": 1} | RAMP,
             r"`target.ratio` is 1: input should be less than 1\.",
@@ -134,14 +140,17 @@ def test_no_curve_goes_below_zero(change):
         (SWING | {"amplitude": 0.7}, r"`target`: amplitude 0.7 exceeds centre 0.6, .* write an amplitude of at most"),
         (
             {"type": "table", "points": [[0, 0.9], [20, 0.5], [10, 0.3]]},
-            r"`target.points`: step 10 comes after step 20; write the points in rising order\.",
+            r"`target.points`: step 10 comes after step 20; write the points in rising order, at least 0\.001 steps",
         ),
         ({"type": "table", "points": [[0, 0.9], [0, 0.5]]}, r"step 0 comes after step 0"),
         ({"type": "table", "points": [[0, 0.9], [5, -0.5]]}, r"`target.points.1.1` is -0.5: input should be greater"),
         ({"type": "table", "points": [[0, 0.9], [math.nan, 0.5]]}, r"`target.points.1.0` is nan: input should be a f"),
         ({"type": "table", "points": [[0, 0.9]]}, r"`target.points`: a table needs at least 2 points, got 1; write"),
         ({"type": "table"}, r"`target`: a table needs at least 2 points, got 0; write"),
-        ({"type": "table", "file": "missing.csv"}, r"cannot read missing.csv .*; give a CSV of step and value\.$"),
+        (
+            {"type": "table", "file": "missing.csv"},
+            r"Cannot read missing.csv: .*; give the path of a CSV of step and value\.$",
+        ),
         ({"type": "linear"} | RAMP | {"unit": "bits"}, r"`target.unit` is 'bits': input should be 'nats' or 'initial'"),
     ],
 )
@@ -158,7 +167,10 @@ def test_what_cannot_be_a_target_is_refused_in_one_sentence(content, message):
         ("step,entropy\n0,0.9,7\n20,0.5\n", r"line 2 of .* is '0,0.9,7'; write `step,value`\.$"),
         ("step,entropy\n\n\n0,0.9\n\n20,abc\n", r"line 6 of "),
         ("step,entropy\n0,0.9\n20,nan\n", r"nan: input should be a finite number\.$"),
-        ("step,entropy\n20,0.9\n0,0.5\n", r"step 0 comes after step 20; write the points in rising order\.$"),
+        (
+            "step,entropy\n20,0.9\n0,0.5\n",
+            r"step 0 comes after step 20; write the points in rising order, at least 0\.001 steps apart\.$",
+        ),
         ("step,entropy\n", r"a table needs at least 2 points, got 0"),
         ("", r"a table needs at least 2 points, got 0"),
         ("0,0.9\n100,0.5\n200,0.3\n", r"line 1 of .* is '0,0.9', .*; write `step,value` above it\.$"),

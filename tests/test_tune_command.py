@@ -81,7 +81,7 @@ def test_a_target_in_multiples_of_the_initial_entropy_is_tuned_without_knowing_i
         (PLANT | {"gain": -0.02}, [], "the plant's gain is -0.02, so that a larger command would not raise entropy;"),
         (PLANT | {"gian": 1}, [], "unknown key `gian`; did you mean `gain`?"),
         ({"family": []}, [], "is empty; write at least one plant."),
-        (PLANT, ["--steps", "3"], "--steps is 3 and --minibatches 8; write at least 20 and 1."),
+        (PLANT, ["--steps", "3"], "argument --steps: '3' is not a whole number from 20 to 100000"),
         (PLANT, ["--sensitivity", "0.9"], "`sensitivity` is 0.9: input should be greater than 1."),
     ],
 )

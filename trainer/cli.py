@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from controller.configuration import parse
+from controller.configuration import parse, shorten
 from controller.errors import InputError
+from controller.targets import HIGHEST
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -18,11 +22,15 @@ Command = Callable[[argparse.Namespace], None]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input gives one sentence on standard error and exit code 2."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
-    options = parser().parse_args(arguments)
     try:
+        options = parser().parse_args(arguments)
         options.command(options)
     except InputError as error:
         print(f"entrostat: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        where = error.filename or "a file"
+        print(f"entrostat: cannot use {where}: {error.strerror}; give a path that can be written to.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("entrostat: interrupted; go on with `entrostat train --resume OUT`.", file=sys.stderr)
@@ -30,9 +38,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are sentences like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see `{self.prog} --help`.")
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """The type of an option that takes a whole number from `low` to `high`."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{shorten(text)} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def entropy(text: str) -> float:
+    """The type of an option that takes an entropy in nats."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= HIGHEST:
+        raise argparse.ArgumentTypeError(f"{shorten(text)} is not a number of nats from 0 to {HIGHEST:g}")
+    return value
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    top = argparse.ArgumentParser(prog="entrostat", description="Hold a policy's entropy on a curve during RLVR.")
+    top = Parser(prog="entrostat", description="Hold a policy's entropy on a curve during RLVR.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_target(commands)
     _add_identify(commands)
@@ -61,9 +98,9 @@ def _add_target(commands: argparse._SubParsersAction) -> None:
     text = "Check a target curve and draw it."
     command = _add(commands, "target", _target, text, "entrostat target examples/controlled.yaml --out curve.png")
     command.add_argument("file", type=Path, metavar="FILE", help="a target, a control.yaml or a run's YAML")
-    command.add_argument("--steps", type=int, default=150, help="steps to draw (default: 150)")
+    command.add_argument("--steps", type=whole(2, 1_000_000), default=150, help="steps to draw (default: 150)")
     command.add_argument("--plant", type=Path, help="an identified plant: where can it not follow?")
-    command.add_argument("--initial", type=float, help="initial entropy in nats, for `unit: initial`")
+    command.add_argument("--initial", type=entropy, help="initial entropy in nats, for `unit: initial`")
     command.add_argument("--out", type=Path, help="PNG to write; without it the values are printed as CSV")
 
 
@@ -90,10 +127,10 @@ def _add_tune(commands: argparse._SubParsersAction) -> None:
         "--plant", type=Path, metavar="FILE", help="an identified plant (default: what is known before)"
     )
     command.add_argument("--out", type=Path, default=Path("tuned"), help="folder to write to (default: tuned)")
-    command.add_argument("--steps", type=int, help="steps of the run (default: the run's, or 150)")
-    command.add_argument("--minibatches", type=int, help="updates per rollout (default: the run's, or 8)")
+    command.add_argument("--steps", type=whole(20, 100_000), help="steps of the run (default: the run's, or 150)")
+    command.add_argument("--minibatches", type=whole(1, 10_000), help="updates per rollout (default: the run's, or 8)")
     command.add_argument("--sensitivity", type=float, default=1.6, help="largest Ms (default: 1.6)")
-    command.add_argument("--seed", type=int, default=0, help="of the search (default: 0)")
+    command.add_argument("--seed", type=whole(0, 2**32), default=0, help="of the search (default: 0)")
 
 
 def _add_simulate(commands: argparse._SubParsersAction) -> None:
@@ -102,8 +139,8 @@ def _add_simulate(commands: argparse._SubParsersAction) -> None:
     command = _add(commands, "simulate", _simulate, text, example)
     command.add_argument("--control", type=Path, required=True, metavar="FILE", help="a control.yaml or a run's YAML")
     command.add_argument("--plant", type=Path, required=True, metavar="FILE", help="an identified plant")
-    command.add_argument("--steps", type=int, default=150, help="steps of the run (default: 150)")
-    command.add_argument("--seeds", type=int, default=16, help="runs of each plant (default: 16)")
+    command.add_argument("--steps", type=whole(20, 100_000), default=150, help="steps of the run (default: 150)")
+    command.add_argument("--seeds", type=whole(1, 10_000), default=16, help="runs of each plant (default: 16)")
     command.add_argument("--out", type=Path, default=Path("predicted.png"), help="PNG (default: predicted.png)")
 
 
@@ -134,7 +171,7 @@ def _identify(options: argparse.Namespace) -> None:
 
     if options.lag is not None and not 0 <= options.lag < 1:
         raise InputError(f"--lag is {options.lag:g}; write a number from 0 to below 1.")
-    if options.noise is not None and not options.noise > 0:
+    if options.noise is not None and not 0 < options.noise <= HIGHEST:
         raise InputError(f"--noise is {options.noise:g}; write a number of nats above 0.")
     tracking = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", TRACKING)
     print(run_identify(options.runs, options.out, options.lag, options.noise, tracking))

@@ -13,8 +13,8 @@ from controller.configuration import Config, parse, read_yaml
 from controller.control import ControlConfig
 from controller.errors import InputError
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
 class RolloutConfig(Config):
@@ -22,10 +22,10 @@ class RolloutConfig(Config):
 
     prompts: Count = 64
     """Prompts a step, over all ranks."""
-    responses_per_prompt: Annotated[int, Field(ge=2)] = 8
+    responses_per_prompt: Annotated[int, Field(ge=2, le=10**6)] = 8
     """The group of GRPO's advantage."""
     max_new_tokens: Count = 16
-    temperature: Positive = 1.0
+    temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
 
 
 class UpdateConfig(Config):
@@ -35,10 +35,10 @@ class UpdateConfig(Config):
     """Optimizer steps an epoch."""
     epochs: Count = 1
     """Passes over the rollout batch."""
-    learning_rate: Positive = 3e-4
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    gradient_clipping: Annotated[float, Field(ge=0)] = 1.0
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 3e-4
+    betas: tuple[Momentum, Momentum] = (0.9, 0.999)
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
+    gradient_clipping: Annotated[float, Field(ge=0, le=1e9)] = 1.0
     """Largest gradient norm; 0: no clipping."""
 
 
@@ -47,7 +47,7 @@ class EngineConfig(Config):
 
     zero_stage: Literal[0, 1, 2] = 0
     dtype: Literal["float32", "bfloat16"] = "float32"
-    threads: Count | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads of a rank; none: PyTorch's own choice. A model of a few 100,000 parameters is fastest on 1."""
 
 
@@ -57,7 +57,7 @@ class EvaluationConfig(Config):
     every: Count = 50
     """Steps between evaluations; the last step is always evaluated."""
     prompts: Count = 100
-    samples: Annotated[int, Field(ge=8)] = 16
+    samples: Annotated[int, Field(ge=8, le=10**6)] = 16
     """Answers a prompt, for pass_at_1, pass_at_8 and distinct."""
 
 
@@ -76,7 +76,7 @@ class TrackingConfig(Config):
 class RunConfig(Config):
     """One RLVR run."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**63)] = 0
     steps: Count = 150
     """Rollout batches."""
     task: str = "expressions"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from controller.configuration import parse
 from controller.errors import InputError
+from controller.files import MAX_LOG_BYTES, read_bytes
 from sim.logged import LoggedRun
 from sim.thresholds import commands_of
 
+from .config import UpdateConfig
 from .reporting.rundata import Run, load_run
 
 NEEDED = ("step", "entropy")
@@ -42,9 +47,6 @@ def load_logged(source: str, lag: float | None, noise: float | None, tracking: s
 
 
 def _from_run(run: Run, name: str, lag: float | None, noise: float | None) -> LoggedRun:
-    update = run.config.get("update", {})
-    if lag is None and not {"betas", "minibatches", "epochs"} <= set(update):
-        raise InputError(f"{name} has no resolved configuration that tells its momentum; give it with --lag.")
     for column in ("actor/entropy", "controller/command"):
         if not run.has(column):
             raise InputError(f"{name} logs no {column}; give a run of entrostat, or a CSV of step,entropy,command.")
@@ -54,8 +56,17 @@ def _from_run(run: Run, name: str, lag: float | None, noise: float | None) -> Lo
         entropy=run.column("actor/entropy"),
         command=run.column("controller/command"),
         standard_error=_known(run.column("controller/standard_error"), noise),
-        lag=update["betas"][0] ** (update["minibatches"] * update["epochs"]) if lag is None else lag,
+        lag=_momentum(run.config, name) if lag is None else lag,
     )
+
+
+def _momentum(config: dict[str, Any], name: str) -> float:
+    """beta1 ^ updates per rollout, from a resolved configuration."""
+    update = config.get("update")
+    if not isinstance(update, dict) or not {"betas", "minibatches", "epochs"} <= set(update):
+        raise InputError(f"{name} has no resolved configuration that tells its momentum; give it with --lag.")
+    checked = parse(UpdateConfig, update, source=f"the configuration of {name}")
+    return checked.betas[0] ** (checked.minibatches * checked.epochs)
 
 
 def _from_csv(source: Path, lag: float | None, noise: float | None) -> LoggedRun:
@@ -76,10 +87,11 @@ def _from_csv(source: Path, lag: float | None, noise: float | None) -> LoggedRun
 
 
 def _read_csv(source: Path) -> dict[str, np.ndarray]:
+    content = read_bytes(source, "a CSV of step,entropy,command", MAX_LOG_BYTES)
     try:
         with warnings.catch_warnings(action="ignore"):
-            table = np.genfromtxt(source, delimiter=",", names=True, dtype=float)
-    except (OSError, ValueError, IndexError) as error:  # the last: an empty file
+            table = np.genfromtxt(io.StringIO(content.decode("utf-8")), delimiter=",", names=True, dtype=float)
+    except (ValueError, IndexError) as error:  # the last: an empty file
         reason = re.sub(r"\s+", " ", str(error))[:100]
         raise InputError(f"cannot read {source} ({reason}); give a CSV of step,entropy,command.") from None
     return {name: np.atleast_1d(table[name]) for name in table.dtype.names or ()}

@@ -22,6 +22,7 @@ from .advantages import group_advantages, no_spread_fraction
 from .config import RunConfig
 from .engine import Engine
 from .evaluate import evaluate
+from .reference import divergence
 from .rollout import Rollout, generate, response_logits
 from .sums import Sums
 from .tasks import Task
@@ -49,6 +50,8 @@ class Session:
     tokenizer: Any
     task: Task
     control: EntropyController
+    reference: Any | None = None
+    """The start policy, where the guard limits the KL divergence to it."""
 
 
 def train_step(session: Session, step: int) -> dict[str, float]:
@@ -59,7 +62,8 @@ def train_step(session: Session, step: int) -> dict[str, float]:
     with clock("measure"):
         batch = measure(session, rollout, rewards)
     with clock("control"):
-        decision = session.control.step(batch.tokens, batch.advantages, rollout.mask, groups=rollout.groups)
+        kl = divergence(session.reference, session.config, rollout, batch.tokens)
+        decision = session.control.step(batch.tokens, batch.advantages, rollout.mask, groups=rollout.groups, kl=kl)
     with clock("update"):
         sums = update(session, batch, decision, step)
     for name, (total, count) in threshold_sums(decision, batch.tokens, batch.advantages, rollout.mask).items():

@@ -17,12 +17,17 @@ from controller.errors import InputError
 from .config import RunConfig
 from .engine import Engine, init_distributed, load_model
 from .loop import Session, evaluation, seed_of, train_step
+from .reference import start_policy
 from .reporting.rundata import load_run
 from .reporting.write import write_report
 from .tasks import load_task
 from .tracking import MLflow, RunFolder
 
 logger = logging.getLogger("trainer")
+STOPPED = (
+    "stopped after step {step}, with a checkpoint: {why}; look at {out}/report.html, then go on with "
+    "`entrostat train --resume {out} control.guard.action=warn`."
+)
 
 
 def run(config: RunConfig, out: Path, resume: bool = False) -> None:
@@ -51,8 +56,10 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
                 metrics |= evaluation(session)
             if tracker:
                 tracker.log(step, metrics)
-            if last or (step + 1) % config.checkpoint.every == 0:
+            if last or session.control.stop or (step + 1) % config.checkpoint.every == 0:
                 _save(session, folder, step + 1)
+            if session.control.stop:
+                raise InputError(STOPPED.format(step=step + 1, why=session.control.stop, out=out))
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
@@ -78,7 +85,8 @@ def open_session(config: RunConfig) -> Session:
     torch.manual_seed(seed_of(config.seed))
     model, tokenizer = load_model(config.model)
     engine = Engine(model, config.update, config.engine, rows=responses // (world * config.update.minibatches))
-    return Session(config, engine, tokenizer, load_task(config.task), EntropyController(config.control))
+    control, reference = EntropyController(config.control), start_policy(config, engine.device)
+    return Session(config, engine, tokenizer, load_task(config.task), control, reference)
 
 
 class Tracker:

@@ -30,11 +30,11 @@ class Excitation(Config):
     """Largest distance from the offset."""
     offset: Annotated[float, Field(ge=-1, le=1)] = 0.0
     """The command's mean; one that about holds the entropy keeps the run where it is to be controlled."""
-    hold: Annotated[int, Field(ge=1)] = 6
+    hold: Annotated[int, Field(ge=1, le=1_000_000)] = 6
     """Steps that a value lasts; a few times the delay."""
-    levels: Annotated[int, Field(ge=3)] = 5
+    levels: Annotated[int, Field(ge=3, le=1001)] = 5
     """Staircase only: how many values, odd."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**63)] = 0
     """PRBS only: where the sequence starts."""
 
     @model_validator(mode="after")

@@ -24,15 +24,20 @@ from pydantic import Field
 from ..configuration import Config
 from .interface import Reading, Realise, State, Terms
 
-Gain = Annotated[float, Field(ge=0)]
+Gain = Annotated[float, Field(ge=0, le=1e6)]
+"""At most 10^6: the command has a size of 1, and an error of 10^-6 nats is rounding."""
+LONGEST_LAG = 0.999
+"""A momentum of a thousand steps."""
+RELEASE = 0.75
+"""Share that an integral beyond the limit gives back in a saturated step: a factor of 10^12 in 20 steps."""
 
 
 class FeedForward(Config):
     """The plant as the feed-forward sees it."""
 
-    gain: Annotated[float, Field(gt=0)]
+    gain: Annotated[float, Field(ge=1e-5, le=100)]
     """Entropy rate for a command of 1, in nats (or log-nats) a step."""
-    lag: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    lag: Annotated[float, Field(ge=0, le=LONGEST_LAG)] = 0.0
     """What is left of the entropy's rate after a step without command: beta1 ^ updates per rollout."""
 
 
@@ -46,7 +51,7 @@ class PID(Config):
     """Command gained a step for an error of 1."""
     kd: Gain = 0.0
     """Command for an entropy that falls by 1 a step."""
-    derivative_filter: Annotated[float, Field(gt=0)] = 2.0
+    derivative_filter: Annotated[float, Field(ge=0.1, le=10)] = 2.0
     """Time constant of the derivative's filter, steps."""
     setpoint_weight: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of the set-point that the proportional term sees; below 1 softens jumps of the target."""
@@ -54,15 +59,15 @@ class PID(Config):
     """Whether errors and rates are in H or in ln H."""
     feedforward: FeedForward | None = None
     """The plant to invert along the curve; none: no feed-forward."""
-    dead_band: Annotated[float, Field(ge=0)] = 0.0
+    dead_band: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Errors up to this size count as zero (nats or log-nats)."""
-    limit: Annotated[float, Field(gt=0, le=1)] = 1.0
+    limit: Annotated[float, Field(ge=1e-6, le=1)] = 1.0
     """Largest size of the command."""
-    rate_limit: Annotated[float, Field(gt=0)] | None = None
+    rate_limit: Annotated[float, Field(ge=1e-6, le=2)] | None = None
     """Largest change of the command in a step; none: no limit."""
     anti_windup: Literal["conditional", "back_calculation"] = "conditional"
     """What keeps the integral from growing while the command is at an end: it stands still, or gives way."""
-    tracking_time: Annotated[float, Field(ge=1)] = 5.0
+    tracking_time: Annotated[float, Field(ge=1, le=1000)] = 5.0
     """Back-calculation only: steps in which the integral gives way to the applied command."""
 
     @classmethod
@@ -97,7 +102,7 @@ class PID(Config):
         terms = terms.applied(realise(self._limited(terms.demand, state["command"])))
         return terms, {
             "integral": self._integral(terms, state["integral"], self._error(reading)),
-            "derivative": terms.d,
+            "derivative": _clipped(terms.d, self.limit),
             "measurement": reading.measurement,
             "origin": self._origin(state, reading),
             "command": terms.command,
@@ -141,13 +146,24 @@ class PID(Config):
     def _limited(self, demand: float, last: float) -> float:
         if self.rate_limit is not None:
             demand = min(max(demand, last - self.rate_limit), last + self.rate_limit)
-        return min(max(demand, -self.limit), self.limit)
+        return _clipped(demand, self.limit)
 
     def _integral(self, terms: Terms, before: float, error: float) -> float:
-        """The integral after the step: it does not grow against an end that the command has reached."""
+        """The integral after the step: it does not grow against an end that the command has reached.
+
+        What it holds beyond all that an error of zero could ask of it, from a hand-over at a large error or a curve
+        that was too steep, would keep the command at its end long after the error is gone: it gives way there.
+        """
         shortfall = terms.command - terms.demand
         if not terms.saturated:
             return terms.i
+        kept = before if shortfall * error < 0 else terms.i
         if self.anti_windup == "back_calculation":
-            return terms.i + shortfall / self.tracking_time
-        return before if shortfall * error < 0 else terms.i
+            kept = terms.i + shortfall / self.tracking_time
+        bias = terms.p - self.kp * error + terms.feedforward
+        lowest, highest = -self.limit - max(bias, 0.0), self.limit - min(bias, 0.0)
+        return kept - RELEASE * (kept - min(max(kept, lowest), highest))
+
+
+def _clipped(value: float, limit: float) -> float:
+    return min(max(value, -limit), limit)

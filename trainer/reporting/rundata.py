@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from controller.configuration import read_yaml
 from controller.errors import InputError
+from controller.files import MAX_LOG_BYTES, read_bytes
 
 METRICS = "metrics.jsonl"
 CONFIG = "config.yaml"
@@ -61,7 +62,7 @@ def load_runs(folders: Iterable[str | Path]) -> list[Run]:
 def _read_metrics(path: Path) -> dict[float, dict[str, float]]:
     if not path.is_file():
         raise InputError(f"{path.parent} holds no {METRICS}: give the folder that a training run wrote.")
-    *lines, tail = path.read_bytes().split(b"\n")
+    *lines, tail = read_bytes(path, f"a run's {METRICS}", MAX_LOG_BYTES).split(b"\n")
     rows = [_read_line(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if tail.strip():
         # Without its newline the last line may still be in the writing: keep it only when it is whole.
@@ -95,14 +96,4 @@ def _columns(rows: dict[float, dict[str, float]]) -> dict[str, np.ndarray]:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        config = yaml.safe_load(path.read_bytes())
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        place = f" at line {where.line + 1}" if where else ""
-        raise InputError(f"{path} is not plain YAML{place}: mend it, or remove it.") from error
-    if not isinstance(config, dict | None):
-        raise InputError(f"{path} is a {type(config).__name__}, not a mapping: write 'key: value' lines.")
-    return config or {}
+    return read_yaml(path) if path.is_file() else {}

@@ -1,0 +1,173 @@
+"""Guard rails: limits that no law and no actuator can leave, and a watchdog over the loop as a whole.
+
+A token is seen once, so its threshold has no yesterday; what moves from step to step is the actuator's setting, and
+every setting is a function of the command. Limits in size therefore hold for the thresholds of every token, and limits
+in rate for what sets them: `rate` for the command, and `transition` for the share of the static thresholds, which
+every token of a batch gets alike. With `rate` r a `region` threshold moves by at most standard span r a step, a
+`split_range` one by 0.3 r at standard 0.2, and D of `sensitivity` by r of the batch's reach.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from .actuators import FLOOR, WIDEST, Actuation, Static, unclipped
+from .batch import BatchStatistics
+from .configuration import Config
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .actuators import Thresholds
+    from .statistics import TokenStatistics
+
+Bound = Annotated[float, Field(ge=FLOOR, le=WIDEST)]
+Steps = Annotated[int, Field(ge=1, le=1_000_000)]
+Mode = Literal["control", "hold", "static"]
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What the watchdog sees of a step, in nats; KL is NaN where none was measured."""
+
+    setpoint: float
+    measurement: float
+    saturated: bool
+    kl: float = math.nan
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the guard decided in a step."""
+
+    mode: Mode = "control"
+    """Who moves the thresholds from the next step on: the law, nobody, or the static fallback."""
+    static_share: float = 0.0
+    """Share of the fallback in every threshold of this step, from 0 (control) to 1."""
+    outside: int = 0
+    """Steps in a row beyond a limit."""
+    kl: float = math.nan
+    alarm: str | None = None
+    """What went wrong, in the step in which the guard acts."""
+    stop: str | None = None
+    """The same where the run is to be ended, with a checkpoint."""
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers to log."""
+        return {
+            "guard/outside": float(self.outside),
+            "guard/acting": float(self.mode != "control"),
+            "guard/static_share": self.static_share,
+            "guard/alarm": float(self.alarm is not None),
+            "guard/kl": self.kl,
+        }
+
+
+class Guard(Config):
+    """Limits of the thresholds, and when the loop is taken out of the law's hands.
+
+    A step counts as outside when the entropy is further from the target than `band` while the command is saturated, or
+    when the KL divergence to the start policy exceeds `kl_limit`. After `patience` such steps in a row the guard warns
+    and takes its action. `hold` and `static` end after `patience` steps inside, whatever the command; the law then
+    goes on from the command in force, and the static share of the thresholds falls as it rose.
+    """
+
+    low: tuple[Bound, Bound] = (FLOOR, WIDEST)
+    """Smallest and largest eps_low of any token."""
+    high: tuple[Bound, Bound] = (FLOOR, WIDEST)
+    """Smallest and largest eps_high of any token."""
+    rate: Annotated[float, Field(ge=1e-6, le=2)] | None = None
+    """Largest change of the command in a step, whatever law asks for it; none: no limit."""
+    band: Annotated[float, Field(gt=0, le=1000)] = 0.25
+    """Distance from the target that counts as outside, as a share of the target."""
+    kl_limit: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Largest KL divergence to the start policy, nats a token; needs a loop that measures it."""
+    patience: Steps = 20
+    """Steps in a row outside before the guard acts, and inside before it hands back."""
+    action: Literal["warn", "hold", "static", "stop"] = "warn"
+    """Beyond the warning: keep the command, fall back to static thresholds, or end the run with a checkpoint."""
+    fallback: Static = Static()
+    """The thresholds of `static`."""
+    transition: Steps = 5
+    """Steps from control to the fallback, and back."""
+
+    @field_validator("low", "high")
+    @classmethod
+    def _ordered(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+        if bounds[0] > bounds[1]:
+            raise ValueError(f"got {list(bounds)}; write the smaller half-width first.")
+        return bounds
+
+    def start(self) -> State:
+        """The state before the first step."""
+        return {"mode": "control", "outside": 0, "inside": 0, "static_share": 0.0}
+
+    def step(self, state: State, seen: Watched) -> tuple[Verdict, State]:
+        """One step of the watchdog, pure; a measurement that is not finite counts neither way."""
+        if math.isfinite(seen.measurement):
+            state = self._counted(state, seen)
+        alarm = self._alarm(seen) if state["outside"] == self.patience else None
+        if alarm and self.action != "warn":
+            mode = "control" if self.action == "stop" else self.action
+            state = state | {"mode": mode, "outside": 0, "inside": 0}
+        share = self._share(state)
+        verdict = Verdict(
+            mode=state["mode"],
+            static_share=share,
+            outside=self.patience if alarm else state["outside"],
+            kl=seen.kl,
+            alarm=alarm,
+            stop=alarm if self.action == "stop" else None,
+        )
+        return verdict, state | {"static_share": share}
+
+    def limited_command(self, asked: float, last: float) -> float:
+        """The command within [-1, 1] and within `rate` of the last one."""
+        reach = math.inf if self.rate is None else self.rate
+        return min(max(asked, last - reach, -1.0), last + reach, 1.0)
+
+    def limited(self, actuation: Actuation, static_share: float, batch: BatchStatistics) -> Actuation:
+        """The same actuation with `static_share` of the fallback in its thresholds, and within the limits."""
+        fallback = self.fallback.actuate(0.0, batch).rule
+
+        def rule(tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:
+            low, high = (fallback if static_share == 1 else actuation.rule)(tokens, advantages, logprob)
+            if 0 < static_share < 1:
+                static_low, static_high = fallback(tokens, advantages, logprob)
+                low, high = low.lerp(static_low, static_share), high.lerp(static_high, static_share)
+            return low.clamp(*self.low), high.clamp(*self.high)
+
+        known = {0.0: actuation.change, 1.0: unclipped(batch)}
+        return replace(actuation, rule=rule, change=known.get(static_share, math.nan))
+
+    def _counted(self, state: State, seen: Watched) -> State:
+        away = abs(seen.setpoint - seen.measurement) > self.band * seen.setpoint  # never, where a number is missing
+        beyond = self._beyond(seen)
+        if state["mode"] == "control":
+            return state | {"outside": state["outside"] + 1 if beyond or (away and seen.saturated) else 0}
+        inside = 0 if away or beyond else state["inside"] + 1
+        if inside < self.patience:
+            return state | {"inside": inside}
+        return self.start() | {"static_share": state["static_share"]}
+
+    def _beyond(self, seen: Watched) -> bool:
+        return self.kl_limit is not None and seen.kl > self.kl_limit
+
+    def _share(self, state: State) -> float:
+        """One `transition`-th towards the mode; the end is met exactly."""
+        share, end = float(state["static_share"]), float(state["mode"] == "static")
+        step = 1 / self.transition
+        return end if abs(end - share) <= step + 1e-9 else share + math.copysign(step, end - share)
+
+    def _alarm(self, seen: Watched) -> str:
+        if self._beyond(seen):
+            now = f"the KL divergence to the start policy was above {self.kl_limit:g}, now {seen.kl:.3g} nats a token"
+        else:
+            now = f"entropy was outside {self.band:.0%} of its target with the command at its end"
+            now += f", now {seen.measurement:.3g} nats for {seen.setpoint:.3g}"
+        return f"for {self.patience} steps {now}"

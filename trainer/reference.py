@@ -1,0 +1,44 @@
+"""How far the policy has moved from the one that the run started with."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from controller.statistics import TokenStatistics, token_statistics
+
+from .config import RunConfig
+from .engine import load_model
+from .rollout import Rollout, response_logits
+from .sums import Sums
+
+
+def start_policy(config: RunConfig, device: torch.device | str) -> Any | None:
+    """The run's start policy, for `guard.kl_limit`; none where there is no such limit, since it costs a model."""
+    if config.control.guard.kl_limit is None:
+        return None
+    return load_model(config.model)[0].to(device).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def divergence(reference: Any | None, config: RunConfig, rollout: Rollout, tokens: TokenStatistics) -> float:
+    """KL(policy || start policy) at the sampling temperature, nats a token; NaN without a reference.
+
+    The mean of ln p - ln p_start over the sampled response tokens of all ranks: unbiased, since the tokens are the
+    policy's own, and with the noise of a mean over them.
+    """
+    if reference is None:
+        return math.nan
+    sums = Sums(rollout.mask.device)
+    for rows in torch.arange(len(rollout.mask), device=rollout.mask.device).chunk(config.update.minibatches):
+        part = rollout.rows(rows)
+        start = token_statistics(response_logits(reference, part), part.actions, config.rollout.temperature)
+        sums.add_sum("kl", *_masked(tokens.logprob[rows] - start.logprob, part.mask))
+    return sums.means()["kl"]
+
+
+def _masked(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.where(mask.bool(), values, 0.0).double().sum(), mask.sum()
