@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,6 +58,7 @@ class Session:
 def train_step(session: Session, step: int) -> dict[str, float]:
     """One step: sample, measure, decide, update. Returns its metrics, the same on every rank."""
     clock = Clock()
+    seed_everything(session.config.seed, step, session.engine.rank)
     with clock("rollout"):
         rollout, rewards = sample(session, step)
     with clock("measure"):
@@ -154,6 +156,14 @@ def evaluation(session: Session) -> dict[str, float]:
         seed=seed_of(config.seed),
         max_new_tokens=config.rollout.max_new_tokens,
     )
+
+
+def seed_everything(*parts: int) -> None:
+    """Dropout, and what a task or a reward function draws: each step begins anew, so a resumed one draws the same."""
+    seed = seed_of(*parts)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - of others' code, which uses the global one
+    torch.manual_seed(seed)
 
 
 def seed_of(*parts: int) -> int:
