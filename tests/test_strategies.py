@@ -22,17 +22,7 @@ from trainer.run import open_session
 FOLDER = Path(__file__).parents[1] / "examples/strategies"
 STRATEGIES = {path.stem: parse(ControlConfig, read_yaml(path), str(path)) for path in sorted(FOLDER.glob("*.yaml"))}
 CLIPPED = {name: control for name, control in STRATEGIES.items() if control.surrogate.form == "clip"}
-PLANT = PolicyPlant(
-    contexts=24,
-    actions=7,
-    tokens=3,
-    prompts=4,
-    group_size=6,
-    minibatches=4,
-    forking_entropy=1.2,
-    decided_entropy=0.2,
-    learning_rate=0.05,
-)
+PLANT = PolicyPlant(contexts=24, actions=7, tokens=3, prompts=4, group_size=6, minibatches=4, forking_entropy=1.2)
 
 
 @pytest.fixture(scope="module")

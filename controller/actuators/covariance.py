@@ -30,7 +30,7 @@ class ClipCov(Config):
 
     Constants of the source: share 2e-4, window (1, 5), thresholds 0.2. At least one token goes where one is in the
     window; tokens that a threshold cuts are not candidates. Left open: the draw; here its seed comes from the
-    minibatch's own numbers, so that a resumed run draws what it would have drawn.
+    rollout's numbers, so that a resumed run draws what it would have drawn.
     """
 
     type: Literal["clip_cov"] = "clip_cov"
@@ -116,5 +116,5 @@ def _shuffled(count: int, batch: Minibatch) -> Tensor:
     import torch
 
     total = torch.where(batch.mask.bool(), batch.tokens.logprob, 0.0).double().sum()
-    seed = int(total.abs().frac() * 2**52)
+    seed = int(total.abs().nan_to_num(0.0, 0.0).frac() * 2**52)
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed)).to(total.device)
