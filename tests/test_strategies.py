@@ -73,6 +73,23 @@ def test_the_policy_plants_gradient_is_autograds_through_the_strategys_loss(name
     torch.testing.assert_close(gradient[0], expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "actuator",
+    [{"type": "entropic", "probability": 0.5}, {"type": "entropy_bonus", "coefficient": 0.1}],
+    ids=lambda actuator: actuator["type"],
+)
+def test_a_larger_command_leaves_more_entropy(actuator):
+    plant, commands, seeds = PLANT.model_copy(update={"luck": 0.5, "epochs": 2}), (-1, 0, 1), range(6)
+    controls = [
+        parse(ControlConfig, {"law": {"type": "manual", "command": command}, "actuator": actuator})
+        for command in commands
+        for _ in seeds
+    ]
+    runs = simulate_policies(controls, [plant] * len(controls), 20, list(seeds) * 3)
+    low, middle, high = np.array([run.entropy[-1] for run in runs]).reshape(3, -1).mean(1)
+    assert low < 0.95 * middle < 0.95**2 * high
+
+
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_trains_the_real_policy(name, session):
     session.control = EntropyController(STRATEGIES[name])
