@@ -20,6 +20,7 @@ from .loop import Session, evaluation, seed_of, train_step
 from .reference import start_policy
 from .reporting.rundata import load_run
 from .reporting.write import write_report
+from .snapshots import Snapshots
 from .tasks import load_task
 from .tracking import MLflow, RunFolder
 
@@ -47,6 +48,7 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
             print(f"{out} is finished: all {config.steps} steps are done; write steps=N to go further.")
         return
     tracker = Tracker(config, folder, start) if lead else None
+    session.look = Snapshots(out, config.steps, config.tracking.snapshots, start, lead).take
     status = "FAILED"
     try:
         for step in tqdm(range(start, config.steps), initial=start, total=config.steps, disable=not lead, unit="step"):
