@@ -1,4 +1,4 @@
-"""The command line: `entrostat target | identify | tune | simulate | train | report`."""
+"""The command line: `entrostat target | identify | tune | simulate | train | report | watch`."""
 
 from __future__ import annotations
 
@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     _add_simulate(commands)
     _add_train(commands)
     _add_report(commands)
+    _add_watch(commands)
     return top
 
 
@@ -171,6 +172,13 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--out", type=Path, help="where to write (default: the first run's folder)")
 
 
+def _add_watch(commands: argparse._SubParsersAction) -> None:
+    text = "Follow runs while they go on: the report as a page on this machine that renews itself."
+    command = _add(commands, "watch", _watch, text, "entrostat watch runs/controlled")
+    command.add_argument("runs", nargs="+", type=Path, metavar="OUT", help="folders of runs")
+    command.add_argument("--port", type=whole(0, 65535), default=0, help="of the page (default: any that is free)")
+
+
 def _target(options: argparse.Namespace) -> None:
     from .target_plot import show_target
 
@@ -220,10 +228,16 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from .reporting.rundata import load_run
+    from .reporting.rundata import load_runs
     from .reporting.write import write_report
 
-    print(write_report([load_run(folder) for folder in options.runs], options.out or options.runs[0]))
+    print(write_report(load_runs(options.runs), options.out or options.runs[0]))
+
+
+def _watch(options: argparse.Namespace) -> None:
+    from .watch import watch
+
+    watch(options.runs, options.port)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ class Snapshots:
     """Takes at most `count` + 1 snapshots of a run of `steps` steps, evenly spread, the last step among them."""
 
     def __init__(self, folder: Path, steps: int, count: int, start: int, lead: bool) -> None:
-        """`start`: the first step of this process; later snapshots of an earlier one are dropped. Only `lead` writes."""
+        """`start`: the first step of this process; snapshots from it on are dropped. Only `lead` writes."""
         self._path, self._lead, self._last = folder / SNAPSHOTS, lead, steps - 1
         self._every = math.ceil(steps / count) if count else 0
         if lead and self._path.exists():

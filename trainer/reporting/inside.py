@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bokeh.layouts import row
-from bokeh.models import ColumnDataSource, HoverTool, Label, Model, Range1d, Slope
+from bokeh.models import ColumnDataSource, HoverTool, Model, Range1d, Slope
 from bokeh.plotting import figure
 from bokeh.transform import factor_cmap, factor_mark
 
@@ -20,14 +20,12 @@ KINDS = {
     "3": ("A < 0, cut", ORANGE, WHITE, "square_x"),
 }
 """Label, line, fill and marker: sign and cut are told apart without colour too."""
-ABOVE = "above the line, surprising: E2 (A > 0) raises entropy, E4 (A < 0) lowers it"
-BELOW = "below it, expected: E1 (A > 0) lowers entropy, E3 (A < 0) raises it"
 MAP = ("entropy", "surprisal", "advantage", "threshold", "ratio", "kind")
 
 
-def inside() -> Model:
-    """The region map and the authority curve, empty: the page's script fills them with the chosen snapshot."""
-    return row(_region_map(), _authority(), sizing_mode="stretch_width")
+def inside(first: dict) -> Model:
+    """The region map and the authority curve of one of `drawn`; the page's script moves them to others."""
+    return row(_region_map(first), _authority(first), sizing_mode="stretch_width")
 
 
 def drawn(runs: Sequence[Run]) -> list[list[dict]]:
@@ -45,12 +43,12 @@ def _drawn(snapshot: Snapshot) -> dict:
     return {"step": snapshot.step, "map": seen, "authority": curve, "point": point, "answers": answers}
 
 
-def _region_map() -> figure:
+def _region_map(first: dict) -> figure:
     panel = Panel("Region map: each token's surprisal against the entropy of its context", "surprisal -ln p (nats)", {})
     plot = blank(panel, "entropy of the context H (nats)", 420)
     plot.name, plot.x_range, plot.y_range = "region map", Range1d(0, 1), Range1d(0, 1)
     plot.x_range.name, plot.y_range.name = "map x", "map y"
-    source = ColumnDataSource({name: [] for name in MAP}, name="map")
+    source = ColumnDataSource(first["map"], name="map")
     plot.renderers.append(Slope(gradient=1, y_intercept=0, line_color="black", line_dash="dashed"))
     factors = list(KINDS)
     _, lines, fills, markers = zip(*KINDS.values(), strict=True)
@@ -67,19 +65,17 @@ def _region_map() -> figure:
     tips = [("surprisal", "@surprisal"), ("entropy", "@entropy"), ("advantage", "@advantage")]
     tips += [("threshold", "@threshold"), ("ratio after the step", "@ratio{0.000}")]
     plot.add_tools(HoverTool(renderers=[dots], tooltips=tips, visible=False))
-    for words, y in ((ABOVE, 310), (BELOW, 6)):
-        plot.add_layout(Label(x=8, y=y, x_units="screen", y_units="screen", text=words, text_font_size="11px"))
     legend = {label: {"line_color": k, "fill_color": f, "marker": m} for label, k, f, m in KINDS.values()}
     key_above(plot, legend)
     return plot
 
 
-def _authority() -> figure:
+def _authority(first: dict) -> figure:
     panel = Panel("Authority: the change of entropy that each command predicts", "D(v), mean of -A S", {})
     plot = blank(panel, "command v", 420, x_range=Range1d(-1.05, 1.05))
     plot.name = "authority curve"
-    plot.line("command", "change", source=ColumnDataSource({"command": [], "change": []}, name="authority"), width=2)
-    point = ColumnDataSource({"command": [], "change": []}, name="point")
+    plot.line("command", "change", source=ColumnDataSource(first["authority"], name="authority"), width=2)
+    point = ColumnDataSource(first["point"], name="point")
     plot.scatter("command", "change", source=point, size=12, marker="diamond", color=ORANGE)
     key_above(plot, {"D(v)": {"line_color": "#1f77b4"}, "chosen": {"marker": "diamond", "color": ORANGE}})
     return plot

@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -38,7 +39,7 @@ def render(runs: Sequence[Run], live: str = "") -> str:
     roots = [column(*sheet.rows(), sizing_mode="stretch_width", name="sheet")]
     snapshots = drawn(runs)
     if any(snapshots):
-        roots.append(column(inside(), sizing_mode="stretch_width", name="inside"))
+        roots.append(column(inside(next(filter(None, snapshots))[-1]), sizing_mode="stretch_width", name="inside"))
     switches = [
         {"name": run.name, "colour": colour(index), "marks": " ".join(sheet.marks[index])}
         for index, run in enumerate(runs)
@@ -74,7 +75,8 @@ def update(runs: Sequence[Run]) -> str:
 def shape(runs: Sequence[Run]) -> str:
     """Changes when a page of `runs` would have other panels or lines than before."""
     logged = [sorted(name for name in run.columns if run.has(name)) for run in runs]
-    return str(hash(json.dumps([[run.name for run in runs], logged, [bool(run.snapshots) for run in runs]])))
+    parts = [[run.name for run in runs], logged, [bool(run.snapshots) for run in runs], targets(runs)]
+    return f"{zlib.crc32(json.dumps(parts).encode()):x}"
 
 
 def header(runs: Sequence[Run]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from bokeh.layouts import row
 from bokeh.models import (
     BasicTickFormatter,
+    BoxZoomTool,
     ColumnDataSource,
     CrosshairTool,
     FixedTicker,
@@ -21,7 +22,7 @@ from trainer.reporting.rundata import Run
 from trainer.reporting.sources import has_terms, log_range, shown_terms, sources, step_range
 
 GREY = "#777777"
-TOOLS = "box_zoom,xpan,xwheel_zoom,reset,save"
+TOOLS = "box_zoom,pan,wheel_zoom,reset,save"
 
 
 class Sheet:
@@ -160,25 +161,20 @@ class Sheet:
 
     def blank(self, panel: Panel, height: int = 240) -> figure:
         """An empty plot over steps, with the tools and the cursor that all plots share."""
-        plot = blank(panel, "step", height, x_range=self.range)
-        plot.y_range.only_visible = True
-        plot.add_tools(CrosshairTool(overlay=self.cursor, visible=False))
+        # No toolbar: two dozen of them would take longer to open than the plots. The page has a button to zoom out.
+        zoom = BoxZoomTool(dimensions="width")
+        plot = blank(panel, "step", height, x_range=self.range, tools=[zoom], toolbar_location=None)
+        plot.y_range.only_visible, plot.window_axis = True, "x"
+        plot.add_tools(CrosshairTool(overlay=self.cursor))
         plot.renderers.append(self.chosen)
         return plot
 
 
 def blank(panel: Panel, below: str, height: int, **options: object) -> figure:
-    """An empty plot with the tools that all share."""
-    plot = figure(
-        title=panel.title,
-        height=height,
-        sizing_mode="stretch_width",
-        x_axis_label=below,
-        y_axis_label=panel.axis,
-        y_axis_type="log" if panel.log else "linear",
-        tools=TOOLS,
-        **options,
-    )
+    """An empty plot in the style of all."""
+    shared = {"height": height, "sizing_mode": "stretch_width", "tools": TOOLS}
+    labels = {"title": panel.title, "x_axis_label": below, "y_axis_label": panel.axis}
+    plot = figure(y_axis_type="log" if panel.log else "linear", **labels, **shared | options)
     plot.toolbar.logo, plot.toolbar.autohide = None, True
     plot.grid.grid_line_color, plot.outline_line_color = "#EBEBEB", None
     return plot
