@@ -1,6 +1,7 @@
 """A real Chromium for the tests, without a network, that collects what goes wrong."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,12 @@ from pathlib import Path
 import pytest
 
 SCREENS = Path(__file__).parent.parent / "build" / "screens"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+]
 
 
 @contextmanager
@@ -40,6 +46,14 @@ class Watched:
         """Once the page's own script has started."""
         self.page.wait_for_selector("body[data-ready]", timeout=60_000)
         return self
+
+    def until(self, condition: str, seconds: float = 20.0) -> float:
+        """Wait for a JavaScript expression to become true; the seconds that it took."""
+        start = time.monotonic()
+        while not self.page.evaluate(condition):
+            assert time.monotonic() - start < seconds, f"not within {seconds} s: {condition}"
+            self.page.wait_for_timeout(20)
+        return time.monotonic() - start
 
     def shot(self, name: str) -> None:
         """Leave a picture of the whole page in build/screens, for a person to look at."""

@@ -45,10 +45,13 @@ def _snapshot(step: int, controlled: bool) -> dict:
     size = 40
     a, cut = [(-1.0) ** i for i in range(size)], [int(controlled and i % 5 == 0) for i in range(size)]
     surprisal, entropy = [0.1 * i for i in range(size)], [2.0 + 0.01 * step] * size
-    region = [
-        (1 if sign > 0 else 3) + (s > h) for sign, s, h in zip(a, surprisal, entropy, strict=True)
-    ]
-    tokens = {"surprisal": surprisal, "entropy": entropy, "advantage": a, "threshold": [0.2 - 0.01 * s for s in surprisal]}
+    region = [(1 if sign > 0 else 3) + (s > h) for sign, s, h in zip(a, surprisal, entropy, strict=True)]
+    tokens = {
+        "surprisal": surprisal,
+        "entropy": entropy,
+        "advantage": a,
+        "threshold": [0.2 - 0.01 * s for s in surprisal],
+    }
     tokens |= {"ratio": [1.0] * size, "region": region, "cut": cut}
     answer = {"prompt": f"{step} =", "reward": 1.0, "advantage": 0.5, "tokens": ["7", "+", "<b>"]}
     answer |= {"region": [1, 2, 0], "cut": [int(controlled), 0, 0]}

@@ -49,7 +49,12 @@ def test_a_run_without_a_target_shows_none() -> None:
 
 @pytest.mark.parametrize(
     ("command", "drawn"),
-    [(0.0, "··········|··········"), (1.0, "··········|██████████"), (-0.5, "·····█████|··········"), (math.nan, "·" * 10 + "|" + "·" * 10)],
+    [
+        (0.0, "··········|··········"),
+        (1.0, "··········|██████████"),
+        (-0.5, "·····█████|··········"),
+        (math.nan, "·" * 10 + "|" + "·" * 10),
+    ],
 )
 def test_the_bar_goes_from_the_middle_to_the_command(command: float, drawn: str) -> None:
     assert bar(command) == drawn

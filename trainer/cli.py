@@ -98,11 +98,15 @@ def _add(
 def _add_target(commands: argparse._SubParsersAction) -> None:
     text = "Check a target curve and draw it."
     command = _add(commands, "target", _target, text, "entrostat target examples/controlled.yaml --out curve.png")
-    command.add_argument("file", type=Path, metavar="FILE", help="a target, a control.yaml or a run's YAML")
+    what = "a target, a control.yaml, a run's YAML, or a CSV of step,value (with --edit it may be left out)"
+    command.add_argument("file", type=Path, nargs="?", metavar="FILE", help=what)
     command.add_argument("--steps", type=whole(2, 1_000_000), default=150, help="steps to draw (default: 150)")
     command.add_argument("--plant", type=Path, help="an identified plant: where can it not follow?")
     command.add_argument("--initial", type=entropy, help="initial entropy in nats, for `unit: initial`")
     command.add_argument("--out", type=Path, help="PNG to write; without it the values are printed as CSV")
+    command.add_argument("--edit", action="store_true", help="draw it on a page of this machine, saved to --out CURVE")
+    command.add_argument("--runs", nargs="+", default=[], metavar="RUN", help="with --edit: take the plant from runs")
+    command.add_argument("--port", type=whole(0, 65535), default=0, help="with --edit: of the page (default: any)")
 
 
 def _add_identify(commands: argparse._SubParsersAction) -> None:
@@ -180,6 +184,15 @@ def _add_watch(commands: argparse._SubParsersAction) -> None:
 
 
 def _target(options: argparse.Namespace) -> None:
+    if options.edit:
+        from .designer import design, edit
+
+        out = options.out or Path("target.yaml")
+        return edit(
+            design(options.file, options.plant, options.runs, options.steps, options.initial, out), options.port
+        )
+    if options.file is None:
+        raise InputError("target needs FILE, or --edit; see `entrostat target --help`.")
     from .target_plot import show_target
 
     show_target(options.file, options.steps, options.initial, options.plant, options.out)

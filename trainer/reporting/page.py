@@ -22,7 +22,7 @@ from trainer.reporting.sources import log_range, sources, step_range
 from trainer.reporting.summary import BAND, summarise
 from trainer.reporting.table import COLUMNS, headline, warnings
 
-ASSETS = files("trainer") / "assets" / "report"
+ASSETS = files("trainer") / "assets"
 
 
 def write(runs: Sequence[Run], path: str | Path) -> None:
@@ -97,9 +97,9 @@ def header(runs: Sequence[Run]) -> str:
     return template.render(runs=rows, columns=COLUMNS, band=f"{100 * BAND:.0f} %", targets=len(targets(runs)))
 
 
-def asset(name: str) -> str:
-    """The text of a file that ships with the reports."""
-    return (ASSETS / name).read_text(encoding="utf-8")
+def asset(name: str, folder: str = "report") -> str:
+    """The text of a file that ships with the pages."""
+    return (ASSETS / folder / name).read_text(encoding="utf-8")
 
 
 def as_json(content: Any) -> str:
