@@ -1,4 +1,4 @@
-"""The command line: `entrostat target | identify | tune | simulate | train | report | watch`."""
+"""The command line: `entrostat target | identify | tune | simulate | train | report | watch | doctor | completion`."""
 
 from __future__ import annotations
 
@@ -78,6 +78,8 @@ def parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_report(commands)
     _add_watch(commands)
+    _add_doctor(commands)
+    _add_completion(commands)
     return top
 
 
@@ -183,6 +185,17 @@ def _add_watch(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--port", type=whole(0, 65535), default=0, help="of the page (default: any that is free)")
 
 
+def _add_doctor(commands: argparse._SubParsersAction) -> None:
+    text = "Say what is installed, which device is used, what is missing and the command that adds it."
+    _add(commands, "doctor", _doctor, text, "entrostat doctor")
+
+
+def _add_completion(commands: argparse._SubParsersAction) -> None:
+    text = "Print a script that lets a shell complete this command line."
+    command = _add(commands, "completion", _completion, text, 'eval "$(entrostat completion bash)"')
+    command.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+
+
 def _target(options: argparse.Namespace) -> None:
     if options.edit:
         from .designer import design, edit
@@ -251,6 +264,18 @@ def _watch(options: argparse.Namespace) -> None:
     from .watch import watch
 
     watch(options.runs, options.port)
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from .doctor import doctor
+
+    print(doctor())
+
+
+def _completion(options: argparse.Namespace) -> None:
+    from .completion import completion
+
+    print(completion(parser(), options.shell))
 
 
 if __name__ == "__main__":
