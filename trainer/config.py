@@ -71,6 +71,8 @@ class TrackingConfig(Config):
     mlflow: str | None = "sqlite:///mlflow.db"
     """MLflow's tracking URI; none: only the run's folder."""
     experiment: str = "entrostat"
+    snapshots: Annotated[int, Field(ge=0, le=1000)] = 40
+    """Steps of which the report shows tokens, answers and the authority curve, spread over the run; 0: none."""
 
 
 class RunConfig(Config):
