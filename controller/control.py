@@ -16,7 +16,7 @@ from .configuration import Config, parse, read_yaml
 from .decision import Decision
 from .errors import InputError
 from .guard import Guard, Verdict, Watched
-from .laws import PID, WITHOUT_TARGET, Law, Reading, Terms
+from .laws import AHEAD, PID, WITHOUT_TARGET, Adaptive, Law, Reading, Terms
 from .plausible import ROUNDING, check_reachable, possible
 from .saved import count, number, restored
 from .surrogate import Surrogate
@@ -67,6 +67,8 @@ class EntropyController:
         self._hand_over = False
         self._watch = Watch()
         self._decision: Decision | None = None
+        self._rollout: Tensor | None = None
+        self._last_reading = Reading(math.nan, math.nan, math.nan, math.nan)
         self._warned_groups = False
 
     @classmethod
@@ -85,6 +87,7 @@ class EntropyController:
         mask: Tensor,
         groups: Tensor | None = None,
         kl: float = math.nan,
+        updates: int | None = None,
     ) -> Decision:
         """Decide the thresholds for this rollout batch; every rank of the process group gets the same decision.
 
@@ -95,16 +98,22 @@ class EntropyController:
             groups: [batch] integers, the prompt of each response, for the standard error of the entropy. A
                 prompt's responses belong on one rank. Without it responses count as independent.
             kl: KL divergence to the start policy, nats a token, the same on every rank; for `guard.kl_limit`.
+            updates: optimizer steps that the loop will take with this batch, for a law with an inner loop; without it
+                such a law learns the number from the first rollout.
 
         Raises:
             InputError: shapes do not match, or the target exceeds ln(vocab_size).
         """
         from .measurement import batch_statistics  # torch, which the numbers-only half does not need
+        from .paired import known_rows
 
         if groups is None and not self._warned_groups:
             logger.warning("step() without groups=: responses of a prompt count as independent.")
             self._warned_groups = True
-        return self._decide(batch_statistics(tokens, advantages, mask, groups, self._process_group), kl)
+        batch = batch_statistics(tokens, advantages, mask, groups, self._process_group)
+        if isinstance(self.config.law, Adaptive):
+            self._rollout = known_rows(tokens, mask)
+        return self._decide(batch, kl, updates)
 
     def step_scalar(
         self,
@@ -126,22 +135,37 @@ class EntropyController:
         return self._decide(replace(regions, entropy=entropy), kl)
 
     def refine(self, now: TokenStatistics, tokens: TokenStatistics, advantages: Tensor, mask: Tensor) -> Decision:
-        """Between the forward pass and the loss of a minibatch: a law with an inner loop may decide anew.
+        """Between the forward pass and the loss of a minibatch: the adaptive law decides anew.
 
-        PID and manual mode have none and return the step's decision; the ratios seen here tell whether its
-        thresholds touch any token at all.
+        Call it once an optimizer step; where gradients are accumulated, with the first of its microbatches, whose
+        decision serves the others. The other laws have no inner loop and return the step's decision; the ratios
+        seen here tell whether its thresholds touch any token at all.
 
         Args:
             now: the minibatch's statistics under the current policy.
             tokens: the rollout's, sliced like `advantages` and `mask`, as for the loss.
 
         Raises:
-            InputError: no step was taken yet.
+            InputError: no step was taken yet, the tokens are of another batch, or the rollout's last update is done.
         """
-        if self._decision is None:
-            raise InputError("refine() was called before step(); call step() once for the rollout batch first.")
-        self._watch.observe(self._decision, now, tokens, advantages, mask)
-        return self._decision
+        decision = self._of_this_rollout("refine")
+        if self._inner_loop and self._rollout is not None:
+            from .paired import paired_statistics
+
+            paired = paired_statistics(now, tokens, advantages, mask, self._rollout, self._process_group)
+            decision = self._refined(decision, paired.change, paired.standard_error, paired.within(decision.batch))
+        if decision.authority == 0:  # else the thresholds are known to touch tokens
+            self._watch.observe(decision, now, tokens, advantages, mask)
+        return decision
+
+    def refine_scalar(self, change: float, standard_error: float = math.nan) -> Decision:
+        """The same from numbers alone: the paired change since the rollout and its standard error, nats.
+
+        Raises:
+            InputError: as for `refine`.
+        """
+        decision = self._of_this_rollout("refine_scalar")
+        return self._refined(decision, change, standard_error, decision.batch) if self._inner_loop else decision
 
     def reconfigure(self, config: ControlConfig) -> None:
         """Change target, law, gains, actuator or guard during a run; the command goes on from where it is."""
@@ -175,6 +199,8 @@ class EntropyController:
             hand_over = law.pop("type") != self.config.law.type or bool(state["hand_over"])
             fresh = self.config.law.start(number(law["command"], -1, 1))
             law = restored(fresh, fresh if hand_over else law)
+            if isinstance(self.config.law, Adaptive):
+                self.config.law.check(law)
             guard = restored(self.config.guard.start(), state["guard"])
             number(guard["static_share"], 0, 1)
             step, held = count(state["step"]), count(state["held"])
@@ -194,12 +220,49 @@ class EntropyController:
         """How many measurements were not finite, each answered by holding the last command."""
         return self._held
 
-    def _decide(self, batch: BatchStatistics, kl: float) -> Decision:
+    @property
+    def _inner_loop(self) -> bool:
+        """Whether minibatches are decided anew: not without the law for it, nor while the loop is out of its hands."""
+        held = self._decision is None or self._decision.held
+        idle = held or self._hand_over or self._guard_state["mode"] != "control"
+        return isinstance(self.config.law, Adaptive) and not idle
+
+    @property
+    def estimate(self) -> dict[str, float]:
+        """What the adaptive law believes of its plant, as `estimate/...`, to log; empty for other laws."""
+        return self.config.law.figures(self._law_state) if isinstance(self.config.law, Adaptive) else {}
+
+    def _of_this_rollout(self, call: str) -> Decision:
+        if self._decision is None:
+            raise InputError(f"{call}() was called before step(); call step() once for the rollout batch first.")
+        return self._decision
+
+    def _refined(self, decision: Decision, change: float, error: float, batch: BatchStatistics) -> Decision:
+        """The law's decision for a minibatch, on the minibatch's own contributions."""
+        law, state, reading = self.config.law, self._law_state, self._last_reading
+        assert isinstance(law, Adaptive)
+        if reading.updates is not None and state["refined"] >= reading.updates:
+            raise InputError(
+                f"refine() was called after the last of the {reading.updates} updates that step(updates=) announced; "
+                "call it once an optimizer step."
+            )
+        actuation = decision.actuation
+
+        def realise(asked: float) -> float:
+            nonlocal actuation
+            actuation = self._actuate(self.config.guard.limited_command(asked, state["before"]), batch)
+            return actuation.command
+
+        terms, self._law_state = law.refine(state, reading, change, error, realise)
+        actuation = self.config.guard.limited(actuation, decision.verdict.static_share, batch)
+        return replace(decision, terms=terms, actuation=actuation)
+
+    def _decide(self, batch: BatchStatistics, kl: float, updates: int | None = None) -> Decision:
         batch = possible(batch, self._step)
         held = not math.isfinite(batch.entropy)
         if not held:
             self._start(batch)
-        reading = self._reading(batch.entropy)
+        self._last_reading = reading = self._reading(batch, updates)
         terms = self._terms(reading, batch)
         verdict = self._verdict(reading, terms, kl)
         self._held += held
@@ -244,12 +307,12 @@ class EntropyController:
             )
         return verdict
 
-    def _reading(self, entropy: float) -> Reading:
+    def _reading(self, batch: BatchStatistics, updates: int | None) -> Reading:
         if self.config.target is None or (self.config.target.unit == "initial" and self._initial is None):
-            return Reading(math.nan, math.nan, math.nan, entropy)
-        steps = [self._step, self._step + 1, max(self._step - 1, 0)]
-        now, coming, past = self.config.target.at(steps, self._initial)
-        return Reading(float(now), float(coming), float(past), entropy)
+            return Reading(math.nan, math.nan, math.nan, batch.entropy)
+        steps = [max(self._step - 1, 0), *range(self._step, self._step + AHEAD + 1)]
+        past, *ahead = self.config.target.at(steps, self._initial).tolist()
+        return Reading(ahead[0], ahead[1], past, batch.entropy, batch.standard_error, tuple(ahead), updates)
 
     def _start(self, batch: BatchStatistics) -> None:
         """At the run's first measurement, or a new target's: the initial entropy, and whether the curve is possible."""

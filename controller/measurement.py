@@ -44,7 +44,7 @@ def batch_statistics(
     Raises:
         InputError: shapes do not match.
     """
-    advantages, mask = _aligned(tokens, advantages, mask)
+    advantages, mask = aligned(tokens, advantages, mask)
     if groups is not None and groups.shape != mask.shape[:1]:
         raise InputError(f"groups are {list(groups.shape)}; give one integer a response, [{len(mask)}].")
     sums = _local_sums(tokens, advantages, mask, groups)
@@ -53,7 +53,12 @@ def batch_statistics(
     return _means(sums.cpu().numpy(), tokens.vocab_size)
 
 
-def _aligned(tokens: TokenStatistics, advantages: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def aligned(tokens: TokenStatistics, advantages: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Advantages and mask as [batch, time].
+
+    Raises:
+        InputError: shapes do not match.
+    """
     shape = tokens.logprob.shape
     if advantages.dim() == 1:
         advantages = advantages[:, None]
@@ -91,15 +96,15 @@ def _local_sums(tokens: TokenStatistics, advantages: Tensor, mask: Tensor, group
     return torch.cat(
         [
             scalars,
-            _cluster_sums(entropy, good, groups),
+            cluster_sums(entropy, good, groups),
             _region_sums(by_surprisal, active, a, pull),
             _region_sums(by_sensitivity, active, a, pull),
-            _histogram(pull * active, s),
+            histogram(pull * active, s),
         ]
     )
 
 
-def _cluster_sums(entropy: Tensor, good: Tensor, groups: Tensor | None) -> Tensor:
+def cluster_sums(entropy: Tensor, good: Tensor, groups: Tensor | None) -> Tensor:
     """Number of clusters, and sums over clusters of h^2, h n, n^2 (h a cluster's entropy sum, n its tokens)."""
     h, n = entropy.sum(1), good.sum(1)
     if groups is not None:
@@ -116,7 +121,7 @@ def _region_sums(index: Tensor, active: Tensor, a: Tensor, pull: Tensor) -> Tens
     return sums.index_add_(0, index.reshape(-1), values).reshape(-1)
 
 
-def _histogram(pull: Tensor, s: Tensor) -> Tensor:
+def histogram(pull: Tensor, s: Tensor) -> Tensor:
     """[2 x bins]: sums of |A S| by |S|, for tokens that lower entropy and for those that raise it."""
     edges = torch.as_tensor(EDGES[1:-1], device=s.device)
     bins = torch.bucketize(s.abs().reshape(-1), edges)
@@ -137,7 +142,7 @@ def _means(sums: np.ndarray, vocab_size: int) -> BatchStatistics:
     lowering, raising = curve.reshape(2, -1) / count
     return BatchStatistics(
         entropy=float(entropy),
-        standard_error=_standard_error(cluster, entropy, count),
+        standard_error=standard_error(cluster, entropy, count),
         surprisal=float(total["surprisal"] / count) if measurable else math.nan,
         tokens=int(total["tokens"]),
         nonfinite=int(total["nonfinite"]),
@@ -151,7 +156,7 @@ def _means(sums: np.ndarray, vocab_size: int) -> BatchStatistics:
     )
 
 
-def _standard_error(cluster: dict[str, float], mean: float, count: float) -> float:
+def standard_error(cluster: dict[str, float], mean: float, count: float) -> float:
     """Cluster-robust standard error of a ratio of sums: sqrt(G/(G-1) sum_g (h_g - H n_g)^2) / N."""
     g = cluster["count"]
     if g < 1.5:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,16 +24,36 @@ class Trajectory:
     """The plant's own entropy, without measurement noise."""
     measurement: Floats
     command: Floats
+    """Mean over the rollout's updates."""
 
 
-def simulate(control: ControlConfig, plant: MomentumPlant, steps: int, seed: int = 0) -> Trajectory:
-    """Run the loop for `steps` steps; all randomness comes from `seed`."""
+PAIRED_NOISE = 0.05
+"""Standard error of a paired change after the first update, in units of the measurement's; it grows with the root of
+their number, as the changes themselves scatter. 0.0009 to 0.0026 nats beside 0.017 in the embedded run."""
+
+
+def simulate(
+    control: ControlConfig, plant: MomentumPlant, steps: int, seed: int = 0, updates: int | None = None
+) -> Trajectory:
+    """Run the loop for `steps` rollouts; all randomness comes from `seed`.
+
+    Args:
+        updates: optimizer steps a rollout, each shown to the law's inner loop; none: the law sees rollouts alone.
+    """
     rng = np.random.default_rng(seed)
     controller, state = EntropyController(control), plant.start()
+    inner = plant.per_update(updates or 1)
     rows = []
     for _ in range(steps):
         measurement = plant.measure(state, rng)
         decision = controller.step_scalar(measurement, standard_error=plant.measurement_noise)
-        rows.append((decision.setpoint, state.entropy, measurement, decision.command))
-        state = plant.step(state, decision.command, rng)
+        rollout, commands = state.entropy, []
+        for update in range(updates or 1):
+            if updates:
+                error = PAIRED_NOISE * plant.measurement_noise * math.sqrt(update)
+                change = state.entropy - rollout + error * rng.standard_normal()
+                decision = controller.refine_scalar(change, error)
+            commands.append(decision.command)
+            state = inner.step(state, decision.command, rng)
+        rows.append((decision.setpoint, rollout, measurement, np.mean(commands)))
     return Trajectory(*np.array(rows).T)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.laws import PID
+from controller.control import ControlConfig
+from controller.laws import PID, Adaptive
 from controller.targets import Target
 
+from .closed_loop import simulate
 from .family import run_family
 from .plants import MomentumPlant
 
@@ -76,10 +78,22 @@ def costs(
 
 
 def predict(law: PID, plants: Sequence[MomentumPlant], target: Target, steps: int, seeds: Sequence[int]) -> Prediction:
-    """The runs that `law` would make of `target`."""
+    """The runs that a PID would make of `target`."""
     rows = list(run_family([law], plants, target, steps, seeds))
 
     def column(name: str) -> Floats:
         return np.stack([getattr(row, name)[:, :, 0].T.ravel() for row in rows])
 
     return Prediction(column("setpoint"), column("entropy"), column("command"), first=len(seeds))
+
+
+def predict_adaptive(
+    law: Adaptive, plants: Sequence[MomentumPlant], target: Target, steps: int, seeds: Sequence[int], updates: int
+) -> Prediction:
+    """The runs that the adaptive law would make of `target` with its inner loop, plant by plant and seed by seed."""
+    control = ControlConfig(target=target, law=law)
+    runs = [simulate(control, plant, steps, seed, updates) for plant in plants for seed in seeds]
+    setpoint, entropy, command = (
+        np.stack([getattr(run, name) for run in runs], axis=1) for name in ("setpoint", "entropy", "command")
+    )
+    return Prediction(setpoint, entropy, command, first=len(seeds))

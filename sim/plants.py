@@ -57,6 +57,19 @@ class MomentumPlant(Config):
     measurement_noise: Noise = 0.0
     """Standard deviation of the measured entropy, nats."""
 
+    def per_update(self, updates: int) -> MomentumPlant:
+        """The same plant in steps of one of `updates` optimizer steps a rollout; noises are spread evenly."""
+        shares = {name: getattr(self, name) / updates for name in ("gain", "drift", "leak")}
+        return self.model_copy(
+            update=shares
+            | {
+                "lag": self.lag ** (1 / updates),
+                "ramp": self.ramp / updates**2,
+                "process_noise": self.process_noise / math.sqrt(updates),
+                "delay": self.delay * updates,
+            }
+        )
+
     def start(self) -> PlantState:
         """The state before the first update."""
         return PlantState(self.initial, pending=(0.0,) * self.delay)

@@ -9,6 +9,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from batches import Batch, controller, random_batch
 
+from controller import TokenStatistics
+
 STEPS = 4
 ACTUATORS = ["static", "split_range", "region", "sensitivity"]
 
@@ -44,6 +46,20 @@ def decisions(pick):
     return results
 
 
+def refined(pick):
+    """Command, estimate and state after every minibatch of the adaptive law; the third batch is of one rank alone."""
+    control, seen = controller(target={"type": "constant", "value": 1.6}, law={"type": "adaptive"}), []
+    for whole in rollouts():
+        batch = pick(whole)
+        control.step(*batch, updates=2)
+        for rows in torch.arange(len(batch.mask)).chunk(2):
+            part = batch.rows(rows)
+            now = TokenStatistics(part.tokens.logprob, 0.99 * part.tokens.entropy, part.tokens.sensitivity, 23)
+            decision = control.refine(now, *part[:3])
+            seen.append((decision.command, control.estimate, control.state_dict()))
+    return seen
+
+
 def run_rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
@@ -54,13 +70,19 @@ def run_rank(rank: int, folder: str) -> None:
         timeout=datetime.timedelta(seconds=60),
     )
     torch.save(decisions(lambda batch: shard(batch, rank)), f"{folder}/rank{rank}.pt")
+    torch.save(refined(lambda batch: shard(batch, rank)), f"{folder}/refined{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
+def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     mp.spawn(run_rank, (str(folder),), nprocs=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ranks(folder):
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
 
 
@@ -94,3 +116,9 @@ def test_the_batches_put_the_ranks_to_the_test(ranks, alone):
     assert len(commands) == STEPS - 1  # the fourth is held
     assert [metrics["controller/held"] for metrics, _, _ in alone[:STEPS]] == [0, 0, 0, 1]
     assert math.isfinite(alone[2][0]["actor/entropy"])
+
+
+def test_both_ranks_refine_alike_bit_for_bit(folder):
+    first, second = (torch.load(folder / f"refined{rank}.pt", weights_only=False) for rank in range(2))
+    assert first == second
+    assert len({command for command, _, _ in first}) > 2

@@ -97,6 +97,11 @@ class RunConfig(Config):
     tracking: TrackingConfig = TrackingConfig()
     engine: EngineConfig = EngineConfig()
 
+    @property
+    def updates(self) -> int:
+        """Optimizer steps a rollout."""
+        return self.update.minibatches * self.update.epochs
+
     @field_validator("control", mode="before")
     @classmethod
     def _read_control(cls, value: Any) -> Any:

@@ -67,7 +67,14 @@ def train_step(session: Session, step: int) -> dict[str, float]:
         batch = measure(session, rollout, rewards)
     with clock("control"):
         kl = divergence(session.reference, session.config, rollout, batch.tokens)
-        decision = session.control.step(batch.tokens, batch.advantages, rollout.mask, groups=rollout.groups, kl=kl)
+        decision = session.control.step(
+            batch.tokens,
+            batch.advantages,
+            rollout.mask,
+            groups=rollout.groups,
+            kl=kl,
+            updates=session.config.updates,
+        )
     with clock("update"):
         sums = update(session, batch, decision, step)
     if session.look:
@@ -80,7 +87,7 @@ def train_step(session: Session, step: int) -> dict[str, float]:
     )
     sums.add({"response/length_mean": rollout.mask.sum(1).double().mean()}, len(rewards))
     learning_rate = session.engine.deepspeed.get_lr()[0]
-    return decision.metrics() | sums.means() | {"actor/lr": learning_rate} | clock.seconds()
+    return decision.metrics() | session.control.estimate | sums.means() | {"actor/lr": learning_rate} | clock.seconds()
 
 
 def sample(session: Session, step: int) -> tuple[Rollout, Tensor]:
@@ -131,6 +138,7 @@ def update(session: Session, batch: Batch, decision: Decision, step: int) -> Sum
         loss, metrics = policy_loss(now.logprob, old, advantages, rollout.mask, decision, normaliser=total, now=now)
         norm = engine.update(loss)
         sums.add(metrics | {"actor/pg_loss": metrics["actor/pg_loss"] * total / count}, count)
+        sums.add({"inner/command_mean": decision.command, "inner/saturated_mean": float(decision.saturated)}, 1)
         sums.add({"actor/skipped": float(norm is None), "actor/grad_norm": 0.0 if norm is None else norm}, 1)
     return sums
 

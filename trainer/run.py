@@ -16,6 +16,7 @@ from .config import RunConfig
 from .engine import Engine, init_distributed, load_model
 from .engine_state import gathered, restore, updates
 from .errors import Stopped
+from .estimate import in_words
 from .loop import Session, evaluation, seed_of, train_step
 from .reference import start_policy
 from .reporting.rundata import load_run
@@ -120,7 +121,8 @@ class Tracker:
         """Write the report and end the MLflow run as `status`: FINISHED, FAILED or KILLED."""
         self._status.close()
         if self._folder.started:
-            print(write_report([load_run(self._folder.path)], self._folder.path))
+            run = load_run(self._folder.path)
+            print("\n".join([write_report([run], self._folder.path), in_words(run)]).rstrip())
         self._folder.set_status(status=status)
         if self._mlflow:
             self._mlflow.finish(status, self._folder.artifacts)

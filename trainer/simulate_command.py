@@ -3,53 +3,76 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from controller.configuration import parse, read_yaml
 from controller.control import ControlConfig
 from controller.errors import InputError
-from controller.laws import PID
-from sim.costs import Prediction, predict
+from controller.laws import PID, Adaptive
+from sim.costs import Prediction, predict, predict_adaptive
 from sim.feasibility import stretches
 from sim.tuning_plots import draw_prediction
 
+from .config import RunConfig
 from .plant_file import read_plants
 
 BEHIND = 0.05
 """Share of the target by which entropy must miss it, with the command at its end, to count as out of reach."""
+PLANTS = 5
+"""Plants of the family on which the adaptive law is run, one seed each: its inner loop takes about a second a run."""
+UPDATES = 8
+"""Optimizer steps a rollout where the file does not say."""
 
 
 def run_simulate(control: Path, plant: Path, steps: int, seeds: int, out: Path) -> str:
     """Predict the run of a control.yaml (or of a run's YAML) on the plants of a file; draw it, and say what it shows.
 
+    A PID is drawn, and the adaptive law stands beside it in the words.
+
     Raises:
-        InputError: a file does not fit, there is no target, or the law is not a PID.
+        InputError: a file does not fit, there is no target, or the law is neither a PID nor adaptive.
     """
     if steps < 20 or seeds < 1:
         raise InputError(f"--steps is {steps} and --seeds {seeds}; write at least 20 and 1.")
     content = read_yaml(control)
     inner = content.get("control", content)
     config = parse(ControlConfig, inner if isinstance(inner, dict) else read_yaml(str(inner)), source=str(control))
-    if config.target is None or not isinstance(config.law, PID):
-        raise InputError(f"{control} has the law `{config.law.type}`; give a target and a law of type pid to simulate.")
-    runs = predict(config.law, read_plants(plant, seed=0).plants, config.target, steps, range(seeds))
-    draw_prediction(runs, config.actuator, out)
-    return f"{_words(runs)}\nwrote       {out}"
+    if config.target is None or not isinstance(config.law, PID | Adaptive):
+        raise InputError(
+            f"{control} has the law `{config.law.type}`; give a target and a law of type pid or adaptive to simulate."
+        )
+    plants = read_plants(plant, seed=0).plants
+    adaptive = config.law if isinstance(config.law, Adaptive) else Adaptive()
+    runs = {"adaptive": predict_adaptive(adaptive, plants[:PLANTS], config.target, steps, [0], _updates(content))}
+    if isinstance(config.law, PID):
+        runs = {"pid": predict(config.law, plants, config.target, steps, range(seeds))} | runs
+    drawn = next(iter(runs.values()))
+    draw_prediction(drawn, config.actuator, out)
+    lines = [_words(name, prediction) for name, prediction in runs.items()]
+    return "\n".join([*lines, _reach(drawn), f"wrote       {out}"])
 
 
-def _words(runs: Prediction) -> str:
+def _updates(content: dict[str, Any]) -> int:
+    """Optimizer steps a rollout of a run's YAML."""
+    return parse(RunConfig, content, source="the run").updates if "update" in content else UPDATES
+
+
+def _words(law: str, runs: Prediction) -> str:
     low, middle, high = np.percentile(runs.error, [5, 50, 95])
-    lines = [
-        f"prediction  RMSE {middle:.1f} % of the target's mean (5 to 95 % of the runs: {low:.1f} to {high:.1f} %), "
-        "without measurement noise",
-        f"command     at its end in {100 * runs.saturated:.0f} % of the steps",
-    ]
+    return (
+        f"{law:11s} RMSE {middle:.1f} % of the target's mean (5 to 95 % of {runs.entropy.shape[1]} runs: {low:.1f} to "
+        f"{high:.1f} %), without measurement noise; command at its end in {100 * runs.saturated:.0f} % of the steps"
+    )
+
+
+def _reach(runs: Prediction) -> str:
     ranges = out_of_reach(runs)
     if not ranges:
-        return "\n".join([*lines, "reach       the plant can give what the target asks for at every step"])
+        return "reach       the plant can give what the target asks for at every step"
     where = ", ".join(f"steps {first} to {last}" for first, last in ranges)
-    return "\n".join([*lines, f"reach       the target asks for more than the plant can give: {where}"])
+    return f"reach       the target asks for more than the plant can give: {where}"
 
 
 def out_of_reach(runs: Prediction) -> list[tuple[int, int]]:

@@ -4,8 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from .adaptive import Adaptive
 from .excitation import Excitation
-from .interface import Reading, Realise, State, Terms
+from .interface import AHEAD, Reading, Realise, State, Terms
 from .manual import Manual
 from .oscillatory import OscillatoryDecay
 from .pid import PID
@@ -13,15 +14,17 @@ from .schedule import Schedule
 from .sign import Doubling, Gate, SignIntegral
 
 Law = Annotated[
-    PID | Manual | Excitation | Schedule | OscillatoryDecay | SignIntegral | Gate | Doubling,
+    PID | Adaptive | Manual | Excitation | Schedule | OscillatoryDecay | SignIntegral | Gate | Doubling,
     Field(discriminator="type"),
 ]
 WITHOUT_TARGET = ("manual", "excitation", "schedule", "oscillatory_decay")
 """Laws that follow no curve."""
 
 __all__ = [
+    "AHEAD",
     "PID",
     "WITHOUT_TARGET",
+    "Adaptive",
     "Doubling",
     "Excitation",
     "Gate",

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+AHEAD = 16
+"""Steps that a law may look ahead."""
 Realise = Callable[[float], float]
 State = dict[str, Any]
 
@@ -28,11 +30,26 @@ class Reading:
     setpoint_next: float
     setpoint_previous: float
     measurement: float
+    standard_error: float = math.nan
+    """Of the measurement."""
+    ahead: tuple[float, ...] = ()
+    """The set-points of this step and of the next `AHEAD`, for laws that plan."""
+    updates: int | None = None
+    """Optimizer steps of this rollout, where the loop says."""
 
     def in_log(self) -> Reading:
         """The same reading in log-entropy; values below 1e-6 nats count as 1e-6."""
-        values = (self.setpoint, self.setpoint_next, self.setpoint_previous, self.measurement)
-        return Reading(*(math.log(max(value, 1e-6)) if math.isfinite(value) else value for value in values))
+
+        def logarithm(value: float) -> float:
+            return math.log(max(value, 1e-6)) if math.isfinite(value) else value
+
+        return replace(
+            self,
+            setpoint=logarithm(self.setpoint),
+            setpoint_next=logarithm(self.setpoint_next),
+            setpoint_previous=logarithm(self.setpoint_previous),
+            measurement=logarithm(self.measurement),
+        )
 
     @property
     def finite(self) -> bool:

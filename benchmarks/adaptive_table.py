@@ -1,0 +1,112 @@
+"""The page of `benchmarks.adaptive`: its rows, pooled over the seeds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+Row = dict[str, str]
+LAWS = ("adaptive", "pid")
+POOL = 0.82
+"""(350 - 64) / 349: of the task's 350 training prompts a batch holds 64, no two alike."""
+HEAD = """# The adaptive law
+
+`python -m benchmarks.adaptive`. 150 steps of 64 prompts x 8 responses where a row does not say otherwise, learning rate
+3e-4, Adam (0.9, 0.999), `sensitivity` actuator; seeds {seeds}. The adaptive law has no setting; the PID has gains of
+its own for each setting, tuned by rule on an excitation run of that setting (seed 102). Neither saw these curves and
+seeds.
+
+RMSE, net RMSE and bias are in % of the target's mean, from step 20 on, measured entropy against target. net^2 = mean
+over the seeds of RMSE^2 - mean se^2, with its standard error over the seeds; se is the standard error of the measured
+entropy, so that `floor`, its root mean square, is the RMSE of a policy that is exactly on its target. The se treats
+prompts as drawn from many; drawn from 350 without repetition they scatter by up to a tenth less, and a net^2 below
+zero is possible. `<` stands for a net^2 below zero, with the upper end of its interval (2 standard errors).
+"""
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """All blocks that have rows."""
+    seeds = sorted({int(row["seed"]) for row in rows})
+    parts = [HEAD.format(seeds=", ".join(map(str, seeds)))]
+    for block, title in (
+        ("main", "## Two settings, four curves"),
+        ("robust", "## With no setting changed"),
+    ):
+        if chosen := [row for row in rows if row["block"] == block]:
+            parts += [title, "", comparison(chosen)]
+    if chosen := [row for row in rows if row["block"] == "disturbance"]:
+        parts += ["## Disturbances at step 75, constant target 0.6", "", disturbances(chosen)]
+    if chosen := [row for row in rows if row["block"] in ("main", "static") and row["curve"] == "constant"]:
+        parts += ["## What came of it: constant target 0.6, beside static clipping", "", outcome(chosen)]
+    return "\n".join(parts)
+
+
+def comparison(rows: Sequence[Row]) -> str:
+    """A line a setting and curve, both laws side by side."""
+    lines = [
+        "| setting | curve | law | seeds | RMSE % | floor % | net RMSE % | bias % | command at its end, % of updates |"
+        " step of 20 %: settled after |",
+        "|---" * 10 + "|",
+    ]
+    for (setting, curve, law), group in grouped(rows, "setting", "curve", "law").items():
+        settled = spread([float(row["back_inside"]) for row in group]) if curve == "step" else ""
+        rmse, bias, end = (spread([number(row[key]) for row in group]) for key in ("rmse", "bias", "at_end"))
+        cells = [setting, curve, law, str(len(group)), rmse, f"{floor(group):.2f}", net(group), bias, end, settled]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def disturbances(rows: Sequence[Row]) -> str:
+    """Rollouts until the entropy stays within 5 % of the target (+ 2 se)."""
+    lines = ["| disturbance | law | seeds | back inside after, rollouts | worst |", "|---" * 5 + "|"]
+    for (setting, law), group in grouped(rows, "setting", "law").items():
+        back = [float(row["back_inside"]) for row in group]
+        lines.append(f"| {setting} | {law} | {len(group)} | {spread(back)} | {max(back):.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def outcome(rows: Sequence[Row]) -> str:
+    """Reward and variety at the end."""
+    keys = ("reward", "greedy", "greedy_train", "pass_at_1", "pass_at_8", "distinct", "entropy_kept")
+    lines = ["| setting | law | seeds | " + " | ".join(keys) + " |", "|---" * (len(keys) + 3) + "|"]
+    for (setting, law), group in grouped(rows, "setting", "law").items():
+        cells = [spread([number(row[key]) for row in group], 3) for key in keys]
+        lines.append(f"| {setting} | {law} | {len(group)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def grouped(rows: Sequence[Row], *keys: str) -> dict[tuple[str, ...], list[Row]]:
+    """Rows by the values of `keys`, in their first order."""
+    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[tuple(row[key] for key in keys)].append(row)
+    return dict(sorted(groups.items(), key=lambda item: [list(groups).index(item[0])]))
+
+
+def floor(group: Sequence[Row]) -> float:
+    """Root mean square of the sampling error, % of the target's mean."""
+    return float(np.sqrt(np.mean([100**2 * number(r["square_se"]) / number(r["mean_target"]) ** 2 for r in group])))
+
+
+def net(group: Sequence[Row]) -> str:
+    """Pooled net RMSE, % of the target's mean, and its standard error (2 of them where it is below zero)."""
+    squares = np.array(
+        [1e4 * (number(r["square_error"]) - number(r["square_se"])) / number(r["mean_target"]) ** 2 for r in group]
+    )
+    error = squares.std(ddof=1) / np.sqrt(len(squares)) if len(squares) > 1 else np.nan
+    mean = squares.mean()
+    if mean <= 0:
+        return f"< {np.sqrt(max(mean + 2 * error, 0)):.2f}"
+    return f"{np.sqrt(mean):.2f} +- {error / (2 * np.sqrt(mean)):.2f}"
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Mean +- standard deviation."""
+    return f"{np.mean(values):.{digits}f} +- {np.std(values, ddof=1) if len(values) > 1 else 0:.{digits}f}"
+
+
+def number(cell: str) -> float:
+    """A cell as a number; an empty one is NaN."""
+    return float(cell) if cell else float("nan")

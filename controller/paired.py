@@ -1,0 +1,112 @@
+"""The inner loop's measurement: how far the entropy of a minibatch's own contexts has moved since the rollout."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from .batch import BatchStatistics, ContributionCurve
+from .errors import InputError
+from .measurement import EDGES, LARGEST_ADVANTAGE, aligned, cluster_sums, histogram, standard_error
+from .statistics import TokenStatistics
+
+SCALARS = 6
+CLUSTERS = ("count", "hh", "hn", "nn")
+
+
+@dataclass(frozen=True)
+class Paired:
+    """One minibatch before its update, the same on every rank."""
+
+    change: float
+    """Mean of H now - H at the rollout over the minibatch's tokens, nats; NaN where a number of it is not finite."""
+    standard_error: float
+    """Of `change`, clustered by response."""
+    contributions: ContributionCurve
+    """The minibatch's own: what its update will do to the entropy is known before."""
+    sensitivity_rms: float
+    """Root mean square of S over its tokens with A != 0."""
+
+    def within(self, batch: BatchStatistics) -> BatchStatistics:
+        """The rollout batch as an actuator should see it for this minibatch."""
+        return replace(batch, contributions=self.contributions, sensitivity_rms=self.sensitivity_rms)
+
+
+def known_rows(tokens: TokenStatistics, mask: Tensor) -> Tensor:
+    """[batch], rising: ln p of each response's first token, by which a minibatch's rows are recognised."""
+    return _fingerprint(tokens, mask).sort().values
+
+
+def _fingerprint(tokens: TokenStatistics, mask: Tensor) -> Tensor:
+    first = mask.bool().int().argmax(1, keepdim=True)
+    return tokens.logprob.detach().gather(1, first).squeeze(1).nan_to_num(1.0)
+
+
+def paired_statistics(
+    now: TokenStatistics,
+    tokens: TokenStatistics,
+    advantages: Tensor,
+    mask: Tensor,
+    known: Tensor,
+    process_group: dist.ProcessGroup | None = None,
+) -> Paired:
+    """The minibatch's paired change and contributions, reduced over all ranks in one collective.
+
+    The prompts' sampling noise cancels in the difference. What it leaves out: the contexts themselves move with the
+    policy, which only the next rollout shows.
+
+    Args:
+        now: the minibatch's statistics under the current policy, [batch, time].
+        tokens: the rollout's, sliced alike.
+        advantages: [batch] or [batch, time].
+        mask: [batch, time].
+        known: [responses], `known_rows` of the rollout.
+
+    Raises:
+        InputError: shapes do not match, or responses are not of that rollout.
+    """
+    advantages, mask = aligned(tokens, advantages, mask)
+    aligned(now, advantages, mask)
+    sums = _local_sums(now, tokens, advantages, mask, known)
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(sums, group=process_group)
+    return _means(sums.cpu().numpy())
+
+
+def _local_sums(now: TokenStatistics, old: TokenStatistics, advantages: Tensor, mask: Tensor, known: Tensor) -> Tensor:
+    change, s = (now.entropy - old.entropy).detach(), old.sensitivity.detach()
+    finite = change.isfinite() & s.isfinite() & (advantages.abs() <= LARGEST_ADVANTAGE)
+    good = (mask & finite).double()
+    change, s, a = (torch.where(good > 0, x, 0).double() for x in (change, s, advantages))
+    active = good * (a != 0)
+    rows = _fingerprint(old, mask)
+    place = torch.searchsorted(known, rows).clamp(max=max(len(known) - 1, 0))
+    foreign = mask.any(1) & ((known[place] != rows) if len(known) else True)
+    scalars = [mask.sum(), (mask & ~finite).sum(), change.sum(), active.sum(), (active * s * s).sum()]
+    head = torch.stack([*scalars, foreign.sum()]).double()
+    return torch.cat([head, cluster_sums(change, good, None), histogram(-a * s * active, s)])
+
+
+def _means(sums: np.ndarray) -> Paired:
+    tokens, nonfinite, change, active, squares, foreign = sums[:SCALARS]
+    cluster = dict(zip(CLUSTERS, sums[SCALARS:], strict=False))
+    if foreign:
+        raise InputError(
+            f"refine() was given {foreign:.0f} responses that the last step() did not see; slice the tokens of that "
+            "step's rollout batch."
+        )
+    count = max(tokens - nonfinite, 1.0)
+    mean = float(change / count) if tokens > 0 and nonfinite == 0 else math.nan
+    lowering, raising = sums[SCALARS + len(CLUSTERS) :].reshape(2, -1) / count
+    rms = math.sqrt(squares / max(active, 1.0))
+    return Paired(
+        change=mean,
+        standard_error=standard_error(cluster, mean, count),
+        contributions=ContributionCurve(EDGES, lowering, raising),
+        sensitivity_rms=rms,
+    )
