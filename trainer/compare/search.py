@@ -1,0 +1,84 @@
+"""The same tuning budget for every strategy that has gains: a search on the real run, on seeds and curves of its own."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import qmc
+
+from ..config import RunConfig
+from ..reporting.rundata import load_run
+from ..reporting.summary import summarise
+from ..tracking import write_atomically
+from .judge import judged
+from .pool import is_finished, train_all
+from .suite import Range, Strategy, Suite, run_config
+
+QUICK = {"evaluation": {"every": 10**9, "prompts": 8, "samples": 8}}
+"""A trial is judged by its tracking alone."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a strategy's search found."""
+
+    gains: dict[str, float]
+    """Dotted keys -> values; empty where the constants of the suite were the best, or nothing was searched for."""
+    trials: int = 0
+    rmse: float = math.nan
+    """Of the best trial, % of the target's mean, mean over the tuning runs."""
+    as_written: float = math.nan
+    """The same of the constants that the suite gives."""
+
+
+def search(suite: Suite, out: Path, workers: int | None = None) -> dict[str, Tuned]:
+    """Try every strategy's gains, choose the best by RMSE, and write `tuned.json`.
+
+    The first trial is what the suite gives; the others lie on a Halton sequence (J. H. Halton, Numer. Math. 2, 1960),
+    logarithmic in every gain: the same for every budget, so that a larger one only adds to it.
+    """
+    jobs, index = _jobs(suite), {}
+    train_all({name: config for name, (config, *_) in jobs.items()}, out / "tuning", workers)
+    for name, (config, strategy, trial, target) in jobs.items():
+        folder = out / "tuning" / name
+        rmse = math.inf
+        if is_finished(folder, config):
+            rmse = summarise(judged(load_run(folder), suite.tuning.targets[target])).rmse
+        index.setdefault(strategy, {}).setdefault(trial, []).append(math.inf if rmse is None else rmse)
+    tuned = {name: _best(suite.strategies[name], scores) for name, scores in index.items()}
+    found = {name: asdict(tuned[name]) for name in tuned}
+    write_atomically(out / "tuned.json", json.dumps(found, indent=1))
+    return tuned
+
+
+def candidates(ranges: Mapping[str, Range], trials: int) -> list[dict[str, float]]:
+    """`trials` settings: none at all (the suite's own), then a Halton sequence over `ranges`, four digits each."""
+    unit = qmc.Halton(len(ranges), scramble=False).random(trials)[1:]  # its first point is a corner
+    low, high = np.log(np.array(list(ranges.values()))).T
+    values = np.exp(low + unit * (high - low))
+    return [{}, *(dict(zip(ranges, (float(f"{x:.4g}") for x in row), strict=True)) for row in values)]
+
+
+def _jobs(suite: Suite) -> dict[str, tuple[RunConfig, str, int, str]]:
+    tuning, jobs = suite.tuning, {}
+    for name, strategy in suite.strategies.items():
+        if tuning is None or not strategy.search:
+            continue
+        for trial, gains in enumerate(candidates(strategy.search, tuning.trials)):
+            for target, curve in tuning.targets.items():
+                for seed in tuning.seeds:
+                    config = run_config(suite, strategy, seed, curve, gains, steps=tuning.steps, **QUICK)
+                    jobs[f"{name}/{trial:02d}-{target}-{seed}"] = config, name, trial, target
+    return jobs
+
+
+def _best(strategy: Strategy, scores: Mapping[int, list[float]]) -> Tuned:
+    means = [float(np.mean(scores[trial])) for trial in sorted(scores)]
+    best = int(np.argmin(means))
+    gains = candidates(strategy.search, len(means))[best]
+    return Tuned(gains, len(means), means[best], means[0])
