@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
-from .batch import BatchStatistics, ContributionCurve
+from .batch import REGIONS, BatchStatistics, ContributionCurve
 from .configuration import Config
 from .errors import InputError
 
@@ -30,11 +30,29 @@ if TYPE_CHECKING:
 
     Thresholds = tuple[Tensor, Tensor]
     Rule = Callable[[TokenStatistics, Tensor, Tensor], Thresholds]
+    Weigh = Callable[["Minibatch"], Tensor]
 
 HalfWidth = Annotated[float, Field(ge=0, le=1)]
 FLOOR = -1.0  # a half-width of -1 cuts every token; nothing needs less
 WIDEST = 10.0  # and no ratio of a healthy update reaches 11
 Widest = Annotated[float, Field(gt=0, le=WIDEST)]
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """What the loss of a minibatch sees, [batch, time] each."""
+
+    logprob: Tensor
+    """ln p of the sampled tokens under the current policy."""
+    tokens: TokenStatistics
+    """The rollout's."""
+    advantages: Tensor
+    mask: Tensor
+    """True on response tokens."""
+
+    def rows(self, rows: slice) -> Minibatch:
+        """Some of its responses."""
+        return Minibatch(self.logprob[rows], self.tokens[rows], self.advantages[rows], self.mask[rows])
 
 
 @dataclass(frozen=True)
@@ -47,6 +65,8 @@ class Actuation:
     """D at ratio 1: predicted first-order change of entropy, in units of mean(-A S)."""
     rule: Rule
     """(tokens, advantages, current logprob) -> (eps_low, eps_high), each shaped like the tokens."""
+    weigh: Weigh | None = None
+    """minibatch -> the factor of every token's part in the loss, [batch, time], detached; none: 1 for all."""
 
 
 class Static(Config):
@@ -172,7 +192,36 @@ class SensitivityThresholds(Config):
         return rule
 
 
-Actuator = Annotated[Static | SplitRange | RegionThresholds | SensitivityThresholds, Field(discriminator="type")]
+class RegionsOnly(Config):
+    """Training on the tokens of some regions alone (arXiv 2602.09782, section 3): the others have no gradient.
+
+    Regions are told apart by surprisal against entropy, at the rollout. The loss is still divided by all tokens, so
+    that a region pulls as hard as it does within the whole batch.
+    """
+
+    type: Literal["regions_only"] = "regions_only"
+    regions: Annotated[list[Literal["e1", "e2", "e3", "e4"]], Field(min_length=1, max_length=4)]
+    """The regions that keep their gradient."""
+    thresholds: Static = Static()
+    """Of their tokens."""
+
+    def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
+        """The same for every command."""
+        change = sum(region.contribution for name, region in batch.regions.items() if name in self.regions)
+        return replace(self.thresholds.actuate(command, batch), change=change, weigh=self._kept)
+
+    def _kept(self, batch: Minibatch) -> Tensor:
+        from .regions import region_of  # torch, which the numbers-only half does not need
+
+        tokens = batch.tokens
+        region = region_of(batch.advantages, tokens.logprob.detach(), tokens.entropy)
+        kept = sum(region == REGIONS.index(name) for name in set(self.regions))
+        return kept.to(tokens.logprob.dtype)  # type: ignore[union-attr]
+
+
+Actuator = Annotated[
+    Static | SplitRange | RegionThresholds | SensitivityThresholds | RegionsOnly, Field(discriminator="type")
+]
 
 
 def authority(actuator: Actuator, batch: BatchStatistics) -> float:

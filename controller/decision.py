@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .actuators import Actuation
+from .actuators import Actuation, Minibatch
 from .batch import BatchStatistics
 from .guard import Verdict
 from .laws import Terms
@@ -92,6 +92,10 @@ class Decision:
             logprob: ln p under the current policy, for rules that read it; the rollout's if none.
         """
         return self.actuation.rule(tokens, advantages, tokens.logprob if logprob is None else logprob)
+
+    def weights(self, batch: Minibatch) -> Tensor | None:
+        """The factor of every token's part in the loss, [batch, time], detached; none where it is 1 for all."""
+        return None if self.actuation.weigh is None else self.actuation.weigh(batch)
 
     def metrics(self) -> dict[str, float]:
         """Everything to log, under the names of the metric contract; NaN where there is no such number."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from .actuators import FLOOR, WIDEST, Actuation, Static, unclipped
+from .actuators import FLOOR, WIDEST, Actuation, Minibatch, Static, unclipped
 from .batch import BatchStatistics
 from .configuration import Config
 
@@ -142,8 +142,18 @@ class Guard(Config):
                 low, high = low.lerp(static_low, static_share), high.lerp(static_high, static_share)
             return low.clamp(*self.low), high.clamp(*self.high)
 
+        def weigh(batch: Minibatch) -> Tensor:
+            assert actuation.weigh is not None
+            return 1 + (1 - static_share) * (actuation.weigh(batch) - 1)
+
+        weighed = actuation.weigh is not None and static_share < 1
         known = {0.0: actuation.change, 1.0: unclipped(batch)}
-        return replace(actuation, rule=rule, change=known.get(static_share, math.nan))
+        return replace(
+            actuation,
+            rule=rule,
+            weigh=weigh if weighed else None,
+            change=known.get(static_share, math.nan),
+        )
 
     def _counted(self, state: State, seen: Watched) -> State:
         away = abs(seen.setpoint - seen.measurement) > self.band * seen.setpoint  # never, where a number is missing

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .actuators import Minibatch
 from .decision import Decision
 from .regions import region_of
 from .statistics import TokenStatistics
@@ -25,11 +26,12 @@ def policy_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Token-mean surrogate under the thresholds of `decision`.
 
-        loss = -(1 / normaliser) sum over the mask of A r             inside the band
-                                                     A (1 +- eps)     beyond it (see `Surrogate`)
+        loss = -(1 / normaliser) sum over the mask of w A r             inside the band
+                                                     w A (1 +- eps)     beyond it (see `Surrogate`)
 
-    with r = exp(logprob - tokens.logprob). A token is cut where A > 0 and r > 1 + eps_high, or A < 0 and
-    r < 1 - eps_low; a negative threshold cuts at r = 1. Thresholds are detached.
+    with r = exp(logprob - tokens.logprob) and w the token's weight, 1 unless the actuator sets weights. A token is cut
+    where A > 0 and r > 1 + eps_high, or A < 0 and r < 1 - eps_low; a negative threshold cuts at r = 1. Thresholds and
+    weights are detached.
 
     Args:
         logprob: [batch, time], ln p under the current policy, with gradient.
@@ -42,7 +44,8 @@ def policy_loss(
     Returns:
         The loss, and detached scalars. All but the loss are means over the mask, so that minibatches and ranks
         add up when weighted with their token counts: `actor/pg_loss`, `actor/ppo_kl`,
-        `clip_ratio/{low,high,region}_mean` (cut by the lower, upper, either threshold), `gradient/zero_fraction`.
+        `clip_ratio/{low,high,region}_mean` (cut by the lower, the upper threshold; by either or by a weight of 0),
+        `gradient/zero_fraction`.
     """
     a = per_token(advantages, logprob)
     log_ratio = torch.where(mask.bool(), logprob - tokens.logprob.detach(), 0.0)
@@ -51,9 +54,13 @@ def policy_loss(
     cut_low, cut_high = cut_tokens(ratio, a, eps_low, eps_high)
     bound = torch.where(a > 0, 1 + eps_high, 1 - eps_low)
     value = a * torch.where(cut_low | cut_high, _beyond(decision.surrogate, ratio, bound, a), ratio)
+    cut = cut_low | cut_high
+    weights = decision.weights(Minibatch(logprob.detach(), tokens, a, mask))
+    if weights is not None:
+        value, cut = weights * value, cut | (weights == 0)
     total = mask.sum().clamp(min=1) if normaliser is None else normaliser
     loss = -torch.where(mask.bool(), value, 0.0).sum() / total
-    return loss, {"actor/pg_loss": loss.detach()} | _means(log_ratio.detach(), a, mask, cut_low, cut_high)
+    return loss, {"actor/pg_loss": loss.detach()} | _means(log_ratio.detach(), a, mask, cut_low, cut_high, cut)
 
 
 def per_token(advantages: Tensor, like: Tensor) -> Tensor:
@@ -89,13 +96,15 @@ def _beyond(surrogate: Surrogate, ratio: Tensor, bound: Tensor, a: Tensor) -> Te
     return beta * bound * ratio / ratio.detach()
 
 
-def _means(log_ratio: Tensor, a: Tensor, mask: Tensor, cut_low: Tensor, cut_high: Tensor) -> dict[str, Tensor]:
+def _means(
+    log_ratio: Tensor, a: Tensor, mask: Tensor, cut_low: Tensor, cut_high: Tensor, cut: Tensor
+) -> dict[str, Tensor]:
     count = mask.sum().clamp(min=1)
     shares = {
         "actor/ppo_kl": -log_ratio,
         "clip_ratio/low_mean": cut_low,
         "clip_ratio/high_mean": cut_high,
-        "clip_ratio/region_mean": cut_low | cut_high,
-        "gradient/zero_fraction": cut_low | cut_high | (a == 0),
+        "clip_ratio/region_mean": cut,
+        "gradient/zero_fraction": cut | (a == 0),
     }
     return {name: (value * mask).sum() / count for name, value in shares.items()}

@@ -18,9 +18,7 @@ SHORTEST = 60
 on to 150, left the target by twice its size."""
 WIDEST = 100.0
 """Of a command: those that stand for thresholds may leave [-1, 1], but not by far."""
-REMEDY = (
-    "record one with `entrostat train CONFIG 'control.law={type: excitation}' --out OUT`, as long as the run to come"
-)
+REMEDY = "record one with `entrostat train CONFIG excite=prbs --out OUT`, as long as the run to come"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from controller.actuators import Minibatch
 from controller.control import ControlConfig, EntropyController
 from controller.decision import Decision
 from controller.errors import InputError
@@ -71,7 +72,19 @@ def together(decisions: Sequence[Decision]) -> Decision:
             low[rows], high[rows] = decision.thresholds(tokens[rows], advantages[rows], logprob[rows])
         return low, high
 
-    return replace(decisions[0], actuation=replace(decisions[0].actuation, rule=rule))
+    def weigh(batch: Minibatch) -> Tensor:
+        size = len(batch.logprob) // len(decisions)
+        weights = torch.ones_like(batch.logprob)
+        for index, decision in enumerate(decisions):
+            rows = slice(index * size, (index + 1) * size)
+            own = decision.weights(batch.rows(rows))
+            if own is not None:
+                weights[rows] = own
+        return weights
+
+    weighed = any(decision.actuation.weigh is not None for decision in decisions)
+    actuation = replace(decisions[0].actuation, rule=rule, weigh=weigh if weighed else None)
+    return replace(decisions[0], actuation=actuation)
 
 
 def _step(family: PolicyFamily, controllers: Sequence[EntropyController]) -> list[list[float]]:

@@ -190,5 +190,5 @@ def _thresholds(axes: Axes, runs: Prediction, actuator: Actuator) -> None:
     axes.axhline(0, color="0.4", lw=0.8)
     # At an end of the command a threshold may go to its limit: that it leaves the panel says enough.
     axes.set(xlabel="step", ylabel="half-width", xlim=(0, len(command) - 1), ylim=(-0.35, 0.65))
-    axes.set_title("thresholds by region (a policy plant's batch); below 0: cut")
+    axes.set_title("thresholds in a policy plant's batch; below 0: cut")
     axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower left")

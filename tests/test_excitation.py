@@ -6,6 +6,7 @@ import pytest
 from controller import ControlConfig, EntropyController, InputError
 from controller.configuration import parse
 from controller.laws import Excitation
+from trainer.config import load_config
 
 
 def plan(steps, **settings):
@@ -55,3 +56,21 @@ def test_it_needs_no_target_goes_on_after_a_checkpoint_and_holds_on_nan():
 def test_a_plan_that_does_not_fit_is_refused(settings, words):
     with pytest.raises(InputError, match=words):
         parse(ControlConfig, {"law": {"type": "excitation"} | settings})
+
+
+@pytest.mark.parametrize(
+    ("override", "shape", "amplitude"),
+    [("excite=staircase", "staircase", 0.6), ("excite={amplitude: 0.4}", "prbs", 0.4)],
+)
+def test_excite_takes_the_place_of_a_runs_law(override, shape, amplitude, tmp_path):
+    (tmp_path / "control.yaml").write_text("target: {type: constant, value: 0.6}\nlaw: {type: pid, kp: 3}\n")
+    (tmp_path / "run.yaml").write_text(f"control: {tmp_path / 'control.yaml'}\n")
+    control = load_config(tmp_path / "run.yaml", [override]).control
+    assert control.law == Excitation(shape=shape, amplitude=amplitude)
+    assert control.target.value == 0.6
+
+
+def test_an_unknown_excitation_gets_one_sentence(tmp_path):
+    (tmp_path / "run.yaml").write_text("steps: 5\n")
+    with pytest.raises(InputError, match=r"`control\.law\.shape` is 'square'"):
+        load_config(tmp_path / "run.yaml", ["excite=square"])

@@ -131,6 +131,12 @@ def _add_tune(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--minibatches", type=whole(1, 10_000), help="updates per rollout (default: the run's, or 8)")
     command.add_argument("--sensitivity", type=float, default=1.6, help="largest Ms (default: 1.6)")
     command.add_argument("--seed", type=whole(0, 2**32), default=0, help="of the search (default: 0)")
+    command.add_argument(
+        "--tail",
+        type=float,
+        default=0.25,
+        help="share of the plants, the worst, that counts; 0: the worst (default: 0.25)",
+    )
 
 
 def _add_simulate(commands: argparse._SubParsersAction) -> None:
@@ -148,7 +154,12 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     text = "Train a policy with verifiable rewards, its entropy under control."
     example = "entrostat train examples/controlled.yaml control.target.value=0.5 --out runs/first"
     command = _add(commands, "train", _train, text, example)
-    command.add_argument("words", nargs="*", metavar="CONFIG dotted.key=value", help="the run's YAML; laid over it")
+    command.add_argument(
+        "words",
+        nargs="*",
+        metavar="CONFIG dotted.key=value",
+        help="the run's YAML; laid over it (excite=prbs: identify)",
+    )
     command.add_argument("--out", type=Path, help="the run's folder")
     command.add_argument("--resume", type=Path, metavar="OUT", help="go on with the run in this folder")
 
@@ -182,7 +193,7 @@ def _tune(options: argparse.Namespace) -> None:
 
     from .tune_command import run_tune
 
-    chosen = {"sensitivity": options.sensitivity, "seed": options.seed}
+    chosen = {"sensitivity": options.sensitivity, "seed": options.seed, "tail": options.tail}
     settings = parse(TuningSettings, chosen, source="entrostat tune")
     run_tune(options.target, options.plant, options.out, options.steps, options.minibatches, settings)
 

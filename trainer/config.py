@@ -114,10 +114,14 @@ class RunConfig(Config):
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """The run that a YAML file describes, with `dotted.key=value` overrides laid over it.
 
+    `excite=prbs`, `excite=staircase` or `excite={amplitude: 0.4}` stands for `control.law={type: excitation, ...}`.
+
     Raises:
         InputError: the file or an override cannot be read, or something in it does not fit.
     """
     content = read_yaml(path)
+    if isinstance(content.get("control"), str):
+        content["control"] = read_yaml(content["control"])  # so that overrides reach into it
     for override in overrides:
         _lay_over(content, override)
     return parse(RunConfig, content, source=str(path))
@@ -132,12 +136,15 @@ def _lay_over(content: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     if not separator or not key:
         raise InputError(f"`{override}` is not an override; write dotted.key=value, as in update.learning_rate=1e-4.")
+    try:
+        given = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError(f"`{override}`: {value!r} is not a YAML value; quote it.") from None
+    if key == "excite":
+        key, given = "control.law", {"type": "excitation"} | (given if isinstance(given, dict) else {"shape": given})
     *parents, last = key.split(".")
     for parent in parents:
         content = content.setdefault(parent, {})
         if not isinstance(content, dict):
             raise InputError(f"`{override}`: `{parent}` holds no keys in this configuration; override it whole.")
-    try:
-        content[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise InputError(f"`{override}`: {value!r} is not a YAML value; quote it.") from None
+    content[last] = given
