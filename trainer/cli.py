@@ -1,4 +1,4 @@
-"""The command line: `entrostat target | identify | tune | simulate | train | report`."""
+"""The command line: `entrostat target | identify | tune | simulate | train | compare | report`."""
 
 from __future__ import annotations
 
@@ -76,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     _add_tune(commands)
     _add_simulate(commands)
     _add_train(commands)
+    _add_compare(commands)
     _add_report(commands)
     return top
 
@@ -164,6 +165,14 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--resume", type=Path, metavar="OUT", help="go on with the run in this folder")
 
 
+def _add_compare(commands: argparse._SubParsersAction) -> None:
+    text = "Compare strategies x targets x seeds: tune them alike, train what is missing, write one table."
+    command = _add(commands, "compare", _compare, text, "entrostat compare examples/compare.yaml --out runs/compare")
+    command.add_argument("suite", type=Path, metavar="SUITE", help="the suite's YAML")
+    command.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder (default: runs/compare)")
+    command.add_argument("--workers", type=whole(1, 1024), help="runs at a time (default: one a core)")
+
+
 def _add_report(commands: argparse._SubParsersAction) -> None:
     text = "Draw runs: report.html, report.png and a closing table."
     command = _add(commands, "report", _report, text, "entrostat report runs/static runs/controlled --out runs")
@@ -217,6 +226,12 @@ def _train(options: argparse.Namespace) -> None:
     from .run import run  # torch and DeepSpeed, after the configuration has been checked
 
     run(config, out, resume=options.resume is not None)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from .compare.command import run_compare
+
+    print(run_compare(options.suite, options.out, options.workers))
 
 
 def _report(options: argparse.Namespace) -> None:

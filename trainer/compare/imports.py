@@ -1,4 +1,5 @@
 """What every run imports: the fork server of `pool` loads it once, so that a run starts in a second."""
+# ruff: noqa: E402, F401
 
 import os
 
@@ -10,7 +11,9 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
-import deepspeed  # noqa: E402, F401
-import transformers.models.qwen2.modeling_qwen2  # noqa: E402, F401
+import deepspeed
+import mlflow
+import transformers.models.qwen2.modeling_qwen2
 
-from .. import run  # noqa: E402, F401
+from .. import run
+from ..reporting import figure, write

@@ -1,4 +1,4 @@
-"""The same tuning budget for every strategy that has gains: a search on the real run, on seeds and curves of its own."""
+"""The same tuning budget for every strategy with gains: a search on the real run, on seeds and curves of its own."""
 
 from __future__ import annotations
 

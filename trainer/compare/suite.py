@@ -26,7 +26,7 @@ class Strategy(Config):
     """Law, actuator, surrogate; the suite's targets are put in."""
     follows: bool = True
     """Whether it is told the target. One that has no set-point runs once a seed and is judged against every target."""
-    search: dict[str, Range] = {}
+    search: dict[str, Range] = Field(default={})
     """Gains to search for, `law.kp: [1, 30]`: dotted keys of `control`, lowest and highest."""
     note: str = ""
     """A sentence about this row: where its constants come from, what it was given."""
@@ -58,7 +58,7 @@ class Suite(Config):
     strategies: Annotated[dict[str, Strategy], Field(min_length=1)]
     """The first one is what the others are tested against."""
     tuning: Tuning | None = None
-    remarks: dict[str, str] = {}
+    remarks: dict[str, str] = Field(default={})
     """Why a column is won by another row than the first: the column's field -> a sentence."""
 
     @field_validator("targets", "strategies")

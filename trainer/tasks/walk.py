@@ -19,10 +19,12 @@ SIDE = 5
 START = (2, 2)
 LONGEST_ANSWER = 10
 HELDOUT = 40
-WARM_STEPS = 600
+WARM_STEPS = 1500
 MOVES = {"N": (0, 1), "E": (1, 0), "S": (0, -1), "W": (-1, 0)}
 WANDERING = (4, 10)
 """Shortest and longest demonstration, moves."""
+LEAN = 0.25
+"""Share of the demonstrations' moves that lead nearer to the key, or to the door after it; the others are any."""
 
 Cell = tuple[int, int]
 
@@ -57,11 +59,11 @@ def path(answer: str) -> list[Cell] | None:
 
 
 def demonstrations(seed: int) -> Iterator[tuple[str, str]]:
-    """Endless pairs of a training prompt and a walk that knows the grid, but neither key nor door."""
+    """Endless pairs of a training prompt and a walk that leans towards key and door, and ends anywhere."""
     generator, problems = random.Random(seed), Walk().problems.splits["train"]
     while True:
         chosen = generator.choice(problems)
-        yield chosen.prompt, _wander(generator)
+        yield chosen.prompt, _wander(chosen.data, generator)
 
 
 class Walk:
@@ -83,11 +85,15 @@ class Walk:
         return answer
 
 
-def _wander(generator: random.Random) -> str:
-    cell, moves = START, ""
+def _wander(errand: Errand, generator: random.Random) -> str:
+    cell, moves, goals = START, "", [errand.door, errand.key]
     for _ in range(generator.randint(*WANDERING)):
-        letter = generator.choice([letter for letter in MOVES if _on_grid(_moved(cell, letter))])
+        lawful = [letter for letter in MOVES if _on_grid(_moved(cell, letter))]
+        nearer = [letter for letter in lawful if goals and _closer(cell, letter, goals[-1])]
+        letter = generator.choice(nearer if nearer and generator.random() < LEAN else lawful)
         cell, moves = _moved(cell, letter), moves + letter
+        if goals and cell == goals[-1]:
+            goals.pop()
     return moves
 
 
@@ -97,3 +103,11 @@ def _moved(cell: Cell, letter: str) -> Cell:
 
 def _on_grid(cell: Cell) -> bool:
     return min(cell) >= 0 and max(cell) < SIDE
+
+
+def _closer(cell: Cell, letter: str, goal: Cell) -> bool:
+    return _distance(_moved(cell, letter), goal) < _distance(cell, goal)
+
+
+def _distance(one: Cell, other: Cell) -> int:
+    return abs(one[0] - other[0]) + abs(one[1] - other[1])
