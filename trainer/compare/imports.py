@@ -1,5 +1,5 @@
 """What every run imports: the fork server of `pool` loads it once, so that a run starts in a second."""
-# ruff: noqa: E402, F401
+# ruff: noqa: F401
 
 import os
 
