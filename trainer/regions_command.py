@@ -148,8 +148,8 @@ def _verdict(name: str, experiment: Experiment) -> str:
     freed = static.cut.mean() - found.cut.mean()
     enough = "enough to steer with" if abs(effect) >= AUTHORITY else "too little authority to steer with"
     return (
-        f"- {name}, fully on, left {freed:.0f} of {found.tokens:.0f} token updates ({freed / found.tokens:.2%}) a gradient "
-        f"that static clipping at 0.2 cuts, and moved the end entropy by {effect:+.0%} of its start: {enough}."
+        f"- {name}, fully on, left {freed:.0f} of {found.tokens:.0f} token updates ({freed / found.tokens:.2%}) a "
+        f"gradient that static clipping at 0.2 cuts, and moved the end entropy by {effect:+.0%} of its start: {enough}."
     )
 
 

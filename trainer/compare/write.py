@@ -130,7 +130,7 @@ def _legend(suite: Suite) -> str:
     )
     first = next(iter(suite.strategies))
     return (
-        f"Seeds {', '.join(map(str, suite.seeds))}; mean +- standard deviation over them. Bold: best mean of its column."
+        f"Seeds {', '.join(map(str, suite.seeds))}; mean +- standard deviation over them. Bold: best of its column."
         f" *: differs from {first} with q < {SIGNIFICANT} (paired t test over the seeds, Benjamini-Hochberg within a "
         f"column); p and q of every cell are in compare.csv.{budget}"
     )
