@@ -16,7 +16,7 @@ from .configuration import Config, parse, read_yaml
 from .decision import Decision
 from .errors import InputError
 from .guard import Guard, Verdict, Watched
-from .laws import PID, Law, Reading, Terms
+from .laws import PID, WITHOUT_TARGET, Law, Reading, Terms
 from .plausible import ROUNDING, check_reachable, possible
 from .saved import count, number, restored
 from .surrogate import Surrogate
@@ -37,7 +37,7 @@ class ControlConfig(Config):
     """`control.yaml`: what to follow, by which law, through which thresholds."""
 
     target: Target | None = None
-    """The curve; none only for a law that follows nothing (`manual`)."""
+    """The curve; none only for a law that follows nothing, as `manual`."""
     law: Law = Field(default_factory=PID)
     """From the error to a command in [-1, 1]."""
     actuator: Actuator = Field(default_factory=SensitivityThresholds)
@@ -270,6 +270,6 @@ def _reason(error: Exception) -> str:
 
 
 def _followable(config: ControlConfig) -> ControlConfig:
-    if config.target is None and config.law.type not in ("manual", "excitation"):
+    if config.target is None and config.law.type not in WITHOUT_TARGET:
         raise InputError(f"law `{config.law.type}` follows a target and none is given; add `target:`.")
     return config

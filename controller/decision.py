@@ -94,8 +94,17 @@ class Decision:
         return self.actuation.rule(tokens, advantages, tokens.logprob if logprob is None else logprob)
 
     def weights(self, batch: Minibatch) -> Tensor | None:
-        """The factor of every token's part in the loss, [batch, time], detached; none where it is 1 for all."""
+        """The factor of every token's part in the surrogate, [batch, time]; none where it is 1 for all."""
         return None if self.actuation.weigh is None else self.actuation.weigh(batch)
+
+    def penalty(self, batch: Minibatch) -> Tensor | None:
+        """What is added to every token's loss, [batch, time], with gradient; none where it is nothing."""
+        return None if self.actuation.penalty is None else self.actuation.penalty(batch)
+
+    @property
+    def reads_entropy(self) -> bool:
+        """Whether `policy_loss` needs `now`, with the gradient of its entropy."""
+        return self.actuation.reads_entropy
 
     def metrics(self) -> dict[str, float]:
         """Everything to log, under the names of the metric contract; NaN where there is no such number."""

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from .actuators import FLOOR, WIDEST, Actuation, Minibatch, Static, unclipped
+from .actuators import FLOOR, WIDEST, Actuation, Static, unclipped
 from .batch import BatchStatistics
 from .configuration import Config
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .actuators import Thresholds
+    from .actuators.interface import PerToken, Thresholds
     from .statistics import TokenStatistics
 
 Bound = Annotated[float, Field(ge=FLOOR, le=WIDEST)]
@@ -142,17 +142,13 @@ class Guard(Config):
                 low, high = low.lerp(static_low, static_share), high.lerp(static_high, static_share)
             return low.clamp(*self.low), high.clamp(*self.high)
 
-        def weigh(batch: Minibatch) -> Tensor:
-            assert actuation.weigh is not None
-            return 1 + (1 - static_share) * (actuation.weigh(batch) - 1)
-
-        weighed = actuation.weigh is not None and static_share < 1
         known = {0.0: actuation.change, 1.0: unclipped(batch)}
         return replace(
             actuation,
             rule=rule,
-            weigh=weigh if weighed else None,
             change=known.get(static_share, math.nan),
+            weigh=_faded(actuation.weigh, 1.0, static_share),
+            penalty=_faded(actuation.penalty, 0.0, static_share),
         )
 
     def _counted(self, state: State, seen: Watched) -> State:
@@ -181,3 +177,10 @@ class Guard(Config):
             now = f"entropy was outside {self.band:.0%} of its target with the command at its end"
             now += f", now {seen.measurement:.3g} nats for {seen.setpoint:.3g}"
         return f"for {self.patience} steps {now}"
+
+
+def _faded(per_token: PerToken | None, rest: float, static_share: float) -> PerToken | None:
+    """What is left of weights or penalties: all at share 0, at share 1 the value `rest` of a plain surrogate."""
+    if per_token is None or static_share == 0:
+        return per_token
+    return None if static_share == 1 else lambda batch: rest + (1 - static_share) * (per_token(batch) - rest)

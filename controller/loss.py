@@ -23,21 +23,24 @@ def policy_loss(
     decision: Decision,
     *,
     normaliser: Tensor | float | None = None,
+    now: TokenStatistics | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Token-mean surrogate under the thresholds of `decision`.
 
-        loss = -(1 / normaliser) sum over the mask of w A r             inside the band
-                                                     w A (1 +- eps)     beyond it (see `Surrogate`)
+        loss = (1 / normaliser) sum over the mask of q - w A r             inside the band
+                                                     q - w A (1 +- eps)    beyond it (see `Surrogate`)
 
-    with r = exp(logprob - tokens.logprob) and w the token's weight, 1 unless the actuator sets weights. A token is cut
-    where A > 0 and r > 1 + eps_high, or A < 0 and r < 1 - eps_low; a negative threshold cuts at r = 1. Thresholds and
-    weights are detached.
+    with r = exp(logprob - tokens.logprob), and w and q the token's weight and penalty: 1 and 0 but for actuators that
+    set them. A token is cut where A > 0 and r > 1 + eps_high, or A < 0 and r < 1 - eps_low; a negative threshold cuts
+    at r = 1. Thresholds and weights are detached.
 
     Args:
         logprob: [batch, time], ln p under the current policy, with gradient.
         tokens: the rollout's statistics, sliced like the others.
         advantages: [batch] or [batch, time].
         mask: [batch, time], true on response tokens.
+        now: the minibatch's statistics under the current policy, entropy with gradient: for a decision with
+            `reads_entropy`.
         normaliser: what the sum is divided by; the mask's own count if none. With several ranks or accumulated
             microbatches give the global count of the minibatch's tokens (DAPO's token mean, arXiv 2503.14476).
 
@@ -54,13 +57,16 @@ def policy_loss(
     cut_low, cut_high = cut_tokens(ratio, a, eps_low, eps_high)
     bound = torch.where(a > 0, 1 + eps_high, 1 - eps_low)
     value = a * torch.where(cut_low | cut_high, _beyond(decision.surrogate, ratio, bound, a), ratio)
-    cut = cut_low | cut_high
-    weights = decision.weights(Minibatch(logprob.detach(), tokens, a, mask))
+    cut, batch = cut_low | cut_high, Minibatch(logprob, tokens, a, mask, now)
+    with torch.no_grad():
+        weights = decision.weights(batch)
     if weights is not None:
         value, cut = weights * value, cut | (weights == 0)
+    penalty = decision.penalty(batch)
     total = mask.sum().clamp(min=1) if normaliser is None else normaliser
-    loss = -torch.where(mask.bool(), value, 0.0).sum() / total
-    return loss, {"actor/pg_loss": loss.detach()} | _means(log_ratio.detach(), a, mask, cut_low, cut_high, cut)
+    surrogate = -torch.where(mask.bool(), value, 0.0).sum() / total
+    loss = surrogate if penalty is None else surrogate + torch.where(mask.bool(), penalty, 0.0).sum() / total
+    return loss, {"actor/pg_loss": surrogate.detach()} | _means(log_ratio.detach(), a, mask, cut_low, cut_high, cut)
 
 
 def per_token(advantages: Tensor, like: Tensor) -> Tensor:
@@ -68,7 +74,7 @@ def per_token(advantages: Tensor, like: Tensor) -> Tensor:
     return (advantages[:, None] if advantages.dim() == 1 else advantages).expand_as(like)
 
 
-def cut_tokens(ratio: Tensor, a: Tensor, eps_low: Tensor, eps_high: Tensor) -> tuple[Tensor, Tensor]:
+def cut_tokens(ratio: Tensor, a: Tensor, eps_low: Tensor | float, eps_high: Tensor | float) -> tuple[Tensor, Tensor]:
     """Which tokens lose their gradient, by the lower and by the upper threshold; bool, shaped like `ratio`."""
     return (a < 0) & (ratio < 1 - eps_low), (a > 0) & (ratio > 1 + eps_high)
 

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 CHUNK_ELEMENTS = 1 << 21  # float32 elements of a chunk: 8 MiB, small enough for the cache to help
+LOWEST = torch.finfo(torch.float32).min
 
 
 @dataclass(frozen=True)
 class TokenStatistics:
     """Statistics of the sampled tokens, each [batch, time] float32.
 
-    Only `logprob` carries a gradient. Indexing slices rows: `tokens[minibatch]`.
+    `logprob` carries a gradient, `entropy` where it was asked for. Indexing slices rows: `tokens[minibatch]`.
     """
 
     logprob: Tensor
@@ -44,10 +45,12 @@ class TokenStatistics:
 
     def detach(self) -> TokenStatistics:
         """The same numbers without a gradient."""
-        return replace(self, logprob=self.logprob.detach())
+        return replace(self, logprob=self.logprob.detach(), entropy=self.entropy.detach())
 
 
-def token_statistics(logits: Tensor, actions: Tensor, temperature: float = 1.0) -> TokenStatistics:
+def token_statistics(
+    logits: Tensor, actions: Tensor, temperature: float = 1.0, *, entropy_gradient: bool = False
+) -> TokenStatistics:
     """Exact statistics of the distribution softmax(logits / temperature) at the sampled tokens.
 
         S = p (ln p + H) - sum_x pi(x)^2 (ln pi(x) + H)
@@ -60,6 +63,7 @@ def token_statistics(logits: Tensor, actions: Tensor, temperature: float = 1.0) 
         logits: [batch, time, vocab], any float dtype; -inf masks a vocabulary entry.
         actions: [batch, time], integer ids of the sampled tokens.
         temperature: the sampling temperature, > 0.
+        entropy_gradient: whether `entropy` carries a gradient too, for entropy bonuses.
 
     Raises:
         ValueError: shapes do not match, or the temperature is not positive.
@@ -72,37 +76,45 @@ def token_statistics(logits: Tensor, actions: Tensor, temperature: float = 1.0) 
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; give the sampling temperature, a number above 0.")
     logprob, entropy, sensitivity = _Statistics.apply(  # type: ignore[no-untyped-call]
-        logits, actions, float(temperature)
+        logits, actions, float(temperature), entropy_gradient
     )
     return TokenStatistics(logprob, entropy, sensitivity, logits.shape[-1])
 
 
 class _Statistics(torch.autograd.Function):
-    """Saves the logits and the log-normaliser only; the backward pass is chunked as well."""
+    """Saves the logits, the log-normaliser and the entropy only; the backward pass is chunked as well."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, actions: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: Any, logits: Tensor, actions: Tensor, temperature: float, entropy_gradient: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         out = logits.new_empty((5, *actions.shape), dtype=torch.float32)
         for chunk in _chunks(logits):
             out[:, *chunk] = _moments(logits[chunk], actions[chunk], temperature)
-        logprob, entropy, sensitivity, peak, logsum = out
-        ctx.save_for_backward(logits, actions, peak, logsum)
-        ctx.temperature = temperature
-        ctx.mark_non_differentiable(entropy, sensitivity)
+        logprob, entropy, sensitivity, peak, logsum = out.unbind()
+        ctx.save_for_backward(logits, actions, entropy, peak, logsum)
+        ctx.temperature, ctx.entropy_gradient = temperature, entropy_gradient
+        ctx.mark_non_differentiable(*([sensitivity] if entropy_gradient else [entropy, sensitivity]))
         return logprob, entropy, sensitivity
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None, None]:
-        """d ln p_a / dz = (1[x = a] - pi(x)) / temperature."""
-        logits, actions, peak, logsum = ctx.saved_tensors
+    def backward(ctx: Any, of_logprob: Tensor, of_entropy: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
+        """d ln p_a / dz = (1[x = a] - pi(x)) / temperature,  d H / dz = -pi(x) (ln pi(x) + H) / temperature."""
+        if torch.is_grad_enabled():
+            raise RuntimeError("token_statistics has no second derivative; call backward without create_graph.")
+        logits, actions, entropy, peak, logsum = ctx.saved_tensors
         out = torch.empty_like(logits)
-        scale = grad / ctx.temperature
+        pull, bonus = (grad[..., None] / ctx.temperature for grad in (of_logprob, of_entropy))
         for chunk in _chunks(logits):
-            pull = _scaled(logits[chunk], peak[chunk], ctx.temperature).sub_(logsum[chunk][..., None]).exp_()
-            pull.mul_(-scale[chunk][..., None])
-            pull.scatter_add_(-1, actions[chunk][..., None], scale[chunk][..., None])
-            out[chunk] = pull.to(out.dtype)
-        return out, None, None
+            logp = _scaled(logits[chunk], peak[chunk], ctx.temperature).sub_(logsum[chunk][..., None])
+            if ctx.entropy_gradient:
+                p = logp.exp()
+                surplus = logp.clamp_(min=LOWEST).add_(entropy[chunk][..., None])
+                slope = p.mul_(surplus.mul_(-bonus[chunk]).sub_(pull[chunk]))
+            else:
+                slope = logp.exp_().mul_(-pull[chunk])
+            out[chunk] = slope.scatter_add_(-1, actions[chunk][..., None], pull[chunk]).to(out.dtype)
+        return out, None, None, None
 
 
 def _chunks(logits: Tensor) -> list[tuple[slice, slice]]:
@@ -128,11 +140,10 @@ def _moments(logits: Tensor, actions: Tensor, temperature: float) -> Tensor:
     logp = _scaled(logits, peak, temperature)
     logsum = logp.exp().sum(-1).log()
     logp.sub_(logsum[..., None])
-    lowest = torch.finfo(torch.float32).min
     chosen = logp.gather(-1, actions[..., None]).squeeze(-1).clamp_(max=0.0)
     p = logp.exp()
-    plogp = logp.clamp_(min=lowest).mul_(p)  # clamped, since 0 * -inf would be NaN where 0 is meant
+    plogp = logp.clamp_(min=LOWEST).mul_(p)  # clamped, since 0 * -inf would be NaN where 0 is meant
     entropy = plogp.sum(-1).neg_().clamp_(min=0.0)
     baseline = torch.linalg.vecdot(p, plogp) + entropy * torch.linalg.vecdot(p, p)
-    sensitivity = chosen.exp() * (chosen.clamp(min=lowest) + entropy) - baseline
+    sensitivity = chosen.exp() * (chosen.clamp(min=LOWEST) + entropy) - baseline
     return torch.stack([chosen, entropy, sensitivity, peak, logsum])

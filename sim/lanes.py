@@ -46,6 +46,8 @@ class Laws:
         self._rate_limit = lanes([law.rate_limit or np.inf for law in laws]) if limited else None
         back = [law.anti_windup == "back_calculation" for law in laws]
         self._back = lanes(back) if any(back) else None
+        free = [law.anti_windup == "none" for law in laws]
+        self._free = lanes(free) if any(free) else None
         self._tracking = lanes([law.tracking_time for law in laws])
         self._integral: Any = 0.0
         self._last: Any = 0.0
@@ -84,6 +86,8 @@ class Laws:
 
     def _kept(self, integral: Floats, shortfall: Floats, error: Floats, bias: Any) -> Floats:
         saturated = np.abs(shortfall) > SATURATED
+        if self._free is not None:
+            saturated &= ~self._free
         if not saturated.any():
             return integral
         kept = np.where(saturated & (shortfall * error < 0), self._integral, integral)

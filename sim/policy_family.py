@@ -97,17 +97,29 @@ class PolicyFamily:
         """d loss / d logits, [plants, contexts, actions], and the share of tokens that were cut, [plants].
 
         The surrogate is `controller.loss.policy_loss`, for all plants in one call, differentiated by the tokens'
-        ln p; from there on d ln p_a / dz = (1[x = a] - pi(x)) / temperature, summed over each context's tokens.
+        ln p; from there on d ln p_a / dz = (1[x = a] - pi(x)) / temperature, summed over each context's tokens. Where
+        the loss reads the entropy of the current policy, dH / dz = -pi(x) (ln pi(x) + H) / temperature as well.
         """
         logp, cells = self._logp(), self._cells(batch.contexts, batch.actions)
         logprob = logp.flatten(1).gather(1, cells).view(-1, self.plant.tokens).requires_grad_()
         tokens = reshaped(batch.tokens, lambda column: column.flatten(0, 1))
         advantages, used = batch.advantages.flatten(), mask.flatten(0, 1)
-        loss, _ = policy_loss(logprob, tokens, advantages, used, decision, normaliser=float(cells.shape[1]))
-        (pull,) = torch.autograd.grad(loss, logprob)
+        now = self._now(logp, logprob, batch) if decision.reads_entropy else None
+        loss, _ = policy_loss(logprob, tokens, advantages, used, decision, normaliser=float(cells.shape[1]), now=now)
+        leaves = [logprob] if now is None else [logprob, now.entropy]
+        pull, *of_entropy = torch.autograd.grad(loss, leaves, allow_unused=True)
         cut = ((pull == 0) & used & (advantages != 0)[:, None]).view(len(self), -1).float().mean(1)
         chosen = torch.zeros_like(logp).flatten(1).scatter_add_(1, cells, pull.view_as(cells)).view_as(logp)
-        return (chosen - chosen.sum(-1, keepdim=True) * logp.exp()) / self._temperature, cut
+        gradient = chosen - chosen.sum(-1, keepdim=True) * logp.exp()
+        if of_entropy and of_entropy[0] is not None:
+            total = torch.zeros(logp.shape[:2]).scatter_add_(1, batch.contexts.flatten(1), of_entropy[0].view_as(cells))
+            gradient -= total[..., None] * logp.exp() * (logp + entropy_of(logp)[..., None])
+        return gradient / self._temperature, cut
+
+    def _now(self, logp: Tensor, logprob: Tensor, batch: Rollout) -> TokenStatistics:
+        """The tokens' ln p and entropy under the current policy, leaves to differentiate by; S is the rollout's."""
+        entropy = entropy_of(logp).gather(1, batch.contexts.flatten(1)).view_as(logprob).requires_grad_()
+        return TokenStatistics(logprob, entropy, batch.tokens.sensitivity.flatten(0, 1), self.plant.actions)
 
     def _descend(self, gradient: Tensor) -> None:
         """One step of SGD with momentum, or of Adam (arXiv 1412.6980, algorithm 1)."""

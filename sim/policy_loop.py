@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from .closed_loop import Floats, Trajectory
 from .policy_family import PolicyFamily, Refine
 from .policy_plant import PolicyPlant
 from .policy_rollout import Rollout
+
+if TYPE_CHECKING:
+    from controller.actuators.interface import PerToken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,19 +76,29 @@ def together(decisions: Sequence[Decision]) -> Decision:
             low[rows], high[rows] = decision.thresholds(tokens[rows], advantages[rows], logprob[rows])
         return low, high
 
-    def weigh(batch: Minibatch) -> Tensor:
-        size = len(batch.logprob) // len(decisions)
-        weights = torch.ones_like(batch.logprob)
-        for index, decision in enumerate(decisions):
-            rows = slice(index * size, (index + 1) * size)
-            own = decision.weights(batch.rows(rows))
-            if own is not None:
-                weights[rows] = own
-        return weights
-
-    weighed = any(decision.actuation.weigh is not None for decision in decisions)
-    actuation = replace(decisions[0].actuation, rule=rule, weigh=weigh if weighed else None)
+    actuation = replace(
+        decisions[0].actuation,
+        rule=rule,
+        weigh=_side_by_side([decision.actuation.weigh for decision in decisions], 1.0),
+        penalty=_side_by_side([decision.actuation.penalty for decision in decisions], 0.0),
+        reads_entropy=any(decision.reads_entropy for decision in decisions),
+    )
     return replace(decisions[0], actuation=actuation)
+
+
+def _side_by_side(each: Sequence[PerToken | None], rest: float) -> PerToken | None:
+    """Weights or penalties of plants laid one after the other; `rest` where a plant has none."""
+    if not any(each):
+        return None
+
+    def per_token(batch: Minibatch) -> Tensor:
+        parts = []
+        for own, rows in zip(each, torch.arange(len(batch.logprob)).chunk(len(each)), strict=True):
+            part = batch.rows(slice(int(rows[0]), int(rows[-1]) + 1))
+            parts.append(torch.full_like(part.logprob, rest) if own is None else own(part))
+        return torch.cat(parts)
+
+    return per_token
 
 
 def _step(family: PolicyFamily, controllers: Sequence[EntropyController]) -> list[list[float]]:

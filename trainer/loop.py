@@ -121,13 +121,13 @@ def update(session: Session, batch: Batch, decision: Decision, step: int) -> Sum
     for rows in minibatches(len(batch.rewards), config.minibatches, config.epochs, seed_of(session.config.seed, step)):
         rows = rows.to(engine.device)
         rollout, old, advantages = batch.rollout.rows(rows), batch.tokens[rows], batch.advantages[rows]
-        now = statistics(session, engine.deepspeed, rollout)
+        now = statistics(session, engine.deepspeed, rollout, entropy_gradient=decision.reads_entropy)
         decision = session.control.refine(now, old, advantages, rollout.mask)
         count = rollout.mask.sum()
         total = engine.total(count)
-        loss, metrics = policy_loss(now.logprob, old, advantages, rollout.mask, decision, normaliser=total)
+        loss, metrics = policy_loss(now.logprob, old, advantages, rollout.mask, decision, normaliser=total, now=now)
         norm = engine.update(loss)
-        sums.add(metrics | {"actor/pg_loss": loss.detach() * total / count}, count)
+        sums.add(metrics | {"actor/pg_loss": metrics["actor/pg_loss"] * total / count}, count)
         sums.add({"actor/skipped": float(norm is None), "actor/grad_norm": 0.0 if norm is None else norm}, 1)
     return sums
 
@@ -139,10 +139,11 @@ def minibatches(rows: int, count: int, epochs: int, seed: int) -> Iterator[Tenso
         yield from torch.randperm(rows, generator=generator).chunk(count)
 
 
-def statistics(session: Session, model: Any, rollout: Rollout) -> TokenStatistics:
+def statistics(session: Session, model: Any, rollout: Rollout, entropy_gradient: bool = False) -> TokenStatistics:
     """Statistics of the response tokens under `model`, at the sampling temperature."""
     logits = response_logits(model, rollout)
-    return token_statistics(logits, rollout.actions, session.config.rollout.temperature)
+    temperature = session.config.rollout.temperature
+    return token_statistics(logits, rollout.actions, temperature, entropy_gradient=entropy_gradient)
 
 
 def evaluation(session: Session) -> dict[str, float]:

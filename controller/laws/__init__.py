@@ -7,8 +7,31 @@ from pydantic import Field
 from .excitation import Excitation
 from .interface import Reading, Realise, State, Terms
 from .manual import Manual
+from .oscillatory import OscillatoryDecay
 from .pid import PID
+from .schedule import Schedule
+from .sign import Doubling, Gate, SignIntegral
 
-Law = Annotated[PID | Manual | Excitation, Field(discriminator="type")]
+Law = Annotated[
+    PID | Manual | Excitation | Schedule | OscillatoryDecay | SignIntegral | Gate | Doubling,
+    Field(discriminator="type"),
+]
+WITHOUT_TARGET = ("manual", "excitation", "schedule", "oscillatory_decay")
+"""Laws that follow no curve."""
 
-__all__ = ["PID", "Excitation", "Law", "Manual", "Reading", "Realise", "State", "Terms"]
+__all__ = [
+    "PID",
+    "WITHOUT_TARGET",
+    "Doubling",
+    "Excitation",
+    "Gate",
+    "Law",
+    "Manual",
+    "OscillatoryDecay",
+    "Reading",
+    "Realise",
+    "Schedule",
+    "SignIntegral",
+    "State",
+    "Terms",
+]

@@ -65,8 +65,9 @@ class PID(Config):
     """Largest size of the command."""
     rate_limit: Annotated[float, Field(ge=1e-6, le=2)] | None = None
     """Largest change of the command in a step; none: no limit."""
-    anti_windup: Literal["conditional", "back_calculation"] = "conditional"
-    """What keeps the integral from growing while the command is at an end: it stands still, or gives way."""
+    anti_windup: Literal["conditional", "back_calculation", "none"] = "conditional"
+    """What keeps the integral from growing while the command is at an end: it stands still, or gives way; none:
+    nothing."""
     tracking_time: Annotated[float, Field(ge=1, le=1000)] = 5.0
     """Back-calculation only: steps in which the integral gives way to the applied command."""
 
@@ -155,7 +156,7 @@ class PID(Config):
         that was too steep, would keep the command at its end long after the error is gone: it gives way there.
         """
         shortfall = terms.command - terms.demand
-        if not terms.saturated:
+        if not terms.saturated or self.anti_windup == "none":
             return terms.i
         kept = before if shortfall * error < 0 else terms.i
         if self.anti_windup == "back_calculation":

@@ -1,0 +1,35 @@
+"""Fixed thresholds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from ..batch import BatchStatistics
+from ..configuration import Config
+from .interface import WIDEST, Actuation, HalfWidth, unclipped
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..statistics import TokenStatistics
+    from .interface import Thresholds
+
+
+class Static(Config):
+    """Fixed thresholds: GRPO (0.2, 0.2; arXiv 2402.03300), DAPO's clip-higher (0.2, 0.28; 2503.14476)."""
+
+    type: Literal["static"] = "static"
+    low: HalfWidth = 0.2
+    """Lower half-width: the band starts at 1 - low."""
+    high: Annotated[float, Field(ge=0, le=WIDEST)] = 0.2
+    """Upper half-width: the band ends at 1 + high."""
+
+    def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
+        """The same thresholds for every command."""
+        return Actuation(command, unclipped(batch), self._thresholds)
+
+    def _thresholds(self, tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:
+        like = tokens.logprob.detach()
+        return like.new_full(like.shape, self.low), like.new_full(like.shape, self.high)
