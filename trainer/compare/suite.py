@@ -23,7 +23,7 @@ class Strategy(Config):
     """One row of the table for every target."""
 
     control: ControlConfig
-    """Law, actuator, surrogate; the suite's targets are put in."""
+    """Law, actuator, surrogate; the suite's targets are put in. One that can express a single target names it here."""
     follows: bool = True
     """Whether it is told the target. One that has no set-point runs once a seed and is judged against every target."""
     search: dict[str, Range] = Field(default={})
@@ -32,9 +32,11 @@ class Strategy(Config):
     """A sentence about this row: where its constants come from, what it was given."""
 
     @model_validator(mode="after")
-    def _has_no_target(self) -> Strategy:
-        if self.control.target is not None:
-            raise ValueError("`control.target` belongs to the suite; write it under the suite's `targets`.")
+    def _has_one_target(self) -> Strategy:
+        if self.follows and self.control.target is not None:
+            raise ValueError(
+                "a strategy that follows the suite's `targets` needs no `control.target`; write `follows: false`."
+            )
         return self
 
 
