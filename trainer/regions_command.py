@@ -35,13 +35,22 @@ class Experiment:
     thresholds: Mapping[str, Touched]
 
 
-def run_regions(config: Path, runs: Path, out: Path, seeds: Sequence[int], workers: int | None = None) -> str:
+def run_regions(
+    config: Path,
+    runs: Path,
+    out: Path,
+    seeds: Sequence[int],
+    workers: int | None = None,
+    parts: Sequence[str] = PARTS,
+) -> str:
     """Run both experiments and write `regions.md`, `regions.csv` and `regions.png` into `out`.
 
     Args:
         config: a run's YAML for the trainer; its control is set aside.
         runs: folder of the trainer's runs; finished ones are kept.
         seeds: of both settings.
+        workers: the trainer's runs at a time; one a core if none.
+        parts: which regions train together; `all` is needed.
 
     Returns:
         The Markdown, the same on every run with the same seeds.
@@ -50,8 +59,8 @@ def run_regions(config: Path, runs: Path, out: Path, seeds: Sequence[int], worke
         InputError: the configuration does not fit, or runs failed.
     """
     base = load_config(config)
-    plant = Experiment("policy plant", region_curves(seeds=seeds, parts=PARTS), touched(seeds=seeds))
-    found = [plant, trained(base, runs, seeds, workers)]
+    plant = Experiment("policy plant", region_curves(seeds=seeds, parts=parts), touched(seeds=seeds))
+    found = [plant, trained(base, runs, seeds, workers, parts)]
     out.mkdir(parents=True, exist_ok=True)
     draw(found, out / "regions.png")
     write_atomically(out / "regions.csv", as_csv(found))
@@ -60,14 +69,16 @@ def run_regions(config: Path, runs: Path, out: Path, seeds: Sequence[int], worke
     return text
 
 
-def trained(base: RunConfig, folder: Path, seeds: Sequence[int], workers: int | None = None) -> Experiment:
+def trained(
+    base: RunConfig, folder: Path, seeds: Sequence[int], workers: int | None, parts: Sequence[str]
+) -> Experiment:
     """The experiment in the real trainer, a run for every part, threshold and seed."""
-    controls = {name: part(name) for name in PARTS} | {name: THRESHOLDS[name] for name in ("Hup", "Mlow")}
+    controls = {name: part(name) for name in parts} | {name: THRESHOLDS[name] for name in ("Hup", "Mlow")}
     jobs = {f"{name}-{seed}": _run_config(base, control, seed) for name, control in controls.items() for seed in seeds}
     if failed := train_all(jobs, folder, workers):
         raise InputError(f"{len(failed)} runs failed, the first is {failed[0]}; read {folder / failed[0]}.log.")
     logged = {name: [load_run(folder / f"{name}-{seed}") for seed in seeds] for name in controls}
-    curves = {name: np.array([measured_entropy(run) for run in logged[name]]) for name in PARTS}
+    curves = {name: np.array([measured_entropy(run) for run in logged[name]]) for name in parts}
     thresholds = {name: _touched(logged["all" if name == "static" else name], base) for name in THRESHOLDS}
     return Experiment("real trainer", curves, thresholds)
 

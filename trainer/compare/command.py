@@ -10,14 +10,18 @@ from controller.errors import InputError
 from ..config import RunConfig
 from ..tracking import write_atomically
 from .pool import train_all
-from .search import search
+from .search import best_gains, trials
 from .suite import Suite, held_out_jobs, load_suite, run_config
 from .table import rows
 from .write import write_comparison
 
 
-def run_compare(file: Path, out: Path, workers: int | None = None) -> str:
+def run_compare(file: Path, out: Path, workers: int | None = None, table_only: bool = False) -> str:
     """Run a suite into `out`; a suite that was cut short goes on, and one that is finished is only written anew.
+
+    Args:
+        workers: runs at a time; one a core if none.
+        table_only: whether to train nothing and write the table of the runs that are finished.
 
     Returns:
         The table as Markdown, and where the files are.
@@ -27,10 +31,12 @@ def run_compare(file: Path, out: Path, workers: int | None = None) -> str:
     """
     suite = load_suite(file)
     out.mkdir(parents=True, exist_ok=True)
-    suite = _under_one_parent(suite, file.stem, out)
-    tuned = search(suite, out, workers)
+    if not table_only:
+        suite = _under_one_parent(suite, file.stem, out)
+        train_all(trials(suite), out / "tuning", workers)
+    tuned = best_gains(suite, out)
     gains = {name: found.gains for name, found in tuned.items()}
-    failed = train_all(held_out_jobs(suite, gains), out / "runs", workers)
+    failed = [] if table_only else train_all(held_out_jobs(suite, gains), out / "runs", workers)
     text = write_comparison(suite, tuned, rows(suite, gains, out), out, f"entrostat compare {file} --out {out}")
     if failed:
         first = f"{out / 'runs' / failed[0]}.log"

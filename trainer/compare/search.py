@@ -16,7 +16,7 @@ from ..reporting.rundata import load_run
 from ..reporting.summary import summarise
 from ..tracking import write_atomically
 from .judge import judged
-from .pool import is_finished, train_all
+from .pool import is_finished
 from .suite import Range, Strategy, Suite, run_config
 
 QUICK = {"evaluation": {"every": 10**9, "prompts": 8, "samples": 8}}
@@ -36,28 +36,30 @@ class Tuned:
     """The same of the constants that the suite gives."""
 
 
-def search(suite: Suite, out: Path, workers: int | None = None) -> dict[str, Tuned]:
-    """Try every strategy's gains, choose the best by RMSE, and write `tuned.json`.
+def trials(suite: Suite) -> dict[str, RunConfig]:
+    """Every trial of every strategy's search, by the name of its run."""
+    return {name: config for name, (config, *_) in _jobs(suite).items()}
 
-    The first trial is what the suite gives; the others lie on a Halton sequence (J. H. Halton, Numer. Math. 2, 1960),
-    logarithmic in every gain: the same for every budget, so that a larger one only adds to it.
-    """
-    jobs, index = _jobs(suite), {}
-    train_all({name: config for name, (config, *_) in jobs.items()}, out / "tuning", workers)
-    for name, (config, strategy, trial, target) in jobs.items():
-        folder = out / "tuning" / name
-        rmse = math.inf
+
+def best_gains(suite: Suite, out: Path) -> dict[str, Tuned]:
+    """The best of each strategy's finished trials by RMSE, also written to `tuned.json`."""
+    scores: dict[str, dict[int, list[float]]] = {}
+    for name, (config, strategy, trial, target) in _jobs(suite).items():
+        folder, rmse = out / "tuning" / name, None
         if is_finished(folder, config):
             rmse = summarise(judged(load_run(folder), suite.tuning.targets[target])).rmse
-        index.setdefault(strategy, {}).setdefault(trial, []).append(math.inf if rmse is None else rmse)
-    tuned = {name: _best(suite.strategies[name], scores) for name, scores in index.items()}
+        scores.setdefault(strategy, {}).setdefault(trial, []).append(math.inf if rmse is None else rmse)
+    tuned = {name: _best(suite.strategies[name], found) for name, found in scores.items()}
     found = {name: asdict(tuned[name]) for name in tuned}
     write_atomically(out / "tuned.json", json.dumps(found, indent=1))
     return tuned
 
 
 def candidates(ranges: Mapping[str, Range], trials: int) -> list[dict[str, float]]:
-    """`trials` settings: none at all (the suite's own), then a Halton sequence over `ranges`, four digits each."""
+    """`trials` settings of gains: none (the suite's own), then a Halton sequence over `ranges`, four digits each.
+
+    J. H. Halton, Numer. Math. 2 (1960), here in the logarithm of every gain: a larger budget only adds to a smaller.
+    """
     unit = qmc.Halton(len(ranges), scramble=False).random(trials)[1:]  # its first point is a corner
     low, high = np.log(np.array(list(ranges.values()))).T
     values = np.exp(low + unit * (high - low))

@@ -64,7 +64,7 @@ def rows(suite: Suite, gains: dict[str, dict[str, float]], out: Path) -> list[Ro
     found = []
     for target in suite.targets:
         block = [_row(suite, gains, out, name, target) for name in suite.strategies]
-        found += _marked(block)
+        found += marked(block)
     return found
 
 
@@ -86,7 +86,7 @@ def _value(summary: RunSummary | None, column: Column) -> float | None:
     return None if value is None else float(value)
 
 
-def _marked(block: Sequence[Row]) -> list[Row]:
+def marked(block: Sequence[Row]) -> list[Row]:
     """The rows of one target with their tests and with the best of every column marked."""
     columns = {column.field: _column(column, [row.cells[column.field] for row in block]) for column in COLUMNS}
     return [
