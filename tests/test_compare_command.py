@@ -17,7 +17,7 @@ from tests.suites import SMALL, TUNING, small
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """A suite that was killed after its first run and then run again: (folder, first run's log before, the output)."""
+    """A suite that was killed in its second run and then run again: (folder, when the first one ended, the output)."""
     folder = tmp_path_factory.mktemp("compare")
     ours = SMALL["strategies"]["ours"] | {"search": {"law.kp": [1, 9]}}
     changes = {
@@ -31,9 +31,9 @@ def compared(tmp_path_factory):
     first = subprocess.Popen(
         [sys.executable, "-m", "trainer.cli", *words], cwd=ROOT, env=ENVIRONMENT, start_new_session=True
     )
-    status = folder / "out/tuning/ours/00-other-100/status.json"
-    while first.poll() is None and not (status.exists() and "FINISHED" in status.read_text()):
-        time.sleep(0.2)
+    status, second = (folder / f"out/tuning/ours/{name}" for name in ("00-other-100/status.json", "01-other-100"))
+    while first.poll() is None and not (second / "metrics.jsonl").exists():
+        time.sleep(0.1)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     before = status.stat().st_mtime_ns

@@ -20,7 +20,7 @@ HELDOUT = 20
 PROBLEMS = 5000
 SLIPS = 0.15
 """Share of a demonstration's totals that are off by up to 9; it goes on from there."""
-WARM_STEPS = 2000
+WARM_STEPS = 1500
 
 _ANSWER = re.compile(rf"([0-9][0-9]){{{TERMS}}}", re.ASCII)
 
