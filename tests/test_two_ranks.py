@@ -1,12 +1,8 @@
 """Two DeepSpeed ranks under torchrun, on gloo."""
 
-import json
-import subprocess
-import sys
-
 import pytest
 
-from tests.runs import ENVIRONMENT, ROOT, SMALL
+from tests.runs import SMALL, torchrun
 
 RANK = """
 import json, sys
@@ -27,15 +23,7 @@ Path(sys.argv[1], f"rank{session.engine.rank}.json").write_text(json.dumps([rows
 def two_ranks(tmp_path_factory, request):
     """What each of two ranks logged in 3 steps, and its weights; at ZeRO 0 and 2."""
     folder = tmp_path_factory.mktemp("ranks")
-    (folder / "rank.py").write_text(RANK)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    words = [folder / "rank.py", folder, *SMALL, f"engine.zero_stage={request.param}"]
-    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*launch, *map(str, words)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
+    return torchrun(folder, RANK, *SMALL, f"engine.zero_stage={request.param}")
 
 
 def test_both_ranks_decide_and_measure_the_same_to_the_bit(two_ranks):

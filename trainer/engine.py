@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -16,6 +17,7 @@ from controller.errors import InputError
 from .config import EngineConfig, UpdateConfig
 
 ASSETS = Path(__file__).parent / "assets"
+T = TypeVar("T")
 
 
 def init_distributed() -> None:
@@ -103,16 +105,26 @@ class Engine:
         self.deepspeed.step()
         return norm if norm is not None else torch.as_tensor(self.deepspeed.get_global_grad_norm())
 
-    def save(self, folder: Path, tag: str, state: dict[str, Any]) -> None:
-        """A checkpoint of policy, optimizer and `state` under `folder/tag`; `folder/latest` names it once whole."""
-        self.deepspeed.save_checkpoint(str(folder), tag=tag, client_state={"entrostat": state})
+    def on_lead(self, call: Callable[[], T]) -> T:
+        """What `call` gives on the lead rank, which alone makes it, on every rank.
 
-    def load(self, folder: Path) -> dict[str, Any]:
-        """Restore the latest checkpoint and return the `state` saved with it."""
-        _, client = self.deepspeed.load_checkpoint(str(folder))
-        if client is None:
-            raise InputError(f"{folder} holds no checkpoint that loads; start the run anew with another --out.")
-        return client["entrostat"]
+        Raises:
+            OSError, InputError: `call` raised it; every rank raises the same.
+        """
+        answer: tuple[T | None, Exception | None] = (None, None)
+        if self.rank == 0:
+            try:
+                answer = call(), None
+            except (OSError, InputError) as error:
+                answer = None, error
+        if self.world_size > 1:
+            box = [answer]
+            dist.broadcast_object_list(box, src=0)
+            answer = box[0]
+        result, error = answer
+        if error is not None:
+            raise error
+        return result
 
     def _gradient_norm(self) -> Tensor | None:
         """At ZeRO 0 DeepSpeed keeps no norm of its own, and the gradients lie open."""

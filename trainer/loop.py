@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,6 +58,7 @@ class Session:
 def train_step(session: Session, step: int) -> dict[str, float]:
     """One step: sample, measure, decide, update. Returns its metrics, the same on every rank."""
     clock = Clock()
+    seed_everything(session.config.seed, step, session.engine.rank)
     with clock("rollout"):
         rollout, rewards = sample(session, step)
     with clock("measure"):
@@ -175,6 +177,14 @@ def heldout_divergence(session: Session) -> float:
         seed=seed,
     )
     return divergence(session.reference, config, rollout, sampled_statistics(session, rollout))
+
+
+def seed_everything(*parts: int) -> None:
+    """Dropout, and what a task or a reward function draws: each step begins anew, so a resumed one draws the same."""
+    seed = seed_of(*parts)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - of others' code, which uses the global one
+    torch.manual_seed(seed)
 
 
 def seed_of(*parts: int) -> int:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import shutil
 from pathlib import Path
 
 import torch
@@ -13,9 +11,13 @@ from tqdm import tqdm
 
 from controller.control import EntropyController
 from controller.errors import InputError
+from controller.saved import count
 
+from .checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from .config import RunConfig
 from .engine import Engine, init_distributed, load_model
+from .engine_state import gathered, restore, updates
+from .errors import Stopped
 from .loop import Session, evaluation, seed_of, train_step
 from .reference import start_policy
 from .reporting.rundata import load_run
@@ -23,10 +25,14 @@ from .reporting.write import write_report
 from .tasks import load_task
 from .tracking import MLflow, RunFolder
 
-logger = logging.getLogger("trainer")
 STOPPED = (
     "stopped after step {step}, with a checkpoint: {why}; look at {out}/report.html, then go on with "
     "`entrostat train --resume {out} control.guard.action=warn`."
+)
+
+UNSAVED = (
+    "the checkpoint of step {step} cannot be written: {why}; the one before it is whole: make room, then go on with "
+    "`entrostat train --resume {folder.path}`."
 )
 
 
@@ -59,7 +65,7 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
             if last or session.control.stop or (step + 1) % config.checkpoint.every == 0:
                 _save(session, folder, step + 1)
             if session.control.stop:
-                raise InputError(STOPPED.format(step=step + 1, why=session.control.stop, out=out))
+                raise Stopped(STOPPED.format(step=step + 1, why=session.control.stop, out=out))
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
@@ -139,17 +145,25 @@ def step_line(step: int, steps: int, metrics: dict[str, float]) -> str:
 
 
 def _save(session: Session, folder: RunFolder, step: int) -> None:
-    state = {"step": step, "control": session.control.state_dict()}
-    session.engine.save(folder.checkpoints, f"step{step:06d}", state)
-    if session.engine.rank == 0:
-        for old in sorted(folder.checkpoints.glob("step*"))[: -session.config.checkpoint.keep]:
-            shutil.rmtree(old)
+    engine, keep = session.engine, session.config.checkpoint.keep
+    state = {"step": step, "updates": updates(engine), "control": session.control.state_dict()}
+    parts = gathered(engine)
+    try:
+        engine.on_lead(lambda: save_checkpoint(folder.checkpoints, step, parts, state, keep))
+    except OSError as error:
+        raise Stopped(UNSAVED.format(step=step, why=error.strerror, folder=folder)) from None
 
 
 def _restore(session: Session, folder: RunFolder) -> int:
-    """Load the latest checkpoint; the step to go on with, 0 where the run died before its first one."""
-    if not (folder.checkpoints / "latest").exists():
+    """Go on from the newest whole checkpoint; the step to do next, 0 where the run died before its first one."""
+    path = session.engine.on_lead(lambda: newest_checkpoint(folder.checkpoints))
+    if path is None:
         return 0
-    state = session.engine.load(folder.checkpoints)
-    session.control.load_state_dict(state["control"])
-    return int(state["step"])
+    parts, state = load_checkpoint(path)
+    try:
+        step, taken, control = count(state["step"]), count(state["updates"]), state["control"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} has a damaged state ({error}); remove it to go on from the one before.") from None
+    restore(session.engine, parts, taken)
+    session.control.load_state_dict(control)
+    return step

@@ -30,7 +30,7 @@ class ClipCov(Config):
 
     Constants of the source: share 2e-4, window (1, 5), thresholds 0.2. At least one token goes where one is in the
     window; tokens that a threshold cuts are not candidates. Left open: the draw; here its seed comes from the
-    minibatch's own numbers, so that a resumed run draws what it would have drawn.
+    rollout's numbers, so that a resumed run draws what it would have drawn.
     """
 
     type: Literal["clip_cov"] = "clip_cov"
@@ -55,7 +55,7 @@ class ClipCov(Config):
         candidates = window.flatten().nonzero().squeeze(-1)
         count = min(max(int(self.share * int(batch.mask.sum())), 1), len(candidates))
         weights = torch.ones_like(batch.logprob).flatten()
-        weights[candidates[_drawn(len(candidates), count, cov[window])]] = 0.0
+        weights[candidates[_shuffled(len(candidates), batch)[:count]]] = 0.0
         return weights.view_as(batch.logprob)
 
     def _clipped(self, batch: Minibatch) -> Tensor:
@@ -111,9 +111,10 @@ def covariance(batch: Minibatch) -> Tensor:
     return centred[0] * centred[1]
 
 
-def _drawn(candidates: int, count: int, numbers: Tensor) -> Tensor:
-    """`count` of the indices below `candidates`, in an order that follows from the numbers."""
+def _shuffled(count: int, batch: Minibatch) -> Tensor:
+    """The indices below `count`, in an order that follows from the rollout's numbers."""
     import torch
 
-    seed = int(numbers.double().sum().abs().frac() * 2**52) if candidates else 0
-    return torch.randperm(candidates, generator=torch.Generator().manual_seed(seed))[:count].to(numbers.device)
+    total = torch.where(batch.mask.bool(), batch.tokens.logprob, 0.0).double().sum()
+    seed = int(total.abs().nan_to_num(0.0, 0.0).frac() * 2**52)
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed)).to(total.device)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ..configuration import Config
-from .interface import Reading, Realise, State, Terms
+from .plan import Plan
 
 PERIOD = 63  # of a maximal-length register of six bits
 
 
-class Excitation(Config):
+class Excitation(Plan):
     """An open-loop command about `offset`; each of its values lasts `hold` steps, and the target is not followed.
 
         prbs:       offset +- amplitude by a maximal-length register, x^6 + x^5 + 1, which starts where `seed` says
@@ -47,22 +45,6 @@ class Excitation(Config):
         if self.levels % 2 == 0:
             raise ValueError(f"levels is {self.levels}; write an odd number, so that one of them is the offset.")
         return self
-
-    def start(self, command: float = 0.0) -> State:
-        """The state before the first step."""
-        return {"count": 0, "command": command}
-
-    def take_over(self, state: State, reading: Reading) -> State:
-        """The plan from its beginning: it has nothing to align."""
-        return self.start(state["command"])
-
-    def step(self, state: State, reading: Reading, realise: Realise = float) -> tuple[Terms, State]:
-        """The plan's next value whatever is read; a measurement that is not finite holds the last one."""
-        if not math.isfinite(reading.measurement):
-            return Terms(demand=state["command"], command=state["command"]), state
-        demand = self.at(state["count"])
-        terms = Terms(demand=demand).applied(realise(demand))
-        return terms, {"count": state["count"] + 1, "command": terms.command}
 
     def at(self, step: int) -> float:
         """The planned command, in [-1, 1], at a step of the plan."""

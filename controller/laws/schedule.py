@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..configuration import Config
-from .interface import Reading, Realise, State, Terms
+from .plan import Plan
 
 
-class Schedule(Config):
+class Schedule(Plan):
     """lambda_k falls from 1 to 0 over the first phase, and from 0 to -1 over the second, whatever is read:
 
         lambda_k = 1 - k / (phase_ratio T)                            k <= phase_ratio T
@@ -27,22 +25,6 @@ class Schedule(Config):
     """T, the steps of the whole run."""
     phase_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Share of the steps that the first phase takes."""
-
-    def start(self, command: float = 0.0) -> State:
-        """The state before the first step."""
-        return {"count": 0, "command": command}
-
-    def take_over(self, state: State, reading: Reading) -> State:
-        """The schedule from its beginning: it has nothing to align."""
-        return self.start(state["command"])
-
-    def step(self, state: State, reading: Reading, realise: Realise = float) -> tuple[Terms, State]:
-        """The schedule's next value whatever is read; a measurement that is not finite holds the last one."""
-        if not math.isfinite(reading.measurement):
-            return Terms(demand=state["command"], command=state["command"]), state
-        demand = self.at(state["count"])
-        terms = Terms(demand=demand).applied(realise(demand))
-        return terms, {"count": state["count"] + 1, "command": terms.command}
 
     def at(self, step: int) -> float:
         """lambda at a step, in [-1, 1]."""
