@@ -82,5 +82,8 @@ def _train(content: dict[str, Any], folder: Path) -> None:
 
     try:
         run(config, folder, resume=(folder / "metrics.jsonl").exists())
+        if not is_finished(folder, config):  # it was cut short between its last checkpoint and its end
+            shutil.rmtree(folder)
+            run(config, folder)
     except InputError as error:
         sys.exit(f"entrostat: {error}")
