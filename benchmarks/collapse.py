@@ -23,6 +23,20 @@ TASKS = {
     "walk": ("sparse reward at the start", 120, 11),
 }
 """Nature, steps, longest answer in tokens."""
+HEADS = (
+    "task",
+    "nature",
+    "steps",
+    "no spread at the start, %",
+    "entropy at the start, nats",
+    "at the end, % of the start",
+    "reward at the start",
+    "at the end",
+    "pass_at_8 held out, start",
+    "end",
+    "distinct right answers, start",
+    "end",
+)
 QUIET = ["tracking.mlflow=null", "evaluation={every: 1000, prompts: 100, samples: 16}", "checkpoint.every=1000"]
 
 
@@ -51,12 +65,12 @@ def markdown(runs: dict[str, Run], seeds: list[int]) -> str:
         "# Collapse under static clipping, task by task",
         "",
         f"`python -m benchmarks.collapse --seeds {' '.join(map(str, seeds))}`; 64 prompts x 8 responses a step, 8 "
-        "minibatches, learning rate 3e-4, thresholds 0.2 on both sides. Mean and range over the seeds. Start: the first "
-        "3 steps, end: the last 10. Held out: 100 prompts, 16 answers each.",
+        "minibatches, learning rate 3e-4, thresholds 0.2 on both sides. Mean and range over the seeds. Start: the "
+        "first 3 steps, end: the last 10. No spread: prompts whose answers all have one reward, which give no gradient. "
+        "Held out: 100 prompts, 16 answers each.",
         "",
-        "| task | nature | steps | prompts without reward spread at the start, % | entropy at the start, nats | at the end,"
-        " % of the start | reward at the start | at the end | pass_at_8 held out, start | end | distinct, start | end |",
-        "|---" * 12 + "|",
+        "| " + " | ".join(HEADS) + " |",
+        "|---" * len(HEADS) + "|",
     ]
     for task, (nature, steps, _) in TASKS.items():
         own = [runs[f"{task}-{seed}"] for seed in seeds]

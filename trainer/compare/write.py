@@ -48,7 +48,7 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 def as_markdown(suite: Suite, tuned: Mapping[str, Tuned], rows: Sequence[Row], command: str) -> str:
     """Tables, one a target, what the marks mean, the tuning budgets, and the columns that others win."""
-    lines = ["# Strategies compared", "", f"`{command}`", "", _legend(suite), ""]
+    lines = ["# Strategies compared", "", f"`{command}`", "", _legend(suite), "", "![entropy](compare.png)", ""]
     for target in suite.targets:
         block = [row for row in rows if row.target == target]
         heads = ["strategy", *(column.head for column in COLUMNS)]
