@@ -66,8 +66,8 @@ def markdown(runs: dict[str, Run], seeds: list[int]) -> str:
         "",
         f"`python -m benchmarks.collapse --seeds {' '.join(map(str, seeds))}`; 64 prompts x 8 responses a step, 8 "
         "minibatches, learning rate 3e-4, thresholds 0.2 on both sides. Mean and range over the seeds. Start: the "
-        "first 3 steps, end: the last 10. No spread: prompts whose answers all have one reward, which give no gradient. "
-        "Held out: 100 prompts, 16 answers each.",
+        "first 3 steps, end: the last 10. No spread: prompts whose answers all have one reward, which give no "
+        "gradient. Held out: 100 prompts, 16 answers each.",
         "",
         "| " + " | ".join(HEADS) + " |",
         "|---" * len(HEADS) + "|",

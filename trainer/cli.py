@@ -182,6 +182,7 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
     command.add_argument("suite", type=Path, metavar="SUITE", help="the suite's YAML")
     command.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder (default: runs/compare)")
     command.add_argument("--workers", type=whole(1, 1024), help="runs at a time (default: one a core)")
+    command.add_argument("--only", nargs="+", metavar="NAME", help="train these strategies only, in this order")
     command.add_argument("--table", action="store_true", help="train nothing: write the table of what is finished")
 
 
@@ -249,7 +250,7 @@ def _regions(options: argparse.Namespace) -> None:
 def _compare(options: argparse.Namespace) -> None:
     from .compare.command import run_compare
 
-    print(run_compare(options.suite, options.out, options.workers, options.table))
+    print(run_compare(options.suite, options.out, options.workers, options.only, options.table))
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from controller.errors import InputError
@@ -16,12 +17,15 @@ from .table import rows
 from .write import write_comparison
 
 
-def run_compare(file: Path, out: Path, workers: int | None = None, table_only: bool = False) -> str:
+def run_compare(
+    file: Path, out: Path, workers: int | None = None, only: Sequence[str] | None = None, table: bool = False
+) -> str:
     """Run a suite into `out`; a suite that was cut short goes on, and one that is finished is only written anew.
 
     Args:
         workers: runs at a time; one a core if none.
-        table_only: whether to train nothing and write the table of the runs that are finished.
+        only: strategies to train now; all if none. The table has every strategy with a finished run.
+        table: whether to train nothing and write the table of the runs that are finished.
 
     Returns:
         The table as Markdown, and where the files are.
@@ -31,17 +35,32 @@ def run_compare(file: Path, out: Path, workers: int | None = None, table_only: b
     """
     suite = load_suite(file)
     out.mkdir(parents=True, exist_ok=True)
-    if not table_only:
+    chosen = [] if table else _chosen(suite, only)
+    if chosen:
         suite = _under_one_parent(suite, file.stem, out)
-        train_all(trials(suite), out / "tuning", workers)
+        train_all(_of(chosen, trials(suite)), out / "tuning", workers)
     tuned = best_gains(suite, out)
     gains = {name: found.gains for name, found in tuned.items()}
-    failed = [] if table_only else train_all(held_out_jobs(suite, gains), out / "runs", workers)
-    text = write_comparison(suite, tuned, rows(suite, gains, out), out, f"entrostat compare {file} --out {out}")
+    failed = train_all(_of(chosen, held_out_jobs(suite, gains)), out / "runs", workers) if chosen else []
+    found = rows(suite, gains, out)
+    if not found:
+        raise InputError(f"no run of {file} is finished in {out}; train it without --table.")
+    text = write_comparison(suite, tuned, found, out, f"entrostat compare {file} --out {out}")
     if failed:
         first = f"{out / 'runs' / failed[0]}.log"
         raise InputError(f"{len(failed)} runs failed, the first is {failed[0]}; read {first}, then run this again.")
     return f"{text}\n{out / 'compare.html'}\n{out / 'compare.csv'}"
+
+
+def _chosen(suite: Suite, only: Sequence[str] | None) -> list[str]:
+    if unknown := [name for name in only or [] if name not in suite.strategies]:
+        raise InputError(f"--only names {unknown[0]!r}; write some of: {', '.join(suite.strategies)}.")
+    return list(only or suite.strategies)
+
+
+def _of(chosen: Sequence[str], jobs: Mapping[str, RunConfig]) -> dict[str, RunConfig]:
+    """The jobs of some strategies, in the order of these."""
+    return {name: jobs[name] for strategy in chosen for name in jobs if name.split("/")[0] == strategy}
 
 
 def _under_one_parent(suite: Suite, name: str, out: Path) -> Suite:

@@ -60,11 +60,11 @@ class Row:
 
 
 def rows(suite: Suite, gains: dict[str, dict[str, float]], out: Path) -> list[Row]:
-    """A row for every strategy and target, target by target; only runs that are finished count."""
+    """A row for every strategy with a finished run and every target, target by target."""
     found = []
     for target in suite.targets:
         block = [_row(suite, gains, out, name, target) for name in suite.strategies]
-        found += marked(block)
+        found += marked([row for row in block if row.runs])
     return found
 
 
@@ -88,6 +88,8 @@ def _value(summary: RunSummary | None, column: Column) -> float | None:
 
 def marked(block: Sequence[Row]) -> list[Row]:
     """The rows of one target with their tests and with the best of every column marked."""
+    if not block:
+        return []
     columns = {column.field: _column(column, [row.cells[column.field] for row in block]) for column in COLUMNS}
     return [
         Row(row.strategy, row.target, {field: cells[index] for field, cells in columns.items()}, row.runs)

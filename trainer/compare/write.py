@@ -56,7 +56,7 @@ def as_markdown(suite: Suite, tuned: Mapping[str, Tuned], rows: Sequence[Row], c
         lines += [" | ".join(["", *heads, ""]).strip(), "|---" * len(heads) + "|"]
         lines += ["| " + " | ".join([_name(suite, row), *_cells(row)]) + " |" for row in block]
         lines += ["", *(f"- {sentence}" for sentence in lost_columns(suite, block)), ""]
-    lines += ["## What the rows are", "", *(f"- {line}" for line in notes(suite, tuned))]
+    lines += ["## What the rows are", "", *(f"- {line}" for line in notes(suite, tuned, rows))]
     return "\n".join(lines) + "\n"
 
 
@@ -75,10 +75,13 @@ def lost_columns(suite: Suite, block: Sequence[Row]) -> list[str]:
     return found
 
 
-def notes(suite: Suite, tuned: Mapping[str, Tuned]) -> list[str]:
-    """A line a strategy: what it was told, its note, its tuning budget."""
+def notes(suite: Suite, tuned: Mapping[str, Tuned], rows: Sequence[Row]) -> list[str]:
+    """A line a strategy: what it was told, its note, its tuning budget; or that it was not run."""
     lines = []
     for name, strategy in suite.strategies.items():
+        if not any(row.strategy == name for row in rows):
+            lines.append(f"{name}: not run.")
+            continue
         told = "told the target" if strategy.follows else "has no set-point, judged against the target all the same"
         parts = [told, strategy.note] if strategy.note else [told]
         if found := tuned.get(name):
@@ -114,7 +117,7 @@ def as_html(suite: Suite, tuned: Mapping[str, Tuned], rows: Sequence[Row], pictu
             legend=_legend(suite),
             blocks=blocks,
             columns=COLUMNS,
-            notes=notes(suite, tuned),
+            notes=notes(suite, tuned, rows),
             picture=base64.b64encode(picture.read_bytes()).decode(),
         )
     )
