@@ -1,8 +1,6 @@
 """`entrostat compare` on the real trainer: killed, gone on with, tracked."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -28,13 +26,11 @@ def compared(tmp_path_factory):
     }
     (folder / "suite.yaml").write_text(yaml.safe_dump(small(**changes)))
     words = ["compare", str(folder / "suite.yaml"), "--out", str(folder / "out"), "--workers", "1"]
-    first = subprocess.Popen(
-        [sys.executable, "-m", "trainer.cli", *words], cwd=ROOT, env=ENVIRONMENT, start_new_session=True
-    )
+    first = subprocess.Popen([sys.executable, "-m", "trainer.cli", *words], cwd=ROOT, env=ENVIRONMENT)
     status, second = (folder / f"out/tuning/ours/{name}" for name in ("00-other-100/status.json", "01-other-100"))
     while first.poll() is None and not (second / "metrics.jsonl").exists():
         time.sleep(0.1)
-    os.killpg(first.pid, signal.SIGKILL)
+    first.kill()
     first.wait()
     before = status.stat().st_mtime_ns
     done = entrostat(*words)
@@ -45,6 +41,12 @@ def compared(tmp_path_factory):
 def test_a_finished_run_is_kept_when_the_suite_goes_on(compared):
     folder, before, _ = compared
     assert (folder / "out/tuning/ours/00-other-100/status.json").stat().st_mtime_ns == before
+
+
+def test_the_run_that_was_under_way_is_finished_without_a_line_too_many(compared):
+    folder, _, _ = compared
+    lines = (folder / "out/tuning/ours/01-other-100/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 1, 2]
 
 
 def test_every_run_of_the_suite_is_a_child_of_one_parent(compared):
@@ -80,3 +82,17 @@ def test_nothing_is_trained_for_a_table_alone(compared):
     done = entrostat("compare", suite, "--out", out, "--table")
     assert done.returncode == 0, done.stderr[-2000:]
     assert {path: path.stat().st_mtime_ns for path in out.rglob("metrics.jsonl")} == times
+
+
+def test_an_unknown_strategy_gets_one_sentence(compared):
+    folder, _, _ = compared
+    done = entrostat("compare", folder / "suite.yaml", "--out", folder / "out", "--only", "nosuch")
+    assert done.returncode == 2
+    assert done.stderr.strip() == "entrostat: --only names 'nosuch'; write some of: ours, static."
+
+
+def test_a_table_of_nothing_gets_one_sentence(compared, tmp_path):
+    folder, _, _ = compared
+    done = entrostat("compare", folder / "suite.yaml", "--out", tmp_path, "--table")
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith("train it without --table.")

@@ -7,8 +7,10 @@ import multiprocessing
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,7 @@ def _is_of(folder: Path, config: RunConfig) -> bool:
 
 def _train(content: dict[str, Any], folder: Path) -> None:
     """A run in a process of its own."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     config = parse(RunConfig, content)
     if not _is_of(folder, config):
         shutil.rmtree(folder, ignore_errors=True)
@@ -87,3 +90,9 @@ def _train(content: dict[str, Any], folder: Path) -> None:
             run(config, folder)
     except InputError as error:
         sys.exit(f"entrostat: {error}")
+
+
+def _end_with_parent() -> None:
+    """A killed command takes its runs along: one that lived on would write into a folder that the next call reads."""
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
