@@ -37,7 +37,11 @@ HEADS = (
     "distinct right answers, start",
     "end",
 )
-QUIET = ["tracking.mlflow=null", "evaluation={every: 1000, prompts: 100, samples: 16}", "checkpoint.every=1000"]
+QUIET = [
+    "tracking={mlflow: null, snapshots: 0}",
+    "evaluation={every: 1000, prompts: 100, samples: 16}",
+    "checkpoint.every=1000",
+]
 
 
 def main() -> None:

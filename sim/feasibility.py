@@ -10,7 +10,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from .plants import FLOOR, MomentumPlant
+from .plants import FLOOR, MomentumPlant, PlantState
 
 Floats = NDArray[np.float64]
 
@@ -52,3 +52,20 @@ def _rates(plant: MomentumPlant, entropy: Floats, command: float) -> Floats:
         return push - plant.leak * (entropy - plant.level)
     entropy = np.maximum(entropy, FLOOR)
     return np.asarray(np.expm1(push - plant.leak * (np.log(entropy) - math.log(plant.level))) * entropy)
+
+
+def envelope(start: float, steps: int, plants: Sequence[MomentumPlant]) -> tuple[Floats, Floats]:
+    """The lowest and the highest entropy at every step, nats, that the family's median plant comes to from `start`
+    with its command at one end all the way."""
+    ends = [np.median([_path(plant, start, steps, v) for plant in plants], axis=0) for v in (-1.0, 1.0)]
+    low, high = np.sort(ends, axis=0)
+    return low, high
+
+
+def _path(plant: MomentumPlant, start: float, steps: int, command: float) -> list[float]:
+    """Entropy at every step under a constant command and without noise."""
+    quiet, random = plant.model_copy(update={"process_noise": 0.0}), np.random.default_rng(0)
+    path = [PlantState(start, pending=(0.0,) * plant.delay)]
+    for _ in range(steps - 1):
+        path.append(quiet.step(path[-1], command, random))
+    return [state.entropy for state in path]

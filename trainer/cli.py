@@ -1,4 +1,4 @@
-"""The command line: `entrostat target | identify | tune | simulate | train | regions | compare | report`."""
+"""The command line: `entrostat target | identify | tune | simulate | train | regions | compare | report | ...`."""
 
 from __future__ import annotations
 
@@ -79,6 +79,9 @@ def parser() -> argparse.ArgumentParser:
     _add_regions(commands)
     _add_compare(commands)
     _add_report(commands)
+    _add_watch(commands)
+    _add_doctor(commands)
+    _add_completion(commands)
     return top
 
 
@@ -99,11 +102,15 @@ def _add(
 def _add_target(commands: argparse._SubParsersAction) -> None:
     text = "Check a target curve and draw it."
     command = _add(commands, "target", _target, text, "entrostat target examples/controlled.yaml --out curve.png")
-    command.add_argument("file", type=Path, metavar="FILE", help="a target, a control.yaml or a run's YAML")
+    what = "a target, a control.yaml, a run's YAML, or a CSV of step,value (with --edit it may be left out)"
+    command.add_argument("file", type=Path, nargs="?", metavar="FILE", help=what)
     command.add_argument("--steps", type=whole(2, 1_000_000), default=150, help="steps to draw (default: 150)")
     command.add_argument("--plant", type=Path, help="an identified plant: where can it not follow?")
     command.add_argument("--initial", type=entropy, help="initial entropy in nats, for `unit: initial`")
     command.add_argument("--out", type=Path, help="PNG to write; without it the values are printed as CSV")
+    command.add_argument("--edit", action="store_true", help="draw it on a page of this machine, saved to --out CURVE")
+    command.add_argument("--runs", nargs="+", default=[], metavar="RUN", help="with --edit: take the plant from runs")
+    command.add_argument("--port", type=whole(0, 65535), default=0, help="with --edit: of the page (default: any)")
 
 
 def _add_identify(commands: argparse._SubParsersAction) -> None:
@@ -193,7 +200,34 @@ def _add_report(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--out", type=Path, help="where to write (default: the first run's folder)")
 
 
+def _add_watch(commands: argparse._SubParsersAction) -> None:
+    text = "Follow runs while they go on: the report as a page on this machine that renews itself."
+    command = _add(commands, "watch", _watch, text, "entrostat watch runs/controlled")
+    command.add_argument("runs", nargs="+", type=Path, metavar="OUT", help="folders of runs")
+    command.add_argument("--port", type=whole(0, 65535), default=0, help="of the page (default: any that is free)")
+
+
+def _add_doctor(commands: argparse._SubParsersAction) -> None:
+    text = "Say what is installed, which device is used, what is missing and the command that adds it."
+    _add(commands, "doctor", _doctor, text, "entrostat doctor")
+
+
+def _add_completion(commands: argparse._SubParsersAction) -> None:
+    text = "Print a script that lets a shell complete this command line."
+    command = _add(commands, "completion", _completion, text, 'eval "$(entrostat completion bash)"')
+    command.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+
+
 def _target(options: argparse.Namespace) -> None:
+    if options.edit:
+        from .designer import design, edit
+
+        out = options.out or Path("target.yaml")
+        return edit(
+            design(options.file, options.plant, options.runs, options.steps, options.initial, out), options.port
+        )
+    if options.file is None:
+        raise InputError("target needs FILE, or --edit; see `entrostat target --help`.")
     from .target_plot import show_target
 
     show_target(options.file, options.steps, options.initial, options.plant, options.out)
@@ -254,10 +288,28 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from .reporting.rundata import load_run
+    from .reporting.rundata import load_runs
     from .reporting.write import write_report
 
-    print(write_report([load_run(folder) for folder in options.runs], options.out or options.runs[0]))
+    print(write_report(load_runs(options.runs), options.out or options.runs[0]))
+
+
+def _watch(options: argparse.Namespace) -> None:
+    from .watch import watch
+
+    watch(options.runs, options.port)
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from .doctor import doctor
+
+    print(doctor())
+
+
+def _completion(options: argparse.Namespace) -> None:
+    from .completion import completion
+
+    print(completion(parser(), options.shell))
 
 
 if __name__ == "__main__":

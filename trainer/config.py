@@ -75,6 +75,8 @@ class TrackingConfig(Config):
     experiment: str = "entrostat"
     parent: str | None = None
     """MLflow's id of the run that this one is a part of."""
+    snapshots: Annotated[int, Field(ge=0, le=1000)] = 40
+    """Steps of which the report shows tokens, answers and the authority curve, spread over the run; 0: none."""
 
 
 class RunConfig(Config):

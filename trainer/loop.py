@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +53,8 @@ class Session:
     control: EntropyController
     reference: Any | None = None
     """The start policy, where the guard or the evaluation asks for the KL divergence to it."""
+    look: Callable[[Session, int, Batch, Decision], None] | None = None
+    """Called after each update, for what a report shows of the inside of a step."""
 
 
 def train_step(session: Session, step: int) -> dict[str, float]:
@@ -69,6 +71,8 @@ def train_step(session: Session, step: int) -> dict[str, float]:
         decision = session.control.step(batch.tokens, batch.advantages, rollout.mask, groups=rollout.groups, kl=kl)
     with clock("update"):
         sums = update(session, batch, decision, step)
+    if session.look:
+        session.look(session, step, batch, decision)
     for name, (total, count) in threshold_sums(decision, batch.tokens, batch.advantages, rollout.mask).items():
         sums.add_sum(name, total, count)
     size = session.config.rollout.responses_per_prompt

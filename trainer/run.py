@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from tqdm import tqdm
 
 from controller.control import EntropyController
 from controller.errors import InputError
@@ -22,6 +20,8 @@ from .loop import Session, evaluation, seed_of, train_step
 from .reference import start_policy
 from .reporting.rundata import load_run
 from .reporting.write import write_report
+from .snapshots import Snapshots
+from .status import Status
 from .tasks import load_task
 from .tracking import MLflow, RunFolder
 
@@ -53,9 +53,10 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
             print(f"{out} is finished: all {config.steps} steps are done; write steps=N to go further.")
         return
     tracker = Tracker(config, folder, start) if lead else None
+    session.look = Snapshots(out, config.steps, config.tracking.snapshots, start, lead).take
     status = "FAILED"
     try:
-        for step in tqdm(range(start, config.steps), initial=start, total=config.steps, disable=not lead, unit="step"):
+        for step in range(start, config.steps):
             metrics = train_step(session, step)
             last = step == config.steps - 1
             if last or step % config.evaluation.every == 0:
@@ -99,7 +100,7 @@ class Tracker:
     """The lead rank's record of a run: folder, MLflow, terminal, and the report at its end."""
 
     def __init__(self, config: RunConfig, folder: RunFolder, start: int) -> None:
-        self._config, self._folder = config, folder
+        self._folder, self._status = folder, Status(config.steps, start)
         folder.open(config, start)
         self._mlflow = None
         if config.tracking.mlflow:
@@ -113,35 +114,16 @@ class Tracker:
         self._folder.append(step, metrics)
         if self._mlflow:
             self._mlflow.append(step, metrics)
-        tqdm.write(step_line(step, self._config.steps, metrics))
+        self._status.show(step, metrics)
 
     def close(self, status: str) -> None:
         """Write the report and end the MLflow run as `status`: FINISHED, FAILED or KILLED."""
+        self._status.close()
         if self._folder.started:
-            table = write_report([load_run(self._folder.path)], self._folder.path)
-            tqdm.write(table)
+            print(write_report([load_run(self._folder.path)], self._folder.path))
         self._folder.set_status(status=status)
         if self._mlflow:
             self._mlflow.finish(status, self._folder.artifacts)
-
-
-def step_line(step: int, steps: int, metrics: dict[str, float]) -> str:
-    """One readable line a step."""
-    parts = [f"{step + 1:4d}/{steps}"]
-    if math.isfinite(metrics["controller/setpoint"]):
-        parts += [f"target {metrics['controller/setpoint']:.3f}"]
-    parts += [f"entropy {metrics['actor/entropy']:.3f}"]
-    if math.isfinite(metrics["controller/error"]):
-        parts += [f"error {metrics['controller/error']:+.3f}"]
-    parts += [
-        f"command {metrics['controller/command']:+.2f}{' (saturated)' if metrics['controller/saturated'] else ''}",
-        f"eps {metrics['threshold/low_mean']:.2f}/{metrics['threshold/high_mean']:.2f}",
-        f"cut {metrics['clip_ratio/region_mean']:.1%}",
-        f"reward {metrics['reward/mean']:.3f}",
-    ]
-    if "eval/pass_at_8" in metrics:
-        parts += [f"pass_at_1 {metrics['eval/pass_at_1']:.3f} pass_at_8 {metrics['eval/pass_at_8']:.3f}"]
-    return "  ".join(parts)
 
 
 def _save(session: Session, folder: RunFolder, step: int) -> None:

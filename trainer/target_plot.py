@@ -28,7 +28,7 @@ def show_target(file: Path, steps: int, initial: float | None, plant: Path | Non
     """
     if steps < 2:
         raise InputError(f"--steps is {steps}; write at least 2.")
-    target = parse(_TargetFile, {"target": _find_target(read_yaml(file), file)}, source=str(file)).target
+    target = read_target(file)
     values = target.at(np.arange(steps), initial)
     band = reach(values, read_plants(plant, seed=0).plants) if plant else None
     if out is None:
@@ -41,6 +41,16 @@ def show_target(file: Path, steps: int, initial: float | None, plant: Path | Non
     if band and band.missed:
         where = ", ".join(f"{first} to {last}" for first, last in band.missed)
         print(f"the plant cannot follow at steps {where}; slow the curve down there.", file=sys.stderr)
+
+
+def read_target(file: Path) -> Target:
+    """The target in a YAML file (alone, in a control.yaml or in a run), or the table in a CSV of step and value.
+
+    Raises:
+        InputError: the file holds nothing that fits.
+    """
+    content = {"type": "table", "file": str(file)} if file.suffix == ".csv" else _find_target(read_yaml(file), file)
+    return parse(_TargetFile, {"target": content}, source=str(file)).target
 
 
 def _find_target(content: dict[str, Any], file: Path) -> Any:

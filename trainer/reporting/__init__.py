@@ -13,6 +13,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 TERMS = {"p": "#E69F00", "i": "#0072B2", "d": "#CC79A7", "feedforward": "#009E73"}
 """Colours of the parts of a command, from the same palette."""
 DASHES = ("solid", "dashed", "dotted", "dashdot", "dotdash")
+MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "plus")
+"""One a run, for black and white."""
 
 
 @dataclass(frozen=True)

@@ -1,115 +1,107 @@
 """The report of one or more runs: `write(runs, path)` makes one HTML file that opens without a network."""
 
+import json
 import os
+import zlib
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+import jinja2
+import numpy as np
 from bokeh.embed import file_html
 from bokeh.layouts import column
 from bokeh.resources import INLINE
 
 from trainer.reporting import colour, targets
+from trainer.reporting.inside import drawn, inside
 from trainer.reporting.plots import Sheet
 from trainer.reporting.rundata import Run
+from trainer.reporting.sources import log_range, sources, step_range
 from trainer.reporting.summary import BAND, summarise
 from trainer.reporting.table import COLUMNS, headline, warnings
+
+ASSETS = files("trainer") / "assets"
 
 
 def write(runs: Sequence[Run], path: str | Path) -> None:
     """Write the report of `runs`; it appears at `path` when it is whole."""
-    path, sheet = Path(path), Sheet(runs)
-    body = column(*sheet.rows(), sizing_mode="stretch_width")
-    title = f"entrostat: {', '.join(run.name for run in runs)}"
-    page = file_html(body, INLINE, title, template=TEMPLATE, template_variables=_header(sheet))
+    path = Path(path)
     part = path.with_name(path.name + ".part")
-    part.write_text(page, encoding="utf-8")
+    part.write_text(render(runs), encoding="utf-8")
     os.replace(part, path)
 
 
-def _header(sheet: Sheet) -> dict[str, object]:
-    """What the template shows above the plots: a switch, a row of figures and words for every run."""
-    summaries = [summarise(run) for run in sheet.runs]
-    runs = [
+def render(runs: Sequence[Run], live: str = "") -> str:
+    """The page as text. `live`: the address that a page which follows its runs asks for what is new."""
+    sheet = Sheet(runs)
+    roots = [column(*sheet.rows(), sizing_mode="stretch_width", name="sheet")]
+    snapshots = drawn(runs)
+    if any(snapshots):
+        roots.append(column(inside(next(filter(None, snapshots))[-1]), sizing_mode="stretch_width", name="inside"))
+    switches = [
+        {"name": run.name, "colour": colour(index), "marks": " ".join(sheet.marks[index])}
+        for index, run in enumerate(runs)
+    ]
+    variables = {
+        "css": asset("report.css"),
+        "script": asset("report.js"),
+        "header": header(runs),
+        "switches": switches,
+        "snapshots": as_json(snapshots) if any(snapshots) else "",
+        "names": [run.name for run in runs],
+        "live": live,
+        "shape": shape(runs),
+    }
+    title = f"entrostat: {', '.join(run.name for run in runs)}"
+    return file_html(roots, INLINE, title, template=asset("report.html"), template_variables=variables)
+
+
+def update(runs: Sequence[Run]) -> str:
+    """What a page that follows its runs needs to be up to date, as JSON.
+
+    `shape` tells which panels and lines there are: where it has changed, the page loads itself anew.
+    """
+    columns = {
+        name: {key: [x if np.isfinite(x) else None for x in values.tolist()] for key, values in it.items()}
+        for name, it in sources(runs).items()
+    }
+    ranges = {"step range": step_range(runs), "log range": log_range(runs)}
+    content = {"shape": shape(runs), "header": header(runs), "sources": columns, "ranges": ranges}
+    return as_json(content | {"snapshots": drawn(runs)})
+
+
+def shape(runs: Sequence[Run]) -> str:
+    """Changes when a page of `runs` would have other panels or lines than before."""
+    logged = [sorted(name for name in run.columns if run.has(name)) for run in runs]
+    parts = [[run.name for run in runs], logged, [bool(run.snapshots) for run in runs], targets(runs)]
+    return f"{zlib.crc32(json.dumps(parts).encode()):x}"
+
+
+def header(runs: Sequence[Run]) -> str:
+    """What stands above the plots: a row of figures and words for every run, and how the runs differ."""
+    summaries = [summarise(run) for run in runs]
+    rows = [
         {
             "name": summary.name,
             "colour": colour(index),
-            "marks": " ".join(sheet.marks[index]),
             "cells": [column.cell(summary) for column in COLUMNS],
+            "differences": [column.difference(summary, summaries[0]) for column in COLUMNS],
             "headline": headline(summary),
             "warnings": warnings(summary),
         }
         for index, summary in enumerate(summaries)
     ]
-    return {
-        "runs": runs,
-        "columns": COLUMNS,
-        "band": f"{100 * BAND:.0f} %",
-        "targets": len(targets(sheet.runs)),
-    }
+    template = jinja2.Environment(autoescape=True, trim_blocks=True).from_string(asset("header.html"))
+    return template.render(runs=rows, columns=COLUMNS, band=f"{100 * BAND:.0f} %", targets=len(targets(runs)))
 
 
-TEMPLATE = """
-{% block postamble %}
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-  html, body { height: auto; }
-  body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 1400px; margin: auto; padding: 0 20px 40px; }
-  h1 { font-size: 22px; margin: 18px 0 6px; }
-  p, ul { max-width: 70em; margin: 6px 0; }
-  ul { padding-left: 1.2em; }
-  .warning { font-weight: 600; }
-  .scroll { overflow-x: auto; }
-  table { border-collapse: collapse; margin: 12px 0; font-variant-numeric: tabular-nums; }
-  th, td { text-align: right; padding: 3px 9px; border-bottom: 1px solid #ddd; white-space: nowrap; }
-  th:first-child, td:first-child { text-align: left; }
-  thead th { border-bottom: 2px solid #888; cursor: help; }
-  nav { position: sticky; top: 0; z-index: 9; background: #fff; padding: 6px 0; border-bottom: 1px solid #ddd; }
-  nav label { margin-right: 22px; white-space: nowrap; }
-  .swatch { display: inline-block; width: 22px; height: 5px; margin: 0 7px 3px 3px; print-color-adjust: exact; }
-  details { margin: 6px 0; }
-  @media print { nav { position: static; } input { display: none; } }
-</style>
-{% endblock %}
-{% block contents %}
-<h1>entrostat report</h1>
-<p>The first plot shows how undecided each policy is about its next token: its entropy, in nats, step by step. A line
-that sinks towards 0 is a policy that repeats itself and has stopped exploring.
-{% if targets %}The dashed line is the entropy that was asked for, and a run inside the shaded band around it is within
-{{ band }} of it: the controller reads the entropy each step and moves the clip thresholds to bring it
-there.{% else %}No run here had a target.{% endif %}</p>
-<ul>
-{% for run in runs %}
-<li><b>{{ run.name | e }}</b>: {{ run.headline }}.
-{% if run.warnings %}<span class="warning">Note: {{ run.warnings | join("; ") }}.</span>{% endif %}</li>
-{% endfor %}
-</ul>
-<div class="scroll"><table>
-<thead><tr><th scope="col">run</th>
-{% for column in columns %}<th scope="col" title="{{ column.meaning | e }}">{{ column.head }}</th>{% endfor %}
-</tr></thead>
-{% for run in runs %}
-<tr><td><span class="swatch" style="background: {{ run.colour }}"></span>{{ run.name | e }}</td>
-{% for cell in run.cells %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}
-</table></div>
-<details><summary>What the columns mean</summary>
-<ul>{% for column in columns %}<li><b>{{ column.head }}</b>: {{ column.meaning | e }}</li>{% endfor %}</ul></details>
-<nav>
-{% for run in runs %}
-<label><input type="checkbox" checked autocomplete="off" data-marks="{{ run.marks }}"><span class="swatch"
-style="background: {{ run.colour }}"></span>{{ run.name | e }}</label>
-{% endfor %}
-<label><input type="checkbox" autocomplete="off" id="log"> entropy on a log axis</label>
-</nav>
-{{ super() }}
-<script>
-  const show = (id, on) => { Bokeh.documents[0].get_model_by_id(id).visible = on }
-  for (const box of document.querySelectorAll("[data-marks]"))
-    box.addEventListener("change", () => box.dataset.marks.split(" ").forEach(id => show(id, box.checked)))
-  document.getElementById("log").addEventListener("change", event => {
-    for (const name of ["log", "linear"])
-      Bokeh.documents[0].get_model_by_name(name).visible = (name == "log") == event.target.checked
-  })
-</script>
-{% endblock %}
-"""
+def asset(name: str, folder: str = "report") -> str:
+    """The text of a file that ships with the pages."""
+    return (ASSETS / folder / name).read_text(encoding="utf-8")
+
+
+def as_json(content: Any) -> str:
+    """JSON that may stand inside a script element: no text in it can end that element."""
+    return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +13,8 @@ import numpy as np
 from controller.configuration import read_yaml
 from controller.errors import InputError
 from controller.files import MAX_LOG_BYTES, read_bytes
+
+from .snapshots import Snapshot, read_snapshots
 
 METRICS = "metrics.jsonl"
 CONFIG = "config.yaml"
@@ -25,6 +27,7 @@ class Run:
     name: str
     config: dict[str, Any] = field(default_factory=dict)
     columns: dict[str, np.ndarray] = field(default_factory=dict)
+    snapshots: Sequence[Snapshot] = ()
 
     @property
     def steps(self) -> np.ndarray:
@@ -47,7 +50,7 @@ def load_run(folder: str | Path) -> Run:
     if not folder.is_dir():
         raise InputError(f"There is no run folder {folder}: give a folder that holds {METRICS}.")
     rows = _read_metrics(folder / METRICS)
-    return Run(folder.resolve().name, _read_config(folder / CONFIG), _columns(rows))
+    return Run(folder.resolve().name, _read_config(folder / CONFIG), _columns(rows), read_snapshots(folder))
 
 
 def load_runs(folders: Iterable[str | Path]) -> list[Run]:

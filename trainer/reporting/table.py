@@ -26,6 +26,11 @@ class Column:
         value = getattr(summary, self.field)
         return ABSENT if value is None else format(value, self.form)
 
+    def difference(self, summary: RunSummary, base: RunSummary) -> str:
+        """The value of `summary` minus that of `base`, with its sign."""
+        here, there = getattr(summary, self.field), getattr(base, self.field)
+        return ABSENT if here is None or there is None else format(here - there, "+" + self.form.removeprefix("+"))
+
 
 COLUMNS = (
     Column("steps", "steps", "d", "Steps logged."),

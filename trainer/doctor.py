@@ -1,0 +1,111 @@
+"""`entrostat doctor`: what this machine has, what it lacks, and the command that adds it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+
+from packaging.requirements import Requirement
+
+NAME = "entrostat"
+EXTRAS = {
+    "torch": "the controller's tensor half, for a training loop of your own",
+    "sim": "identify, tune and simulate",
+    "report": "report, watch and target --edit",
+    "train": "the trainer",
+    "vllm": "rollouts with vLLM",
+    "tensorboard": "tracking in TensorBoard",
+    "wandb": "tracking in Weights & Biases",
+    "docs": "the documentation site",
+    "dev": "tests, lint and types",
+}
+"""What each extra is for; the order is that of the report."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One requirement of an extra: what is asked for, and the version that is installed (none: it is missing)."""
+
+    requirement: Requirement
+    version: str | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the installed version is one that the package asks for."""
+        return self.version is not None and self.requirement.specifier.contains(self.version, prereleases=True)
+
+    def __str__(self) -> str:
+        found = f"{self.version} is too old or too new" if self.version else "missing"
+        return f"{self.requirement.name}{self.requirement.specifier} ({found})"
+
+
+def doctor() -> str:
+    """The report, in lines."""
+    lines = [
+        f"{NAME:12}{installed(NAME) or 'not installed: run pip install -e . in its folder'}",
+        f"{'python':12}{platform.python_version()} in {sys.prefix}",
+        f"{'machine':12}{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        f"{'device':12}{_device()}",
+        "",
+    ]
+    known = declared()
+    for extra, purpose in EXTRAS.items():
+        if extra not in known:
+            continue
+        lacking = [finding for finding in examine(known, extra) if not finding.fits]
+        lines.append(f"{extra:12}{'ready' if not lacking else 'not ready'}: {purpose}")
+        lines += [f"{'':12}  {finding}" for finding in lacking]
+        lines += [f"{'':12}  add it with: pip install '{NAME}[{extra}]'"] if lacking else []
+    return "\n".join([*lines, "", *_programs()])
+
+
+def installed(name: str) -> str | None:
+    """The version of a distribution; none: it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def declared() -> dict[str, list[Requirement]]:
+    """The requirements of every extra, as the installed package declares them."""
+    extras: dict[str, list[Requirement]] = {}
+    for text in metadata.requires(NAME) or []:
+        requirement = Requirement(text)
+        for extra in EXTRAS:
+            if requirement.marker and requirement.marker.evaluate({"extra": extra}):
+                extras.setdefault(extra, []).append(requirement)
+    return extras
+
+
+def examine(extras: dict[str, list[Requirement]], extra: str) -> Iterator[Finding]:
+    """What `extra` asks for, those of the extras that it is made of included."""
+    for requirement in extras.get(extra, []):
+        if requirement.name == NAME:
+            for inner in sorted(requirement.extras):
+                yield from examine(extras, inner)
+        else:
+            yield Finding(requirement, installed(requirement.name))
+
+
+def _device() -> str:
+    try:
+        import torch
+    except ImportError:
+        return "unknown without torch"
+    if not torch.cuda.is_available():
+        return f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    cards = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    names = ", ".join(f"{card.name} ({card.total_memory / 2**30:.0f} GiB)" for card in cards)
+    return f"{len(cards)} x CUDA {torch.version.cuda}: {names}; torch {torch.__version__}"
+
+
+def _programs() -> list[str]:
+    """Programs beside Python that a part of the project uses."""
+    uses = {"chromium": "the tests of pages (apt-get install chromium)", "nvidia-smi": "GPUs", "make": "make demo"}
+    return [f"{name:12}{shutil.which(name) or 'missing: used for ' + use}" for name, use in uses.items()]

@@ -1,0 +1,111 @@
+"""From runs to the columns that the page draws: pure, and the same for a finished report and for one that follows."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from trainer.reporting import PANELS, TERMS
+from trainer.reporting.rundata import Run
+from trainer.reporting.snapshots import Snapshot
+from trainer.reporting.summary import BAND, measured_entropy
+
+Columns = dict[str, np.ndarray]
+REGIONS = ("e1", "e2", "e3", "e4")
+MARKED = 12
+"""Markers a line, by which runs are told apart in black and white."""
+
+
+def sources(runs: Sequence[Run]) -> dict[str, Columns]:
+    """Everything the page draws over steps, by the name of the data source that holds it."""
+    named: dict[str, Columns] = {}
+    for index, run in enumerate(runs):
+        columns = _drawn(run)
+        named[f"steps {index}"] = columns
+        # Evaluations are far apart: in rows of their own, lines join them.
+        named[f"evals {index}"] = _evaluated(columns)
+        named[f"marks {index}"] = _marked(columns, index / max(len(runs), 1))
+        named[f"terms {index}"] = _stacked(run)
+        named[f"bands {index}"] = _bands(run.snapshots)
+    return {name: {key: values.astype(np.float32) for key, values in it.items()} for name, it in named.items()}
+
+
+def step_range(runs: Sequence[Run]) -> tuple[float, float]:
+    """First and last step of all runs, with a margin."""
+    first, last = min(run.steps[0] for run in runs), max(run.steps[-1] for run in runs)
+    margin = max(0.01 * (last - first), 0.5)
+    return float(first - margin), float(last + margin)
+
+
+def log_range(runs: Sequence[Run]) -> tuple[float, float]:
+    """From the least to the largest entropy above zero: a hidden plot has no range of its own."""
+    known = np.concatenate([data[np.isfinite(data) & (data > 0)] for data in map(measured_entropy, runs)])
+    low, high = (known.min(), known.max()) if len(known) else (0.1, 1)
+    return float(0.8 * low), float(1.25 * high)
+
+
+def has_terms(run: Run) -> bool:
+    """Whether the law of `run` made its command of parts at all; manual mode does not."""
+    return bool(shown_terms(run))
+
+
+def shown_terms(run: Run) -> dict[str, str]:
+    """The terms that were ever other than zero, with their colours."""
+    return {term: ink for term, ink in TERMS.items() if np.nan_to_num(run.column(f"controller/{term}")).any()}
+
+
+def _drawn(run: Run) -> Columns:
+    """The columns that the panels draw."""
+    names = [name for panel in PANELS.values() for name in panel.lines if run.has(name)]
+    names += [f"controller/{term}" for term in TERMS if run.has(f"controller/{term}")]
+    return {"step": run.steps} | {name: run.column(name) for name in names} | _derived(run)
+
+
+def _derived(run: Run) -> Columns:
+    entropy, target = measured_entropy(run), run.column("controller/setpoint")
+    noise = 2 * np.nan_to_num(run.column("controller/standard_error"))
+    saturated = run.column("controller/saturated") > 0
+    columns = {"actor/entropy": entropy, "entropy low": entropy - noise, "entropy high": entropy + noise}
+    columns["limit"] = np.where(saturated, np.sign(run.column("controller/command")), 0)
+    if run.has("controller/setpoint"):
+        columns |= {"target": target, "error": entropy - target, "low": -BAND * target, "high": BAND * target}
+        columns |= {"target low": (1 - BAND) * target, "target high": (1 + BAND) * target}
+    return columns
+
+
+def _evaluated(columns: Columns) -> Columns:
+    kept = {name: values for name, values in columns.items() if name.startswith("eval/")}
+    known = np.any([np.isfinite(values) for values in kept.values()], axis=0) if kept else slice(0)
+    return {name: values[known] for name, values in {"step": columns["step"], **kept}.items()}
+
+
+def _marked(columns: Columns, offset: float) -> Columns:
+    """A few steps of every line, shifted from run to run so that markers do not lie on each other."""
+    size = len(columns["step"])
+    every = max(size // MARKED, 1)
+    return {name: values[int(offset * every) :: every] for name, values in columns.items()}
+
+
+def _stacked(run: Run) -> Columns:
+    """The command as the sum of its terms: above zero those that push up, below the others."""
+    columns = {"step": run.steps}
+    for sign, side in ((1, "up"), (-1, "down")):
+        base = np.zeros(len(run.steps))
+        for term in TERMS:
+            top = base + sign * np.maximum(sign * np.nan_to_num(run.column(f"controller/{term}")), 0)
+            columns |= {f"{term} {side} base": base, f"{term} {side} top": top}
+            base = top
+    return columns
+
+
+def _bands(snapshots: Sequence[Snapshot]) -> Columns:
+    """From snapshots, the 10th and 90th percentile of the thresholds in each region."""
+    columns = {"step": np.array([float(snapshot.step) for snapshot in snapshots])}
+    for number, name in enumerate(REGIONS, 1):
+        ends = [_spread(snapshot, number) for snapshot in snapshots]
+        columns |= {f"{name} low": np.array([e[0] for e in ends]), f"{name} high": np.array([e[1] for e in ends])}
+    return columns
+
+
+def _spread(snapshot: Snapshot, region: int) -> tuple[float, float]:
+    values = np.array(snapshot.tokens.threshold)[np.array(snapshot.tokens.region) == region]
+    return tuple(np.quantile(values, [0.1, 0.9])) if len(values) else (np.nan, np.nan)
