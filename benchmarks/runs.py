@@ -1,18 +1,13 @@
-"""Many training runs side by side: one process a core, finished ones left alone."""
+"""Many training runs side by side, from the words of their command lines."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tqdm import tqdm
-
+from controller.errors import InputError
+from trainer.compare import pool
+from trainer.config import load_config
 from trainer.reporting.rundata import Run, load_run
 
 
@@ -23,18 +18,7 @@ def train_all(jobs: Mapping[str, Sequence[str]], out: Path) -> dict[str, Run]:
         jobs: a run's name -> the configuration's path and overrides.
         out: the folder of the runs; a run that is finished there is not run again.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(jobs), unit="run") as bar:
-        for _ in pool.map(lambda job: _train(out / job[0], job[1]), jobs.items()):
-            bar.update()
+    configs = {name: load_config(path, overrides) for name, (path, *overrides) in jobs.items()}
+    if failed := pool.train_all(configs, out):
+        raise InputError(f"{len(failed)} runs failed, the first is {failed[0]}; read {out / failed[0]}.log.")
     return {name: load_run(out / name) for name in jobs}
-
-
-def _train(folder: Path, arguments: Sequence[str]) -> None:
-    status = folder / "status.json"
-    if status.exists() and json.loads(status.read_text()).get("status") == "FINISHED":
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "trainer.cli", "train", *arguments, "--out", str(folder)]
-    with (folder.parent / f"{folder.name}.log").open("w") as log:
-        subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=True)

@@ -15,7 +15,7 @@ PROMPTS = ["57:3", "110:9", "12:0"]
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return build_tokenizer()
+    return build_tokenizer("0123456789+-*:")
 
 
 def absolute_position_model(tokenizer):

@@ -184,3 +184,22 @@ def test_last_evaluation_is_found_among_steps_without_one() -> None:
 
 def test_held_steps_are_counted() -> None:
     assert s.summarise(run(controller__held=[0, 1, np.nan, 1])).held == 2
+
+
+def test_ripple_is_the_late_error_from_peak_to_peak() -> None:
+    error = np.concatenate([np.full(100, 3.0), 0.1 * np.sin(2 * np.pi * np.arange(100) / 10)])
+    assert s.ripple(error, TARGET) == pytest.approx(100 * 0.2 / 0.5, rel=0.06)
+
+
+def test_ripple_does_not_hang_on_a_single_batch() -> None:
+    error = np.zeros(200)
+    error[150] = 5.0
+    assert s.ripple(error, TARGET) == 0.0
+
+
+def test_gradients_are_those_of_the_last_steps_and_their_absence_of_all() -> None:
+    norms = np.concatenate([np.full(90, 2.0), np.full(10, 0.5)])
+    found = s.summarise(
+        run(actor__grad_norm=norms, gradient__zero_fraction=np.full(100, 0.25), time__step=np.arange(100.0))
+    )
+    assert (found.gradient_norm, found.zero_gradient, found.seconds) == (0.5, 25.0, 49.5)

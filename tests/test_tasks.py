@@ -100,7 +100,7 @@ def test_a_split_gives_no_more_than_it_has(task):
 
 def test_demonstrations_are_right_answers_of_training_prompts(task):
     pytest.importorskip("torch")
-    from trainer.warmstart import demonstrations
+    from trainer.tasks.expressions import demonstrations
 
     for prompt, answer in islice(demonstrations(seed=3), 500):
         target, _, digit = prompt.partition(":")

@@ -1,4 +1,4 @@
-"""The command line: `entrostat target | identify | tune | simulate | train | report | watch | doctor | completion`."""
+"""The command line: `entrostat target | identify | tune | simulate | train | regions | compare | report | ...`."""
 
 from __future__ import annotations
 
@@ -76,6 +76,8 @@ def parser() -> argparse.ArgumentParser:
     _add_tune(commands)
     _add_simulate(commands)
     _add_train(commands)
+    _add_regions(commands)
+    _add_compare(commands)
     _add_report(commands)
     _add_watch(commands)
     _add_doctor(commands)
@@ -171,6 +173,26 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--resume", type=Path, metavar="OUT", help="go on with the run in this folder")
 
 
+def _add_regions(commands: argparse._SubParsersAction) -> None:
+    text = "Train on one entropy-sensitive region at a time, in the policy plant and in the real trainer."
+    command = _add(commands, "regions", _regions, text, "entrostat regions examples/regions.yaml --out regions")
+    command.add_argument("config", type=Path, metavar="CONFIG", help="the run's YAML; its control is set aside")
+    command.add_argument("--out", type=Path, default=Path("regions"), help="where to write (default: regions)")
+    command.add_argument("--runs", type=Path, default=Path("runs/regions"), help="the runs (default: runs/regions)")
+    command.add_argument("--seeds", type=whole(0, 2**32), nargs="+", default=[0, 1, 2], help="default: 0 1 2")
+    command.add_argument("--workers", type=whole(1, 1024), help="runs at a time (default: one a core)")
+
+
+def _add_compare(commands: argparse._SubParsersAction) -> None:
+    text = "Compare strategies x targets x seeds: tune them alike, train what is missing, write one table."
+    command = _add(commands, "compare", _compare, text, "entrostat compare examples/compare.yaml --out runs/compare")
+    command.add_argument("suite", type=Path, metavar="SUITE", help="the suite's YAML")
+    command.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder (default: runs/compare)")
+    command.add_argument("--workers", type=whole(1, 1024), help="runs at a time (default: one a core)")
+    command.add_argument("--only", nargs="+", metavar="NAME", help="train these strategies only, in this order")
+    command.add_argument("--table", action="store_true", help="train nothing: write the table of what is finished")
+
+
 def _add_report(commands: argparse._SubParsersAction) -> None:
     text = "Draw runs: report.html, report.png and a closing table."
     command = _add(commands, "report", _report, text, "entrostat report runs/static runs/controlled --out runs")
@@ -251,6 +273,18 @@ def _train(options: argparse.Namespace) -> None:
     from .run import run  # torch and DeepSpeed, after the configuration has been checked
 
     run(config, out, resume=options.resume is not None)
+
+
+def _regions(options: argparse.Namespace) -> None:
+    from .regions_command import run_regions
+
+    print(run_regions(options.config, options.runs, options.out, options.seeds, options.workers))
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from .compare.command import run_compare
+
+    print(run_compare(options.suite, options.out, options.workers, options.only, options.table))
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -59,6 +59,8 @@ class EvaluationConfig(Config):
     prompts: Count = 100
     samples: Annotated[int, Field(ge=8, le=10**6)] = 16
     """Answers a prompt, for pass_at_1, pass_at_8 and distinct."""
+    divergence: bool = False
+    """Whether the KL divergence to the start policy is measured too, which keeps a second model in memory."""
 
 
 class CheckpointConfig(Config):
@@ -71,6 +73,8 @@ class TrackingConfig(Config):
     mlflow: str | None = "sqlite:///mlflow.db"
     """MLflow's tracking URI; none: only the run's folder."""
     experiment: str = "entrostat"
+    parent: str | None = None
+    """MLflow's id of the run that this one is a part of."""
     snapshots: Annotated[int, Field(ge=0, le=1000)] = 40
     """Steps of which the report shows tokens, answers and the authority curve, spread over the run; 0: none."""
 

@@ -52,7 +52,7 @@ class Session:
     task: Task
     control: EntropyController
     reference: Any | None = None
-    """The start policy, where the guard limits the KL divergence to it."""
+    """The start policy, where the guard or the evaluation asks for the KL divergence to it."""
     look: Callable[[Session, int, Batch, Decision], None] | None = None
     """Called after each update, for what a report shows of the inside of a step."""
 
@@ -66,7 +66,8 @@ def train_step(session: Session, step: int) -> dict[str, float]:
     with clock("measure"):
         batch = measure(session, rollout, rewards)
     with clock("control"):
-        kl = divergence(session.reference, session.config, rollout, batch.tokens)
+        watched = session.reference if session.config.control.guard.kl_limit is not None else None
+        kl = divergence(watched, session.config, rollout, batch.tokens)
         decision = session.control.step(
             batch.tokens,
             batch.advantages,
@@ -113,15 +114,17 @@ def sample(session: Session, step: int) -> tuple[Rollout, Tensor]:
     return rollout, torch.tensor(rewards, device=engine.device)
 
 
-@torch.no_grad()
 def measure(session: Session, rollout: Rollout, rewards: Tensor) -> Batch:
     """Advantages, and the exact statistics of every token under the policy that sampled it."""
-    parts = [
-        statistics(session, session.engine.model, rollout.rows(rows))
-        for rows in torch.arange(len(rewards), device=rewards.device).chunk(session.config.update.minibatches)
-    ]
     advantages = group_advantages(rewards, session.config.rollout.responses_per_prompt)
-    return Batch(rollout, rewards, advantages, TokenStatistics.cat(parts))
+    return Batch(rollout, rewards, advantages, sampled_statistics(session, rollout))
+
+
+@torch.no_grad()
+def sampled_statistics(session: Session, rollout: Rollout) -> TokenStatistics:
+    """Statistics of all response tokens under the policy as it is, a minibatch's share at a time."""
+    rows = torch.arange(len(rollout.mask), device=rollout.mask.device).chunk(session.config.update.minibatches)
+    return TokenStatistics.cat([statistics(session, session.engine.model, rollout.rows(part)) for part in rows])
 
 
 def update(session: Session, batch: Batch, decision: Decision, step: int) -> Sums:
@@ -160,7 +163,7 @@ def statistics(session: Session, model: Any, rollout: Rollout, entropy_gradient:
 def evaluation(session: Session) -> dict[str, float]:
     """Held-out figures; every rank computes the same ones. Reads the policy, and nothing of the controller."""
     config = session.config
-    return evaluate(
+    figures = evaluate(
         session.engine.model,
         session.tokenizer,
         session.task,
@@ -169,6 +172,23 @@ def evaluation(session: Session) -> dict[str, float]:
         seed=seed_of(config.seed),
         max_new_tokens=config.rollout.max_new_tokens,
     )
+    return figures | ({"eval/kl": heldout_divergence(session)} if config.evaluation.divergence else {})
+
+
+def heldout_divergence(session: Session) -> float:
+    """KL(policy || start policy) on answers to held-out prompts, nats a token."""
+    config, seed = session.config, seed_of(session.config.seed)
+    problems = session.task.sample(config.evaluation.prompts, random.Random(seed), "heldout")
+    rollout = generate(
+        session.engine.model,
+        session.tokenizer,
+        [problem.prompt for problem in problems],
+        responses_per_prompt=config.rollout.responses_per_prompt,
+        max_new_tokens=config.rollout.max_new_tokens,
+        temperature=config.rollout.temperature,
+        seed=seed,
+    )
+    return divergence(session.reference, config, rollout, sampled_statistics(session, rollout))
 
 
 def seed_everything(*parts: int) -> None:

@@ -17,8 +17,8 @@ from .sums import Sums
 
 
 def start_policy(config: RunConfig, device: torch.device | str) -> Any | None:
-    """The run's start policy, for `guard.kl_limit`; none where there is no such limit, since it costs a model."""
-    if config.control.guard.kl_limit is None:
+    """The run's start policy, where the guard or the evaluation asks for it; else none, since it costs a model."""
+    if config.control.guard.kl_limit is None and not config.evaluation.divergence:
         return None
     return load_model(config.model)[0].to(device).eval().requires_grad_(False)
 

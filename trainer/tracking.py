@@ -116,6 +116,8 @@ class MLflow:
             "entrostat/actuator": control.actuator.type,
             "entrostat/target": control.target.type if control.target else "none",
         }
+        if config.tracking.parent:
+            tags["mlflow.parentRunId"] = config.tracking.parent
         run = self._client.create_run(experiment_id, run_name=name, tags=tags)
         from mlflow.entities import Param
 

@@ -1,28 +1,26 @@
-"""Makes the small policy that ships with the package: `python -m trainer.warmstart --out FOLDER`.
+"""Makes the small policies that ship with the package: `python -m trainer.warmstart --task sums --out FOLDER`.
 
-A Qwen2 model of about 330 k parameters learns random right answers of training prompts by supervised
-learning, and stops while there is still much to learn: the start of a reinforcement learning run.
+A Qwen2 model of about 330 k parameters learns a task's demonstrations on training prompts by supervised learning, and
+stops while there is still much to learn: the start of a reinforcement learning run.
 """
 
 import argparse
-import random
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
-import numpy as np
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from tqdm import trange
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from .rollout import position_ids
-from .tasks.expressions import NUMBERS, OPERATORS, TARGETS, Expression, apply, problem, split_of
+from .tasks import SHIPPED
 
-ALPHABET = "0123456789+-*:"
 PAD, EOS = "<pad>", "<eos>"
 
 
-def build_tokenizer(alphabet: str = ALPHABET) -> PreTrainedTokenizerFast:
+def build_tokenizer(alphabet: str) -> PreTrainedTokenizerFast:
     """A tokenizer with one token a character, padded on the left as generation wants it."""
     vocabulary = {token: index for index, token in enumerate([PAD, EOS, *alphabet])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=PAD))
@@ -52,33 +50,6 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausal
         return Qwen2ForCausalLM(config)
 
 
-def solutions() -> dict[tuple[str, int], np.ndarray]:
-    """All expressions of the task: {(operator, value): pairs of numbers [count, 2]}."""
-    left, right = np.meshgrid(*[np.arange(NUMBERS.start, NUMBERS.stop)] * 2, indexing="ij")
-    table = {}
-    for operator in OPERATORS:
-        value = np.where(left != right, apply(operator, left, right), -1)
-        for target in TARGETS:
-            if len(pairs := np.argwhere(value == target)):
-                table[operator, target] = pairs + NUMBERS.start
-    return table
-
-
-def demonstrations(seed: int) -> Iterator[tuple[str, str]]:
-    """Endless pairs of a training prompt and a random right answer to it."""
-    generator, table = random.Random(seed), solutions()
-    keys = list(table)
-    # Far more sums than products exist: the fourth root keeps the rare operator in view.
-    weights = np.cumsum([len(table[key]) ** 0.25 for key in keys]).tolist()
-    while True:
-        operator, target = generator.choices(keys, cum_weights=weights)[0]
-        left, right = generator.choice(table[operator, target]).tolist()
-        expression = Expression(left, operator, right)
-        prompt = problem(target, generator.choice(expression.digits)).prompt
-        if split_of(prompt) == "train":
-            yield prompt, str(expression)
-
-
 def supervised_loss(
     model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, pairs: list[tuple[str, str]]
 ) -> torch.Tensor:
@@ -99,13 +70,12 @@ def supervised_loss(
 def train(
     model: Qwen2ForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
-    seed: int,
+    pairs: Iterator[tuple[str, str]],
     steps: int,
     batch: int = 64,
     peak: float = 3e-3,
 ) -> None:
-    """Supervised learning in place: AdamW, one cycle of the learning rate."""
-    pairs = demonstrations(seed)
+    """Supervised learning in place from `pairs` of prompt and answer: AdamW, one cycle of the learning rate."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=steps, pct_start=0.1)
     for _ in (bar := trange(steps, desc="warm start")):
@@ -120,14 +90,16 @@ def train(
 
 def main() -> None:
     """Command line: make a policy and save it with its tokenizer."""
-    parser = argparse.ArgumentParser(description="make the small policy of the expressions task")
+    parser = argparse.ArgumentParser(description="make the small policy of a task")
+    parser.add_argument("--task", choices=SHIPPED, default="expressions")
     parser.add_argument("--out", type=Path, required=True, help="folder for the model and its tokenizer")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, help="default: those of the shipped policy")
     arguments = parser.parse_args()
-    tokenizer = build_tokenizer()
+    task = import_module(f"trainer.tasks.{arguments.task}")
+    tokenizer = build_tokenizer(task.ALPHABET)
     model = build_model(tokenizer, arguments.seed)
-    train(model, tokenizer, arguments.seed, arguments.steps)
+    train(model, tokenizer, task.demonstrations(arguments.seed), arguments.steps or task.WARM_STEPS)
     model.save_pretrained(arguments.out)
     tokenizer.save_pretrained(arguments.out)
 

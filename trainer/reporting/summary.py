@@ -13,7 +13,7 @@ from trainer.reporting.rundata import Run
 
 SKIP = 20
 """Steps left out of RMSE and bias, so that they measure following and not the approach."""
-EVALUATED = ("pass_at_1", "pass_at_8", "greedy", "greedy_train", "distinct")
+EVALUATED = ("pass_at_1", "pass_at_8", "greedy", "greedy_train", "distinct", "kl")
 BAND = 0.05
 """Half-width of the band that counts as on target, as a share of the target."""
 
@@ -30,16 +30,21 @@ class RunSummary:
     settling: int | None  # step
     within: float | None  # % of the steps after SKIP that are on target
     overshoot: float | None  # % of the target's mean
+    ripple: float | None  # % of the target's mean
     saturated: float | None  # % of steps
     oscillation_grows: bool
     entropy_kept: float | None  # entropy at the end, % of its start
     entropy_over_target: float | None  # entropy at the end, % of the target there
     reward: float | None  # mean of the last 10 steps
-    pass_at_1: float | None  # this and the next four: the last evaluation
+    gradient_norm: float | None  # mean of the last 10 steps
+    zero_gradient: float | None  # % of tokens, mean over the run
+    seconds: float | None  # a step, median
+    pass_at_1: float | None  # this and the next five: the last evaluation
     pass_at_8: float | None
     greedy: float | None
     greedy_train: float | None
     distinct: float | None
+    kl: float | None  # nats a token, to the start policy
     held: int  # steps whose measurement was not finite, so that the last command was held
     uncut: float | None  # % of steps at which the thresholds cut no token's gradient
 
@@ -58,15 +63,16 @@ def summarise(run: Run, skip: int = SKIP) -> RunSummary:
         settling=settling(run.steps, error, target, se),
         within=_percent_of_steps(on_target(error, target, se)[rest], error[rest]),
         overshoot=overshoot(error, target, se),
+        ripple=ripple(error[rest], target[rest]),
         saturated=time_saturated(run.column("controller/saturated")),
         oscillation_grows=oscillation_grows(error, se),
         entropy_kept=end_over_start(entropy),
         entropy_over_target=_percent(_mean(_finite(entropy)[-10:]), _mean(_finite(target)[-10:])),
         reward=_mean(_finite(run.column("reward/mean"))[-10:]),
-        **{
-            key: last(run.column(f"eval/{key}"))
-            for key in ("pass_at_1", "pass_at_8", "greedy", "greedy_train", "distinct")
-        },
+        gradient_norm=_mean(_finite(run.column("actor/grad_norm"))[-10:]),
+        zero_gradient=_percent(_mean(_finite(run.column("gradient/zero_fraction"))), 1.0),
+        seconds=_median(_finite(run.column("time/step"))),
+        **{key: last(run.column(f"eval/{key}")) for key in EVALUATED},
         held=int(np.nansum(run.column("controller/held"))),
         uncut=_percent_of_steps(run.column(cut) == 0, run.column(cut)),
     )
@@ -128,6 +134,14 @@ def overshoot(error: np.ndarray, target: np.ndarray, se: np.ndarray) -> float | 
     return _percent(max(past.max(), 0.0), np.mean(target))
 
 
+def ripple(error: np.ndarray, target: np.ndarray) -> float | None:
+    """Peak to peak of the steady error, in % of the target's mean: from the 5th to the 95th percentile of its last
+    half, so that a single batch does not make it. The sampling error of the measured entropy is in it."""
+    error, target = _together(error, target)
+    half = error[len(error) // 2 :]
+    return _percent(float(np.ptp(np.percentile(half, [5, 95]))), np.mean(target)) if len(half) else None
+
+
 def time_saturated(saturated: np.ndarray) -> float | None:
     """Share of steps, in %, at which the command sat at its limit and could ask for no more."""
     return _percent_of_steps(saturated > 0, saturated)
@@ -173,6 +187,10 @@ def _together(*columns: np.ndarray) -> tuple[np.ndarray, ...]:
 
 def _mean(values: np.ndarray) -> float | None:
     return float(np.mean(values)) if len(values) else None
+
+
+def _median(values: np.ndarray) -> float | None:
+    return float(np.median(values)) if len(values) else None
 
 
 def _rms(values: np.ndarray) -> float:

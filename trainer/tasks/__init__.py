@@ -1,10 +1,12 @@
 """Tasks with verifiable rewards: prompts in, text answers out, a reward of 0 or 1.
 
 A task knows text only. Tokenizer, model and sampling are the trainer's business, so that a task of
-word problems fits the same protocol as the small one that ships with the package.
+word problems fits the same protocol as the small ones that ship with the package.
 """
 
 import random
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal, Protocol
@@ -13,7 +15,13 @@ from controller.errors import InputError
 
 Split = Literal["train", "heldout"]
 
-_REGISTRY = {"expressions": "trainer.tasks.expressions:Expressions"}
+_REGISTRY = {
+    "expressions": "trainer.tasks.expressions:Expressions",
+    "sums": "trainer.tasks.sums:Sums",
+    "walk": "trainer.tasks.walk:Walk",
+}
+SHIPPED = tuple(_REGISTRY)
+"""Tasks with a warm-started model of the same name in the package."""
 
 
 @dataclass(frozen=True)
@@ -45,3 +53,31 @@ def load_task(name: str) -> Task:
         raise InputError(f"there is no task {name!r}; write one of: {', '.join(sorted(_REGISTRY))}.")
     module, _, attribute = _REGISTRY[name].partition(":")
     return getattr(import_module(module), attribute)()
+
+
+def split_of(prompt: str, heldout: int) -> Split:
+    """The split of a prompt: a checksum decides, so that it is the same on every machine; `heldout` per cent are."""
+    return "heldout" if zlib.crc32(prompt.encode()) % 100 < heldout else "train"
+
+
+class ProblemSet:
+    """All problems of a task that can list them, in their two splits."""
+
+    def __init__(self, name: str, problems: Iterable[Problem], heldout: int) -> None:
+        """`heldout`: per cent of the prompts that training never sees."""
+        self._name = name
+        self.splits: dict[Split, list[Problem]] = {"train": [], "heldout": []}
+        for problem in problems:
+            self.splits[split_of(problem.prompt, heldout)].append(problem)
+
+    def sample(self, count: int, generator: random.Random, split: Split) -> list[Problem]:
+        """`count` different problems of a split, drawn uniformly.
+
+        Raises:
+            InputError: the split has fewer.
+        """
+        problems = self.splits[split]
+        if count > len(problems):
+            most = len(problems)
+            raise InputError(f"the {split} split of {self._name} has {most} prompts and {count} are wanted; use fewer.")
+        return generator.sample(problems, count)

@@ -9,16 +9,22 @@ that has collapsed on a single answer.
 
 import random
 import re
-import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from controller.errors import InputError
+import numpy as np
 
-from . import Problem, Split
+from . import Problem, ProblemSet, Split
+from . import split_of as _split_of
 
+ALPHABET = "0123456789+-*:"
 OPERATORS = "+-*"
 TARGETS = range(10, 150)
 NUMBERS = range(2, 100)
+HELDOUT = 75
+"""Per cent of the prompts. With so few to train on, a policy that settles on one answer for each of them learns little
+about the others, and evaluation shows what collapse costs."""
+WARM_STEPS = 2000
 LONGEST_ANSWER = 5  # characters: two digits, an operator, two digits
 
 _ANSWER = re.compile(r"([1-9][0-9]?)([+*-])([1-9][0-9]?)", re.ASCII)
@@ -77,12 +83,35 @@ def problem(target: int, digit: str) -> Problem:
 
 
 def split_of(prompt: str) -> Split:
-    """The split of a prompt: a checksum decides, so that it is the same on every machine.
+    """The split of one of this task's prompts."""
+    return _split_of(prompt, HELDOUT)
 
-    Three prompts in four are held out. With so few to train on, a policy that settles on one answer for
-    each of them learns little about the others, and evaluation shows what collapse costs.
-    """
-    return "heldout" if zlib.crc32(prompt.encode()) % 100 < 75 else "train"
+
+def solutions() -> dict[tuple[str, int], np.ndarray]:
+    """All expressions of the task: {(operator, value): pairs of numbers [count, 2]}."""
+    left, right = np.meshgrid(*[np.arange(NUMBERS.start, NUMBERS.stop)] * 2, indexing="ij")
+    table = {}
+    for operator in OPERATORS:
+        value = np.where(left != right, apply(operator, left, right), -1)
+        for target in TARGETS:
+            if len(pairs := np.argwhere(value == target)):
+                table[operator, target] = pairs + NUMBERS.start
+    return table
+
+
+def demonstrations(seed: int) -> Iterator[tuple[str, str]]:
+    """Endless pairs of a training prompt and a random right answer to it."""
+    generator, table = random.Random(seed), solutions()
+    keys = list(table)
+    # Far more sums than products exist: the fourth root keeps the rare operator in view.
+    weights = np.cumsum([len(table[key]) ** 0.25 for key in keys]).tolist()
+    while True:
+        operator, target = generator.choices(keys, cum_weights=weights)[0]
+        left, right = generator.choice(table[operator, target]).tolist()
+        expression = Expression(left, operator, right)
+        prompt = problem(target, generator.choice(expression.digits)).prompt
+        if split_of(prompt) == "train":
+            yield prompt, str(expression)
 
 
 class Expressions:
@@ -91,17 +120,8 @@ class Expressions:
     name = "expressions"
 
     def __init__(self) -> None:
-        every = [problem(target, digit) for target in TARGETS for digit in "0123456789"]
-        splits: tuple[Split, ...] = ("train", "heldout")
-        self._problems = {split: [p for p in every if split_of(p.prompt) == split] for split in splits}
-
-    def sample(self, count: int, generator: random.Random, split: Split) -> list[Problem]:
-        """`count` different problems of a split, drawn uniformly."""
-        problems = self._problems[split]
-        if count > len(problems):
-            most = len(problems)
-            raise InputError(f"the {split} split of {self.name} has {most} prompts and {count} are wanted; use fewer.")
-        return generator.sample(problems, count)
+        every = (problem(target, digit) for target in TARGETS for digit in "0123456789")
+        self.sample = ProblemSet(self.name, every, HELDOUT).sample
 
     def reward(self, problem: Problem, answer: str) -> float:
         """1.0 if the answer is an expression that meets both constraints of the problem, else 0.0."""

@@ -1,0 +1,1 @@
+"""`entrostat compare`: strategies x targets x seeds in one loop, one table."""

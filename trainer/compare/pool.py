@@ -1,0 +1,98 @@
+"""Many training runs side by side: one process each, as many at a time as there are cores; finished ones are kept."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from controller.configuration import parse, read_yaml
+from controller.errors import InputError
+
+from ..config import RunConfig
+
+
+def train_all(jobs: Mapping[str, RunConfig], out: Path, workers: int | None = None) -> list[str]:
+    """Train every job into `out/NAME`, its output in `out/NAME.log`; a run that is finished there is not run again.
+
+    A run that was cut short goes on from its last checkpoint; one whose configuration has changed begins anew. One
+    that fails leaves the others alone.
+
+    Args:
+        jobs: a run's name -> its configuration.
+        workers: runs at a time; one a core if none.
+
+    Returns:
+        The names of the runs that failed.
+    """
+    waiting = {name: config for name, config in jobs.items() if not is_finished(out / name, config)}
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([f"{__package__}.imports"])
+
+    def train(name: str) -> int:
+        process = context.Process(target=_train, args=(waiting[name].model_dump(mode="json"), out / name))
+        process.start()
+        process.join()
+        bar.update()
+        return process.exitcode
+
+    bar = tqdm(total=len(jobs), initial=len(jobs) - len(waiting), unit="run", desc=out.name)
+    with bar, ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        try:
+            codes = list(pool.map(train, waiting))
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [name for name, code in zip(waiting, codes, strict=True) if code]
+
+
+def is_finished(folder: Path, config: RunConfig) -> bool:
+    """Whether the folder holds the whole run that `config` describes; where it is tracked does not matter."""
+    status = folder / "status.json"
+    finished = status.exists() and json.loads(status.read_text(encoding="utf-8")).get("status") == "FINISHED"
+    return finished and _is_of(folder, config)
+
+
+def _is_of(folder: Path, config: RunConfig) -> bool:
+    try:
+        found = parse(RunConfig, read_yaml(folder / "config.yaml"))
+    except InputError:
+        return False
+    return found.model_copy(update={"tracking": config.tracking}) == config
+
+
+def _train(content: dict[str, Any], folder: Path) -> None:
+    """A run in a process of its own."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    config = parse(RunConfig, content)
+    if not _is_of(folder, config):
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    log = os.open(f"{folder}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    from ..run import run
+
+    try:
+        run(config, folder, resume=(folder / "metrics.jsonl").exists())
+        if not is_finished(folder, config):  # it was cut short between its last checkpoint and its end
+            shutil.rmtree(folder)
+            run(config, folder)
+    except InputError as error:
+        sys.exit(f"entrostat: {error}")
+
+
+def _end_with_parent() -> None:
+    """A killed command takes its runs along: one that lived on would write into a folder that the next call reads."""
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)

@@ -1,0 +1,201 @@
+"""The comparison on disk: `compare.csv`, `compare.md` and `compare.html`."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jinja2 import Environment
+
+from ..tracking import write_atomically
+from .columns import COLUMNS, Column
+from .figure import draw
+from .search import Tuned
+from .suite import Suite
+from .table import Cell, Row
+
+SIGNIFICANT = 0.05
+
+
+def write_comparison(suite: Suite, tuned: Mapping[str, Tuned], rows: Sequence[Row], out: Path, command: str) -> str:
+    """Write all files into `out`; the Markdown as text."""
+    draw(suite, rows, out / "compare.png")
+    write_atomically(out / "compare.csv", as_csv(rows))
+    write_atomically(out / "compare.html", as_html(suite, tuned, rows, out / "compare.png", command))
+    text = as_markdown(suite, tuned, rows, command)
+    write_atomically(out / "compare.md", text)
+    return text
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """A line for each strategy, target and figure: mean, spread, p, q, and every seed's value."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    seeds = len(next(iter(rows[0].cells.values())).values)
+    writer.writerow(["target", "strategy", "figure", "mean", "spread", "p", "q", *(f"run{i}" for i in range(seeds))])
+    for row in rows:
+        for field, cell in row.cells.items():
+            numbers = (cell.mean, cell.spread, cell.p, cell.q, *(math.nan if v is None else v for v in cell.values))
+            writer.writerow(
+                [row.target, row.strategy, field, *(f"{x:.6g}" if math.isfinite(x) else "" for x in numbers)]
+            )
+    return file.getvalue()
+
+
+def as_markdown(suite: Suite, tuned: Mapping[str, Tuned], rows: Sequence[Row], command: str) -> str:
+    """Tables, one a target, what the marks mean, the tuning budgets, and the columns that others win."""
+    lines = ["# Strategies compared", "", f"`{command}`", "", _legend(suite), "", "![entropy](compare.png)", ""]
+    for target in suite.targets:
+        block = [row for row in rows if row.target == target]
+        heads = ["strategy", *(column.head for column in COLUMNS)]
+        lines += [f"## Target: {target}", "", f"`{suite.targets[target].model_dump(exclude_defaults=True)}`", ""]
+        lines += [" | ".join(["", *heads, ""]).strip(), "|---" * len(heads) + "|"]
+        lines += ["| " + " | ".join([_name(suite, row), *_cells(row)]) + " |" for row in block]
+        lines += ["", *(f"- {sentence}" for sentence in lost_columns(suite, block)), ""]
+    lines += ["## What the rows are", "", *(f"- {line}" for line in notes(suite, tuned, rows))]
+    return "\n".join(lines) + "\n"
+
+
+def lost_columns(suite: Suite, block: Sequence[Row]) -> list[str]:
+    """For every column of a target that the first strategy does not win: who does, by how much, and why."""
+    found = []
+    for column in COLUMNS:
+        winners = [row for row in block if row.cells[column.field].best]
+        if winners and winners[0].strategy != block[0].strategy:
+            mine, theirs = block[0].cells[column.field], winners[0].cells[column.field]
+            why = suite.remarks.get(column.field, "no reason has been established.")
+            found.append(
+                f"{column.head}: {winners[0].strategy} wins, {theirs.mean:{column.form}} against "
+                f"{mine.mean:{column.form}} (q {theirs.q:.2g}); {why}"
+            )
+    return found
+
+
+def notes(suite: Suite, tuned: Mapping[str, Tuned], rows: Sequence[Row]) -> list[str]:
+    """A line a strategy: what it was told, its note, its tuning budget; or that it was not run."""
+    lines = []
+    for name, strategy in suite.strategies.items():
+        if not any(row.strategy == name for row in rows):
+            lines.append(f"{name}: not run.")
+            continue
+        told = "told the target" if strategy.follows else "has no set-point, judged against the target all the same"
+        parts = [told, strategy.note] if strategy.note else [told]
+        if found := tuned.get(name):
+            gains = ", ".join(f"{key} {value:g}" for key, value in found.gains.items()) or "those written in the suite"
+            parts.append(
+                f"{found.trials} trials in the search: RMSE {found.as_written:.1f} % as written, {found.rmse:.1f} % at "
+                f"best ({gains})"
+            )
+        lines.append(f"{name}: {'; '.join(part.rstrip('.') for part in parts)}.")
+    return lines
+
+
+def as_html(suite: Suite, tuned: Mapping[str, Tuned], rows: Sequence[Row], picture: Path, command: str) -> str:
+    """One page that opens without a network."""
+    blocks = []
+    for target in suite.targets:
+        block = [row for row in rows if row.target == target]
+        table = [
+            {
+                "name": row.strategy,
+                "cells": [
+                    (_cell(column, row.cells[column.field]), _title(row.cells[column.field])) for column in COLUMNS
+                ],
+            }
+            for row in block
+        ]
+        blocks.append({"name": target, "rows": table, "lost": lost_columns(suite, block)})
+    return (
+        Environment(autoescape=True)
+        .from_string(TEMPLATE)
+        .render(
+            command=command,
+            legend=_legend(suite),
+            blocks=blocks,
+            columns=COLUMNS,
+            notes=notes(suite, tuned, rows),
+            picture=base64.b64encode(picture.read_bytes()).decode(),
+        )
+    )
+
+
+def _legend(suite: Suite) -> str:
+    tuning = suite.tuning
+    budget = (
+        f" Strategies with gains got {tuning.trials} trials each in the real trainer, on seeds "
+        f"{', '.join(map(str, tuning.seeds))} and targets of their own ({tuning.steps} steps)."
+        if tuning
+        else ""
+    )
+    first = next(iter(suite.strategies))
+    return (
+        f"Seeds {', '.join(map(str, suite.seeds))}; mean +- standard deviation over them. Bold: best of its column."
+        f" *: differs from {first} with q < {SIGNIFICANT} (paired t test over the seeds, Benjamini-Hochberg within a "
+        f"column); p and q of every cell are in compare.csv.{budget}"
+    )
+
+
+def _name(suite: Suite, row: Row) -> str:
+    return row.strategy if suite.strategies[row.strategy].follows else f"{row.strategy} (not told)"
+
+
+def _cells(row: Row) -> list[str]:
+    return [_cell(column, row.cells[column.field]) for column in COLUMNS]
+
+
+def _cell(column: Column, cell: Cell) -> str:
+    if not cell.known:
+        return "-"
+    text = f"{cell.mean:{column.form}}"
+    if math.isfinite(cell.spread):
+        text += f" +- {cell.spread:{column.form.lstrip('+')}}"
+    if missing := len(cell.values) - len(cell.known):
+        text += f" ({missing} none)"
+    text = f"**{text}**" if cell.best else text
+    return text + (" *" if cell.q < SIGNIFICANT else "")
+
+
+def _title(cell: Cell) -> str:
+    values = ", ".join("-" if value is None else f"{value:.4g}" for value in cell.values)
+    return f"p {cell.p:.3g}, q {cell.q:.3g}; {values}" if math.isfinite(cell.p) else values
+
+
+TEMPLATE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>entrostat compare</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+  body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 1600px; margin: auto; padding: 0 20px 40px; }
+  h1 { font-size: 22px; } h2 { font-size: 18px; }
+  p, ul { max-width: 75em; }
+  .scroll { overflow-x: auto; }
+  table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+  th, td { text-align: right; padding: 3px 9px; border-bottom: 1px solid #ddd; white-space: nowrap; }
+  th:first-child, td:first-child { text-align: left; }
+  thead th, td { cursor: help; }
+  img { max-width: 100%; }
+  code { overflow-wrap: anywhere; }
+</style></head><body>
+<h1>Strategies compared</h1>
+<p><code>{{ command }}</code></p>
+<p>{{ legend }}</p>
+{% for block in blocks %}
+<h2>Target: {{ block.name }}</h2>
+<div class="scroll"><table><thead><tr><th scope="col">strategy</th>
+{% for column in columns %}<th scope="col" title="{{ column.meaning }}">{{ column.head }}</th>{% endfor %}</tr></thead>
+{% for row in block.rows %}<tr><td>{{ row.name }}</td>
+{% for cell, title in row.cells %}<td title="{{ title }}">
+{%- if cell.startswith("**") %}<b>{{ cell.replace("**", "") }}</b>{% else %}{{ cell }}{% endif %}</td>{% endfor %}</tr>
+{% endfor %}</table></div>
+<ul>{% for sentence in block.lost %}<li>{{ sentence }}</li>{% endfor %}</ul>
+{% endfor %}
+<img alt="entropy over steps, a panel for each strategy" src="data:image/png;base64,{{ picture }}">
+<h2>What the rows are</h2>
+<ul>{% for line in notes %}<li>{{ line }}</li>{% endfor %}</ul>
+<h2>What the columns are</h2>
+<ul>{% for column in columns %}<li><b>{{ column.head }}</b>: {{ column.meaning }}</li>{% endfor %}</ul>
+</body></html>
+"""
