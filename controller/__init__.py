@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .control import ControlConfig, EntropyController
     from .decision import Decision
     from .errors import InputError
+    from .from_hidden import linear_statistics
     from .laws import PID
     from .loss import policy_loss
     from .measurement import batch_statistics
@@ -32,6 +33,7 @@ _HOMES = {
     "Target": "targets",
     "TokenStatistics": "statistics",
     "batch_statistics": "measurement",
+    "linear_statistics": "from_hidden",
     "policy_loss": "loss",
     "token_statistics": "statistics",
 }
@@ -45,6 +47,7 @@ __all__ = [
     "Target",
     "TokenStatistics",
     "batch_statistics",
+    "linear_statistics",
     "policy_loss",
     "token_statistics",
 ]

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from controller import TokenStatistics, statistics, token_statistics
+from controller import TokenStatistics, from_logits, token_statistics
 
+SCRATCH_ELEMENTS = 3 * from_logits.BLOCK_ELEMENTS["cpu"]
 COLUMNS = ("logprob", "entropy", "sensitivity")
 
 
@@ -194,7 +195,7 @@ def test_chunk_size_changes_nothing(elements, generator, monkeypatch):
     actions = some_actions(logits.detach(), generator)
     whole = token_statistics(logits, actions)
     (expected,) = torch.autograd.grad(whole.logprob.square().sum(), logits)
-    monkeypatch.setattr(statistics, "CHUNK_ELEMENTS", elements)
+    monkeypatch.setitem(from_logits.BLOCK_ELEMENTS, "cpu", elements)
     chunked = token_statistics(logits, actions)
     (gradient,) = torch.autograd.grad(chunked.logprob.square().sum(), logits)
     for name in COLUMNS:
@@ -228,7 +229,7 @@ def test_no_full_size_float32_copy_exists_in_the_forward_pass(dtype, shape):
     logits = torch.zeros(batch, time + 1, vocab, dtype=dtype)[:, :-1]
     with LargestNewFloat32(logits) as largest:
         token_statistics(logits, torch.zeros(batch, time, dtype=torch.long))
-    assert largest.elements <= statistics.CHUNK_ELEMENTS < logits.numel() / 2
+    assert largest.elements <= SCRATCH_ELEMENTS < logits.numel() / 2
 
 
 def test_no_full_size_float32_copy_exists_in_the_backward_pass():
@@ -236,7 +237,7 @@ def test_no_full_size_float32_copy_exists_in_the_backward_pass():
     loss = token_statistics(logits, torch.zeros(3, 400, dtype=torch.long)).logprob.sum()
     with LargestNewFloat32(logits) as largest:
         loss.backward()
-    assert 0 < largest.elements <= statistics.CHUNK_ELEMENTS < logits.numel() / 2
+    assert 0 < largest.elements <= SCRATCH_ELEMENTS < logits.numel() / 2
 
 
 def test_sliced_logits_give_what_their_copy_gives(generator):
