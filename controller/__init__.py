@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .decision import Decision
     from .errors import InputError
     from .from_hidden import linear_statistics
+    from .from_model import model_statistics
     from .laws import PID
     from .loss import policy_loss
     from .measurement import batch_statistics
@@ -34,6 +35,7 @@ _HOMES = {
     "TokenStatistics": "statistics",
     "batch_statistics": "measurement",
     "linear_statistics": "from_hidden",
+    "model_statistics": "from_model",
     "policy_loss": "loss",
     "token_statistics": "statistics",
 }
@@ -48,6 +50,7 @@ __all__ = [
     "TokenStatistics",
     "batch_statistics",
     "linear_statistics",
+    "model_statistics",
     "policy_loss",
     "token_statistics",
 ]

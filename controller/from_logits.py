@@ -116,7 +116,8 @@ def row_blocks(logits: Tensor, mask: Tensor | None) -> Sequence[Rows]:
     batch, time, vocab_size = logits.shape
     count = max(1, block_elements(logits) // max(vocab_size, 1))
     if mask is not None:
-        return list(zip(*(index.split(count) for index in mask.nonzero(as_tuple=True)), strict=True))
+        index = mask.nonzero()
+        return [(part[:, 0], part[:, 1]) for part in (index[i : i + count] for i in range(0, len(index), count))]
     times, rows = max(1, min(time, count)), max(1, count // max(time, 1))
     starts = ((row, start) for row in range(0, batch, rows) for start in range(0, time, times))
     return [(slice(row, row + rows), slice(start, start + times)) for row, start in starts]

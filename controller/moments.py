@@ -90,7 +90,7 @@ def slope(logits: Tensor, peak: Tensor, a: Tensor, b: Tensor | None, temperature
     _exponents(logits, peak, temperature, y)
     torch.exp2(y, out=e)
     factor = a[..., None] if b is None else y.mul_(b[..., None]).add_(a[..., None])
-    return e.mul_(factor)
+    return torch.mul(e, factor, out=e)
 
 
 def _exponents(logits: Tensor, peak: Tensor, temperature: float, out: Tensor) -> None:
