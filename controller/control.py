@@ -104,7 +104,8 @@ class EntropyController:
         if groups is None and not self._warned_groups:
             logger.warning("step() without groups=: responses of a prompt count as independent.")
             self._warned_groups = True
-        return self._decide(batch_statistics(tokens, advantages, mask, groups, self._process_group), kl)
+        touched = self._watch.touched
+        return self._decide(batch_statistics(tokens, advantages, mask, groups, self._process_group, touched), kl)
 
     def step_scalar(
         self,
