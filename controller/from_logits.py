@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .moments import finish, merge, moments, pulls, scratch, slope
+from .moments import RAW, block_sums, exact, finish, merge, pulls, scratch, slope
 
 BLOCK_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 22}
 """Elements of a block: 1 MiB in float32, which a core's cache holds; on a GPU enough to fill it."""
@@ -57,20 +58,25 @@ def refuse_second_derivative() -> None:
 
 def block_moments(logits: Tensor, actions: Tensor, mask: Tensor | None, temperature: float) -> tuple[Tensor, Tensor]:
     """Moments [5, batch, time] (see `moments`) and the sampled tokens' logits; a certainty's outside the mask."""
-    sums = torch.zeros((5, *actions.shape), dtype=torch.float64, device=logits.device)
     chosen = logits.gather(-1, actions[..., None]).squeeze(-1)
-    if mask is not None:
-        sums[[1, 3]] = 1.0
-        chosen = chosen.masked_fill(~mask, 0.0)
     room = scratch(logits, block_size(logits))
-    for rows in row_blocks(logits, mask):
-        block = logits[rows]
-        columns = column_blocks(logits)
-        total = moments(block[..., columns[0]], temperature, room)
-        for more in columns[1:]:
-            total = merge(total, moments(block[..., more], temperature, room), temperature)
-        sums[:, *rows] = total
-    return sums, chosen
+    shape = actions.shape if mask is None else (int(mask.sum()),)
+    parts = []
+    for columns in column_blocks(logits):
+        raw = torch.empty((RAW, *shape), dtype=torch.float32, device=logits.device)
+        for rows, place in row_blocks(logits, mask):
+            block_sums(logits[rows][..., columns], temperature, room, raw[:, *place])
+        parts.append(exact(raw))
+    total = reduce(lambda one, other: merge(one, other, temperature), parts)
+    return (total, chosen) if mask is None else _outside(total, chosen, mask)
+
+
+def _outside(sums: Tensor, chosen: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Packed sums laid out by the mask; beyond it those of a certainty."""
+    everywhere = torch.zeros((5, *mask.shape), dtype=torch.float64, device=mask.device)
+    everywhere[[1, 3]] = 1.0
+    everywhere[:, mask] = sums
+    return everywhere, chosen.masked_fill(~mask, 0.0)
 
 
 def block_gradient(
@@ -84,7 +90,7 @@ def block_gradient(
     """Write the gradient of the logits, from (peak, A, B, the sampled token's own pull), each [batch, time]."""
     peak, a, b, own = per_token
     room = scratch(logits, block_size(logits))
-    for rows in row_blocks(logits, mask):
+    for rows, _ in row_blocks(logits, mask):
         block = logits[rows]
         for columns in column_blocks(logits):
             pull = slope(block[..., columns], peak[rows], a[rows], None if b is None else b[rows], temperature, room)
@@ -108,19 +114,24 @@ def block_elements(logits: Tensor) -> int:
     return BLOCK_ELEMENTS.get(logits.device.type, BLOCK_ELEMENTS["cuda"])
 
 
-def row_blocks(logits: Tensor, mask: Tensor | None) -> Sequence[Rows]:
-    """Blocks of whole responses where they fit, else stretches of one: slices, so that no layout needs a copy.
+def row_blocks(logits: Tensor, mask: Tensor | None) -> Iterator[tuple[Rows, tuple[slice, ...]]]:
+    """Blocks of whole responses where they fit, else stretches of one, and their place in the result.
 
-    With a mask, the indices of its tokens.
+    Slices, so that no layout needs a copy; with a mask, the indices of its tokens, packed in the result.
     """
     batch, time, vocab_size = logits.shape
     count = max(1, block_elements(logits) // max(vocab_size, 1))
     if mask is not None:
         index = mask.nonzero()
-        return [(part[:, 0], part[:, 1]) for part in (index[i : i + count] for i in range(0, len(index), count))]
+        for start in range(0, len(index), count):
+            part = index[start : start + count]
+            yield (part[:, 0], part[:, 1]), (slice(start, start + count),)
+        return
     times, rows = max(1, min(time, count)), max(1, count // max(time, 1))
-    starts = ((row, start) for row in range(0, batch, rows) for start in range(0, time, times))
-    return [(slice(row, row + rows), slice(start, start + times)) for row, start in starts]
+    for row in range(0, batch, rows):
+        for start in range(0, time, times):
+            block = (slice(row, row + rows), slice(start, start + times))
+            yield block, block
 
 
 def column_blocks(logits: Tensor) -> list[slice]:

@@ -4,8 +4,9 @@ With y(x) = (z(x) - max z) log2(e) / temperature of the logits z, five sums over
 
     Z = sum 2^y,   F = sum y 2^y,   Q = sum 4^y,   G = sum y 4^y,   and max z.
 
-They are kept in base 2, since exp2 is several times as fast as exp on a CPU and as exact; float32 within a block,
-float64 between blocks. Blocks of one vocabulary are joined by `merge`, in any order.
+The peak is subtracted first, since large logits times the scale lose digits. Base 2 is used since exp2 is several
+times as fast as exp on a CPU, and as exact; float32 within a block, float64 between blocks. Blocks of one vocabulary
+are joined by `merge`, in any order.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from torch import Tensor
 LN2 = math.log(2.0)
 FLOOR = -1024.0
 """2^y is 0 there, and so is 0 * y, where y = -inf of a masked entry would give NaN."""
-SUMS = 5
+RAW = 6
+"""Numbers a token that a block gives before `exact`."""
 
 
 def scale_of(temperature: float) -> float:
@@ -27,27 +29,47 @@ def scale_of(temperature: float) -> float:
 
 
 def scratch(like: Tensor, elements: int) -> Tensor:
-    """Room [3, elements] for a block's intermediates: a new allocation for each would cost more than the arithmetic."""
-    return torch.empty((3, elements), dtype=torch.float32, device=like.device)
+    """Room [2, elements] for a block's intermediates: a new allocation for each would cost more than the arithmetic."""
+    return torch.empty((2, elements), dtype=torch.float32, device=like.device)
 
 
-def moments(logits: Tensor, temperature: float, room: Tensor) -> Tensor:
-    """[5, ...] float64 (max z, Z, F, Q, G) of a block of logits [..., n], which is read and left as it is.
+def block_sums(logits: Tensor, temperature: float, room: Tensor, out: Tensor) -> None:
+    """Write (max z, Z, Z without the peaks' ones, F, Q and G without them) of a block [..., n] to `out` [6, ...].
+
+    Float32, and one operation a pass, since a block is small enough that each one's overhead counts.
 
     Args:
         room: from `scratch`, of at least as many elements as the block.
     """
-    y, e, product = (part[: logits.numel()].view(logits.shape) for part in room)
-    peak = logits.amax(-1).float()
-    _exponents(logits, peak, temperature, y)
+    y, e = (part[: logits.numel()].view(logits.shape) for part in room)
+    peak, whole, rest, f, q, g = out
+    if logits.dtype == torch.float32:
+        torch.amax(logits, -1, out=peak)
+        torch.sub(logits, peak[..., None], out=y)
+    else:
+        torch.amax(y.copy_(logits), -1, out=peak)
+        y.sub_(peak[..., None])
+    y.mul_(scale_of(temperature)).clamp_(min=FLOOR)
     torch.exp2(y, out=e)
-    whole = e.sum(-1)
-    rest = e.frac_().sum(-1)  # takes out the ones of the peaks; counted apart, so that a small rest keeps its digits
-    peaks = (whole - rest).round().double()
-    y.mul_(e)
-    of_squares = (torch.mul(e, factor, out=product).sum(-1) for factor in (e, y))
-    q, g = of_squares
-    return torch.stack([peak.double(), peaks + rest, y.sum(-1).double(), peaks + q, g.double()])
+    torch.sum(e, -1, out=whole)
+    torch.sum(e.frac_(), -1, out=rest)  # takes the ones out, to be counted: a small rest keeps its digits
+    torch.sum(y.mul_(e), -1, out=f)
+    torch.sum(y.mul_(e), -1, out=g)
+    torch.sum(e.mul_(e), -1, out=q)
+
+
+def exact(raw: Tensor) -> Tensor:
+    """[5, ...] float64 (max z, Z, F, Q, G), from what `block_sums` wrote."""
+    peak, whole, rest, f, q, g = raw.double()
+    peaks = (whole - rest).round()
+    return torch.stack([peak, peaks + rest, f, peaks + q, g])
+
+
+def moments(logits: Tensor, temperature: float, room: Tensor) -> Tensor:
+    """[5, ...] float64 (max z, Z, F, Q, G) of a block [..., n]."""
+    raw = torch.empty((RAW, *logits.shape[:-1]), dtype=torch.float32, device=logits.device)
+    block_sums(logits, temperature, room, raw)
+    return exact(raw)
 
 
 def merge(one: Tensor, other: Tensor, temperature: float) -> Tensor:
@@ -86,16 +108,11 @@ def pulls(z: Tensor, surplus: Tensor, of_logprob: Tensor, of_entropy: Tensor | N
 
 def slope(logits: Tensor, peak: Tensor, a: Tensor, b: Tensor | None, temperature: float, room: Tensor) -> Tensor:
     """2^y (A + B y) of a block, in `room`: the gradient with respect to z / temperature, but for the sampled token."""
-    y, e, _ = (part[: logits.numel()].view(logits.shape) for part in room)
-    _exponents(logits, peak, temperature, y)
+    y, e = (part[: logits.numel()].view(logits.shape) for part in room)
+    y.copy_(logits).sub_(peak[..., None]).mul_(scale_of(temperature)).clamp_(min=FLOOR)
     torch.exp2(y, out=e)
     factor = a[..., None] if b is None else y.mul_(b[..., None]).add_(a[..., None])
     return torch.mul(e, factor, out=e)
-
-
-def _exponents(logits: Tensor, peak: Tensor, temperature: float, out: Tensor) -> None:
-    """The peak goes first, since large logits times the scale lose digits."""
-    torch.sub(logits, peak[..., None], out=out).mul_(scale_of(temperature)).clamp_(min=FLOOR)
 
 
 def _moved(sums: Tensor, peak: Tensor, temperature: float) -> Tensor:

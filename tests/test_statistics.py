@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from controller import TokenStatistics, from_logits, token_statistics
 
-SCRATCH_ELEMENTS = 3 * from_logits.BLOCK_ELEMENTS["cpu"]
+SCRATCH_ELEMENTS = 2 * from_logits.BLOCK_ELEMENTS["cpu"]
 COLUMNS = ("logprob", "entropy", "sensitivity")
 
 
