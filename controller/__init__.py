@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .control import ControlConfig, EntropyController
     from .decision import Decision
     from .errors import InputError
+    from .from_hidden import linear_statistics
+    from .from_model import model_statistics
     from .laws import PID
     from .loss import policy_loss
     from .measurement import batch_statistics
@@ -32,6 +34,8 @@ _HOMES = {
     "Target": "targets",
     "TokenStatistics": "statistics",
     "batch_statistics": "measurement",
+    "linear_statistics": "from_hidden",
+    "model_statistics": "from_model",
     "policy_loss": "loss",
     "token_statistics": "statistics",
 }
@@ -45,6 +49,8 @@ __all__ = [
     "Target",
     "TokenStatistics",
     "batch_statistics",
+    "linear_statistics",
+    "model_statistics",
     "policy_loss",
     "token_statistics",
 ]

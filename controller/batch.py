@@ -84,3 +84,5 @@ class BatchStatistics:
     """By the sign of S, baseline included."""
     contributions: ContributionCurve | None = None
     vocab_size: int | None = None
+    touched: bool = False
+    """Whether a token of the minibatches since the last batch was cut, on any rank."""

@@ -110,7 +110,8 @@ class EntropyController:
         if groups is None and not self._warned_groups:
             logger.warning("step() without groups=: responses of a prompt count as independent.")
             self._warned_groups = True
-        batch = batch_statistics(tokens, advantages, mask, groups, self._process_group)
+        touched = self._watch.touched
+        batch = batch_statistics(tokens, advantages, mask, groups, self._process_group, touched)
         if isinstance(self.config.law, Adaptive):
             self._rollout = known_rows(tokens, mask)
         return self._decide(batch, kl, updates)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from functools import cache
 
 import numpy as np
 import torch
@@ -21,7 +22,17 @@ logger = logging.getLogger("controller")
 EDGES = np.concatenate([[0.0], np.geomspace(1e-6, 10.0, 128)])
 LARGEST_ADVANTAGE = 1e6
 """One beyond it counts as infinite: normalised ones are below the root of the group's size."""
-SCALARS = ("tokens", "nonfinite", "entropy", "surprisal", "no_advantage", "disagreement", "active", "squares")
+SCALARS = (
+    "tokens",
+    "nonfinite",
+    "entropy",
+    "surprisal",
+    "no_advantage",
+    "disagreement",
+    "active",
+    "squares",
+    "touched",
+)
 CLUSTERS = ("count", "hh", "hn", "nn")
 
 
@@ -31,6 +42,7 @@ def batch_statistics(
     mask: Tensor,
     groups: Tensor | None = None,
     process_group: dist.ProcessGroup | None = None,
+    touched: Tensor | None = None,
 ) -> BatchStatistics:
     """Statistics of a rollout batch, reduced over all ranks in one collective.
 
@@ -40,6 +52,8 @@ def batch_statistics(
         mask: [batch, time], true on response tokens.
         groups: [batch] integers, the prompt of each response; a prompt's responses belong on one rank.
         process_group: the ranks to reduce over; the default group where torch.distributed is initialised.
+        touched: a boolean to learn of by the same transfer, whether it is true on any rank: the host waits for the
+            device once a step, for the sums.
 
     Raises:
         InputError: shapes do not match.
@@ -47,7 +61,7 @@ def batch_statistics(
     advantages, mask = aligned(tokens, advantages, mask)
     if groups is not None and groups.shape != mask.shape[:1]:
         raise InputError(f"groups are {list(groups.shape)}; give one integer a response, [{len(mask)}].")
-    sums = _local_sums(tokens, advantages, mask, groups)
+    sums = _local_sums(tokens, advantages, mask, groups, touched)
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(sums, group=process_group)
     return _means(sums.cpu().numpy(), tokens.vocab_size)
@@ -71,7 +85,9 @@ def aligned(tokens: TokenStatistics, advantages: Tensor, mask: Tensor) -> tuple[
     return advantages.expand(shape), mask.bool()
 
 
-def _local_sums(tokens: TokenStatistics, advantages: Tensor, mask: Tensor, groups: Tensor | None) -> Tensor:
+def _local_sums(
+    tokens: TokenStatistics, advantages: Tensor, mask: Tensor, groups: Tensor | None, touched: Tensor | None
+) -> Tensor:
     """Everything that adds up over ranks, in one float64 vector."""
     logprob, entropy, s = (x.detach() for x in (tokens.logprob, tokens.entropy, tokens.sensitivity))
     finite = logprob.isfinite() & entropy.isfinite() & s.isfinite() & (advantages.abs() <= LARGEST_ADVANTAGE)
@@ -91,6 +107,7 @@ def _local_sums(tokens: TokenStatistics, advantages: Tensor, mask: Tensor, group
             (active * (by_surprisal != by_sensitivity)).sum(),
             active.sum(),
             (active * s * s).sum(),
+            mask.new_zeros(()) if touched is None else touched,
         ]
     ).double()
     return torch.cat(
@@ -107,9 +124,11 @@ def _local_sums(tokens: TokenStatistics, advantages: Tensor, mask: Tensor, group
 def cluster_sums(entropy: Tensor, good: Tensor, groups: Tensor | None) -> Tensor:
     """Number of clusters, and sums over clusters of h^2, h n, n^2 (h a cluster's entropy sum, n its tokens)."""
     h, n = entropy.sum(1), good.sum(1)
-    if groups is not None:
-        names, index = torch.unique(groups, return_inverse=True)
-        h, n = (sums.new_zeros(len(names)).index_add_(0, index, sums) for sums in (h, n))
+    if groups is not None:  # without torch.unique, whose result's size the host would have to wait for
+        ordered, order = groups.sort()
+        index = torch.zeros_like(ordered)
+        index[1:] = (ordered[1:] != ordered[:-1]).cumsum(0)
+        h, n = (torch.zeros_like(sums).index_add_(0, index, sums[order]) for sums in (h, n))
     count = (n > 0).sum()  # a cluster without tokens tells nothing
     return torch.stack([count, h @ h, h @ n, n @ n])
 
@@ -123,13 +142,17 @@ def _region_sums(index: Tensor, active: Tensor, a: Tensor, pull: Tensor) -> Tens
 
 def histogram(pull: Tensor, s: Tensor) -> Tensor:
     """[2 x bins]: sums of |A S| by |S|, for tokens that lower entropy and for those that raise it."""
-    edges = torch.as_tensor(EDGES[1:-1], device=s.device)
-    bins = torch.bucketize(s.abs().reshape(-1), edges)
+    bins = torch.bucketize(s.abs().reshape(-1), _edges(s.device))
     pull = pull.reshape(-1)
     sums = pull.new_zeros(2, len(EDGES) - 1)
     sums[0].index_add_(0, bins, (-pull).clamp(min=0))
     sums[1].index_add_(0, bins, pull.clamp(min=0))
     return sums.reshape(-1)
+
+
+@cache
+def _edges(device: torch.device) -> Tensor:
+    return torch.as_tensor(EDGES[1:-1], device=device)
 
 
 def _means(sums: np.ndarray, vocab_size: int) -> BatchStatistics:
@@ -153,6 +176,7 @@ def _means(sums: np.ndarray, vocab_size: int) -> BatchStatistics:
         exact_regions=_regions(exact, count),
         contributions=ContributionCurve(EDGES, lowering, raising),
         vocab_size=vocab_size,
+        touched=bool(total["touched"] > 0),
     )
 
 

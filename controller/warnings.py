@@ -25,7 +25,8 @@ class Watch:
     def __init__(self) -> None:
         self._saturated = 0
         self._idle = 0
-        self._touched: Tensor | None = None
+        self.touched: Tensor | None = None
+        """Whether a minibatch since the last check had a token that is cut; it stays on the device."""
         self._warned: set[str] = set()
 
     def observe(
@@ -43,7 +44,7 @@ class Watch:
         ratio = (now.logprob.detach() - tokens.logprob.detach()).exp()
         low, high = cut_tokens(ratio, a, *decision.thresholds(tokens, a, now.logprob))
         touched = ((low | high) & mask.bool()).any()
-        self._touched = touched if self._touched is None else self._touched | touched
+        self.touched = touched if self.touched is None else self.touched | touched
 
     def check(self, decision: Decision) -> None:
         """Warn about what has lasted for `PATIENCE` steps; each warning is given once."""
@@ -52,8 +53,8 @@ class Watch:
             return
         persists = abs(decision.error) > TOLERANCE * decision.setpoint
         self._saturated = self._saturated + 1 if decision.saturated and persists else 0
-        self._idle = self._idle + 1 if self._no_authority(decision) and persists else 0
-        self._touched = None
+        self._idle = self._idle + 1 if _no_authority(decision) and persists else 0
+        self.touched = None
         if self._saturated == PATIENCE:
             self._warn(
                 f"the command has been at its end for {PATIENCE} steps while the entropy is "
@@ -67,11 +68,12 @@ class Watch:
                 "sensitivity}`, whose thresholds may turn negative."
             )
 
-    def _no_authority(self, decision: Decision) -> bool:
-        """No effect predicted at ratio 1 and, where minibatches were shown, none of their tokens cut."""
-        return decision.authority == 0 and not (self._touched is not None and bool(self._touched))
-
     def _warn(self, message: str) -> None:
         if message not in self._warned:
             logger.warning(message)
             self._warned.add(message)
+
+
+def _no_authority(decision: Decision) -> bool:
+    """No effect predicted at ratio 1 and, where minibatches were shown, none of their tokens cut."""
+    return decision.authority == 0 and not decision.batch.touched

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from controller import TokenStatistics, statistics, token_statistics
+from controller import TokenStatistics, from_logits, token_statistics
 
+SCRATCH_ELEMENTS = 2 * from_logits.BLOCK_ELEMENTS["cpu"]
 COLUMNS = ("logprob", "entropy", "sensitivity")
 
 
@@ -28,14 +29,39 @@ def some_times(actions):
     return torch.arange(0, time, max(1, time // 200)).split(50)
 
 
+SMALLEST = 1e-4
+"""Relative errors are of this where a value is smaller: 1e-10 is the absolute error that is never of interest."""
+
+
+def scale_of_sensitivity(logits, actions, temperature):
+    """p (|ln p| + H) + sum_x pi(x)^2 (|ln pi(x)| + H): S near 0 is a difference of terms of this size."""
+    logp = (logits.double() / temperature).log_softmax(-1)
+    surprisal = torch.where(logp > -math.inf, -logp, 0.0)
+    p = logp.exp()
+    entropy = (p * surprisal).sum(-1, keepdim=True)
+    own = (p * (surprisal + entropy)).gather(-1, actions[..., None]).squeeze(-1)
+    return own + (p**2 * (surprisal + entropy)).sum(-1)
+
+
+def assert_relative(got, expected, scale, name):
+    """Within 1e-6 of the scale; infinities alike."""
+    got = got.double()
+    finite = expected.isfinite()
+    assert torch.equal(got[~finite], expected[~finite]), name
+    error = ((got - expected).abs() / scale.abs().clamp(min=SMALLEST))[finite]
+    assert (error <= 1e-6).all(), f"{name}: relative error {error.max().item():.2e}"
+
+
 def assert_like_reference(logits, actions, temperature=1.0):
     tokens = token_statistics(logits, actions, temperature)
     assert tokens.vocab_size == logits.shape[-1]
     for times in some_times(actions):
-        for name, expected in zip(COLUMNS, reference(logits[:, times], actions[:, times], temperature), strict=True):
+        columns = reference(logits[:, times], actions[:, times], temperature)
+        scales = (*columns[:2], scale_of_sensitivity(logits[:, times], actions[:, times], temperature))
+        for name, expected, scale in zip(COLUMNS, columns, scales, strict=True):
             got = getattr(tokens, name)[:, times]
             assert got.dtype == torch.float32
-            torch.testing.assert_close(got.double(), expected, rtol=2e-6, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
+            assert_relative(got, expected, scale, name)
 
 
 def assert_gradient_like_reference(logits, actions, weights, temperature=1.0):
@@ -46,7 +72,7 @@ def assert_gradient_like_reference(logits, actions, weights, temperature=1.0):
         p = (logits.detach()[:, times].double() / temperature).softmax(-1)
         pull = p.neg().scatter_add_(-1, actions[:, times, None], torch.ones_like(p[..., :1]))
         expected = pull * weights[:, times, None].double() / temperature
-        torch.testing.assert_close(logits.grad[:, times].double(), expected, rtol=1e-5, atol=1e-6)
+        assert_relative(logits.grad[:, times], expected, weights[:, times, None].double() / temperature, "gradient")
 
 
 def normal(tokens, vocab, generator):
@@ -60,6 +86,12 @@ def very_large(tokens, vocab, generator):
 def shifted_far(tokens, vocab, generator):
     """An ordinary distribution whose logits lie around 1e4, where float32 is spaced by 0.001."""
     return 1e4 + 3 * torch.randn(1, tokens, vocab, generator=generator)
+
+
+def almost_certain(tokens, vocab, generator):
+    logits = normal(tokens, vocab, generator)
+    logits[..., vocab // 2] += 40 * torch.rand(1, tokens, generator=generator)
+    return logits
 
 
 def masked(tokens, vocab, generator):
@@ -103,14 +135,14 @@ def test_values_and_gradient_agree_with_float64(vocab, count, generator):
     assert_gradient_like_reference(logits, actions, torch.randn(actions.shape, generator=generator))
 
 
-@pytest.mark.parametrize("shape", [very_large, shifted_far, masked, one_hot, uniform])
+@pytest.mark.parametrize("shape", [very_large, shifted_far, almost_certain, masked, one_hot, uniform])
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 1.7])
 def test_adversarial_logits_agree_with_float64(shape, temperature, generator):
     logits = shape(64, 37, generator)
     assert_like_reference(logits, some_actions(logits, generator), temperature)
 
 
-@pytest.mark.parametrize("shape", [very_large, shifted_far, masked, one_hot, uniform])
+@pytest.mark.parametrize("shape", [very_large, shifted_far, almost_certain, masked, one_hot, uniform])
 def test_gradients_of_adversarial_logits_agree_with_float64(shape, generator):
     logits = shape(64, 37, generator)
     actions = some_actions(logits, generator)
@@ -126,7 +158,7 @@ def test_half_precision_logits_are_worked_on_in_float32(dtype, generator):
     assert logits.grad.dtype == dtype
 
 
-@pytest.mark.parametrize("shape", [normal, very_large, masked, one_hot, uniform])
+@pytest.mark.parametrize("shape", [normal, very_large, almost_certain, masked, one_hot, uniform])
 def test_logprob_and_entropy_stay_in_their_ranges(shape, generator):
     logits = shape(200, 37, generator)
     tokens = token_statistics(logits, some_actions(logits, generator))
@@ -188,13 +220,22 @@ def test_sensitivity_is_minus_the_slope_of_entropy_along_the_logprob_gradient(te
     torch.testing.assert_close(sensitivity, -differences * temperature**2, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [very_large, shifted_far, almost_certain, masked, one_hot, uniform])
+@pytest.mark.parametrize("count", [1, 7])
+def test_adversarial_logits_over_a_large_vocabulary_agree_with_float64(shape, count, generator):
+    logits = shape(count, 50257, generator)
+    actions = some_actions(logits, generator)
+    assert_like_reference(logits, actions)
+    assert_gradient_like_reference(logits, actions, torch.randn(actions.shape, generator=generator))
+
+
 @pytest.mark.parametrize("elements", [1, 37, 100, 111, 5 * 37, 1 << 21])
 def test_chunk_size_changes_nothing(elements, generator, monkeypatch):
     logits = normal(3 * 7, 37, generator).view(3, 7, 37).requires_grad_()
     actions = some_actions(logits.detach(), generator)
     whole = token_statistics(logits, actions)
     (expected,) = torch.autograd.grad(whole.logprob.square().sum(), logits)
-    monkeypatch.setattr(statistics, "CHUNK_ELEMENTS", elements)
+    monkeypatch.setitem(from_logits.BLOCK_ELEMENTS, "cpu", elements)
     chunked = token_statistics(logits, actions)
     (gradient,) = torch.autograd.grad(chunked.logprob.square().sum(), logits)
     for name in COLUMNS:
@@ -228,7 +269,7 @@ def test_no_full_size_float32_copy_exists_in_the_forward_pass(dtype, shape):
     logits = torch.zeros(batch, time + 1, vocab, dtype=dtype)[:, :-1]
     with LargestNewFloat32(logits) as largest:
         token_statistics(logits, torch.zeros(batch, time, dtype=torch.long))
-    assert largest.elements <= statistics.CHUNK_ELEMENTS < logits.numel() / 2
+    assert largest.elements <= SCRATCH_ELEMENTS < logits.numel() / 2
 
 
 def test_no_full_size_float32_copy_exists_in_the_backward_pass():
@@ -236,7 +277,7 @@ def test_no_full_size_float32_copy_exists_in_the_backward_pass():
     loss = token_statistics(logits, torch.zeros(3, 400, dtype=torch.long)).logprob.sum()
     with LargestNewFloat32(logits) as largest:
         loss.backward()
-    assert 0 < largest.elements <= statistics.CHUNK_ELEMENTS < logits.numel() / 2
+    assert 0 < largest.elements <= SCRATCH_ELEMENTS < logits.numel() / 2
 
 
 def test_sliced_logits_give_what_their_copy_gives(generator):
@@ -270,7 +311,7 @@ def entropy_bonus(logits, actions, weights, bonus, temperature):
     return z.grad
 
 
-@pytest.mark.parametrize("shape", [normal, uniform, one_hot, very_large])
+@pytest.mark.parametrize("shape", [normal, almost_certain, uniform, one_hot, very_large])
 @pytest.mark.parametrize(("count", "vocab"), [(1, 50257), (7, 37), (100, 37)])
 def test_the_entropys_gradient_agrees_with_autograd_in_float64(shape, count, vocab, generator):
     logits = shape(count, vocab, generator).requires_grad_()
@@ -279,7 +320,7 @@ def test_the_entropys_gradient_agrees_with_autograd_in_float64(shape, count, voc
     tokens = token_statistics(logits, actions, 0.7, entropy_gradient=True)
     (weights * tokens.logprob + bonus * tokens.entropy).sum().backward()
     expected = entropy_bonus(logits, actions, weights, bonus, 0.7)
-    torch.testing.assert_close(logits.grad.double(), expected, rtol=1e-5, atol=1e-6)
+    assert_relative(logits.grad, expected, (weights.abs() + bonus.abs())[..., None].double(), "gradient")
 
 
 def test_masked_entries_get_no_entropy_gradient(generator):
@@ -307,6 +348,33 @@ def test_slicing_takes_the_same_rows_of_every_column(rows, generator):
     part = tokens[rows]
     assert all(torch.equal(getattr(part, name), getattr(tokens, name)[rows]) for name in COLUMNS)
     assert part.vocab_size == 5
+
+
+def test_a_padded_vocabulary_and_a_mask_leave_zeros(generator):
+    logits = normal(6, 40, generator).requires_grad_()
+    actions = some_actions(logits.detach()[..., :37], generator)
+    mask = torch.tensor([[True, False, True, True, False, True]])
+    tokens = token_statistics(logits, actions, 0.7, mask=mask, vocab_size=37)
+    whole = token_statistics(logits[..., :37], actions, 0.7)
+    for name in COLUMNS:
+        torch.testing.assert_close(getattr(tokens, name), torch.where(mask, getattr(whole, name), 0.0))
+    (gradient,) = torch.autograd.grad(tokens.logprob.sum(), logits)
+    (expected,) = torch.autograd.grad((mask * whole.logprob).sum(), logits)
+    torch.testing.assert_close(gradient, expected)
+    assert tokens.vocab_size == 37
+
+
+def test_packed_tokens_are_what_their_padded_form_is(generator):
+    logits = normal(6, 40, generator)
+    actions = some_actions(logits, generator)
+    packed, whole = token_statistics(logits[0], actions[0]), token_statistics(logits, actions)
+    assert all(torch.equal(getattr(packed, name), getattr(whole, name)[0]) for name in COLUMNS)
+
+
+@pytest.mark.parametrize("wrong", [{"mask": torch.ones(1, 2, dtype=torch.bool)}, {"vocab_size": 6}, {"vocab_size": 0}])
+def test_a_mask_or_a_vocabulary_that_does_not_fit_is_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        token_statistics(torch.zeros(1, 3, 5), torch.zeros(1, 3, dtype=torch.long), **wrong)
 
 
 def test_cat_undoes_slicing(generator):

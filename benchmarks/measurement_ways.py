@@ -1,0 +1,74 @@
+"""The ways to get a token's log-probability (and entropy) from logits that the measurement benchmark compares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+from torch import Tensor
+
+from controller.statistics import token_statistics
+
+Way = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+"""(logits [tokens, vocab], actions [tokens]) -> ln p, with gradient where the logits have one, and whatever else."""
+
+
+def ours(logits: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
+    """Log-probability, entropy and sensitivity."""
+    tokens = token_statistics(logits, actions)
+    return tokens.logprob, tokens.entropy, tokens.sensitivity
+
+
+def log_softmax_gather(logits: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
+    """The log-probability alone, in the precision of the logits."""
+    return (torch.log_softmax(logits, -1).gather(-1, actions[:, None])[:, 0],)
+
+
+def log_softmax_gather_float32(logits: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
+    """The log-probability alone, in float32."""
+    return (torch.log_softmax(logits, -1, dtype=torch.float32).gather(-1, actions[:, None])[:, 0],)
+
+
+def trl() -> Way:
+    """TRL: log-probability with gradient and entropy without."""
+    from trl.trainer.utils import entropy_from_logits, selective_log_softmax
+
+    def way(logits: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
+        responses = min(8, len(actions))  # as its trainer calls it: [batch, time, vocab]
+        batch, labels = logits.unflatten(0, (responses, -1)), actions.unflatten(0, (responses, -1))
+        with torch.no_grad():
+            entropy = entropy_from_logits(batch)
+        return selective_log_softmax(batch, labels), entropy
+
+    return way
+
+
+def verl() -> Way:
+    """verl: log-probability with gradient and chunked entropy without."""
+    from verl.utils.torch_functional import entropy_from_logits_with_chunking, logprobs_from_logits
+
+    def way(logits: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            entropy = entropy_from_logits_with_chunking(logits)
+        return logprobs_from_logits(logits, actions), entropy
+
+    return way
+
+
+def ways() -> dict[str, Way]:
+    """All that are installed, ours first."""
+    found: dict[str, Way] = {"entrostat": ours, "log_softmax + gather": log_softmax_gather}
+    found["log_softmax + gather in float32"] = log_softmax_gather_float32
+    for name, make in (("trl", trl), ("verl", verl)):
+        if installed(name):
+            found[name] = make()
+    return found
+
+
+def installed(name: str) -> str | None:
+    """The version of a package, or none."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
