@@ -32,7 +32,7 @@ class Status:
         self._entropies: deque[float] = deque(maxlen=SEEN)
         self._times = deque([time.monotonic()], maxlen=SEEN)
         block = self._console.is_terminal and "utf" in self._console.encoding.lower()
-        self._live = Live(console=self._console, get_renderable=self._block, auto_refresh=False) if block else None
+        self._live = Live(console=self._console, get_renderable=self.block, auto_refresh=False) if block else None
 
     def __enter__(self) -> Status:
         return self
@@ -63,7 +63,8 @@ class Status:
         pace = (self._times[-1] - self._times[0]) / max(len(self._times) - 1, 1)
         return pace * (self._steps - 1 - self._last)
 
-    def _block(self) -> Group | Text:
+    def block(self) -> Group | Text:
+        """What the terminal shows of the last step."""
         if not self._metrics:
             return Text("")
         m, table = self._metrics, Table.grid(padding=(0, 2))

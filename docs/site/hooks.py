@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 import types
 import typing
 from pathlib import Path
 
+import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
@@ -50,27 +52,32 @@ def models(root: type[BaseModel]) -> list[type[BaseModel]]:
         model = queue.pop(0)
         if model not in found:
             found.append(model)
-            queue[:0] = [inner for info in model.model_fields.values() for inner in _inside(info.annotation)]
+            queue[:0] = [inner for info in model.model_fields.values() for inner in inside(info.annotation)]
     return found
 
 
-def _inside(annotation: object) -> list[type[BaseModel]]:
+def inside(annotation: object) -> list[type[BaseModel]]:
+    """The models that a field may hold."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for part in typing.get_args(annotation) for model in _inside(part)]
+    return [model for part in typing.get_args(annotation) for model in inside(part)]
 
 
 def _model(model: type[BaseModel]) -> str:
-    rows = [f"| `{name}` | {_kind(info)} | {_default(info)} | {_text(info)} |" for name, info in model.model_fields.items()]
+    rows = [
+        f"| `{name}` | {_kind(info)} | {_default(info)} | {_text(info)} |" for name, info in model.model_fields.items()
+    ]
     table = ["| key | type | default | meaning |", "|---|---|---|---|", *rows] if rows else []
     return "\n".join([f"## {model.__name__}", "", inspect.cleandoc(model.__doc__ or ""), "", *table])
 
 
 def _kind(info: FieldInfo) -> str:
-    inner = _inside(info.annotation)
+    inner = inside(info.annotation)
     if inner:
         return " or ".join(f"[{model.__name__}](#{model.__name__.lower()})" for model in inner)
-    bounds = [f"{sign} {getattr(part, key):g}" for part in info.metadata for key, sign in SIGNS.items() if hasattr(part, key)]
+    bounds = [
+        f"{sign} {getattr(part, key):g}" for part in info.metadata for key, sign in SIGNS.items() if hasattr(part, key)
+    ]
     return ", ".join([_name(info.annotation), *bounds]).replace("|", "or")
 
 
@@ -95,7 +102,7 @@ def _name(annotation: object) -> str:
 def _default(info: FieldInfo) -> str:
     if info.is_required():
         return "required"
-    if _inside(info.annotation) or info.default_factory:
+    if inside(info.annotation) or info.default_factory:
         return "its defaults" if info.default is not None else "none"
     return "none" if info.default is None else f"`{info.default}`"
 
@@ -115,9 +122,14 @@ def command_line() -> str:
 
 
 def results(folder: Path) -> str:
-    """A list of the pages of measurements, by their titles."""
-    pages = [page for page in sorted(folder.rglob("*.md")) if page.name != "index.md"]
+    """A list of the pages of measurements, and of others that stand in no menu, by their titles."""
+    known = yaml.safe_load(Path(__file__).with_name("mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    pages = [
+        page
+        for page in sorted(folder.parent.rglob("*.md"))
+        if page.relative_to(folder.parent).as_posix() not in str(known)
+    ]
     titles = {page: page.read_text(encoding="utf-8").splitlines()[0].lstrip("# ") for page in pages}
-    links = [f"- [{title}]({page.relative_to(folder).as_posix()})" for page, title in titles.items()]
+    links = [f"- [{title}]({os.path.relpath(page, folder)})" for page, title in titles.items()]
     text = "Measurements, each with the command that makes it. Seeds and curves of a claim were never used for tuning."
     return "\n".join(["# Results", "", text, "", *links]) + "\n"
