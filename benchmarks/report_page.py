@@ -48,7 +48,9 @@ def main() -> None:
             page = Path(folder) / f"{count}.html"
             write([replace(run, name=f"run {index}") for index in range(count)], page)
             walls, cpus = zip(*(opening(browser, page) for _ in range(TRIES)), strict=True)
-            figures = f"{statistics.median(walls):.2f} ({min(walls):.2f}) | {statistics.median(cpus):.2f} ({min(cpus):.2f})"
+            figures = (
+                f"{statistics.median(walls):.2f} ({min(walls):.2f}) | {statistics.median(cpus):.2f} ({min(cpus):.2f})"
+            )
             lines.append(f"| {count} | {page.stat().st_size / 1e6:.2f} | {figures} |")
     text = "\n".join(lines) + "\n"
     print(text)

@@ -16,7 +16,7 @@ import yaml
 from controller.configuration import parse
 from controller.control import ControlConfig
 from tests.runs import ENVIRONMENT, ROOT
-from trainer.cli import parser
+from trainer.cli import parsed
 from trainer.config import RunConfig
 
 DOCS = ROOT / "docs"
@@ -122,7 +122,7 @@ def check_words(command: str) -> None:
     """A command of ours that is not run must at least be one that the command line takes."""
     name, *words = command.split()
     if name == "entrostat":
-        parser().parse_args(words)
+        parsed(words)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
 import shutil
 import tempfile
@@ -58,15 +60,13 @@ def report(browser: Browser, folder: Path) -> None:
 
 def terminal(browser: Browser) -> None:
     """The block that `entrostat train` shows in a terminal."""
-    console = Console(record=True, width=92, force_terminal=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    status, rows = Status(150, console=console), [json.loads(line) for line in open(RUNS[1] / "metrics.jsonl")]
+    rows = [json.loads(line) for line in (RUNS[1] / "metrics.jsonl").read_text().splitlines()]
+    status = Status(150, console=Console(file=io.StringIO()), now=itertools.count(step=0.3).__next__)
     for row in rows[:97]:
         status.show(row.pop("step"), row)
-        status._times.append(status._times[-1] + row["time/step"])
-    status.close()
-    console.clear()
+    console = Console(record=True, width=88, force_terminal=True, file=io.StringIO())
     console.print(status.block())
-    page = browser.new_page(viewport={"width": 860, "height": 190})
+    page = browser.new_page(viewport={"width": 780, "height": 130})
     page.set_content(console.export_html(inline_styles=True))
     page.screenshot(path=IMAGES / "terminal.png")
     page.close()
