@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export TOKENIZERS_PARALLELISM := false
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: demo test lint setup setup-dev tracking clean
+.PHONY: demo test lint docs pictures setup setup-dev tracking clean
 
 demo: setup  ## train twice, static clipping against control, and draw both
 	rm -rf runs/demo
@@ -44,3 +44,9 @@ setup-dev: .venv/dev
 
 clean:
 	rm -rf .venv runs mlflow.db
+
+docs: setup-dev  ## the documentation site, in build/site; warnings and broken links are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f docs/site/mkdocs.yml
+
+pictures: setup-dev  ## all pictures of README and docs, from the run data in docs/data
+	$(BIN)/python docs/site/pictures.py

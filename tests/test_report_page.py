@@ -20,9 +20,10 @@ DRAWN = """() => {
     const layer = view.canvas_view.primary
     const {data} = layer.ctx.getImageData(0, 0, layer.canvas.width, layer.canvas.height)
     let count = 0
-    for (let i = 0; i < data.length; i += 4)
-      if (data[i + 3] > 30 && Math.max(data[i], data[i + 1], data[i + 2]) - Math.min(data[i], data[i + 1], data[i + 2]) > 40)
-        count++
+    for (let i = 0; i < data.length; i += 12) {
+      const ink = Array.from(data.slice(i, i + 3))
+      if (data[i + 3] > 30 && Math.max(...ink) - Math.min(...ink) > 40) count++
+    }
     return count
   }
   for (const view of Bokeh.index) look(view)

@@ -40,11 +40,22 @@ def test_without_a_terminal_there_is_a_plain_line_a_step() -> None:
 def test_a_terminal_has_one_block_with_everything_that_is_steered() -> None:
     text = shown(True, STEP, STEP | {"actor/entropy": 0.9})
     last = text[text.rindex("step 2/10") :]
-    assert all(word in last for word in ("0.900", "target 0.850", "▁█", "-0.50", "cut 12.5%", "0.700", "left"))
+    assert all(
+        word in last
+        for word in ("0.900", "target 0.850", "▁█", "-0.50", "12.5% of the tokens cut", "eps_low 0.10", "0.700", "left")
+    )
 
 
 def test_a_run_without_a_target_shows_none() -> None:
     assert "target" not in shown(True, STEP | {"controller/setpoint": math.nan, "controller/error": math.nan})
+
+
+def test_the_remaining_time_follows_from_the_last_steps() -> None:
+    ticks = iter([0.0, 2.0, 4.0])
+    status = Status(10, console=Console(file=io.StringIO()), now=lambda: next(ticks))
+    for step in (0, 1):
+        status.show(step, STEP)
+    assert status.remaining == 2.0 * 8
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input gives one sentence on standard error and exit code 2."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     try:
-        options = parser().parse_args(arguments)
+        options = parsed(arguments)
         options.command(options)
     except InputError as error:
         print(f"entrostat: {error}", file=sys.stderr)
@@ -36,6 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("entrostat: interrupted; go on with `entrostat train --resume OUT`.", file=sys.stderr)
         return 130
     return 0
+
+
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, read; overrides of `train` may stand behind its options, too."""
+    top = parser()
+    options, rest = top.parse_known_args(arguments)
+    if rest and (not hasattr(options, "words") or any(word.startswith("-") for word in rest)):
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.words += rest
+    return options
 
 
 class Parser(argparse.ArgumentParser):

@@ -25,7 +25,9 @@ class RolloutConfig(Config):
     responses_per_prompt: Annotated[int, Field(ge=2, le=10**6)] = 8
     """The group of GRPO's advantage."""
     max_new_tokens: Count = 16
+    """Longest answer, tokens."""
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    """Of the sampling, and of the entropy that is controlled."""
 
 
 class UpdateConfig(Config):
@@ -36,8 +38,11 @@ class UpdateConfig(Config):
     epochs: Count = 1
     """Passes over the rollout batch."""
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 3e-4
+    """Of AdamW."""
     betas: tuple[Momentum, Momentum] = (0.9, 0.999)
+    """AdamW's; the first, to the power of the updates per rollout, is the plant's lag."""
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """AdamW's."""
     gradient_clipping: Annotated[float, Field(ge=0, le=1e9)] = 1.0
     """Largest gradient norm; 0: no clipping."""
 
@@ -46,7 +51,9 @@ class EngineConfig(Config):
     """What DeepSpeed is told."""
 
     zero_stage: Literal[0, 1, 2] = 0
+    """DeepSpeed's ZeRO stage: what is sharded over the ranks."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights; statistics are float32 in either case."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads of a rank; none: PyTorch's own choice. A model of a few 100,000 parameters is fastest on 1."""
 
@@ -57,6 +64,7 @@ class EvaluationConfig(Config):
     every: Count = 50
     """Steps between evaluations; the last step is always evaluated."""
     prompts: Count = 100
+    """Held-out problems, the same ones each time."""
     samples: Annotated[int, Field(ge=8, le=10**6)] = 16
     """Answers a prompt, for pass_at_1, pass_at_8 and distinct."""
     divergence: bool = False
@@ -64,15 +72,21 @@ class EvaluationConfig(Config):
 
 
 class CheckpointConfig(Config):
+    """When the run is saved."""
+
     every: Count = 25
     """Steps between checkpoints; the last step is always saved."""
     keep: Count = 2
+    """Newest checkpoints that are kept."""
 
 
 class TrackingConfig(Config):
+    """Where the run is recorded, besides its folder."""
+
     mlflow: str | None = "sqlite:///mlflow.db"
     """MLflow's tracking URI; none: only the run's folder."""
     experiment: str = "entrostat"
+    """MLflow's experiment."""
     parent: str | None = None
     """MLflow's id of the run that this one is a part of."""
     snapshots: Annotated[int, Field(ge=0, le=1000)] = 40
@@ -83,9 +97,11 @@ class RunConfig(Config):
     """One RLVR run."""
 
     seed: Annotated[int, Field(ge=0, le=2**63)] = 0
+    """Prompts, answers and the order of minibatches follow from it."""
     steps: Count = 150
     """Rollout batches."""
     task: str = "expressions"
+    """What is learned: a name of `trainer.tasks`."""
     model: str = "expressions"
     """`expressions`, the warm-started model that ships with the package, or a path or name for transformers."""
     rollout: RolloutConfig = RolloutConfig()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -24,15 +24,17 @@ Metrics = Mapping[str, float]
 class Status:
     """Shows the steps of a run: `with Status(steps, start) as status: status.show(step, metrics)`."""
 
-    def __init__(self, steps: int, start: int = 0, console: Console | None = None) -> None:
-        """`start`: the first step that this process does, of `steps`."""
+    def __init__(
+        self, steps: int, start: int = 0, console: Console | None = None, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`start`: the first step that this process does, of `steps`; `now`: seconds, for the remaining time."""
         self._console = console or Console(highlight=False)
         self._steps, self._last, self._metrics = steps, start - 1, {}
         self._evaluation: Metrics = {}
         self._entropies: deque[float] = deque(maxlen=SEEN)
-        self._times = deque([time.monotonic()], maxlen=SEEN)
+        self._now, self._times = now, deque([now()], maxlen=SEEN)
         block = self._console.is_terminal and "utf" in self._console.encoding.lower()
-        self._live = Live(console=self._console, get_renderable=self._block, auto_refresh=False) if block else None
+        self._live = Live(console=self._console, get_renderable=self.block, auto_refresh=False) if block else None
 
     def __enter__(self) -> Status:
         return self
@@ -44,7 +46,7 @@ class Status:
         """The step that has just been done."""
         self._last, self._metrics = step, metrics
         self._entropies.append(metrics["actor/entropy"])
-        self._times.append(time.monotonic())
+        self._times.append(self._now())
         self._evaluation = metrics if "eval/pass_at_8" in metrics else self._evaluation
         if not self._live:
             self._console.print(step_line(step, self._steps, metrics), markup=False, soft_wrap=True)
@@ -63,7 +65,8 @@ class Status:
         pace = (self._times[-1] - self._times[0]) / max(len(self._times) - 1, 1)
         return pace * (self._steps - 1 - self._last)
 
-    def _block(self) -> Group | Text:
+    def block(self) -> Group | Text:
+        """What the terminal shows of the last step."""
         if not self._metrics:
             return Text("")
         m, table = self._metrics, Table.grid(padding=(0, 2))
@@ -71,13 +74,13 @@ class Status:
         table.add_row("entropy", f"{m['actor/entropy']:.3f}", aim, sparks(list(self._entropies)))
         limit = "at its limit" if m["controller/saturated"] else ""
         table.add_row("command", f"{m['controller/command']:+.2f}", limit, bar(m["controller/command"]))
-        cut = f"cut {m['clip_ratio/region_mean']:.1%}"
-        table.add_row(
-            "thresholds", f"-{m['threshold/low_mean']:.2f}", f"+{m['threshold/high_mean']:.2f}", f"{cut} of tokens"
-        )
+        low, high = f"eps_low {m['threshold/low_mean']:.2f}", f"eps_high {m['threshold/high_mean']:.2f}"
+        table.add_row("thresholds", low, high, f"{m['clip_ratio/region_mean']:.1%} of the tokens cut")
         table.add_row("reward", f"{m['reward/mean']:.3f}", "", _evaluated(self._evaluation))
-        done = Text(f"step {self._last + 1}/{self._steps}, {clock(self.remaining)} left")
-        return Group(done, ProgressBar(self._steps, self._last + 1, width=60), table)
+        head = Table.grid(padding=(0, 2))
+        done = f"step {self._last + 1}/{self._steps}, {clock(self.remaining)} left"
+        head.add_row(done, ProgressBar(self._steps, self._last + 1, width=50))
+        return Group(head, table)
 
 
 def sparks(values: list[float]) -> str:

@@ -15,6 +15,8 @@ TERMS = {"p": "#E69F00", "i": "#0072B2", "d": "#CC79A7", "feedforward": "#009E73
 DASHES = ("solid", "dashed", "dotted", "dashdot", "dotdash")
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "plus")
 """One a run, for black and white."""
+SIGNS = "●■▲◆▼+"
+"""The same as characters."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Panel:
 def colour(index: int) -> str:
     """The colour of the run at `index`; they come round again after six."""
     return COLOURS[index % len(COLOURS)]
+
+
+def sign(index: int) -> str:
+    """A short piece of the line of the run at `index`, as text."""
+    return f"━{SIGNS[index % len(SIGNS)]}━"
 
 
 def targets(runs: Sequence[Run]) -> list[tuple[int, str]]:

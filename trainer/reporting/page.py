@@ -14,7 +14,7 @@ from bokeh.embed import file_html
 from bokeh.layouts import column
 from bokeh.resources import INLINE
 
-from trainer.reporting import colour, targets
+from trainer.reporting import colour, sign, targets
 from trainer.reporting.inside import drawn, inside
 from trainer.reporting.plots import Sheet
 from trainer.reporting.rundata import Run
@@ -41,7 +41,7 @@ def render(runs: Sequence[Run], live: str = "") -> str:
     if any(snapshots):
         roots.append(column(inside(next(filter(None, snapshots))[-1]), sizing_mode="stretch_width", name="inside"))
     switches = [
-        {"name": run.name, "colour": colour(index), "marks": " ".join(sheet.marks[index])}
+        {"name": run.name, "colour": colour(index), "sign": sign(index), "marks": " ".join(sheet.marks[index])}
         for index, run in enumerate(runs)
     ]
     variables = {
@@ -86,6 +86,7 @@ def header(runs: Sequence[Run]) -> str:
         {
             "name": summary.name,
             "colour": colour(index),
+            "sign": sign(index),
             "cells": [column.cell(summary) for column in COLUMNS],
             "differences": [column.difference(summary, summaries[0]) for column in COLUMNS],
             "headline": headline(summary),

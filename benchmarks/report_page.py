@@ -1,0 +1,84 @@
+"""The report as a file: its size, and how long Chromium takes from its address to everything drawn.
+
+    python -m benchmarks.report_page [--out docs/results/report_page.md]
+
+The run is docs/data/controlled, repeated to 1,000 steps, with all of its metrics and its snapshots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from playwright.sync_api import Browser, sync_playwright
+
+from trainer.reporting.page import write
+from trainer.reporting.rundata import Run, load_run
+
+STEPS, TRIES = 1000, 9
+DATA = Path("docs/data/controlled")
+
+
+def main() -> None:
+    """Measure and write the table."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--out", type=Path)
+    out = options.parse_args().out
+    run = longer(load_run(DATA), STEPS)
+    lines = [
+        "# The report's page",
+        "",
+        f"`python -m benchmarks.report_page`: {STEPS} steps of {len(run.columns) - 1} metrics a run, "
+        f"{len(run.snapshots)} snapshots; Chromium without a GPU, from the address to everything drawn, "
+        f"median of {TRIES} openings. CPU seconds are those of the page's own process.",
+        "",
+        "| runs | size, MB | seconds to open (fastest) | CPU seconds (least) |",
+        "|---|---|---|---|",
+    ]
+    with sync_playwright() as tools, tempfile.TemporaryDirectory() as folder:
+        flags = ["--no-sandbox", "--disable-gpu"]
+        browser = tools.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+        for count in (1, 3):
+            page = Path(folder) / f"{count}.html"
+            write([replace(run, name=f"run {index}") for index in range(count)], page)
+            walls, cpus = zip(*(opening(browser, page) for _ in range(TRIES)), strict=True)
+            figures = (
+                f"{statistics.median(walls):.2f} ({min(walls):.2f}) | {statistics.median(cpus):.2f} ({min(cpus):.2f})"
+            )
+            lines.append(f"| {count} | {page.stat().st_size / 1e6:.2f} | {figures} |")
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if out:
+        out.write_text(text, encoding="utf-8")
+
+
+def longer(run: Run, steps: int) -> Run:
+    """`run`, repeated to `steps` steps."""
+    copies = -(-steps // len(run.steps))
+    columns = {name: np.tile(values, copies)[:steps] for name, values in run.columns.items()}
+    return replace(run, columns=columns | {"step": np.arange(steps, dtype=float)})
+
+
+def opening(browser: Browser, path: Path) -> tuple[float, float]:
+    """Wall and CPU seconds until the page is drawn."""
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    protocol = page.context.new_cdp_session(page)
+    protocol.send("Performance.enable")
+    start = time.monotonic()
+    page.goto(path.as_uri())
+    page.wait_for_selector("body[data-ready]")
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    wall = time.monotonic() - start
+    found = {metric["name"]: metric["value"] for metric in protocol.send("Performance.getMetrics")["metrics"]}
+    page.close()
+    return wall, found["ProcessTime"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Pages of the site that are made from the code: configuration, command line, the list of results."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import types
+import typing
+from pathlib import Path
+
+import yaml
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from trainer.cli import parser
+from trainer.config import RunConfig
+
+RESULTS = "results"
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages."""
+    pages = {
+        "reference/configuration.md": configuration(),
+        "reference/command-line.md": command_line(),
+        "results/index.md": results(Path(config.docs_dir) / RESULTS),
+    }
+    for path, text in pages.items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def configuration() -> str:
+    """Every key of a run's YAML, with the models that it is made of."""
+    parts = [
+        "# Configuration",
+        "What `entrostat train CONFIG` reads. Keys that are not listed are refused. Any of them can be laid over the "
+        "file on the command line: `entrostat train examples/controlled.yaml update.learning_rate=1e-4 --out runs/x`. "
+        "A `control.yaml`, as the library reads it, is what stands under `control`.",
+    ]
+    return "\n\n".join([*parts, *(_model(model) for model in models(RunConfig))]) + "\n"
+
+
+def models(root: type[BaseModel]) -> list[type[BaseModel]]:
+    """`root` and all models in its fields, each once, in reading order."""
+    found: list[type[BaseModel]] = []
+    queue = [root]
+    while queue:
+        model = queue.pop(0)
+        if model not in found:
+            found.append(model)
+            queue[:0] = [inner for info in model.model_fields.values() for inner in inside(info.annotation)]
+    return found
+
+
+def inside(annotation: object) -> list[type[BaseModel]]:
+    """The models that a field may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in typing.get_args(annotation) for model in inside(part)]
+
+
+def _model(model: type[BaseModel]) -> str:
+    rows = [
+        f"| `{name}` | {_kind(info)} | {_default(info)} | {_text(info)} |" for name, info in model.model_fields.items()
+    ]
+    table = ["| key | type | default | meaning |", "|---|---|---|---|", *rows] if rows else []
+    return "\n".join([f"## {model.__name__}", "", inspect.cleandoc(model.__doc__ or ""), "", *table])
+
+
+def _kind(info: FieldInfo) -> str:
+    inner = inside(info.annotation)
+    if inner:
+        return " or ".join(f"[{model.__name__}](#{model.__name__.lower()})" for model in inner)
+    bounds = [
+        f"{sign} {getattr(part, key):g}" for part in info.metadata for key, sign in SIGNS.items() if hasattr(part, key)
+    ]
+    return ", ".join([_name(info.annotation), *bounds]).replace("|", "or")
+
+
+SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+
+
+def _name(annotation: object) -> str:
+    """A type in words that a writer of YAML knows."""
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return " or ".join(f"`{part}`" for part in parts)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_name(part) for part in parts)
+    if origin is typing.Annotated:
+        return _name(parts[0])
+    if origin in (list, tuple):
+        return f"list of {_name(parts[0])}" if parts else "list"
+    names = {int: "whole number", float: "number", str: "text", bool: "true or false", Path: "path", type(None): "none"}
+    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _default(info: FieldInfo) -> str:
+    if info.is_required():
+        return "required"
+    if inside(info.annotation) or info.default_factory:
+        return "its defaults" if info.default is not None else "none"
+    return "none" if info.default is None else f"`{info.default}`"
+
+
+def _text(info: FieldInfo) -> str:
+    return " ".join((info.description or "").split()).replace("|", "\\|")
+
+
+def command_line() -> str:
+    """The help of every command."""
+    top = parser()
+    commands = next(a for a in top._actions if isinstance(a, argparse._SubParsersAction)).choices
+    parts = [f"# Command line\n\n{top.description}"]
+    for name, command in commands.items():
+        parts.append(f"## entrostat {name}\n\n```text\n{command.format_help().strip()}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def results(folder: Path) -> str:
+    """A list of the pages of measurements, and of others that stand in no menu, by their titles."""
+    known = yaml.safe_load(Path(__file__).with_name("mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+    pages = [
+        page
+        for page in sorted(folder.parent.rglob("*.md"))
+        if page.relative_to(folder.parent).as_posix() not in str(known)
+    ]
+    titles = {page: page.read_text(encoding="utf-8").splitlines()[0].lstrip("# ") for page in pages}
+    links = [f"- [{title}]({os.path.relpath(page, folder)})" for page, title in titles.items()]
+    text = "Measurements, each with the command that makes it. Seeds and curves of a claim were never used for tuning."
+    return "\n".join(["# Results", "", text, "", *links]) + "\n"

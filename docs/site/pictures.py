@@ -1,0 +1,106 @@
+"""All pictures of README and docs, from the run data in docs/data: `make pictures`."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+from rich.console import Console
+
+from sim.plants import MomentumPlant
+from trainer.designer import Design, designer
+from trainer.reporting.figure import draw
+from trainer.reporting.page import write
+from trainer.reporting.rundata import load_runs
+from trainer.status import Status
+
+DOCS = Path(__file__).parent.parent
+RUNS = [DOCS / "data" / name for name in ("static", "controlled")]
+IMAGES = DOCS / "images"
+PLANT = MomentumPlant(gain=0.022, lag=0.43, drift=-0.006, initial=0.85)
+"""As identified from the task's staircase: docs/results/staircase.md."""
+WIDTH = 1240
+
+
+def main() -> None:
+    """Draw everything."""
+    draw(load_runs(RUNS), IMAGES / "demo.png")
+    with sync_playwright() as tools, tempfile.TemporaryDirectory() as folder:
+        flags = ["--no-sandbox", "--disable-gpu"]
+        browser = tools.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+        report(browser, Path(folder))
+        terminal(browser)
+        target_designer(browser, Path(folder))
+        browser.close()
+
+
+def report(browser: Browser, folder: Path) -> None:
+    """The top of a report of both runs, and its look inside a step."""
+    write(load_runs(RUNS), folder / "report.html")
+    page = opened(browser, (folder / "report.html").as_uri(), height=1250)
+    page.screenshot(path=IMAGES / "report.png")
+    page.select_option("#run", label="controlled")
+    page.locator("#step").fill("20")
+    page.locator("h2").first.evaluate("heading => heading.scrollIntoView()")
+    page.wait_for_timeout(500)
+    page.evaluate("document.querySelector('nav').style.position = 'static'")
+    top = page.locator("h2").first.bounding_box()["y"]
+    page.screenshot(path=IMAGES / "inside.png", clip={"x": 0, "y": top - 10, "width": WIDTH, "height": 860})
+    page.close()
+
+
+def terminal(browser: Browser) -> None:
+    """The block that `entrostat train` shows in a terminal."""
+    rows = [json.loads(line) for line in (RUNS[1] / "metrics.jsonl").read_text().splitlines()]
+    status = Status(150, console=Console(file=io.StringIO()), now=itertools.count(step=0.3).__next__)
+    for row in rows[:97]:
+        status.show(row.pop("step"), row)
+    console = Console(record=True, width=88, force_terminal=True, file=io.StringIO())
+    console.print(status.block())
+    page = browser.new_page(viewport={"width": 780, "height": 130})
+    page.set_content(console.export_html(inline_styles=True))
+    page.screenshot(path=IMAGES / "terminal.png")
+    page.close()
+
+
+def target_designer(browser: Browser, folder: Path) -> None:
+    """A curve over the plant's reach, with a stretch that is too steep."""
+    points = [(0.0, 0.85), (40.0, 1.0), (70.0, 0.95), (82.0, 0.55), (149.0, 0.45)]
+    with serving(designer(Design(points, 150, Path("mine.csv"), [PLANT]))) as address:
+        page = opened(browser, address, height=900)
+        page.wait_for_timeout(500)
+        page.screenshot(path=IMAGES / "designer.png")
+        page.close()
+
+
+def opened(browser: Browser, url: str, height: int) -> Page:
+    """A page whose script has started."""
+    page = browser.new_page(viewport={"width": WIDTH, "height": height})
+    page.goto(url)
+    page.wait_for_selector("body[data-ready]")
+    page.wait_for_timeout(500)
+    return page
+
+
+@contextmanager
+def serving(server: ThreadingHTTPServer) -> Iterator[str]:
+    """Serve in the background; the address."""
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""The documentation: it builds without a warning, names everything public, and its examples run as they stand."""
+
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from controller.configuration import parse
+from controller.control import ControlConfig
+from tests.runs import ENVIRONMENT, ROOT
+from trainer.cli import parsed
+from trainer.config import RunConfig
+
+DOCS = ROOT / "docs"
+PAGES = [
+    DOCS / "tutorial.md",
+    DOCS / "how-to" / "identify.md",
+    DOCS / "how-to" / "tune.md",
+    DOCS / "how-to" / "choose-a-target.md",
+    DOCS / "how-to" / "own-loop.md",
+    DOCS / "how-to" / "read-the-report.md",
+    DOCS / "how-to" / "tracking.md",
+    DOCS / "how-to" / "saturation.md",
+    DOCS / "how-to" / "eight-gpus.md",
+    DOCS / "how-to" / "other-trainers.md",
+    DOCS / "index.md",
+    DOCS / "control-theory.md",
+    ROOT / "README.md",
+]
+"""In the order of a reader, since a page may use what an earlier one has made."""
+SMALLER = "steps=4 rollout.prompts=8 update.minibatches=2 evaluation.every=4 evaluation.prompts=8 tracking.mlflow=null"
+SHIMS = {
+    # Runs are real but short, and `identify` needs 60 steps; nothing else of a command is changed.
+    "entrostat": f"""
+        more=(); [ "$1" = train ] && more=({SMALLER})
+        [[ "$*" == *excite=* ]] && more+=(steps=64)
+        exec {sys.executable} -m trainer.cli "$@" "${{more[@]}}"
+    """,
+    "make": f'exec /usr/bin/make --dry-run --silent -C {ROOT} "$@" >/dev/null',
+}
+
+
+def logged() -> str:
+    """A log of another trainer: entropy that follows an upper threshold, in stretches of seven steps."""
+    rows = ((k, k // 7 % 2, (k * 7919) % 13 - 6) for k in range(120))
+    lines = (f"{k},{0.9 + 0.1 * up - 0.002 * k + noise / 600:.4f},0.2,{0.28 if up else 0.2}" for k, up, noise in rows)
+    return "\n".join(["step,entropy,eps_low,eps_high", *lines]) + "\n"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its text, and the comment on the line above it."""
+
+    language: str
+    text: str
+    note: str
+
+
+def blocks(page: Path, language: str) -> list[Block]:
+    found = re.findall(r"(?:<!-- ([^>]*) -->\n)?^```(\w+)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [Block(kind, text, note) for note, kind, text in found if kind == language]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a reader's copy of the repository looks like, with nothing trained yet."""
+    here = tmp_path_factory.mktemp("reader")
+    for name in ("examples", "constraints", "trainer", "controller", "sim"):
+        (here / name).symlink_to(ROOT / name)
+    (here / "bin").mkdir()
+    for name, text in SHIMS.items():
+        (here / "bin" / name).write_text(f"#!/bin/bash\n{text}")
+        (here / "bin" / name).chmod(0o755)
+    (here / ".venv" / "bin").mkdir(parents=True)
+    (here / ".venv" / "bin" / "activate").touch()
+    (here / "logs.csv").write_text(logged())
+    shutil.copytree(DOCS / "data", here / "runs" / "demo")  # what `make demo` leaves
+    return here
+
+
+@pytest.fixture(scope="module")
+def done() -> set[str]:
+    """Commands that an earlier page has run already."""
+    return set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_commands_of_a_page_run_as_they_stand(page: Path, folder: Path, done: set[str]) -> None:
+    environment = ENVIRONMENT | {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    for block in blocks(page, "bash"):
+        for command in commands(block):
+            if block.note.startswith("not run"):
+                check_words(command)
+            elif command not in done:
+                done.add(command)
+                ran = subprocess.run(
+                    ["bash", "-e", "-c", command],
+                    cwd=folder,
+                    env=environment,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                assert ran.returncode == 0, f"{command}\n{ran.stdout[-1500:]}\n{ran.stderr[-1500:]}"
+
+
+def commands(block: Block) -> list[str]:
+    """A line each, comments left out; a here-document stays whole."""
+    text = re.sub(r"\s+#(?![!{]).*$", "", block.text, flags=re.MULTILINE)
+    return re.findall(r"(?s:^cat > .*?^END$)|^[^#\s].*$", text, re.MULTILINE)
+
+
+def check_words(command: str) -> None:
+    """A command of ours that is not run must at least be one that the command line takes."""
+    name, *words = command.split()
+    if name == "entrostat":
+        parsed(words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(page, "yaml"):
+        if named := re.match(r"# (\S+\.yaml)\n", block.text):
+            (tmp_path / named[1]).write_text(block.text)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(8, 5, 11, generator=generator, requires_grad=True)
+    given = {
+        "logits": logits,
+        "logprob": logits.log_softmax(-1)[..., 0],
+        "actions": torch.randint(0, 11, (8, 5), generator=generator),
+        "mask": torch.ones(8, 5, dtype=torch.bool),
+        "advantages": torch.tensor([1.0, -1.0] * 4),
+        "groups": torch.arange(4).repeat_interleave(2),
+    }
+    for block in blocks(page, "python"):
+        exec(compile(block.text, str(page), "exec"), given)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_configurations_of_a_page_are_accepted(page: Path) -> None:
+    for block in blocks(page, "yaml"):
+        content = yaml.safe_load(block.text)
+        parse(RunConfig if "control" in content else ControlConfig, content, source=page.name)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", "docs/site/mkdocs.yml", "-d", str(out)]
+    environment = ENVIRONMENT | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
+    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr[-3000:]
+    return out
+
+
+def test_the_site_builds_without_warnings_and_asks_nobody_outside(site: Path) -> None:
+    assert (site / "index.html").exists()
+    pages = [page.read_text() for page in site.rglob("*.html")]
+    outside = [
+        url for page in pages for url in re.findall(r'(?:src|<link[^>]+stylesheet[^>]+href)="(https?://[^"]+)', page)
+    ]
+    assert outside == []
+
+
+def test_every_public_name_is_in_the_reference(site: Path) -> None:
+    text = (site / "reference" / "library.html").read_text()
+    missing = [name for name in importlib.import_module("controller").__all__ if name not in text]
+    assert missing == []
+
+
+def test_every_key_of_a_configuration_says_what_it_means() -> None:
+    from docs.site.hooks import inside, models
+
+    fields = [
+        (f"{model.__name__}.{key}", info) for model in models(RunConfig) for key, info in model.model_fields.items()
+    ]
+    bare = [name for name, info in fields if not info.description and not inside(info.annotation)]
+    assert [name for name in bare if not name.endswith(".type")] == []
+    assert all(model.__doc__ for model in models(RunConfig))
+
+
+def test_every_page_of_docs_is_looked_through_for_examples() -> None:
+    with_code = {
+        page for page in DOCS.rglob("*.md") if re.search(r"^```(bash|python|yaml)$", page.read_text(), re.MULTILINE)
+    }
+    assert {page for page in with_code if "results" not in page.parts} <= set(PAGES)
