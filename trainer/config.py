@@ -17,8 +17,52 @@ Count = Annotated[int, Field(ge=1, le=10**9)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
+class TransformersConfig(Config):
+    """Sampling from the policy itself, with transformers."""
+
+    type: Literal["transformers"] = "transformers"
+
+
+class VLLMConfig(Config):
+    """Sampling with vLLM, which is given the policy's weights after every update."""
+
+    type: Literal["vllm"]
+    placement: Literal["in_process", "process", "server"] = "in_process"
+    """`in_process` and `process`: an engine for each rank, on its own GPU; `server`: one that all ranks share."""
+    url: str | None = None
+    """Of the server, as in http://10.0.0.2:8000."""
+    workers: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Of the server: its tensor times its data parallel size."""
+    timeout: Annotated[float, Field(gt=0, le=1e5)] = 600.0
+    """Seconds that the server may take for one answer."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Share of a GPU that an engine beside the trainer takes, weights and key-value cache together."""
+    tensor_parallel_size: Annotated[int, Field(ge=1, le=1024)] = 1
+    max_model_len: Count | None = None
+    """Tokens of prompt and answer; none: the model's own limit."""
+    max_num_seqs: Count = 256
+    """Responses sampled at once."""
+    enforce_eager: bool = False
+    """Without CUDA graphs: starts faster, samples slower."""
+
+    @model_validator(mode="after")
+    def _server_has_url(self) -> VLLMConfig:
+        if (self.placement == "server") != (self.url is not None):
+            raise ValueError("`url` goes with `placement: server`, and only with it; write both or neither.")
+        return self
+
+
+SamplerConfig = Annotated[TransformersConfig | VLLMConfig, Field(discriminator="type")]
+
+
 class RolloutConfig(Config):
     """How answers are sampled."""
+
+    engine: SamplerConfig = TransformersConfig()
+    truncation: Annotated[float, Field(ge=1, le=1000)] | None = 3.0
+    """Largest importance weight p_trainer / p_sampler of a token (vLLM only; TRL's default); none: no correction."""
+    mismatch_limit: Annotated[float, Field(gt=0, le=100)] | None = None
+    """Largest mean difference of ln p between sampler and trainer, nats; none: 0.001 in float32, 0.1 in bfloat16."""
 
     prompts: Count = 64
     """Prompts a step, over all ranks."""
@@ -84,6 +128,8 @@ class RunConfig(Config):
     task: str = "expressions"
     model: str = "expressions"
     """`expressions`, the warm-started model that ships with the package, or a path or name for transformers."""
+    chat: bool = False
+    """Put each prompt into the tokenizer's chat template, as a user's turn."""
     rollout: RolloutConfig = RolloutConfig()
     update: UpdateConfig = UpdateConfig()
     control: ControlConfig = Field(
