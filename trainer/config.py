@@ -13,6 +13,8 @@ from controller.configuration import Config, parse, read_yaml
 from controller.control import ControlConfig
 from controller.errors import InputError
 
+from .tasks.dataset import DatasetConfig
+
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
@@ -77,6 +79,9 @@ class UpdateConfig(Config):
 
     minibatches: Count = 8
     """Optimizer steps an epoch."""
+    microbatch: Count | None = None
+    """Responses of one forward and backward pass on a rank, gradients accumulating, and of one measuring pass; none: a
+    rank's whole share of a minibatch."""
     epochs: Count = 1
     """Passes over the rollout batch."""
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 3e-4
@@ -89,8 +94,19 @@ class UpdateConfig(Config):
 class EngineConfig(Config):
     """What DeepSpeed is told."""
 
-    zero_stage: Literal[0, 1, 2] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto`: a GPU where there is one."""
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    """What is sharded over the ranks: 1 the optimizer's state, 2 gradients too, 3 weights too."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    offload_optimizer: bool = False
+    """Keep the optimizer's state in the machine's memory (ZeRO 1 to 3)."""
+    offload_parameters: bool = False
+    """Keep weights there while they are not used (ZeRO 3)."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: a third more time, far less memory."""
+    deepspeed: str | dict[str, Any] | None = None
+    """DeepSpeed's own JSON, or its path, laid over what follows from the keys above."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads of a rank; none: PyTorch's own choice. A model of a few 100,000 parameters is fastest on 1."""
 
@@ -125,7 +141,8 @@ class RunConfig(Config):
     seed: Annotated[int, Field(ge=0, le=2**63)] = 0
     steps: Count = 150
     """Rollout batches."""
-    task: str = "expressions"
+    task: str | DatasetConfig = "expressions"
+    """The name of a small task that ships with the package, or a data set: {dataset: gsm8k}."""
     model: str = "expressions"
     """`expressions`, the warm-started model that ships with the package, or a path or name for transformers."""
     chat: bool = False

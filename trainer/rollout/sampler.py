@@ -42,7 +42,7 @@ class Sampler(Protocol):
     """Whether it samples from the trainer's own weights and forward pass, so that nothing needs to be corrected."""
 
     def push(self, version: str) -> None:
-        """Take over the policy's weights as they are now. All ranks call it together."""
+        """Take over the policy's weights, which are called `version`; all ranks do it together, once a version."""
 
     def sample(self, prompts: Sequence[str], sampling: Sampling) -> Rollout:
         """Responses to this rank's prompts.

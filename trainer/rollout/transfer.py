@@ -1,7 +1,7 @@
 """Weights from the trainer to a vLLM engine in another process, by vLLM's own weight transfer.
 
-vLLM has a backend for GPUs of other processes and nodes (nccl) and one for a shared GPU (ipc). This file adds `gloo`, the
-same protocol over gloo, for engines on the CPU. Its import registers it; the engine's process imports it as
+vLLM has a backend for GPUs of other processes and nodes (nccl) and one for a shared GPU (ipc). This file adds `gloo`,
+the same protocol over gloo, for engines on the CPU. Its import registers it; the engine's process imports it as
 `worker_extension_cls` (see `WorkerExtension`).
 """
 

@@ -118,7 +118,9 @@ class SecondProcess(Engine):
         vllm = import_vllm(own_process=True)
         cuda = torch.cuda.is_available()
         transfer = {"weight_transfer_config": {"backend": "ipc" if cuda else "gloo"}}
-        super().__init__(vllm, source, dtype, config, **transfer | ({} if cuda else {"worker_extension_cls": EXTENSION}))
+        super().__init__(
+            vllm, source, dtype, config, **transfer | ({} if cuda else {"worker_extension_cls": EXTENSION})
+        )
         self._client = _LLMClient(self._llm)
         self._sender = open_sender("ipc" if cuda else "gloo", model, self._client, rank=0, workers=1)
 

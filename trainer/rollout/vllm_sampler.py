@@ -61,15 +61,14 @@ class VLLMSampler:
         self._version = ""
 
     def push(self, version: str) -> None:
-        self._version = version
-        self._backend.push(version)
+        if version != self._version:
+            self._backend.push(version)
+            self._version = version
 
     def sample(self, prompts: Sequence[str], sampling: Sampling) -> Rollout:
         ids = encode(self._tokenizer, prompts, self._chat)
         rows = [prompt for prompt in ids for _ in range(sampling.responses_per_prompt)]
-        requests = [
-            (prompt, self._parameters(sampling, sampling.first + index)) for index, prompt in enumerate(rows)
-        ]
+        requests = [(prompt, self._parameters(sampling, sampling.first + index)) for index, prompt in enumerate(rows)]
         answers = self._backend.generate(requests)
         self._check({version for answer in answers for version in answer.versions})
         responses, logprobs = [answer.token_ids for answer in answers], [answer.logprobs for answer in answers]
@@ -98,6 +97,6 @@ class VLLMSampler:
             found = ", ".join(sorted(f"`{version}`" for version in versions)) or "unknown ones"
             raise InputError(
                 f"{self._backend.where} sampled with the weights {found} and not with `{self._version}`, the last ones "
-                "pushed: it was restarted, or another run uses it; give every run an engine of its own, then go on with "
-                "`entrostat train --resume`."
+                "pushed: it was restarted, or another run uses it; give every run an engine of its own, then go on "
+                "with `entrostat train --resume`."
             )

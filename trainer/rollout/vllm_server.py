@@ -1,6 +1,6 @@
 """A vLLM server that all ranks share, on this machine or another.
 
-    VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --dtype bfloat16 --logprobs-mode processed_logprobs \
+    VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --dtype bfloat16 --logprobs-mode processed_logprobs --enable-scale-out \
         --weight-transfer-config '{"backend": "nccl"}'
 
 (On the CPU: `python -m vllm.entrypoints.openai.api_server --model MODEL`, the backend gloo, and
@@ -83,13 +83,13 @@ class Server:
         except requests.RequestException as error:
             reason = type(error).__name__
             raise InputError(
-                f"no vLLM server answers at {self._url} ({reason}); start one as `trainer/rollout/vllm_server.py` shows, "
+                f"no vLLM server answers at {self._url} ({reason}); start one as trainer/rollout/vllm_server.py shows, "
                 "or correct rollout.engine.url."
             ) from None
-        if answer.status_code == 404:
+        if answer.status_code in (403, 404):
             raise InputError(
-                f"the server {self._url} has no /{path}: it is too old, or not in development mode; start vLLM 0.32 or "
-                "later with VLLM_SERVER_DEV_MODE=1."
+                f"the server {self._url} does not serve /{path}: it is too old, or started without it; start vLLM 0.32 "
+                "or later with VLLM_SERVER_DEV_MODE=1 and --enable-scale-out."
             )
         if not answer.ok:
             raise InputError(f"the vLLM server refused /{path}: {answer.text[:200]!r}; look at its log.")

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 def gathered(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """(name, tensor) of every parameter; all ranks iterate together.
 
-    Under ZeRO-3 each is gathered when its turn comes and freed after it, so that a rank never holds the whole model. What
-    is yielded then is a copy, since a receiver may keep a layer's tensors until it has them all.
+    Under ZeRO-3 each is gathered when its turn comes and freed after it, so that a rank never holds the whole model.
+    What is yielded then is a copy, since a receiver may keep a layer's tensors until it has them all.
     """
     import deepspeed
 
