@@ -135,6 +135,21 @@ class TrackingConfig(Config):
     """Steps of which the report shows tokens, answers and the authority curve, spread over the run; 0: none."""
 
 
+class HardwareConfig(Config):
+    """The machine, for `entrostat plan`; training takes what the launcher gives it."""
+
+    ranks: Annotated[int, Field(ge=1, le=100_000)] = 1
+    """GPUs that train, over all nodes."""
+    memory: Annotated[float, Field(gt=0, le=1e6)] = 80.0
+    """GiB of one."""
+    tflops: Annotated[float, Field(gt=0, le=1e6)] = 989.0
+    """Dense bfloat16 peak of one (H100: 989, A100: 312, L4: 121)."""
+    bandwidth: Annotated[float, Field(gt=0, le=1e3)] = 3.35
+    """TB/s of its memory (H100: 3.35, A100: 2.0, L4: 0.3)."""
+    efficiency: Annotated[float, Field(gt=0, le=1)] = 0.4
+    """Share of the peak that training reaches."""
+
+
 class RunConfig(Config):
     """One RLVR run."""
 
@@ -159,6 +174,7 @@ class RunConfig(Config):
     checkpoint: CheckpointConfig = CheckpointConfig()
     tracking: TrackingConfig = TrackingConfig()
     engine: EngineConfig = EngineConfig()
+    hardware: HardwareConfig = HardwareConfig()
 
     @field_validator("control", mode="before")
     @classmethod
