@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 import trainer  # noqa: E402
 from trainer.evaluate import evaluate, pass_at_k  # noqa: E402
-from trainer.rollout import generate, response_logits  # noqa: E402
+from trainer.rollout import TransformersSampler, generate, response_logits  # noqa: E402
 from trainer.tasks import load_task  # noqa: E402
 from trainer.warmstart import build_model  # noqa: E402
 
@@ -27,7 +27,9 @@ def policy():
 
 @pytest.fixture(scope="module")
 def measured(policy):
-    return evaluate(*policy, load_task("expressions"), prompts=100, samples=16, seed=0, max_new_tokens=6)
+    return evaluate(
+        TransformersSampler(*policy), load_task("expressions"), prompts=100, samples=16, seed=0, max_new_tokens=6
+    )
 
 
 @pytest.mark.parametrize(("samples", "correct", "k"), [(6, 0, 2), (6, 2, 3), (7, 3, 1), (7, 5, 4), (5, 5, 5)])
@@ -79,13 +81,17 @@ def test_the_shipped_policy_leaves_room_on_heldout_prompts(measured):
 
 
 def test_evaluation_is_reproducible(policy, measured):
-    again = evaluate(*policy, load_task("expressions"), prompts=100, samples=16, seed=0, max_new_tokens=6)
+    again = evaluate(
+        TransformersSampler(*policy), load_task("expressions"), prompts=100, samples=16, seed=0, max_new_tokens=6
+    )
     assert again == measured
 
 
 def test_an_untrained_policy_solves_nothing(policy):
     _, tokenizer = policy
     model = build_model(tokenizer, seed=0)
-    result = evaluate(model, tokenizer, load_task("expressions"), prompts=20, samples=8, seed=0, max_new_tokens=6)
+    result = evaluate(
+        TransformersSampler(model, tokenizer), load_task("expressions"), prompts=20, samples=8, seed=0, max_new_tokens=6
+    )
     assert result["eval/greedy"] == 0.0
     assert result["eval/pass_at_8"] < 0.2

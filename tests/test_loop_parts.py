@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from trainer.advantages import group_advantages, no_spread_fraction
-from trainer.loop import minibatches, seed_of
+from trainer.loop import minibatches
+from trainer.seeds import seed_of
 from trainer.sums import Sums
 
 

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.runs import ENVIRONMENT, ROOT, SMALL, entrostat, lines, train
 from trainer.config import dump_config, load_config
-from trainer.engine import ASSETS
 from trainer.loop import train_step
+from trainer.models import ASSETS
 from trainer.run import open_session
 from trainer.tasks.expressions import Expressions
 

@@ -13,12 +13,58 @@ from controller.configuration import Config, parse, read_yaml
 from controller.control import ControlConfig
 from controller.errors import InputError
 
+from .tasks.dataset import DatasetConfig
+
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
+class TransformersConfig(Config):
+    """Sampling from the policy itself, with transformers."""
+
+    type: Literal["transformers"] = "transformers"
+
+
+class VLLMConfig(Config):
+    """Sampling with vLLM, which is given the policy's weights after every update."""
+
+    type: Literal["vllm"]
+    placement: Literal["in_process", "process", "server"] = "in_process"
+    """`in_process` and `process`: an engine for each rank, on its own GPU; `server`: one that all ranks share."""
+    url: str | None = None
+    """Of the server, as in http://10.0.0.2:8000."""
+    workers: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Of the server: its tensor times its data parallel size."""
+    timeout: Annotated[float, Field(gt=0, le=1e5)] = 600.0
+    """Seconds that the server may take for one answer."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Share of a GPU that an engine beside the trainer takes, weights and key-value cache together."""
+    tensor_parallel_size: Annotated[int, Field(ge=1, le=1024)] = 1
+    max_model_len: Count | None = None
+    """Tokens of prompt and answer; none: the model's own limit."""
+    max_num_seqs: Count = 256
+    """Responses sampled at once."""
+    enforce_eager: bool = False
+    """Without CUDA graphs: starts faster, samples slower."""
+
+    @model_validator(mode="after")
+    def _server_has_url(self) -> VLLMConfig:
+        if (self.placement == "server") != (self.url is not None):
+            raise ValueError("`url` goes with `placement: server`, and only with it; write both or neither.")
+        return self
+
+
+SamplerConfig = Annotated[TransformersConfig | VLLMConfig, Field(discriminator="type")]
+
+
 class RolloutConfig(Config):
     """How answers are sampled."""
+
+    engine: SamplerConfig = TransformersConfig()
+    truncation: Annotated[float, Field(ge=1, le=1000)] | None = 3.0
+    """Largest importance weight p_trainer / p_sampler of a token (vLLM only; TRL's default); none: no correction."""
+    mismatch_limit: Annotated[float, Field(gt=0, le=100)] | None = None
+    """Largest mean difference of ln p between sampler and trainer, nats; none: 0.001 in float32, 0.1 in bfloat16."""
 
     prompts: Count = 64
     """Prompts a step, over all ranks."""
@@ -35,6 +81,9 @@ class UpdateConfig(Config):
 
     minibatches: Count = 8
     """Optimizer steps an epoch."""
+    microbatch: Count | None = None
+    """Responses of one forward and backward pass on a rank, gradients accumulating, and of one measuring pass; none: a
+    rank's whole share of a minibatch."""
     epochs: Count = 1
     """Passes over the rollout batch."""
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 3e-4
@@ -50,10 +99,20 @@ class UpdateConfig(Config):
 class EngineConfig(Config):
     """What DeepSpeed is told."""
 
-    zero_stage: Literal[0, 1, 2] = 0
-    """DeepSpeed's ZeRO stage: what is sharded over the ranks."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto`: a GPU where there is one."""
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    """What is sharded over the ranks: 1 the optimizer's state, 2 gradients too, 3 weights too."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the weights; statistics are float32 in either case."""
+    offload_optimizer: bool = False
+    """Keep the optimizer's state in the machine's memory (ZeRO 1 to 3)."""
+    offload_parameters: bool = False
+    """Keep weights there while they are not used (ZeRO 3)."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: a third more time, far less memory."""
+    deepspeed: str | dict[str, Any] | None = None
+    """DeepSpeed's own JSON, or its path, laid over what follows from the keys above."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads of a rank; none: PyTorch's own choice. A model of a few 100,000 parameters is fastest on 1."""
 
@@ -93,6 +152,21 @@ class TrackingConfig(Config):
     """Steps of which the report shows tokens, answers and the authority curve, spread over the run; 0: none."""
 
 
+class HardwareConfig(Config):
+    """The machine, for `entrostat plan`; training takes what the launcher gives it."""
+
+    ranks: Annotated[int, Field(ge=1, le=100_000)] = 1
+    """GPUs that train, over all nodes."""
+    memory: Annotated[float, Field(gt=0, le=1e6)] = 80.0
+    """GiB of one."""
+    tflops: Annotated[float, Field(gt=0, le=1e6)] = 989.0
+    """Dense bfloat16 peak of one (H100: 989, A100: 312, L4: 121)."""
+    bandwidth: Annotated[float, Field(gt=0, le=1e3)] = 3.35
+    """TB/s of its memory (H100: 3.35, A100: 2.0, L4: 0.3)."""
+    efficiency: Annotated[float, Field(gt=0, le=1)] = 0.4
+    """Share of the peak that training reaches."""
+
+
 class RunConfig(Config):
     """One RLVR run."""
 
@@ -100,10 +174,12 @@ class RunConfig(Config):
     """Prompts, answers and the order of minibatches follow from it."""
     steps: Count = 150
     """Rollout batches."""
-    task: str = "expressions"
-    """What is learned: a name of `trainer.tasks`."""
+    task: str | DatasetConfig = "expressions"
+    """What is learned: the name of a small task that ships with the package, or a data set: {dataset: gsm8k}."""
     model: str = "expressions"
     """`expressions`, the warm-started model that ships with the package, or a path or name for transformers."""
+    chat: bool = False
+    """Put each prompt into the tokenizer's chat template, as a user's turn."""
     rollout: RolloutConfig = RolloutConfig()
     update: UpdateConfig = UpdateConfig()
     control: ControlConfig = Field(
@@ -116,6 +192,7 @@ class RunConfig(Config):
     checkpoint: CheckpointConfig = CheckpointConfig()
     tracking: TrackingConfig = TrackingConfig()
     engine: EngineConfig = EngineConfig()
+    hardware: HardwareConfig = HardwareConfig()
 
     @property
     def updates(self) -> int:

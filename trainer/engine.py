@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import torch
@@ -14,18 +13,26 @@ from torch import Tensor
 
 from controller.errors import InputError
 
-from .config import EngineConfig, UpdateConfig
+from .config import UpdateConfig
+from .errors import Stopped
 
-ASSETS = Path(__file__).parent / "assets"
 T = TypeVar("T")
 
 
-def init_distributed() -> None:
-    """Join the launcher's process group, or make one of a single process.
+def init_distributed(device: str = "auto") -> None:
+    """Join the launcher's process group (torchrun, deepspeed; any number of nodes), or make one of a single process.
 
     On the CPU gloo does the reductions: DeepSpeed's own shared-memory operator would compile for a minute first.
+
+    Args:
+        device: `cuda`, `cpu`, or `auto`: a GPU where there is one.
+
+    Raises:
+        InputError: `cuda` without a GPU, or the ranks cannot meet.
     """
-    if not torch.cuda.is_available():
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("engine.device is `cuda` and PyTorch sees no GPU; run it where there is one, or write `cpu`.")
+    if device == "cpu" or not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     import deepspeed
 
@@ -34,48 +41,32 @@ def init_distributed() -> None:
         os.environ.update(rank | {"MASTER_PORT": str(_free_port())})
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if not dist.is_initialized():
-        deepspeed.init_distributed(verbose=False)
-
-
-def load_model(name: str) -> tuple[Any, Any]:
-    """Model and tokenizer by the name of a shipped asset, a folder, or a name that transformers knows.
-
-    Raises:
-        InputError: transformers cannot load it, or it has no token to pad or to end with.
-    """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    folder = ASSETS / name
-    source = str(folder) if folder.is_dir() else name
-    try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"cannot load the model `{name}` ({reason}); give a folder or a model's name.") from None
-    if tokenizer.eos_token_id is None:
-        raise InputError(f"the tokenizer of `{name}` has no end-of-sequence token; set `eos_token` in its folder.")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return model, tokenizer
+        try:
+            deepspeed.init_distributed(verbose=False)
+        except (RuntimeError, ValueError) as error:
+            where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+            reason = " ".join(str(error).split())[:150]
+            raise InputError(
+                f"the ranks cannot meet at {where} ({reason}); is the port in use? Launch with another --master-port."
+            ) from None
 
 
 class Engine:
     """A DeepSpeed engine for gradient steps of a policy."""
 
-    def __init__(self, model: Any, update: UpdateConfig, engine: EngineConfig, rows: int) -> None:
-        """`rows`: responses of one minibatch on one rank."""
+    def __init__(self, model: Any, update: UpdateConfig, settings: dict[str, Any]) -> None:
+        """`settings`: DeepSpeed's configuration, as `deepspeed_settings` makes it."""
         import deepspeed
 
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=update.learning_rate, betas=update.betas, weight_decay=update.weight_decay
         )
-        self.deepspeed, *_ = deepspeed.initialize(
-            model=model, optimizer=optimizer, config=_deepspeed_config(update, engine, rows)
-        )
+        self.deepspeed, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
         self.world_size = dist.get_world_size()
         self.rank = dist.get_rank()
         self.device = self.deepspeed.device
+        self.rows: int = settings["train_micro_batch_size_per_gpu"]
+        """Responses of one forward and backward pass on one rank."""
 
     @property
     def model(self) -> Any:
@@ -90,20 +81,33 @@ class Engine:
         dist.all_reduce(total)
         return total
 
-    def update(self, loss: Tensor) -> Tensor | None:
-        """One optimizer step on the sum of the ranks' losses; the gradient's norm before clipping.
+    def update(self, losses: Iterable[Tensor]) -> Tensor | None:
+        """One optimizer step on the sum of all microbatches' and ranks' losses; the gradient's norm before clipping.
 
-        A loss that is not finite on any rank skips the step on all of them and returns None.
+        A first loss that is not finite on any rank skips the step on all of them and returns None.
+
+        Raises:
+            Stopped: a later one is not finite, when there are gradients already.
         """
+        parts = self.deepspeed.gradient_accumulation_steps()
+        for index, loss in enumerate(losses):
+            if not self._all_finite(loss):
+                if index == 0:
+                    return None
+                raise Stopped(
+                    "a loss is not finite, but earlier ones of its minibatch were: the policy overflows on it."
+                )
+            # DeepSpeed averages over ranks and microbatches; the losses add up.
+            self.deepspeed.backward(loss * self.world_size * parts)
+            norm = self._gradient_norm() if index == parts - 1 else None
+            self.deepspeed.step()
+        return norm if norm is not None else torch.as_tensor(self.deepspeed.get_global_grad_norm())
+
+    def _all_finite(self, loss: Tensor) -> bool:
         finite = loss.detach().isfinite().float()
         if self.world_size > 1:
             dist.all_reduce(finite, op=dist.ReduceOp.MIN)
-        if not finite:
-            return None
-        self.deepspeed.backward(loss * self.world_size)  # DeepSpeed averages over ranks; the losses add up
-        norm = self._gradient_norm()
-        self.deepspeed.step()
-        return norm if norm is not None else torch.as_tensor(self.deepspeed.get_global_grad_norm())
+        return bool(finite)
 
     def on_lead(self, call: Callable[[], T]) -> T:
         """What `call` gives on the lead rank, which alone makes it, on every rank.
@@ -132,18 +136,6 @@ class Engine:
             return None
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
         return torch.nn.utils.get_total_norm(grads)
-
-
-def _deepspeed_config(update: UpdateConfig, engine: EngineConfig, rows: int) -> dict[str, Any]:
-    return {
-        "train_micro_batch_size_per_gpu": rows,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": update.gradient_clipping,
-        "zero_optimization": {"stage": engine.zero_stage},
-        "zero_allow_untested_optimizer": True,
-        "bf16": {"enabled": engine.dtype == "bfloat16"},
-        "steps_per_print": 1_000_000_000,
-    }
 
 
 def _free_port() -> int:

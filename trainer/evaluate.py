@@ -3,9 +3,7 @@
 import random
 from math import comb
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-from .rollout import generate
+from .rollout import Sampler, Sampling
 from .tasks import Problem, Task
 
 K = 8
@@ -22,8 +20,7 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
 
 
 def evaluate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    sampler: Sampler,
     task: Task,
     *,
     prompts: int,
@@ -40,10 +37,10 @@ def evaluate(
     """
     problems = task.sample(prompts, random.Random(seed), "heldout")
     limits = {"max_new_tokens": max_new_tokens, "seed": seed}
-    drawn = _right_answers(model, tokenizer, task, problems, samples, temperature=1.0, **limits)
-    greedy = _right_answers(model, tokenizer, task, problems, 1, temperature=0.0, **limits)
+    drawn = _right_answers(sampler, task, problems, samples, temperature=1.0, **limits)
+    greedy = _right_answers(sampler, task, problems, 1, temperature=0.0, **limits)
     seen = task.sample(prompts, random.Random(seed), "train")
-    greedy_train = _right_answers(model, tokenizer, task, seen, 1, temperature=0.0, **limits)
+    greedy_train = _right_answers(sampler, task, seen, 1, temperature=0.0, **limits)
     return {
         "eval/greedy": _mean([len(right) for right in greedy]),
         "eval/greedy_train": _mean([len(right) for right in greedy_train]),
@@ -53,10 +50,12 @@ def evaluate(
     }
 
 
-def _right_answers(model, tokenizer, task: Task, problems: list[Problem], samples: int, **sampling) -> list[list[str]]:
+def _right_answers(
+    sampler: Sampler, task: Task, problems: list[Problem], samples: int, **limits: float | int
+) -> list[list[str]]:
     """The canonical forms of the right ones among `samples` answers, for each problem."""
-    prompts = [problem.prompt for problem in problems]
-    rollout = generate(model, tokenizer, prompts, responses_per_prompt=samples, **sampling)
+    how = Sampling(responses_per_prompt=samples, **limits)
+    rollout = sampler.sample([problem.prompt for problem in problems], how)
     right: list[list[str]] = [[] for _ in problems]
     for index, answer in zip(rollout.groups.tolist(), rollout.answers, strict=True):
         if task.reward(problems[index], answer):

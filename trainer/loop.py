@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +23,9 @@ from .config import RunConfig
 from .engine import Engine
 from .evaluate import evaluate
 from .reference import divergence
-from .rollout import Rollout, generate, response_logits
+from .rollout import Rollout, Sampler, Sampling, response_logits
+from .rollout.mismatch import LIMITS, check_mismatch, correction
+from .seeds import seed_everything, seed_of
 from .sums import Sums
 from .tasks import Task
 
@@ -37,9 +38,11 @@ class Batch:
     rewards: Tensor
     """[B]."""
     advantages: Tensor
-    """[B]."""
+    """[B], or [B, T] where each token's is weighted for the sampler's mismatch."""
     tokens: TokenStatistics
     """[B, T], under the policy that sampled them."""
+    mismatch: dict[str, float]
+    """Metrics of the sampler's probabilities against the trainer's, over all ranks."""
 
 
 @dataclass
@@ -48,7 +51,7 @@ class Session:
 
     config: RunConfig
     engine: Engine
-    tokenizer: Any
+    sampler: Sampler
     task: Task
     control: EntropyController
     reference: Any | None = None
@@ -88,7 +91,8 @@ def train_step(session: Session, step: int) -> dict[str, float]:
     )
     sums.add({"response/length_mean": rollout.mask.sum(1).double().mean()}, len(rewards))
     learning_rate = session.engine.deepspeed.get_lr()[0]
-    return decision.metrics() | session.control.estimate | sums.means() | {"actor/lr": learning_rate} | clock.seconds()
+    inside = decision.metrics() | session.control.estimate | batch.mismatch
+    return inside | sums.means() | {"actor/lr": learning_rate} | clock.seconds()
 
 
 def sample(session: Session, step: int) -> tuple[Rollout, Tensor]:
@@ -100,30 +104,42 @@ def sample(session: Session, step: int) -> tuple[Rollout, Tensor]:
     problems = session.task.sample(config.rollout.prompts, random.Random(seed_of(config.seed, step)), "train")
     share = len(problems) // engine.world_size
     problems = problems[engine.rank * share : (engine.rank + 1) * share]
-    rollout = generate(
-        engine.model,
-        session.tokenizer,
-        [problem.prompt for problem in problems],
-        responses_per_prompt=config.rollout.responses_per_prompt,
+    session.sampler.push(version(step))
+    size = config.rollout.responses_per_prompt
+    how = Sampling(
+        responses_per_prompt=size,
         max_new_tokens=config.rollout.max_new_tokens,
         temperature=config.rollout.temperature,
-        seed=seed_of(config.seed, step, engine.rank),
+        seed=seed_of(config.seed, step, 0),
+        first=engine.rank * share * size,
+        total=config.rollout.prompts * size,
     )
+    rollout = session.sampler.sample([problem.prompt for problem in problems], how)
     of_prompt = [problems[group] for group in rollout.groups.tolist()]
     rewards = [session.task.reward(problem, answer) for problem, answer in zip(of_prompt, rollout.answers, strict=True)]
     return rollout, torch.tensor(rewards, device=engine.device)
 
 
 def measure(session: Session, rollout: Rollout, rewards: Tensor) -> Batch:
-    """Advantages, and the exact statistics of every token under the policy that sampled it."""
-    advantages = group_advantages(rewards, session.config.rollout.responses_per_prompt)
-    return Batch(rollout, rewards, advantages, sampled_statistics(session, rollout))
+    """Advantages, and the exact statistics of every token under the policy that sampled it.
+
+    Raises:
+        InputError: the policy cannot have sampled them.
+    """
+    config, tokens = session.config, sampled_statistics(session, rollout)
+    advantages = group_advantages(rewards, config.rollout.responses_per_prompt)
+    cap = config.rollout.truncation
+    weights, mismatch = correction(rollout, tokens.logprob, cap or math.inf)
+    check_mismatch(mismatch, config.rollout.mismatch_limit or LIMITS[config.engine.dtype])
+    if cap and not session.sampler.exact:
+        advantages = advantages[:, None] * weights
+    return Batch(rollout, rewards, advantages, tokens, mismatch)
 
 
 @torch.no_grad()
 def sampled_statistics(session: Session, rollout: Rollout) -> TokenStatistics:
-    """Statistics of all response tokens under the policy as it is, a minibatch's share at a time."""
-    rows = torch.arange(len(rollout.mask), device=rollout.mask.device).chunk(session.config.update.minibatches)
+    """Statistics of all response tokens under the policy as it is, a microbatch at a time."""
+    rows = torch.arange(len(rollout.mask), device=rollout.mask.device).split(session.engine.rows)
     return TokenStatistics.cat([statistics(session, session.engine.model, rollout.rows(part)) for part in rows])
 
 
@@ -132,18 +148,28 @@ def update(session: Session, batch: Batch, decision: Decision, step: int) -> Sum
     config, engine = session.config.update, session.engine
     sums = Sums(engine.device)
     for rows in minibatches(len(batch.rewards), config.minibatches, config.epochs, seed_of(session.config.seed, step)):
-        rows = rows.to(engine.device)
-        rollout, old, advantages = batch.rollout.rows(rows), batch.tokens[rows], batch.advantages[rows]
-        now = statistics(session, engine.deepspeed, rollout, entropy_gradient=decision.reads_entropy)
-        decision = session.control.refine(now, old, advantages, rollout.mask)
-        count = rollout.mask.sum()
-        total = engine.total(count)
-        loss, metrics = policy_loss(now.logprob, old, advantages, rollout.mask, decision, normaliser=total, now=now)
-        norm = engine.update(loss)
-        sums.add(metrics | {"actor/pg_loss": metrics["actor/pg_loss"] * total / count}, count)
-        sums.add({"inner/command_mean": decision.command, "inner/saturated_mean": float(decision.saturated)}, 1)
+        parts = rows.to(engine.device).split(engine.rows)
+        norm = engine.update(losses(session, batch, decision, parts, sums))
         sums.add({"actor/skipped": float(norm is None), "actor/grad_norm": 0.0 if norm is None else norm}, 1)
     return sums
+
+
+def losses(session: Session, batch: Batch, decision: Decision, parts: Sequence[Tensor], sums: Sums) -> Iterator[Tensor]:
+    """The loss of each microbatch of a minibatch; together they are its loss, since all share one normaliser.
+
+    The first one refines the decision for all: the policy does not move before the last.
+    """
+    total = session.engine.total(sum(batch.rollout.mask[rows].sum() for rows in parts))
+    for index, rows in enumerate(parts):
+        rollout, old, advantages = batch.rollout.rows(rows), batch.tokens[rows], batch.advantages[rows]
+        now = statistics(session, session.engine.deepspeed, rollout, entropy_gradient=decision.reads_entropy)
+        if index == 0:
+            decision = session.control.refine(now, old, advantages, rollout.mask)
+            sums.add({"inner/command_mean": decision.command, "inner/saturated_mean": float(decision.saturated)}, 1)
+        loss, metrics = policy_loss(now.logprob, old, advantages, rollout.mask, decision, normaliser=total, now=now)
+        count = rollout.mask.sum()
+        sums.add(metrics | {"actor/pg_loss": metrics["actor/pg_loss"] * total / count}, count)
+        yield loss
 
 
 def minibatches(rows: int, count: int, epochs: int, seed: int) -> Iterator[Tensor]:
@@ -153,6 +179,11 @@ def minibatches(rows: int, count: int, epochs: int, seed: int) -> Iterator[Tenso
         yield from torch.randperm(rows, generator=generator).chunk(count)
 
 
+def version(step: int) -> str:
+    """The name of the weights after `step` steps."""
+    return f"step {step}"
+
+
 def statistics(session: Session, model: Any, rollout: Rollout, entropy_gradient: bool = False) -> TokenStatistics:
     """Statistics of the response tokens under `model`, at the sampling temperature."""
     logits = response_logits(model, rollout)
@@ -160,12 +191,12 @@ def statistics(session: Session, model: Any, rollout: Rollout, entropy_gradient:
     return token_statistics(logits, rollout.actions, temperature, entropy_gradient=entropy_gradient)
 
 
-def evaluation(session: Session) -> dict[str, float]:
-    """Held-out figures; every rank computes the same ones. Reads the policy, and nothing of the controller."""
+def evaluation(session: Session, step: int) -> dict[str, float]:
+    """Held-out figures after `step` steps; every rank computes the same ones, and the controller sees none of them."""
     config = session.config
+    session.sampler.push(version(step))
     figures = evaluate(
-        session.engine.model,
-        session.tokenizer,
+        session.sampler,
         session.task,
         prompts=config.evaluation.prompts,
         samples=config.evaluation.samples,
@@ -179,30 +210,14 @@ def heldout_divergence(session: Session) -> float:
     """KL(policy || start policy) on answers to held-out prompts, nats a token."""
     config, seed = session.config, seed_of(session.config.seed)
     problems = session.task.sample(config.evaluation.prompts, random.Random(seed), "heldout")
-    rollout = generate(
-        session.engine.model,
-        session.tokenizer,
-        [problem.prompt for problem in problems],
+    how = Sampling(
         responses_per_prompt=config.rollout.responses_per_prompt,
         max_new_tokens=config.rollout.max_new_tokens,
         temperature=config.rollout.temperature,
         seed=seed,
     )
+    rollout = session.sampler.sample([problem.prompt for problem in problems], how)
     return divergence(session.reference, config, rollout, sampled_statistics(session, rollout))
-
-
-def seed_everything(*parts: int) -> None:
-    """Dropout, and what a task or a reward function draws: each step begins anew, so a resumed one draws the same."""
-    seed = seed_of(*parts)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - of others' code, which uses the global one
-    torch.manual_seed(seed)
-
-
-def seed_of(*parts: int) -> int:
-    """A 63-bit seed from whole numbers; near parts give unrelated seeds."""
-    digest = hashlib.sha256(",".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 class Clock:

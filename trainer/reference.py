@@ -11,7 +11,7 @@ from torch import Tensor
 from controller.statistics import TokenStatistics, token_statistics
 
 from .config import RunConfig
-from .engine import load_model
+from .models import load_model
 from .rollout import Rollout, response_logits
 from .sums import Sums
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,14 +14,18 @@ from controller.saved import count
 
 from .checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from .config import RunConfig
-from .engine import Engine, init_distributed, load_model
+from .deepspeed_settings import deepspeed_settings
+from .engine import Engine, init_distributed
 from .engine_state import gathered, restore, updates
 from .errors import Stopped
 from .estimate import in_words
-from .loop import Session, evaluation, seed_of, train_step
+from .loop import Session, evaluation, train_step
+from .models import load_model, model_source
 from .reference import start_policy
 from .reporting.rundata import load_run
 from .reporting.write import write_report
+from .rollout.open import open_sampler
+from .seeds import seed_of
 from .snapshots import Snapshots
 from .status import Status
 from .tasks import load_task
@@ -61,7 +66,7 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
             metrics = train_step(session, step)
             last = step == config.steps - 1
             if last or step % config.evaluation.every == 0:
-                metrics |= evaluation(session)
+                metrics |= evaluation(session, step + 1)
             if tracker:
                 tracker.log(step, metrics)
             if last or session.control.stop or (step + 1) % config.checkpoint.every == 0:
@@ -73,6 +78,7 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
         status = "KILLED"
         raise
     finally:
+        session.sampler.close()
         if tracker:
             tracker.close(status)
 
@@ -81,7 +87,7 @@ def open_session(config: RunConfig) -> Session:
     """Everything a loop needs, on this rank."""
     if config.engine.threads:
         torch.set_num_threads(config.engine.threads)
-    init_distributed()
+    init_distributed(config.engine.device)
 
     world = dist.get_world_size()
     responses = config.rollout.prompts * config.rollout.responses_per_prompt
@@ -91,10 +97,27 @@ def open_session(config: RunConfig) -> Session:
             f"{world} ranks; write a rollout.prompts that is a multiple of both."
         )
     torch.manual_seed(seed_of(config.seed))
-    model, tokenizer = load_model(config.model)
-    engine = Engine(model, config.update, config.engine, rows=responses // (world * config.update.minibatches))
-    control, reference = EntropyController(config.control), start_policy(config, engine.device)
-    return Session(config, engine, tokenizer, load_task(config.task), control, reference)
+    task, control = load_task(config.task), EntropyController(config.control)
+    settings = deepspeed_settings(config.update, config.engine, rows=responses // (world * config.update.minibatches))
+    model, tokenizer = load_policy(config, settings)
+    engine = Engine(model, config.update, settings)
+    sampler = open_sampler(config, engine.model, tokenizer, model_source(config.model))
+    return Session(config, engine, sampler, task, control, start_policy(config, engine.device))
+
+
+def load_policy(config: RunConfig, settings: dict[str, Any]) -> tuple[Any, Any]:
+    """The policy and its tokenizer; under ZeRO-3 each rank loads its part only."""
+    keep = None
+    if settings["zero_optimization"]["stage"] == 3:
+        from transformers.integrations import HfDeepSpeedConfig
+
+        keep = HfDeepSpeedConfig(settings)  # transformers looks for it while it loads
+    dtype = torch.bfloat16 if settings["bf16"]["enabled"] else torch.float32
+    model, tokenizer = load_model(config.model, dtype, config.chat)
+    if config.engine.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    del keep
+    return model, tokenizer
 
 
 class Tracker:

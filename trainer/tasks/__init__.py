@@ -9,9 +9,12 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from controller.errors import InputError
+
+if TYPE_CHECKING:
+    from .dataset import DatasetConfig
 
 Split = Literal["train", "heldout"]
 
@@ -47,8 +50,12 @@ class Task(Protocol):
         """A form in which two answers are equal when they are the same solution."""
 
 
-def load_task(name: str) -> Task:
-    """The task registered as `name`."""
+def load_task(name: "str | DatasetConfig") -> Task:
+    """The task registered as `name`, or that of a data set."""
+    if not isinstance(name, str):
+        from .dataset import Dataset
+
+        return Dataset(name)
     if name not in _REGISTRY:
         raise InputError(f"there is no task {name!r}; write one of: {', '.join(sorted(_REGISTRY))}.")
     module, _, attribute = _REGISTRY[name].partition(":")

@@ -1,0 +1,124 @@
+"""Real vLLM engines on the CPU in every placement: the same answers, fresh weights at every step, stale ones refused."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from importlib.util import find_spec
+
+import pytest
+
+from controller.errors import InputError
+from tests.runs import ENVIRONMENT, ROOT
+from trainer.rollout.vllm_engine import check_version, free_port
+
+engine = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed; `make vllm` installs it")
+PLACEMENTS = ("in_process", "process", "server", "two_ranks")
+VLLM = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_SERVER_DEV_MODE": "1"}
+PATH = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+SETTING = ENVIRONMENT | VLLM | {"VLLM_NO_USAGE_STATS": "1", "PYTHONPATH": str(ROOT), "PATH": PATH}
+
+
+def start(*words, log):
+    return subprocess.Popen([sys.executable, "-m", *map(str, words)], cwd=ROOT, env=SETTING, stdout=log, stderr=log)
+
+
+def serve(port, log):
+    words = ["--model", "trainer/assets/expressions", "--dtype", "float32", "--enforce-eager", "--max-model-len", 32]
+    words += ["--logprobs-mode", "processed_logprobs", "--enable-scale-out", "--port", port]
+    words += ["--weight-transfer-config", '{"backend": "gloo"}']
+    words += ["--worker-extension-cls", "trainer.rollout.transfer.WorkerExtension"]
+    return start("vllm.entrypoints.openai.api_server", *words, log=log)
+
+
+def wait_for(url, server, seconds=300):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            return urllib.request.urlopen(f"{url}/health", timeout=5)
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError("the server does not answer")
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """What `tests.vllm_rank` tells of each placement, by rank; all run at once."""
+    folder = tmp_path_factory.mktemp("vllm")
+    logs = {name: (folder / f"{name}.log").open("w+") for name in (*PLACEMENTS, "serving")}
+    url = f"http://127.0.0.1:{free_port()}"
+    server = serve(url.rpartition(":")[2], logs["serving"])
+    launch = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
+    runs = {
+        "two_ranks": start(
+            *launch, "tests.vllm_rank", folder / "two_ranks", "engine.zero_stage=3", log=logs["two_ranks"]
+        ),
+        "in_process": start("tests.vllm_rank", folder / "in_process", log=logs["in_process"]),
+        "process": start(
+            "tests.vllm_rank", folder / "process", "rollout.engine.placement=process", log=logs["process"]
+        ),
+    }
+    try:
+        wait_for(url, server)
+        words = ["rollout.engine.placement=server", f"rollout.engine.url={url}"]
+        runs["server"] = start("tests.vllm_rank", folder / "server", *words, log=logs["server"])
+        for name, run in runs.items():
+            assert run.wait(300) == 0, (folder / f"{name}.log").read_text()[-3000:]
+    finally:
+        for run in (*runs.values(), server):
+            run.kill()
+    ranks = {name: 2 if name == "two_ranks" else 1 for name in PLACEMENTS}
+    return {n: [json.loads((folder / f"{n}.{r}.json").read_text()) for r in range(ranks[n])] for n in PLACEMENTS}
+
+
+@engine
+def test_every_placement_and_number_of_ranks_samples_the_same_answers(told):
+    answers = {name: sum((rank["answers"] for rank in told[name]), []) for name in PLACEMENTS}
+    assert all(answers[name] == answers["in_process"] for name in PLACEMENTS)
+
+
+@engine
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_log_probabilities_agree_after_every_push(told, placement):
+    for step in told[placement][0]["steps"]:
+        assert step["sampling/sampling_logp_difference/max"] < 1e-4
+        assert step["rollout_corr/rollout_is_eff_sample_size"] == pytest.approx(1, abs=1e-6)
+
+
+@engine
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_the_policy_moved_between_the_pushes(told, placement):
+    first, second = told[placement][0]["steps"]
+    assert first["actor/grad_norm"] > 0
+    assert first["actor/entropy"] != second["actor/entropy"]
+
+
+@engine
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_lost_push_is_refused_in_the_same_step(told, placement):
+    assert all("sampled with the weights `step 2` and not with `step 3`" in rank["lost"] for rank in told[placement])
+
+
+@engine
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_push_that_brings_a_name_and_no_weights_is_refused_in_the_same_step(told, placement):
+    assert all("are stale" in rank["renamed"] for rank in told[placement])
+
+
+@engine
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_resumed_step_draws_the_same_answers(told, placement):
+    assert all(rank["same"] for rank in told[placement])
+
+
+@pytest.mark.parametrize("version", ["0.10.2", "0.31.1rc1"])
+def test_a_vllm_that_is_too_old_is_refused_in_one_sentence(version):
+    with pytest.raises(InputError, match=r"is installed and 0\.32 or later is needed"):
+        check_version(version)
+
+
+def test_a_new_vllm_is_taken():
+    check_version("0.32.0+cpu")
+    check_version("1.0")

@@ -1,0 +1,65 @@
+"""Policies by path or name, with their tokenizers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from controller.errors import InputError
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+def model_source(name: str) -> str:
+    """What transformers and vLLM load for the name of a shipped asset, a folder, or a model of the Hub."""
+    folder = ASSETS / name
+    return str(folder) if folder.is_dir() else name
+
+
+def load_model(name: str, dtype: torch.dtype = torch.float32, chat: bool = False) -> tuple[Any, Any]:
+    """Any causal language model of transformers, and its tokenizer, which can pad.
+
+    Raises:
+        InputError: transformers cannot load it, it has no token to end with, or no template where `chat` wants one.
+    """
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = load_tokenizer(name, chat)
+    with _one_sentence(name):
+        model = AutoModelForCausalLM.from_pretrained(model_source(name), dtype=dtype)
+    return model, tokenizer
+
+
+def load_tokenizer(name: str, chat: bool = False) -> Any:
+    """The tokenizer of a model; one without a token to pad with pads with the end of the sequence, which masks allow.
+
+    Raises:
+        InputError: as `load_model`.
+    """
+    from transformers import AutoTokenizer
+
+    with _one_sentence(name):
+        tokenizer = AutoTokenizer.from_pretrained(model_source(name))
+    if tokenizer.eos_token_id is None:
+        raise InputError(
+            f"the tokenizer of `{name}` has no end-of-sequence token, so no answer would end and none could be padded; "
+            "set `eos_token` in its tokenizer_config.json."
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if chat and not tokenizer.chat_template:
+        raise InputError(f"the tokenizer of `{name}` has no chat template; write chat=false, or give it one.")
+    return tokenizer
+
+
+@contextmanager
+def _one_sentence(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"cannot load the model `{name}` ({reason}); give a folder or a model's name.") from None

@@ -1,0 +1,52 @@
+"""`entrostat plan`: what a run will need, printed before it is paid for."""
+
+from __future__ import annotations
+
+from .config import RunConfig
+from .plan import GIB, Plan, plan
+from .shapes import Shape, load_shape
+
+
+def describe(config: RunConfig, prompt_length: int) -> str:
+    """The plan of a run as text.
+
+    Raises:
+        InputError: the model's shape cannot be read.
+    """
+    shape = load_shape(config.model)
+    return "\n".join(_lines(config, shape, plan(config, shape, prompt_length), prompt_length))
+
+
+def _lines(config: RunConfig, shape: Shape, made: Plan, prompt_length: int) -> list[str]:
+    machine = config.hardware
+    layout = f"ZeRO {config.engine.zero_stage}, {config.engine.dtype}"
+    lines = [
+        f"{config.model}: {shape.parameters / 1e9:.3g} B parameters, {machine.ranks} x {machine.memory:g} GiB, {layout}",
+        "",
+        "memory of a rank, GiB",
+        *(f"  {name:26s} {size / GIB:8.2f}" for name, size in made.memory.items()),
+        f"  {'together':26s} {made.total / GIB:8.2f} of {machine.memory:g}{_verdict(made, machine.memory)}",
+        "",
+        f"a step: {made.response_tokens:,} response tokens at most, {made.prompt_tokens:,} prompt tokens "
+        f"({prompt_length} a prompt)",
+        "",
+        "time of a step",
+        *(_time(name, seconds, made) for name, seconds in made.seconds.items()),
+        "",
+        f"control costs {made.control_share:.1%} of a step: entropy and sensitivity of every token. The measuring pass "
+        f"({made.measure_share:.1%}) gives the log-probabilities of the ratio too, which a trainer without control needs.",
+    ]
+    return lines
+
+
+def _time(name: str, seconds: float, made: Plan) -> str:
+    return f"  {name:26s} {seconds:8.2f} s {seconds / sum(made.seconds.values()):7.1%}"
+
+
+def _verdict(made: Plan, memory: float) -> str:
+    if made.total <= 0.92 * memory * GIB:
+        return ""
+    return (
+        "  <- does not fit with room for fragments: lower update.microbatch or "
+        "rollout.engine.gpu_memory_utilization, or raise engine.zero_stage"
+    )

@@ -1,0 +1,71 @@
+"""How far the sampler's probabilities are from the trainer's, and the weights that correct for it.
+
+Two programs compute the same softmax with other kernels, other precision, or, after a failed push, other weights. Each
+token's gradient is weighted by min(p_trainer / p_sampler, cap): truncated importance sampling, as TRL
+(`vllm_importance_sampling_mode: token_truncate`) and verl (`rollout_is: token`) do it. The metrics carry their names.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from controller.errors import InputError
+from controller.loss import LOG_RATIO_LIMIT
+
+from .batch import Rollout
+
+LIMITS = {"float32": 1e-3, "bfloat16": 0.1}
+"""Mean |difference of ln p|, nats, beyond which the two cannot be the same policy in this precision."""
+
+
+def correction(rollout: Rollout, logprob: Tensor, cap: float) -> tuple[Tensor, dict[str, float]]:
+    """Truncated importance weights, and the metrics of the mismatch over all ranks.
+
+    Args:
+        logprob: [B, T], ln p of the rollout's tokens under the trainer's policy.
+        cap: the largest weight.
+
+    Returns:
+        Weights [B, T], 1 off the mask, and `sampling/*` (TRL's names), `rollout_corr/*` (verl's).
+    """
+    mask = rollout.mask
+    log_ratio = torch.where(mask, logprob.detach() - rollout.logprob, 0.0).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
+    ratio = log_ratio.exp()
+    weights = ratio.clamp(max=cap)
+    columns = (log_ratio.abs(), -log_ratio, ratio - log_ratio - 1, weights, weights.square(), (ratio > cap).float())
+    sums = torch.stack([(column * mask).double().sum() for column in (*columns, mask)])
+    extremes = torch.stack([log_ratio.abs().amax(), (-weights).amax(), weights.amax()]).double()
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(sums)
+        dist.all_reduce(extremes, op=dist.ReduceOp.MAX)
+    difference, kl, k3, mean, square, above = (sums[:-1] / sums[-1]).tolist()
+    largest, minus_lowest, highest = extremes.tolist()
+    return weights, {
+        "sampling/sampling_logp_difference/mean": difference,
+        "sampling/sampling_logp_difference/max": largest,
+        "sampling/importance_sampling_ratio/min": -minus_lowest,
+        "sampling/importance_sampling_ratio/mean": mean,
+        "sampling/importance_sampling_ratio/max": highest,
+        "rollout_corr/kl": kl,
+        "rollout_corr/k3_kl": k3,
+        "rollout_corr/rollout_is_mean": mean,
+        "rollout_corr/rollout_is_eff_sample_size": mean**2 / square,
+        "rollout_corr/rollout_is_ratio_fraction_high": above,
+    }
+
+
+def check_mismatch(metrics: dict[str, float], limit: float) -> None:
+    """Refuse a batch that the policy cannot have sampled, before it is learned from.
+
+    Raises:
+        InputError: the mean difference of ln p is beyond `limit`, or not a number.
+    """
+    difference = metrics["sampling/sampling_logp_difference/mean"]
+    if not difference <= limit:
+        raise InputError(
+            f"the sampler's ln p and the trainer's differ by {difference:.3g} nats in the mean, more than "
+            f"rollout.mismatch_limit = {limit:g}: the weights that it samples with are stale, or it leaves out the "
+            "temperature (start a server with --logprobs-mode processed_logprobs)."
+        )

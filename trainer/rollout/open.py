@@ -1,0 +1,38 @@
+"""The sampler that a configuration asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from ..config import RunConfig
+from .prompts import stop_tokens
+from .sampler import Sampler, TransformersSampler
+
+
+def open_sampler(config: RunConfig, model: Any, tokenizer: PreTrainedTokenizerBase, source: str) -> Sampler:
+    """Start it, or connect to it.
+
+    Args:
+        model: the policy, as the training engine holds it.
+        source: folder or name from which a vLLM engine reads the model's configuration.
+
+    Raises:
+        InputError: vLLM is missing or too old, or no server answers.
+    """
+    engine = config.rollout.engine
+    if engine.type == "transformers":
+        return TransformersSampler(model, tokenizer, config.chat)
+    from .vllm_sampler import VLLMSampler
+
+    if engine.placement == "server":
+        from .vllm_server import Server
+
+        backend = Server(model, engine)
+    else:
+        from .vllm_engine import InProcess, SecondProcess
+
+        placed = InProcess if engine.placement == "in_process" else SecondProcess
+        backend = placed(model, source, config.engine.dtype, engine)
+    return VLLMSampler(backend, tokenizer, stop_tokens(model, tokenizer), model.device, config.chat)

@@ -1,0 +1,195 @@
+"""What a sampler is, and the one that samples from the policy itself with transformers."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from controller.errors import InputError
+
+from .batch import Rollout, padded_prompts, position_ids
+from .prompts import encode, stop_tokens
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample, and from which random numbers."""
+
+    responses_per_prompt: int
+    max_new_tokens: int
+    temperature: float
+    """0: greedy."""
+    seed: int
+    first: int = 0
+    """This rank's first response, counted over the batch of all ranks."""
+    total: int | None = None
+    """Responses of that batch; none: this rank has all of them."""
+
+
+class Sampler(Protocol):
+    """A source of responses from the policy, on one rank.
+
+    The random numbers of a response follow from (seed, its row in the batch of all ranks): a resumed run draws what it
+    would have drawn, on any number of ranks.
+    """
+
+    exact: bool
+    """Whether it samples from the trainer's own weights and forward pass, so that nothing needs to be corrected."""
+
+    def push(self, version: str) -> None:
+        """Take over the policy's weights, which are called `version`; all ranks do it together, once a version."""
+
+    def sample(self, prompts: Sequence[str], sampling: Sampling) -> Rollout:
+        """Responses to this rank's prompts.
+
+        Raises:
+            InputError: they cannot be sampled, or come from other weights than those of the last push.
+        """
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+class TransformersSampler:
+    """Samples from the policy where it is: there is nothing to push."""
+
+    exact = True
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, chat: bool = False) -> None:
+        self._model, self._tokenizer, self._chat = model, tokenizer, chat
+
+    def push(self, version: str) -> None:
+        """Nothing to do."""
+
+    def sample(self, prompts: Sequence[str], sampling: Sampling) -> Rollout:
+        return generate(self._model, self._tokenizer, prompts, chat=self._chat, **vars(sampling))
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+@torch.no_grad()
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    *,
+    chat: bool = False,
+    **sampling: float | int | None,
+) -> Rollout:
+    """Samples from the full vocabulary, with the keywords of `Sampling`.
+
+    Each prompt is read once, its key-value cache repeated for its responses. T is the length of the
+    longest response, at most `max_new_tokens`. The global random state is neither read nor changed.
+    """
+    how = Sampling(**sampling)
+    ids = encode(tokenizer, prompts, chat)
+    encoded = [x.to(model.device) for x in padded_prompts(tokenizer, ids)]
+    with _eval_mode(model):
+        actions, mask, logprob = _sample(model, *encoded, stop_tokens(model, tokenizer), how)
+    lengths = mask.sum(1).tolist()
+    rows = list(zip(actions.tolist(), logprob.tolist(), lengths, strict=True))
+    responses, logprobs = [a[:n] for a, _, n in rows], [p[:n] for _, p, n in rows]
+    return Rollout.pack(tokenizer, ids, responses, logprobs, model.device)
+
+
+@contextmanager
+def _eval_mode(model: PreTrainedModel) -> Iterator[None]:
+    """Without dropout while the block runs."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def _sample(
+    model: PreTrainedModel, prompts: Tensor, attention: Tensor, stop: Sequence[int], how: Sampling
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Response tokens, their mask and ln p, all [B, T]; what lies off the mask is arbitrary."""
+    pick = _picker(how, model.device)
+    going = _any_rank if _is_partitioned(model) else torch.any
+    stop = torch.tensor(stop, device=model.device)
+    cache = DynamicCache(config=model.config)
+    positions = position_ids(attention)
+    logits = _next_logits(model, cache, prompts, attention, positions)
+    cache.batch_repeat_interleave(how.responses_per_prompt)
+    logits, attention, positions = (
+        x.repeat_interleave(how.responses_per_prompt, dim=0) for x in (logits, attention, positions[:, -1:])
+    )
+    steps, running = [], torch.ones_like(attention[:, 0], dtype=torch.bool)
+    while True:
+        token, logprob = pick(logits)
+        steps.append((token, running, logprob))
+        running = running & ~torch.isin(token, stop)
+        if len(steps) == how.max_new_tokens or not going(running):
+            actions, mask, logprobs = (torch.stack(column, dim=1) for column in zip(*steps, strict=True))
+            return actions, mask, logprobs
+        attention = torch.cat([attention, torch.ones_like(attention[:, :1])], dim=1)
+        positions = positions + 1
+        logits = _next_logits(model, cache, token[:, None], attention, positions)
+
+
+def _next_logits(
+    model: PreTrainedModel, cache: DynamicCache, tokens: Tensor, attention: Tensor, positions: Tensor
+) -> Tensor:
+    """The logits [B, V] after `tokens` [B, L], which are appended to the cache."""
+    output = model(
+        input_ids=tokens,
+        attention_mask=attention,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    return output.logits[:, -1]
+
+
+def _picker(how: Sampling, device: torch.device) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Draws a token [B] with its ln p for each row of logits [B, V]."""
+    generator = torch.Generator(device).manual_seed(how.seed)
+
+    def pick(logits: Tensor) -> tuple[Tensor, Tensor]:
+        token = draw(logits, how.temperature, generator, how.first, how.total)
+        logp = torch.log_softmax(logits.float() / (how.temperature or 1.0), dim=-1)
+        return token, logp.gather(-1, token[:, None])[:, 0]
+
+    return pick
+
+
+def draw(
+    logits: Tensor, temperature: float, generator: torch.Generator, first: int = 0, total: int | None = None
+) -> Tensor:
+    """One token [B] a row of logits [B, V]: from softmax(logits / temperature), or the likeliest at 0.
+
+    By an exponential race, as torch.multinomial does it: argmax of p / e with e ~ Exp(1). The noise is drawn for all
+    `total` rows of the batch, and rows `first` to `first` + B use theirs, so that ranks together draw what one would.
+    """
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    probabilities = torch.softmax(logits.float() / temperature, dim=-1)
+    if not probabilities.isfinite().all():
+        raise InputError(
+            "the policy's probabilities are not finite, so its weights are spoilt and nothing can be sampled; "
+            "go on from an earlier checkpoint, with a smaller learning rate."
+        )
+    rows = len(logits)
+    noise = probabilities.new_empty(total or rows, logits.shape[-1]).exponential_(generator=generator)
+    return (probabilities / noise[first : first + rows]).argmax(dim=-1)
+
+
+def _is_partitioned(model: PreTrainedModel) -> bool:
+    """Under ZeRO-3 every forward pass gathers weights from all ranks, so all must make the same number of them."""
+    return any(hasattr(parameter, "ds_id") for parameter in model.parameters())
+
+
+def _any_rank(running: Tensor) -> bool:
+    flag = running.any().float()
+    dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+    return bool(flag)

@@ -1,0 +1,102 @@
+"""Sampling with vLLM: one request a response, each with its own seed; which weights it came from is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from controller.errors import InputError
+
+from ..seeds import seed_of
+from .batch import Rollout
+from .prompts import encode
+from .sampler import Sampling
+
+INSTALL = "`pip install 'entrostat[vllm]'` on a machine with GPUs, `make vllm` without one"
+
+
+class Answer(NamedTuple):
+    """What an engine returns for one request."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+    """ln p of each token at the sampling temperature."""
+    versions: set[str]
+    """Of the weights that its tokens were sampled with."""
+
+
+class Backend(Protocol):
+    """An engine, wherever it runs."""
+
+    where: str
+    """In words, for messages."""
+
+    def generate(self, requests: Sequence[tuple[list[int], dict[str, Any]]]) -> list[Answer]:
+        """An answer to each (prompt's token ids, keywords of vLLM's SamplingParams)."""
+
+    def push(self, version: str) -> None:
+        """Load the policy's weights, drop what was cached under the old ones, and call the new ones `version`."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+class VLLMSampler:
+    """A sampler that asks a vLLM engine."""
+
+    exact = False
+
+    def __init__(
+        self,
+        backend: Backend,
+        tokenizer: PreTrainedTokenizerBase,
+        stop: Sequence[int],
+        device: torch.device | str,
+        chat: bool = False,
+    ) -> None:
+        self._backend, self._tokenizer, self._stop, self._device, self._chat = backend, tokenizer, stop, device, chat
+        self._version = ""
+
+    def push(self, version: str) -> None:
+        if version != self._version:
+            self._backend.push(version)
+            self._version = version
+
+    def sample(self, prompts: Sequence[str], sampling: Sampling) -> Rollout:
+        ids = encode(self._tokenizer, prompts, self._chat)
+        rows = [prompt for prompt in ids for _ in range(sampling.responses_per_prompt)]
+        requests = [(prompt, self._parameters(sampling, sampling.first + index)) for index, prompt in enumerate(rows)]
+        answers = self._backend.generate(requests)
+        self._check({version for answer in answers for version in answer.versions})
+        responses, logprobs = [answer.token_ids for answer in answers], [answer.logprobs for answer in answers]
+        return Rollout.pack(self._tokenizer, ids, responses, logprobs, self._device)
+
+    def close(self) -> None:
+        self._backend.close()
+
+    def _parameters(self, sampling: Sampling, row: int) -> dict[str, Any]:
+        """The whole distribution: what a model's generation settings would cut off is asked for by name."""
+        return {
+            "seed": seed_of(sampling.seed, row),
+            "max_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+            "top_p": 1.0,
+            "top_k": 0,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "logprobs": 0,
+            "stop_token_ids": list(self._stop),
+            "detokenize": False,
+        }
+
+    def _check(self, versions: set[str]) -> None:
+        if versions != {self._version}:
+            found = ", ".join(sorted(f"`{version}`" for version in versions)) or "unknown ones"
+            raise InputError(
+                f"{self._backend.where} sampled with the weights {found} and not with `{self._version}`, the last ones "
+                "pushed: it was restarted, or another run uses it; give every run an engine of its own, then go on "
+                "with `entrostat train --resume`."
+            )

@@ -1,0 +1,117 @@
+"""A vLLM server that all ranks share, on this machine or another.
+
+    VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --dtype bfloat16 --logprobs-mode processed_logprobs --enable-scale-out \
+        --weight-transfer-config '{"backend": "nccl"}'
+
+(On the CPU: `python -m vllm.entrypoints.openai.api_server --model MODEL`, the backend gloo, and
+`--worker-extension-cls trainer.rollout.transfer.WorkerExtension`.) Only trusted machines may reach it: whoever can, can
+change its weights.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlparse
+
+import requests
+import torch
+import torch.distributed as dist
+from requests.adapters import HTTPAdapter
+from torch import nn
+
+from controller.errors import InputError
+
+from ..config import VLLMConfig
+from .vllm_engine import import_vllm, open_sender
+from .vllm_sampler import Answer
+
+AT_ONCE = 64
+"""Requests in flight from one rank."""
+
+
+class Server:
+    """A client of a running server; rank 0 sends the weights."""
+
+    def __init__(self, model: nn.Module, config: VLLMConfig) -> None:
+        self._url, self._timeout = str(config.url).rstrip("/"), config.timeout
+        self.where = f"the vLLM server {self._url}"
+        self._session = requests.Session()
+        self._session.mount("http", HTTPAdapter(pool_maxsize=AT_ONCE))
+        self._get("weight_info")
+        import_vllm(own_process=True)
+        self._rank = dist.get_rank() if dist.is_initialized() else 0
+        self._client = _client(self._url, self._timeout)
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        self._sender = open_sender(
+            backend, model, self._client, rank=self._rank, workers=config.workers, address=self._own_address()
+        )
+
+    def generate(self, requests: Sequence[tuple[list[int], dict[str, Any]]]) -> list[Answer]:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(self._one, requests))
+
+    def push(self, version: str) -> None:
+        self._client.version = version
+        self._sender.send_weights()
+        if self._rank == 0:
+            self._post("reset_prefix_cache")
+        if dist.is_initialized():
+            dist.barrier()  # no rank asks before the weights are there
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _one(self, request: tuple[list[int], dict[str, Any]]) -> Answer:
+        ids, parameters = request
+        (choice,) = self._post("inference/v1/generate", {"token_ids": ids, "sampling_params": parameters})["choices"]
+        logprobs = [token["logprob"] for token in choice["logprobs"]["content"]]
+        return Answer(choice["token_ids"], logprobs, {span["version"] for span in choice["weight_versions"] or ()})
+
+    def _get(self, path: str) -> None:
+        self._call("GET", path)
+
+    def _post(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        answer = self._call("POST", path, json=body)
+        return answer.json() if answer.content else None
+
+    def _call(self, method: str, path: str, **options: Any) -> requests.Response:
+        try:
+            answer = self._session.request(method, f"{self._url}/{path}", timeout=self._timeout, **options)
+        except requests.RequestException as error:
+            reason = type(error).__name__
+            raise InputError(
+                f"no vLLM server answers at {self._url} ({reason}); start one as trainer/rollout/vllm_server.py shows, "
+                "or correct rollout.engine.url."
+            ) from None
+        if answer.status_code in (403, 404):
+            raise InputError(
+                f"the server {self._url} does not serve /{path}: it is too old, or started without it; start vLLM 0.32 "
+                "or later with VLLM_SERVER_DEV_MODE=1 and --enable-scale-out."
+            )
+        if not answer.ok:
+            raise InputError(f"the vLLM server refused /{path}: {answer.text[:200]!r}; look at its log.")
+        return answer
+
+    def _own_address(self) -> str:
+        """This machine's address on the way to the server."""
+        target = urlparse(self._url)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((target.hostname, target.port or 80))  # sends nothing
+            return probe.getsockname()[0]
+
+
+def _client(url: str, timeout: float) -> Any:
+    from vllm.distributed.weight_transfer.clients import HTTPVLLMWeightSyncClient
+
+    class Client(HTTPVLLMWeightSyncClient):
+        """vLLM's client; the last call of a transfer names the new weights."""
+
+        version = ""
+
+        def finish_weight_update(self, weight_version: str | None = None) -> None:
+            super().finish_weight_update(self.version)
+
+    return Client(url, timeout)

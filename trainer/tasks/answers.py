@@ -1,0 +1,25 @@
+"""Where the final answer is in a text."""
+
+
+def boxed(text: str) -> str | None:
+    """What the last \\boxed{...} holds, braces balanced; none where there is none, or it is cut off."""
+    start = text.rfind("\\boxed{")
+    if start < 0:
+        return None
+    depth, begin = 0, start + len("\\boxed{")
+    for index in range(begin - 1, len(text)):
+        depth += (text[index] == "{") - (text[index] == "}")
+        if depth == 0:
+            return text[begin:index].strip()
+    return None
+
+
+def final_answer(text: str) -> str:
+    """The last \\boxed{}, else what follows the last `####` or `Answer:`, else the whole text."""
+    inside = boxed(text)
+    if inside is not None:
+        return inside
+    for mark in ("####", "Answer:"):
+        if mark in text:
+            return text.rpartition(mark)[2].strip()
+    return text.strip()

@@ -1,0 +1,206 @@
+"""Problems from a data set: GSM8K, MATH, DAPO-Math-17k, or any that `datasets` can load, from the Hub or from files."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from controller.configuration import Config
+from controller.errors import InputError
+
+from . import Problem, Split
+from .answers import boxed, final_answer
+from .verifier import Verifier
+
+STEP_BY_STEP = "{prompt}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
+FILES = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+PRESETS: dict[str, dict[str, Any]] = {
+    "gsm8k": {
+        "path": "openai/gsm8k",
+        "name": "main",
+        "heldout": "test",
+        "prompt": "question",
+        "answer": "answer",
+        "answer_in": "hashes",
+        "template": STEP_BY_STEP,
+    },
+    "math": {
+        "path": "DigitalLearningGmbH/MATH-lighteval",
+        "heldout": "test",
+        "prompt": "problem",
+        "answer": "solution",
+        "answer_in": "boxed",
+        "template": STEP_BY_STEP,
+    },
+    "dapo_math_17k": {  # its prompts hold their own instructions, and each occurs a hundred times
+        "path": "BytedTsinghua-SIA/DAPO-Math-17k",
+        "prompt": "prompt",
+        "answer": "reward_model.ground_truth",
+    },
+}
+
+
+class DatasetConfig(Config):
+    """A data set as a task."""
+
+    dataset: Literal["gsm8k", "math", "dapo_math_17k", "custom"]
+    """A known one, whose keys below are known too, or `custom`."""
+    path: str = ""
+    """On the Hugging Face Hub, or a file: JSONL, JSON, CSV, Parquet."""
+    name: str | None = None
+    """Of the configuration, where the Hub has several."""
+    train: str = "train"
+    """Split to train on; a file is one split."""
+    heldout: str | None = None
+    """Split, or file, to evaluate on; none: prompts that a checksum picks from the first."""
+    heldout_percent: Annotated[int, Field(ge=1, le=99)] = 5
+    prompt: str = "prompt"
+    """Column; a text, or a list of chat messages. Dots reach into objects."""
+    answer: str = "answer"
+    """Column of the right answer."""
+    answer_in: Literal["plain", "hashes", "boxed"] = "plain"
+    """The answer is the whole text, what follows `####` in it, or its last \\boxed{}."""
+    template: str = "{prompt}"
+    """What the model is asked."""
+    reward: str = "math"
+    """`math`: equal as mathematics, by math-verify; `exact`: the same text; or `module:function` of your own, which is
+    called as function(prompt, answer, right_answer) and returns a number."""
+    seconds: Annotated[float, Field(gt=0, le=600)] = 5.0
+    """Limit for checking one answer as mathematics; past it the answer is wrong."""
+
+    @field_validator("template")
+    @classmethod
+    def _has_prompt(cls, value: str) -> str:
+        if "{prompt}" not in value:
+            raise ValueError("`template` has no {prompt} in it, so every problem would be the same; put it in.")
+        return value
+
+    def resolved(self) -> DatasetConfig:
+        """With what is known of a known data set, where it does not say otherwise."""
+        known = PRESETS.get(self.dataset, {})
+        full = self.model_copy(update={k: v for k, v in known.items() if k not in self.model_fields_set})
+        if not full.path:
+            raise InputError("task.path is missing; write a data set's name on the Hub, or a JSONL file.")
+        return full
+
+
+class Dataset:
+    """The task of a data set; see `trainer.tasks.Task`."""
+
+    def __init__(self, config: DatasetConfig) -> None:
+        """Reads it whole.
+
+        Raises:
+            InputError: it cannot be loaded, a column is missing, or a row has no prompt or answer.
+        """
+        self._config = config = config.resolved()
+        self.name = config.dataset if config.dataset != "custom" else config.path
+        self._reward = _reward(config)
+        every = _unique(_problems(config, config.path, config.train))
+        if config.heldout:
+            where = (config.heldout, "train") if Path(config.heldout).suffix in FILES else (config.path, config.heldout)
+            self._problems = {"train": every, "heldout": _unique(_problems(config, *where))}
+        else:
+            self._problems = {"train": [], "heldout": []}
+            for problem in every:
+                held = zlib.crc32(problem.prompt.encode()) % 100 < config.heldout_percent
+                self._problems["heldout" if held else "train"].append(problem)
+
+    def sample(self, count: int, generator: random.Random, split: Split) -> list[Problem]:
+        """`count` different problems of a split, drawn uniformly."""
+        problems = self._problems[split]
+        if count > len(problems):
+            most = len(problems)
+            raise InputError(f"the {split} split of {self.name} has {most} prompts and {count} are wanted; use fewer.")
+        return generator.sample(problems, count)
+
+    def reward(self, problem: Problem, answer: str) -> float:
+        """By the rule that the configuration names."""
+        return float(self._reward(problem.prompt, answer, problem.data))
+
+    def canonical(self, problem: Problem, answer: str) -> str:
+        """The final answer as it is written."""
+        return final_answer(answer)
+
+
+def _problems(config: DatasetConfig, path: str, split: str) -> Iterator[Problem]:
+    rows = _load(path, config.name, split)
+    for key in (config.prompt, config.answer):
+        column = key.split(".")[0]
+        if column not in rows.column_names:
+            has = ", ".join(f"`{name}`" for name in rows.column_names)
+            which = "prompt" if key == config.prompt else "answer"
+            raise InputError(f"{path} has no column `{column}` (it has {has}); write task.{which}=COLUMN.")
+    rows = rows.select_columns(sorted({config.prompt.split(".")[0], config.answer.split(".")[0]}))
+    for number, row in enumerate(rows):
+        prompt, answer = _text(_reach(row, config.prompt)), _gold(_text(_reach(row, config.answer)), config.answer_in)
+        if not prompt or not answer:
+            missing = "prompt" if not prompt else "answer"
+            raise InputError(f"row {number} of {path} has no {missing}; mend the row, or correct task.{missing}.")
+        yield Problem(config.template.replace("{prompt}", prompt), answer)
+
+
+def _load(path: str, name: str | None, split: str) -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise InputError("data sets need `datasets`; install it with `pip install 'entrostat[data]'`.") from None
+    datasets.disable_progress_bars()
+    kind = FILES.get(Path(path).suffix)
+    try:
+        if kind:
+            if not Path(path).is_file():
+                raise FileNotFoundError(f"there is no file {path}")
+            return datasets.load_dataset(kind, data_files=path, split="train")
+        return datasets.load_dataset(path, name, split=split)
+    except Exception as error:  # of `datasets`, which has dozens
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"cannot load the data set {path} ({reason}); correct task.path, task.name or the split."
+        ) from None
+
+
+def _reach(row: Any, key: str) -> Any:
+    for part in key.split("."):
+        row = row.get(part) if isinstance(row, dict) else None
+    return row
+
+
+def _text(value: Any) -> str:
+    """A text, or what the user says in a list of chat messages."""
+    if isinstance(value, list):
+        said = [turn.get("content") or "" for turn in value if isinstance(turn, dict) and turn.get("role") == "user"]
+        return "\n".join(said).strip()
+    return "" if value is None else str(value).strip()
+
+
+def _gold(text: str, where: str) -> str:
+    if where == "hashes":
+        return text.rpartition("####")[2].strip()
+    return (boxed(text) or "") if where == "boxed" else text
+
+
+def _unique(problems: Iterator[Problem]) -> list[Problem]:
+    """The first of each prompt."""
+    return list({problem.prompt: problem for problem in problems}.values())
+
+
+def _reward(config: DatasetConfig) -> Any:
+    if config.reward == "math":
+        return Verifier(config.seconds)
+    if config.reward == "exact":
+        return lambda prompt, answer, gold: final_answer(answer) == gold
+    module, _, name = config.reward.partition(":")
+    try:
+        function = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"task.reward: cannot import `{config.reward}` ({error}); write module:function.") from None
+    if not callable(function):
+        raise InputError(f"task.reward: `{config.reward}` cannot be called; write module:function.")
+    return function
