@@ -51,6 +51,7 @@ class Session:
 
     config: RunConfig
     engine: Engine
+    tokenizer: Any
     sampler: Sampler
     task: Task
     control: EntropyController

@@ -102,7 +102,7 @@ def open_session(config: RunConfig) -> Session:
     model, tokenizer = load_policy(config, settings)
     engine = Engine(model, config.update, settings)
     sampler = open_sampler(config, engine.model, tokenizer, model_source(config.model))
-    return Session(config, engine, sampler, task, control, start_policy(config, engine.device))
+    return Session(config, engine, tokenizer, sampler, task, control, start_policy(config, engine.device))
 
 
 def load_policy(config: RunConfig, settings: dict[str, Any]) -> tuple[Any, Any]:
