@@ -87,9 +87,9 @@ def markdown(runs: dict[str, Run], seeds: list[int]) -> str:
     lines = [
         "# The claims of Flexible Entropy Control at this scale",
         "",
-        f"`python -m benchmarks.flexec --seeds {' '.join(map(str, seeds))}`; {STEPS} steps of 32 prompts x 8 responses, "
-        "16 minibatches x 2 passes, learning rate 1e-4. Mean +- standard deviation over the seeds; entropies in nats, of "
-        "five steps each. ID_r: increase then decrease at phase ratio r.",
+        f"`python -m benchmarks.flexec --seeds {' '.join(map(str, seeds))}`; {STEPS} steps of 32 prompts x 8 "
+        "responses, 16 minibatches x 2 passes, learning rate 1e-4. Mean +- standard deviation over the seeds; entropies "
+        "in nats, of five steps each. ID_r: increase then decrease at phase ratio r.",
         "",
         "![entropy over steps](flexec.png)",
         "",
