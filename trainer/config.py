@@ -224,10 +224,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         InputError: the file or an override cannot be read, or something in it does not fit.
     """
     content = read_yaml(path)
-    if isinstance(content.get("control"), str):
-        content["control"] = read_yaml(content["control"])  # so that overrides reach into it
-    for override in overrides:
-        _lay_over(content, override)
+    for override in ("", *overrides):
+        if override:
+            _lay_over(content, override)
+        if isinstance(content.get("control"), str):
+            content["control"] = read_yaml(content["control"])  # so that what follows reaches into it
     return parse(RunConfig, content, source=str(path))
 
 
