@@ -16,6 +16,8 @@ from controller.configuration import parse, shorten
 from controller.errors import InputError
 from controller.targets import HIGHEST
 
+from .errors import Stopped
+
 Command = Callable[[argparse.Namespace], None]
 
 
@@ -26,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parsed(arguments)
         options.command(options)
     except InputError as error:
-        print(f"entrostat: {error}", file=sys.stderr)
+        if not isinstance(error, Stopped) or os.environ.get("RANK", "0") == "0":
+            print(f"entrostat: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         where = error.filename or "a file"

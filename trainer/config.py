@@ -74,6 +74,8 @@ class RolloutConfig(Config):
     """Longest answer, tokens."""
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     """Of the sampling, and of the entropy that is controlled."""
+    reward_seconds: Annotated[float, Field(ge=0.01, le=3600)] = 10.0
+    """Time limit for the reward of one answer; a group in which one has none is left out of the step."""
 
 
 class UpdateConfig(Config):
