@@ -27,7 +27,16 @@ Path(sys.argv[1], f"rank{session.engine.rank}.json").write_text(json.dumps([rows
 ALONE = (1, 0, 64)
 TOGETHER = [(2, 0, 32), (2, 1, 32), (2, 2, 16), (2, 3, 8)]
 """(ranks, ZeRO stage, responses of a microbatch); the others of a rank's 32 accumulate."""
-SAME = ("actor/entropy", "region/", "threshold/", "controller/", "clip_ratio/", "reward/", "actor/pg_loss", "actor/grad")
+SAME = (
+    "actor/entropy",
+    "region/",
+    "threshold/",
+    "controller/",
+    "clip_ratio/",
+    "reward/",
+    "actor/pg_loss",
+    "actor/grad",
+)
 
 
 def run(folder, ranks, stage, micro):
