@@ -40,6 +40,7 @@ class VLLMConfig(Config):
     gpu_memory_utilization: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Share of a GPU that an engine beside the trainer takes, weights and key-value cache together."""
     tensor_parallel_size: Annotated[int, Field(ge=1, le=1024)] = 1
+    """GPUs of one engine."""
     max_model_len: Count | None = None
     """Tokens of prompt and answer; none: the model's own limit."""
     max_num_seqs: Count = 256
