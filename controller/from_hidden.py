@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .from_logits import add_at, block_elements, refuse_second_derivative
+from .kernels import SAMPLE, choose_moments
 from .moments import finish, merge, moments, pulls, scratch, slope
 from .statistics import TokenStatistics, check_arguments
 
@@ -74,7 +75,14 @@ class FromHidden(torch.autograd.Function):
         temperature: float,
         entropy_gradient: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        sums, chosen = hidden_moments(hidden, actions, weight[:vocab_size], bias, temperature)
+        head = weight[:vocab_size]
+        measure = choose_moments(
+            "moments_from_hidden",
+            hidden_moments,
+            lambda: (hidden[:SAMPLE], actions[:SAMPLE], head, bias, temperature),
+            hidden,
+        )
+        sums, chosen = measure(hidden, actions, head, bias, temperature)
         logprob, entropy, sensitivity, surplus = finish(sums, chosen, temperature)
         ctx.save_for_backward(hidden, actions, weight, bias, sums[0].float(), sums[1].float(), surplus)
         ctx.vocab_size, ctx.temperature, ctx.entropy_gradient = vocab_size, temperature, entropy_gradient
