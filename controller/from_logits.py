@@ -39,6 +39,7 @@ class FromLogits(torch.autograd.Function):
         logprob, entropy, sensitivity, surplus = finish(sums, chosen, temperature)
         ctx.save_for_backward(logits, actions, mask, sums[0].float(), sums[1].float(), surplus)
         ctx.temperature, ctx.vocab_size, ctx.entropy_gradient = temperature, vocab_size, entropy_gradient
+        ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*([sensitivity] if entropy_gradient else [entropy, sensitivity]))
         return logprob, entropy, sensitivity
 
@@ -46,10 +47,10 @@ class FromLogits(torch.autograd.Function):
     def backward(ctx: Any, of_logprob: Tensor, of_entropy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative()
         logits, actions, mask, peak, z, surplus = ctx.saved_tensors
-        own = of_logprob / ctx.temperature
-        a, b = pulls(z, surplus, own, of_entropy / ctx.temperature if ctx.entropy_gradient else None)
+        a, b, own = pulls(z, surplus, of_logprob, of_entropy, ctx.temperature)
         out = torch.empty_like(logits) if mask is None else torch.zeros_like(logits)
-        out[..., ctx.vocab_size :] = 0
+        if ctx.vocab_size < logits.shape[-1]:
+            out[..., ctx.vocab_size :] = 0
         used, per_token = logits[..., : ctx.vocab_size], (peak, a, b, own)
         write = choose_gradient(
             "gradient_of_logits",
@@ -111,7 +112,7 @@ def block_gradient(
         for columns in column_blocks(logits):
             pull = slope(block[..., columns], peak[rows], a[rows], None if b is None else b[rows], temperature, room)
             add_at(pull, actions[rows] - columns.start, own[rows])
-            out[*rows, columns] = pull.to(out.dtype)
+            out[*rows, columns] = pull if pull.dtype == out.dtype else pull.to(out.dtype)
 
 
 def add_at(block: Tensor, columns: Tensor, values: Tensor) -> None:
