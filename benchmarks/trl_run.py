@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ from controller.control import ControlConfig
 from controller.integrations.trl import EntropyControlledGRPOTrainer
 from trainer.engine import load_model
 from trainer.tasks import load_task
+from trainer.tasks.expressions import problem
 
 
 def trainer(
     out: Path, control: ControlConfig | None, kind: type = EntropyControlledGRPOTrainer, **settings: Any
 ) -> Any:
-    """A trainer of the embedded task: 64 prompts x 8 responses a rollout, 8 optimizer steps, unless `settings` differ."""
-    model, tokenizer = load_model("expressions")
+    """A trainer of the embedded task: 64 prompts x 8 responses a rollout, 8 optimizer steps; `settings` differ."""
+    extra = {name: settings.pop(name) for name in ("peft_config",) if name in settings}
+    if kind is EntropyControlledGRPOTrainer:
+        extra["entropy_control"] = control
     arguments = {
         "output_dir": str(out),
         "use_cpu": True,
@@ -39,10 +43,11 @@ def trainer(
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
     } | settings
-    extra = {} if kind is not EntropyControlledGRPOTrainer else {"entropy_control": control}
+    args = GRPOConfig(**arguments)  # before the model, which ZeRO-3 partitions as it is made
+    model, tokenizer = load_model("expressions")
     return kind(
         model=model,
-        args=GRPOConfig(**arguments),
+        args=args,
         processing_class=tokenizer,
         reward_funcs=correct,
         train_dataset=prompts(),
@@ -51,16 +56,18 @@ def trainer(
 
 
 def prompts() -> Dataset:
-    """Every training problem of the task, in a fixed order; TRL shuffles them by its seed."""
-    task = load_task("expressions")
-    return Dataset.from_list([{"prompt": p.prompt} for p in task._problems["train"]])
+    """320 training problems of the task, the same in every run; TRL shuffles them by its seed."""
+    problems = load_task("expressions").sample(320, random.Random(0), "train")
+    return Dataset.from_list([{"prompt": problem.prompt} for problem in problems])
 
 
 def correct(prompts: list[str], completions: list[str], **_: Any) -> list[float]:
     """The task's own reward."""
     task = load_task("expressions")
-    known = {p.prompt: p for p in task._problems["train"]}
-    return [task.reward(known[prompt], completion) for prompt, completion in zip(prompts, completions, strict=True)]
+    return [
+        task.reward(problem(int(target), digit), completion)
+        for (target, digit), completion in zip((prompt.split(":") for prompt in prompts), completions, strict=True)
+    ]
 
 
 FINISHED = "finished"

@@ -24,7 +24,7 @@ PATIENCE = 10
 
 
 class EntropyCallback(TrainerCallback):
-    """Reads the entropy that TRL logs, and sets `epsilon` and `epsilon_high` to what the decision gives a typical token.
+    """Sets `epsilon` and `epsilon_high` to what a decision on the entropy that TRL logs gives a typical token.
 
         trainer.add_callback(EntropyCallback(trainer, "control.yaml"))
 

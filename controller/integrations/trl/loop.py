@@ -76,7 +76,7 @@ class EntropyLoop:
         return decision
 
     def thresholds(self, tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> tuple[Tensor, Tensor] | None:
-        """eps_low and eps_high of every token, [batch, time], as TRL's clamp needs them; none before the first decision.
+        """eps_low and eps_high of every token, [batch, time], as TRL's clamp needs them; none before any decision.
 
         Args:
             tokens: the rollout's, sliced like the minibatch.
@@ -112,6 +112,8 @@ def _padded(part: Measured, length: int) -> Measured:
     if missing == 0:
         return part
     tokens = part.tokens
-    columns = (pad(x, (0, missing)) for x in (tokens.logprob, tokens.entropy, tokens.sensitivity))
+    columns = (tokens.logprob, tokens.entropy, tokens.sensitivity, part.mask)
+    logprob, entropy, sensitivity, mask = (pad(x, (0, missing)) for x in columns)
     advantages = part.advantages if part.advantages.dim() == 1 else pad(part.advantages, (0, missing))
-    return Measured(TokenStatistics(*columns, tokens.vocab_size), advantages, pad(part.mask, (0, missing)), part.groups)
+    tokens = TokenStatistics(logprob, entropy, sensitivity, tokens.vocab_size)
+    return Measured(tokens, advantages, mask, part.groups)

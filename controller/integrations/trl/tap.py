@@ -37,9 +37,9 @@ class Tap:
         Args:
             mask: [batch, time], true on completion tokens: the positions that a GPU's kernel is given at all.
         """
-        vocab_size = self.parts[0].vocab_size
         columns = ([getattr(part, name) for part in self.parts] for name in ("logprob", "entropy", "sensitivity"))
-        return TokenStatistics(*(_aligned(column, mask.bool()) for column in columns), vocab_size)
+        logprob, entropy, sensitivity = (_aligned(column, mask.bool()) for column in columns)
+        return TokenStatistics(logprob, entropy, sensitivity, self.parts[0].vocab_size)
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def head_statistics(
     weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
     rows = max(1, CHUNK_ELEMENTS // len(weight))
     parts = []
-    for states, wanted in zip(hidden.split(rows), targets.split(rows), strict=True):
+    for states, wanted in zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True):
         logits = linear(states.to(dtype), weight, bias)
         if scale != 1.0 or softcap is not None:
             logits = logits.float() * scale
@@ -134,7 +134,8 @@ def head_statistics(
             logits = softcap * torch.tanh(logits / softcap)
         parts.append(token_statistics(logits[None], wanted[None], temperature))
     columns = ([getattr(part, name) for part in parts] for name in ("logprob", "entropy", "sensitivity"))
-    return TokenStatistics(*(torch.cat(column, dim=1) for column in columns), len(weight))
+    logprob, entropy, sensitivity = (torch.cat(column, dim=1) for column in columns)
+    return TokenStatistics(logprob, entropy, sensitivity, len(weight))
 
 
 def _aligned(column: list[Tensor], mask: Tensor) -> Tensor:

@@ -24,13 +24,16 @@ from .tap import tapped
 ENTROPY, SENSITIVITY, GROUP = "rollout_entropy", "rollout_sensitivity", "rollout_group"
 
 
+Batch = dict[str, Any]
+
+
 class EntropyControlledGRPOTrainer(GRPOTrainer):
     """A GRPOTrainer whose thresholds follow an entropy target; every option of GRPOTrainer is kept.
 
     TRL's own loss runs, with a threshold for every token in place of `epsilon` and `epsilon_high`: loss types,
     normalisation, importance-sampling correction, KL term and metrics are TRL's. One step of the controller, and of
-    the target's curve, is one rollout (a generation batch), not one optimizer step. With fewer responses of a prompt on a
-    rank than `num_generations` the logged standard error takes them for two prompts.
+    the target's curve, is one rollout (a generation batch), not one optimizer step. Where the responses of a prompt lie
+    on two ranks the logged standard error takes them for two prompts.
 
     Args:
         entropy_control: path of a `control.yaml`, or its content; none: a GRPOTrainer, to the bit.
@@ -38,6 +41,9 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
     Raises:
         InputError: the file does not fit, or a setting of the GRPOConfig leaves nothing to control.
     """
+
+    epsilon_low: Any
+    epsilon_high: Any
 
     def __init__(self, *args: Any, entropy_control: str | Path | ControlConfig | None = None, **kwargs: Any) -> None:
         config = entropy_control
@@ -54,7 +60,7 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
             self._first_microbatch = True
             self.add_callback(Checkpoints(self.entropy_loop))
 
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+    def _generate_and_score_completions(self, inputs: list[Batch]) -> Batch:
         """A rollout; where TRL scores it for its ratios, measured in that pass and decided on."""
         loop = self.entropy_loop
         if loop is None or not self.model.training:
@@ -73,7 +79,7 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
             self._log(loop.decide([Measured(tokens, batch["advantages"], loss_mask(batch), batch[GROUP])]))
         return batch
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+    def _compute_loss(self, model: Any, inputs: Batch) -> Tensor:
         if self.entropy_loop is None or not self.model.training:
             return super()._compute_loss(model, inputs)
         epsilon = self.epsilon_low, self.epsilon_high
@@ -95,7 +101,7 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
         return self._scorer(model, call, attention_mask[:, -logits_to_keep:])
 
     def _score_minibatch(
-        self, loop: EntropyLoop, inputs: dict[str, Any], model: Any, call: Callable[[], Any], mask: Tensor
+        self, loop: EntropyLoop, inputs: Batch, model: Any, call: Callable[[], Any], mask: Tensor
     ) -> Any:
         """Score a microbatch, and set the thresholds of its tokens."""
         last, first = self.accelerator.sync_gradients, self._first_microbatch
@@ -149,7 +155,7 @@ class _FirstPass:
         return scored
 
 
-def loss_mask(batch: dict[str, Any]) -> Tensor:
+def loss_mask(batch: Batch) -> Tensor:
     """[batch, time]: the tokens that TRL's loss counts, without those that a tool wrote."""
     mask = batch["completion_mask"]
     return (mask * batch["tool_mask"] if "tool_mask" in batch else mask).bool()

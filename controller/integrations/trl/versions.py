@@ -3,7 +3,7 @@
 from ..hosts import require
 
 SUPPORTED = ">=1.0.0,<1.17,!=1.14.*,!=1.15.*"
-"""1.0 to 1.13 score tokens from logits, 1.16 from hidden states in one function; 1.14 and 1.15 by either, per device."""
+"""1.0 to 1.13 score tokens from logits, 1.16 from hidden states; 1.14 and 1.15 from either, by device."""
 
 
 def check_trl() -> str:
