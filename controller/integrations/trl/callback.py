@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from ...configuration import parse, read_yaml
 from ...control import ControlConfig, EntropyController
+from ...decision import Decision
 from ...errors import InputError
 from ...statistics import TokenStatistics
 from .settings import updates_per_rollout
@@ -48,6 +49,7 @@ class EntropyCallback(TrainerCallback):
                 "callback moves two scalars; write `split_range`, or use EntropyControlledGRPOTrainer."
             )
         self._trainer, self.controller = trainer, EntropyController(config)
+        self._decision: Decision | None = None
         self._untouched, self._warned = 0, False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -63,17 +65,21 @@ class EntropyCallback(TrainerCallback):
         entropy = (logs or {}).get("entropy")
         if entropy is None:
             return
-        decision = self.controller.step_scalar(float(entropy))
+        decision = self._decision = self.controller.step_scalar(float(entropy))
         surprisal = torch.tensor([[float(entropy)]])
         typical = TokenStatistics(-surprisal, surprisal, torch.zeros(1, 1), 1)
         low, high = (float(x) for x in decision.thresholds(typical, torch.ones(1, 1)))
         self._trainer.epsilon_low, self._trainer.epsilon_high = low, high
-        for name in ("setpoint", "command", "error"):
-            self._trainer._metrics["train"][f"controller/{name}"].append(getattr(decision, name))
         clipped = (logs or {}).get("clip_ratio/region_mean")
         self._untouched = self._untouched + 1 if clipped == 0 else 0
         if self._untouched == PATIENCE:
             self._warn(f"no token was clipped in the last {PATIENCE} logged steps")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """What is in force goes into TRL's log."""
+        if self._decision is not None:
+            for name in ("setpoint", "command", "error"):
+                self._trainer._metrics["train"][f"controller/{name}"].append(getattr(self._decision, name))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The state, beside TRL's."""
