@@ -40,7 +40,7 @@ def main() -> None:
             "# The cost of control in TRL",
             "",
             f"`python -m benchmarks.trl_cost --rollouts {chosen.rollouts}`: TRL {version('trl')}, the embedded task, "
-            "64 prompts x 8 responses. CPU time of a whole rollout (sampling, rewards, scoring, updates, logging) under "
+            "64 prompts x 8 responses. CPU time of a whole rollout (sampling, rewards, scoring, updates, log) under "
             "control over that of the unchanged trainer beside it, which logs the entropy too; pairs in one process, "
             "in turns. Median over the pairs, and its 95 % interval by bootstrap.",
             "",
