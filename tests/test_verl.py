@@ -8,10 +8,10 @@ import torch
 
 verl = pytest.importorskip("verl")
 
-RANK = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29731"}
-os.environ |= RANK
+os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
 torch.set_num_threads(1)
 
+import verl_cpu  # noqa: E402, F401
 from batches import controller, random_batch  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 from tensordict import TensorDict  # noqa: E402
@@ -42,12 +42,15 @@ CONTROL = {"law": {"type": "manual", "command": 0.5}}
 
 
 @pytest.fixture(scope="module")
-def worker():
-    return make_worker()
+def worker(tmp_path_factory):
+    """A worker as verl's ActorRolloutRefWorker makes it, with the embedded model in float32."""
+    meeting = tmp_path_factory.mktemp("group") / "store"
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=0, world_size=1)
+    yield make_worker()
+    torch.distributed.destroy_process_group()
 
 
 def make_worker():
-    """A worker as verl's ActorRolloutRefWorker makes it, with the embedded model in float32."""
     model = HFModelConfig(
         path=MODEL,
         use_remove_padding=False,
@@ -195,7 +198,7 @@ def test_statistics_are_those_of_the_models_logits(worker):
 
 
 def test_some_steps_in_verls_own_actor(worker):
-    before = [p.full_tensor().clone() for p in worker.engine.module.parameters()]
+    before = weights(worker)
     start = worker.controller.state_dict()["step"]
     for seed in range(3):
         batch = rollout(seed)
@@ -207,6 +210,10 @@ def test_some_steps_in_verls_own_actor(worker):
     assert any(
         not torch.equal(a, p.full_tensor()) for a, p in zip(before, worker.engine.module.parameters(), strict=True)
     )
+
+
+def weights(worker):
+    return [parameter.full_tensor().detach().clone() for parameter in worker.engine.module.parameters()]
 
 
 def test_a_batch_that_was_not_scored_is_one_sentence(worker):
