@@ -13,7 +13,7 @@ from trl import GRPOConfig
 
 from controller.control import ControlConfig
 from controller.integrations.trl import EntropyControlledGRPOTrainer
-from trainer.engine import load_model
+from trainer.models import load_model
 from trainer.tasks import load_task
 from trainer.tasks.expressions import problem
 

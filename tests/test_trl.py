@@ -59,8 +59,10 @@ def minibatch(run):
     return run._prepare_inputs(next(iter(run.get_train_dataloader())))
 
 
-def test_value_and_gradient_are_those_of_our_own_loss(tmp_path):
-    run = trained(tmp_path, CUTTING, loss_type="bnpo", learning_rate=1e-2, max_steps=1)
+@pytest.mark.parametrize("actuator", ["sensitivity", "entropic", "split_range"])
+def test_value_and_gradient_are_those_of_our_own_loss(tmp_path, actuator):
+    acting = control(law={"type": "manual", "command": 0.5}, actuator={"type": actuator})
+    run = trained(tmp_path, acting, loss_type="bnpo", learning_rate=1e-2, max_steps=1)
     run.current_gradient_accumulation_steps = 1
     batch = run._buffered_inputs[1]  # the policy has moved since: ratios differ from 1
     model = run.accelerator.unwrap_model(run.model)

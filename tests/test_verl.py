@@ -34,7 +34,7 @@ from controller import InputError, policy_loss, token_statistics  # noqa: E402
 from controller.integrations.verl import EntropyTrainingWorker, entrostat  # noqa: E402
 from controller.integrations.verl.loss import InForce, in_force  # noqa: E402
 from controller.integrations.verl.settings import check_settings, remarks  # noqa: E402
-from trainer.engine import ASSETS  # noqa: E402
+from trainer.models import ASSETS  # noqa: E402
 
 MODEL = str(ASSETS / "expressions")
 FLOAT32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}

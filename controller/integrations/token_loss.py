@@ -8,17 +8,19 @@ from torch import Tensor
 from ..decision import Decision
 from ..loss import LOG_RATIO_LIMIT, cut_tokens, per_token
 from ..statistics import TokenStatistics
+from .clamp import weighed
 
 
 def token_losses(
-    logprob: Tensor, tokens: TokenStatistics, advantages: Tensor, decision: Decision
+    logprob: Tensor, tokens: TokenStatistics, advantages: Tensor, mask: Tensor, decision: Decision
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """-A r inside the band of each token and -A (1 +- eps) beyond it: what `policy_loss` sums up, with `form: clip`.
+    """-w A r inside the band of each token and -w A (1 +- eps) beyond it: what `policy_loss` sums up.
 
     Args:
         logprob: [batch, time], ln p under the current policy, with gradient.
         tokens: the rollout's statistics.
         advantages: [batch] or [batch, time].
+        mask: [batch, time], for actuators that weigh a minibatch's tokens.
 
     Returns:
         The losses, [batch, time], and which tokens lose their gradient: `low`, `high`, bool, [batch, time].
@@ -28,4 +30,5 @@ def token_losses(
     eps_low, eps_high = decision.thresholds(tokens, a, logprob.detach())
     low, high = cut_tokens(ratio, a, eps_low, eps_high)
     bound = torch.where(a > 0, 1 + eps_high, 1 - eps_low)
-    return -a * torch.where(low | high, bound, ratio), {"low": low, "high": high}
+    losses = -weighed(decision, tokens, a, mask, logprob) * torch.where(low | high, bound, ratio)
+    return losses, {"low": low, "high": high}

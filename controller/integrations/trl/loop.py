@@ -12,13 +12,10 @@ from torch.nn.functional import pad
 
 from ...control import EntropyController
 from ...decision import Decision
-from ...loss import per_token
 from ...statistics import TokenStatistics
 from ..saved_batch import batch_from_plain, plain_batch
 
 logger = logging.getLogger("controller")
-INERT = 10.0
-"""Half-width of the threshold that cannot act on a token: TRL clamps between both, and they must not cross."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Measured:
 
 
 class EntropyLoop:
-    """Decides once a rollout batch, and says which thresholds TRL's surrogate uses.
+    """Decides once a rollout batch.
 
     Where TRL scores the rollout before its first update, the decision is made then. Where it does not (one optimizer
     step a rollout: every ratio is 1 and needs no old log-probability), measuring first would cost a forward pass of
@@ -46,15 +43,15 @@ class EntropyLoop:
         self._replay: dict[str, Any] | None = None
         self._empty = False
 
-    def decide(self, measured: list[Measured]) -> Decision:
-        """The decision on these responses, the same on every rank."""
+    def decide(self, measured: list[Measured], updates: int | None = None) -> Decision:
+        """The decision on these responses, the same on every rank; `updates`: optimizer steps that use them."""
         longest = max(part.mask.shape[1] for part in measured)
         batch = [_padded(part, longest) for part in measured]
         tokens = TokenStatistics.cat([part.tokens for part in batch])
         advantages, mask, groups = (
             torch.cat([getattr(part, name) for part in batch]) for name in ("advantages", "mask", "groups")
         )
-        self.decision = self.controller.step(tokens, advantages, mask, groups=groups)
+        self.decision = self.controller.step(tokens, advantages, mask, groups=groups, updates=updates)
         self._replay = None
         if self.decision.batch.tokens == 0 and not self._empty:
             self._empty = True
@@ -74,20 +71,6 @@ class EntropyLoop:
         decision = self.decide(self._window)
         self._window, self._replay = [], {"state": before, "batch": plain_batch(decision.batch)}
         return decision
-
-    def thresholds(self, tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> tuple[Tensor, Tensor] | None:
-        """eps_low and eps_high of every token, [batch, time], as TRL's clamp needs them; none before any decision.
-
-        Args:
-            tokens: the rollout's, sliced like the minibatch.
-            advantages: [batch] or [batch, time].
-            logprob: [batch, time], under the current policy.
-        """
-        if self.decision is None:
-            return None
-        a = per_token(advantages, logprob)
-        eps_low, eps_high = self.decision.thresholds(tokens, a, logprob.detach())
-        return torch.where(a < 0, eps_low, INERT), torch.where(a > 0, eps_high, INERT)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain JSON values. A decision that waits for its optimizer step goes along as what it was made from."""

@@ -11,6 +11,7 @@ from trl import GRPOTrainer
 from ...control import ControlConfig
 from ...errors import InputError
 from ...plausible import check_reachable
+from ..refusals import of_configuration
 
 logger = logging.getLogger("controller")
 LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo")
@@ -50,13 +51,7 @@ def refusals(config: ControlConfig, args: Any) -> list[str]:
             "use_adaptive_entropy=True is a second controller of the same entropy; set it to False, or "
             "entropy_control=None."
         )
-    if config.surrogate.form != "clip":
-        found.append(
-            f"`surrogate.form` is {config.surrogate.form!r} and the loss is TRL's, which clips; write `form: clip`."
-        )
-    if config.guard.kl_limit is not None:
-        found.append("`guard.kl_limit` needs a KL divergence that TRL does not measure before the update; remove it.")
-    return found
+    return found + of_configuration(config)
 
 
 def remarks(config: ControlConfig, args: Any) -> list[str]:

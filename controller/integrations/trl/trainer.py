@@ -16,6 +16,7 @@ from ...configuration import parse, read_yaml
 from ...control import ControlConfig, EntropyController
 from ...decision import Decision
 from ...statistics import TokenStatistics
+from ..clamp import clamp_thresholds, weighed
 from .checkpoints import Checkpoints
 from .loop import EntropyLoop, Measured
 from .settings import check_settings, updates_per_rollout
@@ -55,7 +56,7 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
         if config is not None:
             check_settings(config, self.args, self.model.config.get_text_config().vocab_size)
             self.entropy_loop = EntropyLoop(EntropyController(config))
-            self._updates = updates_per_rollout(self.args)
+            self._updates = updates_per_rollout(self.args) or None
             self._generated = 0
             self._first_microbatch = True
             self.add_callback(Checkpoints(self.entropy_loop))
@@ -76,13 +77,15 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
             tokens = first.tokens
             batch |= {ENTROPY: tokens.entropy, SENSITIVITY: tokens.sensitivity}
             self._vocab_size = tokens.vocab_size
-            self._log(loop.decide([Measured(tokens, batch["advantages"], loss_mask(batch), batch[GROUP])]))
+            rollout = Measured(tokens, batch["advantages"], loss_mask(batch), batch[GROUP])
+            self._log(loop.decide([rollout], self._updates))
         return batch
 
     def _compute_loss(self, model: Any, inputs: Batch) -> Tensor:
         if self.entropy_loop is None or not self.model.training:
             return super()._compute_loss(model, inputs)
         epsilon = self.epsilon_low, self.epsilon_high
+        inputs = dict(inputs)  # TRL's loss reads them after its scores, which may weigh the advantages
         self._scorer = partial(self._score_minibatch, self.entropy_loop, inputs)
         try:
             return super()._compute_loss(model, inputs)
@@ -117,9 +120,9 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
             if first:
                 now = TokenStatistics(scored[0].detach(), scored[1].detach(), tokens.sensitivity, self._vocab_size)
                 loop.decision = loop.controller.refine(now, tokens, advantages, loss_mask(inputs))
-        thresholds = loop.thresholds(tokens, advantages, scored[0])
-        if thresholds is not None:
-            self.epsilon_low, self.epsilon_high = thresholds
+        if loop.decision is not None:
+            self.epsilon_low, self.epsilon_high = clamp_thresholds(loop.decision, tokens, advantages, scored[0])
+            inputs["advantages"] = weighed(loop.decision, tokens, advantages, loss_mask(inputs), scored[0])
         if old is None:
             decision = loop.collect(Measured(tokens, advantages, loss_mask(inputs), inputs[GROUP]), last)
             if decision is not None:

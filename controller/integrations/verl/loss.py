@@ -65,7 +65,7 @@ def entrostat(
         )
     now = _current[-1]
     tokens = TokenStatistics(old_log_prob, now.entropy, now.sensitivity, now.vocab_size)
-    losses, cut = token_losses(log_prob, tokens, advantages, now.decision)
+    losses, cut = token_losses(log_prob, tokens, advantages, response_mask, now.decision)
     if rollout_is_weights is not None:
         losses = losses * rollout_is_weights
     shared = {} if config is None else config.global_batch_info

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...control import ControlConfig
 from ...errors import InputError
+from ..refusals import of_configuration
 
 logger = logging.getLogger("controller")
 
@@ -36,11 +37,7 @@ def refusals(config: ControlConfig, host: Any) -> list[str]:
             "use_fused_kernels=True hides the logits, from which the sensitivity is measured; set "
             "actor_rollout_ref.model.use_fused_kernels=False."
         )
-    if config.surrogate.form != "clip":
-        found.append(f"`surrogate.form` is {config.surrogate.form!r} and verl's loss clips here; write `form: clip`.")
-    if config.guard.kl_limit is not None:
-        found.append("`guard.kl_limit` needs a KL divergence that is not measured before the update; remove it.")
-    return found
+    return found + of_configuration(config)
 
 
 def remarks(host: Any) -> list[str]:
