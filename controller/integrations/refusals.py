@@ -10,9 +10,7 @@ def of_configuration(config: ControlConfig) -> list[str]:
     """A sentence with its remedy for each part that a host's clipped loss cannot carry out."""
     found = []
     if config.surrogate.form != "clip":
-        found.append(
-            f"`surrogate.form` is {config.surrogate.form!r} and the host's loss clips; write `form: clip`."
-        )
+        found.append(f"`surrogate.form` is {config.surrogate.form!r} and the host's loss clips; write `form: clip`.")
     if config.guard.kl_limit is not None:
         found.append("`guard.kl_limit` needs a KL divergence that is not measured before the update; remove it.")
     actuation = config.actuator.actuate(0.0, BatchStatistics(entropy=1.0))
