@@ -89,6 +89,7 @@ def test_some_updates_of_openrlhfs_actor():
     optimizer = torch.optim.AdamW(actor.parameters(), lr=1e-3)
     hook = EntropyHook.__new__(EntropyHook)  # its trainer needs CUDA; what follows is the rest of it
     hook.controller = controller(**CONTROL)
+    cuts = []
     for seed in range(3):
         items = remove_padding_in_sequences(split_experience_batch(experience(actor, seed)))
         decision = hook.decide(actor, items, packed=False, rows=4)
@@ -103,10 +104,11 @@ def test_some_updates_of_openrlhfs_actor():
                     batch.sequences, batch.action_mask, attention_mask=batch.attention_mask, return_output=True
                 )
                 loss, cut, *_ = loss_fn(scores, batch.action_log_probs, batch.advantages, action_mask=batch.action_mask)
-                assert cut > 0.05
+                cuts.append(cut.item())
                 loss.backward()
                 optimizer.step()
                 optimizer.zero_grad()
+    assert max(cuts) > 0.1
     assert hook.controller.state_dict()["step"] == 3
 
 
