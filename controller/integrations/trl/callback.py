@@ -19,7 +19,7 @@ from .settings import updates_per_rollout
 
 logger = logging.getLogger("controller")
 FILE = "entropy_controller.json"
-SCALAR = ("static", "split_range")
+SCALAR = ("static", "split_range", "upper_clip")
 PATIENCE = 10
 """Logged steps without one clipped token before the warning."""
 
@@ -35,7 +35,7 @@ class EntropyCallback(TrainerCallback):
 
     Args:
         trainer: the GRPOTrainer whose thresholds move.
-        control: path of a `control.yaml`, or its content; its actuator is `split_range`.
+        control: path of a `control.yaml`, or its content; its actuator is `split_range` or `upper_clip`.
 
     Raises:
         InputError: the file does not fit, or its actuator ranks tokens.
