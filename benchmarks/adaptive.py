@@ -30,7 +30,7 @@ from sim.objective import TuningSettings
 from trainer.config import load_config
 from trainer.identify_command import run_identify
 from trainer.reporting.rundata import Run
-from trainer.reporting.summary import on_target, summarise
+from trainer.reporting.summary import last, on_target, summarise
 from trainer.tune_command import run_tune
 
 RESULTS = Path("docs/results/adaptive.csv")
@@ -98,7 +98,7 @@ def record(job: Job, run: Run) -> None:
         writer.writerow(row)
 
 
-def figures(run: Run) -> dict[str, float]:
+def figures(run: Run) -> dict[str, float | None]:
     """What the table needs beyond a run's summary; nats where no unit is said."""
     target, entropy = run.column("controller/setpoint"), run.column("actor/entropy")
     error, se, rest = entropy - target, run.column("controller/standard_error"), run.steps >= 20
@@ -109,6 +109,7 @@ def figures(run: Run) -> dict[str, float]:
         "square_se": float(np.mean(se[rest] ** 2)),
         "back_inside": int(outside[-1] + 1 if len(outside) else 0),
         "at_end": float(100 * run.column("inner/saturated_mean")[rest].mean()),
+        **{key: last(run.column(f"estimate/{key}")) for key in ("gain", "log_gain_error", "lag", "shift_noise")},
         "seconds": float(run.column("time/step").sum()),
     }
 

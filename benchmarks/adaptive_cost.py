@@ -22,7 +22,7 @@ from trainer.engine import ASSETS
 from trainer.loop import train_step
 from trainer.run import open_session
 
-MODELS = {"embedded": None, "hidden 256, 6 layers": (256, 6), "hidden 512, 12 layers": (512, 12)}
+MODELS = {"embedded": None, "hidden 256, 6 layers": (256, 6)}
 LAWS = {"pid": "{type: pid, kp: 14, ki: 2}", "adaptive": "{type: adaptive}"}
 
 

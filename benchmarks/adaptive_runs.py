@@ -144,7 +144,7 @@ def _rows(job: Job) -> Iterator[dict[str, float]]:
         if step == EVENT and job.setting in DISTURBANCES:
             DISTURBANCES[job.setting](session)
         row = {"step": step} | train_step(session, step)
-        yield row | (evaluation(session) if step == session.config.steps - 1 else {})
+        yield row | (evaluation(session, step + 1) if step == session.config.steps - 1 else {})
 
 
 def overrides(job: Job) -> list[str]:

@@ -8,9 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 
 Row = dict[str, str]
-LAWS = ("adaptive", "pid")
-POOL = 0.82
-"""(350 - 64) / 349: of the task's 350 training prompts a batch holds 64, no two alike."""
 HEAD = """# The adaptive law
 
 `python -m benchmarks.adaptive`. 150 steps of 64 prompts x 8 responses where a row does not say otherwise, learning rate
@@ -40,6 +37,8 @@ def markdown(rows: Sequence[Row]) -> str:
         parts += ["## Disturbances at step 75, constant target 0.6", "", disturbances(chosen)]
     if chosen := [row for row in rows if row["block"] in ("main", "static") and row["curve"] == "constant"]:
         parts += ["## What came of it: constant target 0.6, beside static clipping", "", outcome(chosen)]
+    if chosen := [row for row in rows if row["law"] == "adaptive" and row["block"] != "disturbance"]:
+        parts += ["## What it learned", "", learned(chosen)]
     return "\n".join(parts)
 
 
@@ -74,6 +73,25 @@ def outcome(rows: Sequence[Row]) -> str:
     for (setting, law), group in grouped(rows, "setting", "law").items():
         cells = [spread([number(row[key]) for row in group], 3) for key in keys]
         lines.append(f"| {setting} | {law} | {len(group)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def learned(rows: Sequence[Row]) -> str:
+    """What the estimator believed at the end of the runs, and how much the paired change leaves out."""
+    lines = [
+        "Gain: nats a rollout for a command of 1, with its 95 % factor; lag: share of the rate left after an update; "
+        "shift: what the next rollout shows beyond the paired change (contexts move with the policy), rms, nats a "
+        "rollout, beside the sampling error of a rollout's entropy.",
+        "",
+        "| setting | runs | gain | 95 %: times or divided by | lag | shift | sampling error |",
+        "|---" * 7 + "|",
+    ]
+    for (setting,), group in grouped(rows, "setting").items():
+        gain, lag = (spread([number(row[key]) for row in group], 3) for key in ("gain", "lag"))
+        factor = np.exp(1.96 * np.mean([number(row["log_gain_error"]) for row in group]))
+        shift = spread([number(row["shift_noise"]) for row in group], 4)
+        error = np.sqrt(np.mean([number(row["square_se"]) for row in group]))
+        lines.append(f"| {setting} | {len(group)} | {gain} | {factor:.2f} | {lag} | {shift} | {error:.4f} |")
     return "\n".join(lines) + "\n"
 
 

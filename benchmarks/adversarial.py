@@ -33,8 +33,8 @@ GOOD = 20
 """Good measurements after which a controller must have recovered."""
 SHARE = 1 / 3
 """Of a fresh controller's swing, between an error up and an error down, that a recovered one must still have."""
-SMALLEST = 1e-6
-"""A swing below it is that of a law without gains."""
+SMALLEST = 1e-3
+"""A swing below it, of a command in [-1, 1], is that of a law without gains: a derivative alone leaves no trace."""
 PROBES = inputs.probes()
 BATCH = replace(inputs.good_statistics(), vocab_size=None)
 
@@ -216,12 +216,13 @@ def markdown(count: Counter[str], seed: int) -> str:
             "",
             f"{count['steps']:,} steps, {count['complaints']} complaints.",
             "",
-            "A complaint is: a threshold or a command beyond its limit or not finite; a state that is no JSON, or that a "
-            "measurement without a number has moved; a finite batch with a loss that is not; a controller that "
+            "A complaint is: a threshold or a command beyond its limit or not finite; a state that is no JSON, or that "
+            "a measurement without a number has moved; a finite batch with a loss that is not; a controller that "
             f"{GOOD} good measurements do not bring back. Back is: nothing held, the guard at rest, and between "
-            f"measurements far below and far above the target at least {SHARE:.0%} of the swing of a controller without "
-            f"that past. Not judged: laws other than PID, rate limits that need more than {GOOD} steps from end to end, "
-            "targets outside 0.1 to 2 nats.",
+            f"measurements far below and far above the target at least {SHARE:.0%} of the swing of a controller "
+            f"without that past. Not judged: laws other than PID, rate limits that need more than {GOOD} steps from "
+            f"end to end, targets outside 0.1 to 2 nats; and of gains that swing the command by less than "
+            f"{SMALLEST:g} only that nothing is held.",
             "",
             "| what was tried | times |",
             "|---|---|",

@@ -29,7 +29,8 @@ def configuration(rng: Random) -> dict[str, Any]:
         "target": _target(rng),
         "law": _law(rng),
         "actuator": _actuator(rng),
-        "surrogate": {"form": rng.choice(["clip", "gradient_preserving"])},
+        "surrogate": {"form": rng.choice(["clip", "gradient_preserving"])}
+        | _sometimes(rng, beta_low=rng.choice([0.0, 0.25, 100.0]), beta_high=rng.choice([0.0, 1.0, 100.0])),
         "guard": _guard(rng),
     }
 
@@ -84,6 +85,7 @@ def _actuator(rng: Random) -> dict[str, Any]:
     return rng.choice(
         [
             {"type": "static", "low": rng.random(), "high": rng.choice([0.0, 0.28, 10.0])},
+            {"type": "regions_only", "regions": rng.sample(REGIONS, rng.randint(1, 4))},
             {"type": "split_range", "standard": rng.random(), "probability": rng.choice(["current", "rollout"])},
             {"type": "region", "standard": rng.random(), "span": rng.choice([1e-3, 2.0, 1000.0]), "limit": limit},
             {

@@ -21,11 +21,12 @@ from torch import Tensor
 
 from controller import linear_statistics
 
-from .measurement_ways import Way, installed, ways
+from .measurement_ways import Way, installed, names, way
 
 SHAPES = ((4096, 32768), (512, 151936))
 DTYPES = (torch.float32, torch.bfloat16)
 VOCABULARIES = (8192, 32768, 131072)
+DIRECTIONS = ("forward", "forward + backward")
 OUT = Path("docs/results/measurement.md")
 PAGE = """# What the measurement costs on the CPU
 
@@ -65,31 +66,31 @@ def problem(tokens: int, vocab: int, dtype: torch.dtype) -> tuple[Tensor, Tensor
     return logits, torch.randint(vocab, (tokens,), generator=generator)
 
 
-def run(way: Way, logits: Tensor, actions: Tensor, backward: bool) -> None:
+def run(measure: Way, logits: Tensor, actions: Tensor, backward: bool) -> None:
     """One measurement, or one with the gradient of the log-probability's mean."""
     logits.grad = None
     with torch.set_grad_enabled(backward):
-        logprob = way(logits.requires_grad_(backward), actions)[0]
+        logprob = measure(logits.requires_grad_(backward), actions)[0]
         if backward:
             logprob.mean().backward()
 
 
-def seconds(way: Way, logits: Tensor, actions: Tensor, backward: bool) -> float:
+def seconds(measure: Way, logits: Tensor, actions: Tensor, backward: bool) -> float:
     """CPU seconds of one run, the system's part included."""
     start = time.process_time()
-    run(way, logits, actions, backward)
+    run(measure, logits, actions, backward)
     return time.process_time() - start
 
 
 def ratios(logits: Tensor, actions: Tensor, backward: bool, rounds: int) -> dict[str, list[float]]:
     """Entrostat's time over each other way's, a number a round."""
-    names = list(ways())
-    for way in ways().values():
-        run(way, logits[:64].clone(), actions[:64], backward)
-    found: dict[str, list[float]] = {name: [] for name in names if name != "entrostat"}
+    everyone = names()
+    for name in everyone:
+        run(way(name), logits[:64].clone(), actions[:64], backward)
+    found: dict[str, list[float]] = {name: [] for name in everyone[1:]}
     for turn in range(rounds):
-        order = names[turn % len(names) :] + names[: turn % len(names)]
-        taken = {name: seconds(ways()[name], logits, actions, backward) for name in order}
+        order = everyone[turn % len(everyone) :] + everyone[: turn % len(everyone)]
+        taken = {name: seconds(way(name), logits, actions, backward) for name in order}
         for name, values in found.items():
             values.append(taken["entrostat"] / taken[name])
     return found
@@ -103,8 +104,8 @@ def time_rows(rounds: int) -> Iterator[list[str]]:
             for backward in (False, True):
                 found = ratios(logits, actions, backward, rounds)
                 cells = [f"{statistics.median(v):.2f} [{min(v):.2f}, {max(v):.2f}]" for v in found.values()]
-                way = "forward + backward" if backward else "forward"
-                yield [f"[{tokens}, {vocab}] {str(dtype)[6:]}", way, *cells]
+                direction = DIRECTIONS[backward]
+                yield [f"[{tokens}, {vocab}] {str(dtype)[6:]}", direction, *cells]
             del logits
 
 
@@ -136,11 +137,11 @@ def _status(name: str) -> int:
 
 def logits_memory(name: str, tokens: int, vocab: int, dtype: str, backward: bool) -> float:
     """Growth beyond the logits (and their gradient), as a share of the logits."""
-    way = ways()[name]
-    run(way, *problem(4, vocab, getattr(torch, dtype)), backward)  # what a first call loads
+    measure = way(name)
+    run(measure, *problem(8, vocab, getattr(torch, dtype)), backward)  # what a first call loads
     logits, actions = problem(tokens, vocab, getattr(torch, dtype))
     size = logits.numel() * logits.element_size()
-    return (peak_growth(lambda: run(way, logits, actions, backward)) - backward * size) / size
+    return (peak_growth(lambda: run(measure, logits, actions, backward)) - backward * size) / size
 
 
 def hidden_memory(vocab: int) -> float:
@@ -159,14 +160,14 @@ def hidden_memory(vocab: int) -> float:
 
 
 def memory_rows() -> Iterator[list[str]]:
-    """A row a shape, dtype and direction, for every way."""
+    """A row a shape, dtype and direction; the other ways in float32 alone."""
     for tokens, vocab in SHAPES:
-        for dtype in DTYPES:
+        for dtype in ("float32", "bfloat16"):
             for backward in (False, True):
-                name = str(dtype)[6:]
-                cells = [in_child("logits_memory", way, tokens, vocab, name, backward) for way in ways()]
-                way = "forward + backward" if backward else "forward"
-                yield [f"[{tokens}, {vocab}] {name}", way, *(f"{100 * cell:.1f}" for cell in cells)]
+                measured = names() if dtype == "float32" else names()[:1]
+                cells = [in_child("logits_memory", name, tokens, vocab, dtype, backward) for name in measured]
+                shown = [f"{100 * cell:.1f}" for cell in cells] + [""] * (len(names()) - len(cells))
+                yield [f"[{tokens}, {vocab}] {dtype}", DIRECTIONS[backward], *shown]
 
 
 def hidden_rows() -> Iterator[list[str]]:
@@ -192,13 +193,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
-    names = list(ways())
     page = PAGE.format(
         versions=versions(),
         rounds=rounds,
-        memory=table(["logits", "direction", *names], memory_rows()),
+        memory=table(["logits", "direction", *names()], memory_rows()),
         hidden=table(["vocabulary", "MiB", "logits, MiB"], hidden_rows()),
-        time=table(["logits", "direction", *names[1:]], time_rows(rounds)),
+        time=table(["logits", "direction", *names()[1:]], time_rows(rounds)),
     )
     OUT.write_text(page)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -56,14 +57,15 @@ def verl() -> Way:
     return way
 
 
-def ways() -> dict[str, Way]:
+@cache
+def way(name: str) -> Way:
+    """The way of this name; only its own package is imported."""
+    return MAKERS[name]()
+
+
+def names() -> list[str]:
     """All that are installed, ours first."""
-    found: dict[str, Way] = {"entrostat": ours, "log_softmax + gather": log_softmax_gather}
-    found["log_softmax + gather in float32"] = log_softmax_gather_float32
-    for name, make in (("trl", trl), ("verl", verl)):
-        if installed(name):
-            found[name] = make()
-    return found
+    return [name for name in MAKERS if name not in PACKAGES or installed(name)]
 
 
 def installed(name: str) -> str | None:
@@ -72,3 +74,13 @@ def installed(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+PACKAGES = ("trl", "verl")
+MAKERS: dict[str, Callable[[], Way]] = {
+    "entrostat": lambda: ours,
+    "log_softmax + gather": lambda: log_softmax_gather,
+    "log_softmax + gather in float32": lambda: log_softmax_gather_float32,
+    "trl": trl,
+    "verl": verl,
+}

@@ -57,6 +57,7 @@ class EntropyController:
 
     def __init__(self, config: ControlConfig, process_group: dist.ProcessGroup | None = None) -> None:
         self.config = _followable(config)
+        self._configuration = config.model_dump_json()
         self._process_group = process_group
         self._step = 0
         self._initial: float | None = None
@@ -104,14 +105,16 @@ class EntropyController:
         Raises:
             InputError: shapes do not match, or the target exceeds ln(vocab_size).
         """
-        from .measurement import batch_statistics  # torch, which the numbers-only half does not need
+        from .agreement import ballot  # torch, which the numbers-only half does not need
+        from .measurement import batch_statistics
         from .paired import known_rows
 
         if groups is None and not self._warned_groups:
             logger.warning("step() without groups=: responses of a prompt count as independent.")
             self._warned_groups = True
         touched = self._watch.touched
-        batch = batch_statistics(tokens, advantages, mask, groups, self._process_group, touched)
+        own = ballot(self.state_dict(), self._configuration, self._law_state["command"])
+        batch = batch_statistics(tokens, advantages, mask, groups, self._process_group, touched, own)
         if isinstance(self.config.law, Adaptive):
             self._rollout = known_rows(tokens, mask)
         return self._decide(batch, kl, updates)
@@ -171,6 +174,7 @@ class EntropyController:
     def reconfigure(self, config: ControlConfig) -> None:
         """Change target, law, gains, actuator or guard during a run; the command goes on from where it is."""
         self.config = _followable(config)
+        self._configuration = config.model_dump_json()
         self._hand_over, self._reachable = True, False
         self._guard_state = config.guard.start() | {"static_share": self._guard_state["static_share"]}
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .from_logits import add_at, block_elements, refuse_second_derivative
+from .kernels import SAMPLE, choose_moments
 from .moments import finish, merge, moments, pulls, scratch, slope
 from .statistics import TokenStatistics, check_arguments
 
@@ -74,10 +75,18 @@ class FromHidden(torch.autograd.Function):
         temperature: float,
         entropy_gradient: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        sums, chosen = hidden_moments(hidden, actions, weight[:vocab_size], bias, temperature)
+        head = weight[:vocab_size]
+        measure = choose_moments(
+            "moments_from_hidden",
+            hidden_moments,
+            lambda: (hidden[:SAMPLE], actions[:SAMPLE], head, bias, temperature),
+            hidden,
+        )
+        sums, chosen = measure(hidden, actions, head, bias, temperature)
         logprob, entropy, sensitivity, surplus = finish(sums, chosen, temperature)
         ctx.save_for_backward(hidden, actions, weight, bias, sums[0].float(), sums[1].float(), surplus)
         ctx.vocab_size, ctx.temperature, ctx.entropy_gradient = vocab_size, temperature, entropy_gradient
+        ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*([sensitivity] if entropy_gradient else [entropy, sensitivity]))
         return logprob, entropy, sensitivity
 
@@ -85,8 +94,7 @@ class FromHidden(torch.autograd.Function):
     def backward(ctx: Any, of_logprob: Tensor, of_entropy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative()
         hidden, actions, weight, bias, peak, z, surplus = ctx.saved_tensors
-        own = of_logprob / ctx.temperature
-        a, b = pulls(z, surplus, own, of_entropy / ctx.temperature if ctx.entropy_gradient else None)
+        a, b, own = pulls(z, surplus, of_logprob, of_entropy, ctx.temperature)
         of_hidden = torch.zeros(hidden.shape, dtype=torch.float32, device=hidden.device)
         of_weight = torch.zeros_like(weight) if ctx.needs_input_grad[2] else None
         of_bias = torch.zeros_like(bias) if bias is not None else None

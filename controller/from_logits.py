@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .kernels import SAMPLE, choose_gradient, choose_moments
 from .moments import RAW, block_sums, exact, finish, merge, pulls, scratch, slope
 
 BLOCK_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 22}
@@ -30,10 +31,15 @@ class FromLogits(torch.autograd.Function):
         temperature: float,
         entropy_gradient: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        sums, chosen = block_moments(logits[..., :vocab_size], actions, mask, temperature)
+        used = logits[..., :vocab_size]
+        measure = choose_moments(
+            "moments_from_logits", block_moments, lambda: (*_first(used, actions, mask), temperature), logits
+        )
+        sums, chosen = measure(used, actions, mask, temperature)
         logprob, entropy, sensitivity, surplus = finish(sums, chosen, temperature)
         ctx.save_for_backward(logits, actions, mask, sums[0].float(), sums[1].float(), surplus)
         ctx.temperature, ctx.vocab_size, ctx.entropy_gradient = temperature, vocab_size, entropy_gradient
+        ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*([sensitivity] if entropy_gradient else [entropy, sensitivity]))
         return logprob, entropy, sensitivity
 
@@ -41,12 +47,18 @@ class FromLogits(torch.autograd.Function):
     def backward(ctx: Any, of_logprob: Tensor, of_entropy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative()
         logits, actions, mask, peak, z, surplus = ctx.saved_tensors
-        own = of_logprob / ctx.temperature
-        a, b = pulls(z, surplus, own, of_entropy / ctx.temperature if ctx.entropy_gradient else None)
+        a, b, own = pulls(z, surplus, of_logprob, of_entropy, ctx.temperature)
         out = torch.empty_like(logits) if mask is None else torch.zeros_like(logits)
-        out[..., ctx.vocab_size :] = 0
-        used = slice(None, ctx.vocab_size)
-        block_gradient(logits[..., used], actions, mask, (peak, a, b, own), ctx.temperature, out[..., used])
+        if ctx.vocab_size < logits.shape[-1]:
+            out[..., ctx.vocab_size :] = 0
+        used, per_token = logits[..., : ctx.vocab_size], (peak, a, b, own)
+        write = choose_gradient(
+            "gradient_of_logits",
+            block_gradient,
+            lambda: (*_first(used, actions, mask), _first(*per_token), ctx.temperature),
+            logits,
+        )
+        write(used, actions, mask, per_token, ctx.temperature, out[..., : ctx.vocab_size])
         return out, None, None, None, None, None
 
 
@@ -54,6 +66,11 @@ def refuse_second_derivative() -> None:
     """Raises RuntimeError where autograd would differentiate the backward pass."""
     if torch.is_grad_enabled():
         raise RuntimeError("token statistics have no second derivative; call backward without create_graph.")
+
+
+def _first(*values: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The tokens that a kernel is checked on."""
+    return tuple(None if value is None else value[:1, :SAMPLE] for value in values)
 
 
 def block_moments(logits: Tensor, actions: Tensor, mask: Tensor | None, temperature: float) -> tuple[Tensor, Tensor]:
@@ -95,7 +112,7 @@ def block_gradient(
         for columns in column_blocks(logits):
             pull = slope(block[..., columns], peak[rows], a[rows], None if b is None else b[rows], temperature, room)
             add_at(pull, actions[rows] - columns.start, own[rows])
-            out[*rows, columns] = pull
+            out[*rows, columns] = pull if pull.dtype == out.dtype else pull.to(out.dtype)
 
 
 def add_at(block: Tensor, columns: Tensor, values: Tensor) -> None:

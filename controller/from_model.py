@@ -40,8 +40,11 @@ def model_statistics(
     Args:
         model: a transformers causal language model, or a wrapper with the model as `.module`.
         actions: [batch, T], the last T tokens of the sequences.
-        mask, vocab_size, temperature, entropy_gradient: as for `token_statistics`.
-        inputs: the forward's other arguments, `input_ids` of [batch, length] among them, length > T.
+        temperature: as for `token_statistics`, and so are the next three.
+        mask: [batch, T].
+        vocab_size: entries that are no padding.
+        entropy_gradient: whether the entropy has one.
+        **inputs: the forward's other arguments, `input_ids` of [batch, length] among them, length > T.
     """
     options: dict[str, Any] = {"mask": mask, "vocab_size": vocab_size, "entropy_gradient": entropy_gradient}
     inputs = {"use_cache": False, "logits_to_keep": actions.shape[1] + 1} | inputs

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .agreement import Ballot, reduced
 from .batch import REGIONS, BatchStatistics, ContributionCurve, Region
 from .errors import InputError
 from .regions import region_of
@@ -43,6 +44,7 @@ def batch_statistics(
     groups: Tensor | None = None,
     process_group: dist.ProcessGroup | None = None,
     touched: Tensor | None = None,
+    own: Ballot = (0.0, 0.0),
 ) -> BatchStatistics:
     """Statistics of a rollout batch, reduced over all ranks in one collective.
 
@@ -54,16 +56,17 @@ def batch_statistics(
         process_group: the ranks to reduce over; the default group where torch.distributed is initialised.
         touched: a boolean to learn of by the same transfer, whether it is true on any rank: the host waits for the
             device once a step, for the sums.
+        own: what must be the same on every rank.
 
     Raises:
         InputError: shapes do not match.
+        Disagreement: `own` is another one on another rank.
     """
     advantages, mask = aligned(tokens, advantages, mask)
     if groups is not None and groups.shape != mask.shape[:1]:
         raise InputError(f"groups are {list(groups.shape)}; give one integer a response, [{len(mask)}].")
     sums = _local_sums(tokens, advantages, mask, groups, touched)
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(sums, group=process_group)
+    sums = reduced(sums, own, process_group)
     return _means(sums.cpu().numpy(), tokens.vocab_size)
 
 

@@ -88,22 +88,27 @@ def finish(sums: Tensor, chosen: Tensor, temperature: float) -> tuple[Tensor, Te
     """
     peak, z, f, q, g = sums
     drop = (chosen.double() - peak) / temperature
-    surplus = -LN2 * f / z
-    logprob = (drop - z.log()).clamp(max=0.0)
-    entropy = (z.log() + surplus).clamp(min=0.0)
-    own = logprob.exp() * (drop.clamp(min=FLOOR) + surplus)
-    sensitivity = own - (LN2 * g + q * surplus) / z.square()
-    return logprob.float(), entropy.float(), sensitivity.float(), surplus.float()
+    log_z, surplus = z.log(), f.div(z).mul_(-LN2)
+    logprob = drop.sub(log_z).clamp_(max=0.0)
+    entropy = log_z.add_(surplus).clamp_(min=0.0)
+    own = drop.clamp_(min=FLOOR).add_(surplus).mul_(logprob.exp())
+    sensitivity = own.sub_(g.mul(LN2).addcmul_(q, surplus).div_(z).div_(z))
+    found = torch.stack([logprob, entropy, sensitivity, surplus]).float()
+    return found[0], found[1], found[2], found[3]
 
 
-def pulls(z: Tensor, surplus: Tensor, of_logprob: Tensor, of_entropy: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """(A, B) of `slope`, from the gradients of ln p and H with respect to the loss; none: H carries no gradient.
+def pulls(
+    z: Tensor, surplus: Tensor, of_logprob: Tensor | None, of_entropy: Tensor | None, temperature: float
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """(A, B) of `slope` and the sampled token's own part, from the loss's gradients of ln p and H; none: zero.
 
     d ln p / dz = (1[x = a] - pi(x)) / temperature,   d H / dz = -pi(x) (ln pi(x) + H) / temperature
     """
+    own = torch.zeros_like(z) if of_logprob is None else of_logprob / temperature
     if of_entropy is None:
-        return -of_logprob / z, None
-    return -(of_logprob + of_entropy * surplus) / z, -LN2 * of_entropy / z
+        return -own / z, None, own
+    bonus = of_entropy / temperature
+    return -(own + bonus * surplus) / z, -LN2 * bonus / z, own
 
 
 def slope(logits: Tensor, peak: Tensor, a: Tensor, b: Tensor | None, temperature: float, room: Tensor) -> Tensor:

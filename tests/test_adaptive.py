@@ -12,7 +12,7 @@ from batches import controller, random_batch
 from controller import EntropyController, InputError, TokenStatistics
 from controller.control import ControlConfig
 from controller.laws import AHEAD, Adaptive, Reading
-from controller.laws.estimator import Belief
+from controller.laws.belief import Belief
 from sim.closed_loop import simulate
 from sim.plants import MomentumPlant
 from sim.policy_loop import simulate_policy

@@ -1,7 +1,6 @@
 """The documentation: it builds without a warning, names everything public, and its examples run as they stand."""
 
 import importlib
-import os
 import re
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ import yaml
 
 from controller.configuration import parse
 from controller.control import ControlConfig
+from tests.readers import prepare, run
 from tests.runs import ENVIRONMENT, ROOT
 from trainer.cli import parsed
 from trainer.config import RunConfig
@@ -36,16 +36,6 @@ PAGES = [
     ROOT / "README.md",
 ]
 """In the order of a reader, since a page may use what an earlier one has made."""
-SMALLER = "steps=4 rollout.prompts=8 update.minibatches=2 evaluation.every=4 evaluation.prompts=8 tracking.mlflow=null"
-SHIMS = {
-    # Runs are real but short, and `identify` needs 60 steps; nothing else of a command is changed.
-    "entrostat": f"""
-        more=(); [ "$1" = train ] && more=({SMALLER})
-        [[ "$*" == *excite=* ]] && more+=(steps=64)
-        exec {sys.executable} -m trainer.cli "$@" "${{more[@]}}"
-    """,
-    "make": f'exec /usr/bin/make --dry-run --silent -C {ROOT} "$@" >/dev/null',
-}
 
 
 def logged() -> str:
@@ -71,16 +61,9 @@ def blocks(page: Path, language: str) -> list[Block]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a reader's copy of the repository looks like, with nothing trained yet."""
+    """A reader's copy of the repository."""
     here = tmp_path_factory.mktemp("reader")
-    for name in ("examples", "constraints", "trainer", "controller", "sim"):
-        (here / name).symlink_to(ROOT / name)
-    (here / "bin").mkdir()
-    for name, text in SHIMS.items():
-        (here / "bin" / name).write_text(f"#!/bin/bash\n{text}")
-        (here / "bin" / name).chmod(0o755)
-    (here / ".venv" / "bin").mkdir(parents=True)
-    (here / ".venv" / "bin" / "activate").touch()
+    prepare(here)
     (here / "logs.csv").write_text(logged())
     shutil.copytree(DOCS / "data", here / "runs" / "demo")  # what `make demo` leaves
     return here
@@ -94,22 +77,14 @@ def done() -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_run_as_they_stand(page: Path, folder: Path, done: set[str]) -> None:
-    environment = ENVIRONMENT | {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     for block in blocks(page, "bash"):
         for command in commands(block):
             if block.note.startswith("not run"):
                 check_words(command)
             elif command not in done:
                 done.add(command)
-                ran = subprocess.run(
-                    ["bash", "-e", "-c", command],
-                    cwd=folder,
-                    env=environment,
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                )
-                assert ran.returncode == 0, f"{command}\n{ran.stdout[-1500:]}\n{ran.stderr[-1500:]}"
+                code, output = run(command, folder)
+                assert code == 0, f"{command}\n{output[-2000:]}"
 
 
 def commands(block: Block) -> list[str]:

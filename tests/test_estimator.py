@@ -5,19 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from controller.laws.estimator import (
-    DRIFT,
-    DRIFT_WALK,
-    GAIN_WALK,
-    LAGS,
-    LOG_GAIN,
-    Belief,
-    after_rollout,
-    after_tick,
-    first_belief,
-    read_change,
-    read_entropy,
-)
+from controller.laws.belief import DRIFT, LAGS, LOG_GAIN, Belief, first_belief
+from controller.laws.estimator import DRIFT_WALK, GAIN_WALK, after_rollout, after_tick, read_change, read_entropy
 
 UPDATES = 4
 

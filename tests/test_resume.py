@@ -19,8 +19,10 @@ ENGINES = {
     "zero 0": ["engine.zero_stage=0"],
     "zero 1": ["engine.zero_stage=1"],
     "zero 2": ["engine.zero_stage=2"],
+    "zero 3": ["engine.zero_stage=3", "update.microbatch=16"],
     "zero 0, bfloat16": ["engine.zero_stage=0", "engine.dtype=bfloat16"],
-    "zero 2, bfloat16": ["engine.zero_stage=2", "engine.dtype=bfloat16"],
+    "zero 3, bfloat16": ["engine.zero_stage=3", "engine.dtype=bfloat16"],
+    "zero 0, adaptive law": ["engine.zero_stage=0", "control.law={type: adaptive}"],
 }
 EXAMPLE, *BASE = SMALL
 
@@ -90,7 +92,8 @@ import json, sys
 from pathlib import Path
 from tests.test_resume import ENGINES, interrupted
 
-rows = {engine: interrupted(Path(sys.argv[1], engine), ENGINES[engine]) for engine in ("zero 0", "zero 1", "zero 2")}
+engines = ("zero 0", "zero 1", "zero 2", "zero 3", "zero 0, adaptive law")
+rows = {engine: interrupted(Path(sys.argv[1], engine), ENGINES[engine]) for engine in engines}
 import torch.distributed as dist
 Path(sys.argv[1], f"rank{dist.get_rank()}.json").write_text(json.dumps(rows))
 """
@@ -103,7 +106,7 @@ def two_ranks(tmp_path_factory):
     return folder, torchrun(folder, RANK)
 
 
-@pytest.mark.parametrize("engine", ["zero 0", "zero 1", "zero 2"])
+@pytest.mark.parametrize("engine", ["zero 0", "zero 1", "zero 2", "zero 3", "zero 0, adaptive law"])
 def test_two_ranks_resume_to_the_bit(two_ranks, engine):
     for rank in two_ranks[1]:
         straight, resumed = rank[engine]

@@ -6,16 +6,31 @@ import pytest
 
 from controller.errors import InputError
 from tests.made_runs import write_run
-from tests.runs import lines, train
+from tests.runs import SMALL
+from trainer.config import load_config
+from trainer.loop import train_step
 from trainer.reporting.snapshots import read_snapshots
+from trainer.run import open_session
 from trainer.snapshots import Snapshots
 
 
+def trained(folder: Path, snapshots: int) -> list[str]:
+    """The metrics of six small steps, without the seconds, as text."""
+    session = open_session(load_config(SMALL[0], SMALL[1:]))
+    session.look = Snapshots(folder, steps=6, count=snapshots, start=0, lead=True).take
+    steps = [train_step(session, step) for step in range(6)]
+    return [repr({name: value for name, value in step.items() if not name.startswith("time/")}) for step in steps]
+
+
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("run") / "run"
-    train(out, "tracking.snapshots=3")
-    return out
+def metrics(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    folder = tmp_path_factory.mktemp("run")
+    return folder, trained(folder, snapshots=3)
+
+
+@pytest.fixture(scope="module")
+def run(metrics: tuple[Path, list[str]]) -> Path:
+    return metrics[0]
 
 
 def test_a_run_keeps_as_many_as_it_was_asked_for_and_the_last_step(run: Path) -> None:
@@ -56,10 +71,9 @@ def test_answers_are_told_token_by_token(run: Path) -> None:
     assert len(answer.tokens) == len(answer.region) == len(answer.cut) > 0
 
 
-def test_a_run_without_snapshots_takes_the_same_steps(run: Path, tmp_path: Path) -> None:
-    train(tmp_path / "plain", "tracking.snapshots=0")
-    assert lines(tmp_path / "plain") == lines(run)
-    assert not (tmp_path / "plain" / "snapshots.jsonl").exists()
+def test_a_run_without_snapshots_takes_the_same_steps(metrics: tuple[Path, list[str]], tmp_path: Path) -> None:
+    assert trained(tmp_path, snapshots=0) == metrics[1]
+    assert not (tmp_path / "snapshots.jsonl").exists()
 
 
 def test_going_on_drops_the_snapshots_of_steps_that_are_done_again(tmp_path: Path) -> None:

@@ -350,8 +350,9 @@ def test_slicing_takes_the_same_rows_of_every_column(rows, generator):
     assert part.vocab_size == 5
 
 
-def test_a_padded_vocabulary_and_a_mask_leave_zeros(generator):
-    logits = normal(6, 40, generator).requires_grad_()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_padded_vocabulary_and_a_mask_leave_zeros(dtype, generator):
+    logits = normal(6, 40, generator).to(dtype).requires_grad_()
     actions = some_actions(logits.detach()[..., :37], generator)
     mask = torch.tensor([[True, False, True, True, False, True]])
     tokens = token_statistics(logits, actions, 0.7, mask=mask, vocab_size=37)

@@ -1,4 +1,4 @@
-"""Real vLLM engines on the CPU in every placement: the same answers, fresh weights at every step, stale ones refused."""
+"""Real vLLM engines on the CPU in every placement: the same answers, fresh weights every step, stale ones refused."""
 
 import json
 import os
@@ -75,7 +75,7 @@ def told(tmp_path_factory):
 
 @engine
 def test_every_placement_and_number_of_ranks_samples_the_same_answers(told):
-    answers = {name: sum((rank["answers"] for rank in told[name]), []) for name in PLACEMENTS}
+    answers = {name: [answer for rank in told[name] for answer in rank["answers"]] for name in PLACEMENTS}
     assert all(answers[name] == answers["in_process"] for name in PLACEMENTS)
 
 

@@ -12,7 +12,7 @@ import torch
 from controller.errors import InputError
 from tests.runs import SMALL
 from trainer.config import load_config
-from trainer.loop import sample, train_step
+from trainer.loop import sample, train_step, version
 from trainer.run import open_session
 
 
@@ -36,13 +36,15 @@ def rename(backend, version: str) -> None:
 def main(out: str, overrides: list[str]) -> None:
     vllm = "rollout.engine={type: vllm, enforce_eager: true, max_model_len: 32}"
     session = open_session(load_config(SMALL[0], [*SMALL[1:], "update.learning_rate=1e-3", vllm, *overrides]))
-    start = sample(session, 0)
+    session.sampler.push(version(0))
+    start = sample(session, 0).rollout
     steps = [train_step(session, step) for step in range(2)]
-    drawn, again = (sample(session, 2)[0] for _ in range(2))
+    session.sampler.push(version(2))
+    drawn, again = (sample(session, 2).rollout for _ in range(2))
     backend, told = (
         session.sampler._backend,
         {
-            "answers": start[0].answers,
+            "answers": start.answers,
             "steps": steps,
             "same": torch.equal(drawn.sequences, again.sequences),
         },

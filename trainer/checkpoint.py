@@ -32,6 +32,8 @@ Tensors = Mapping[str, Tensor]
 def save_checkpoint(folder: Path, step: int, parts: Mapping[str, Tensors], state: Mapping[str, Any], keep: int) -> None:
     """Write the checkpoint of `step` whole, or leave the others as they were; then drop all but the last `keep`.
 
+    One of that step that is there and whole stays: a step has one state.
+
     Args:
         parts: a file's name -> its tensors by name.
         state: plain JSON values.
@@ -39,7 +41,9 @@ def save_checkpoint(folder: Path, step: int, parts: Mapping[str, Tensors], state
     Raises:
         OSError: it cannot be written.
     """
-    aside = folder / f".{_name(step)}.new"
+    path, aside = folder / _name(step), folder / f".{_name(step)}.new"
+    if path.exists() and not _damage(path):
+        return
     try:
         _clear(folder)
         aside.mkdir(parents=True)
@@ -48,9 +52,9 @@ def save_checkpoint(folder: Path, step: int, parts: Mapping[str, Tensors], state
         (aside / STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
         hashes = {path.name: _sha256(path) for path in sorted(aside.iterdir())}
         (aside / MANIFEST).write_text(json.dumps(hashes), encoding="utf-8")
-        for path in aside.iterdir():
-            _sync(path)
-        _commit(aside, folder / _name(step))
+        for file in aside.iterdir():
+            _sync(file)
+        _commit(aside, path)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
@@ -72,6 +76,12 @@ def newest_checkpoint(folder: Path) -> Path | None:
     if saved:
         raise InputError(f"none of the {len(saved)} checkpoints in {folder} is whole; start the run anew.")
     return None
+
+
+def newest_step(folder: Path) -> int | None:
+    """The step of the newest checkpoint, whole or not; none: there is none."""
+    names = [path.name.removeprefix("step") for path in _saved(folder)]
+    return max((int(name) for name in names if name.isdecimal()), default=None)
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:

@@ -16,6 +16,8 @@ from controller.configuration import parse, shorten
 from controller.errors import InputError
 from controller.targets import HIGHEST
 
+from .errors import Stopped
+
 Command = Callable[[argparse.Namespace], None]
 
 
@@ -26,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parsed(arguments)
         options.command(options)
     except InputError as error:
-        print(f"entrostat: {error}", file=sys.stderr)
+        if not isinstance(error, Stopped) or os.environ.get("RANK", "0") == "0":
+            print(f"entrostat: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         where = error.filename or "a file"
@@ -89,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_regions(commands)
     _add_compare(commands)
+    _add_plan(commands)
     _add_report(commands)
     _add_watch(commands)
     _add_doctor(commands)
@@ -204,6 +208,13 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--table", action="store_true", help="train nothing: write the table of what is finished")
 
 
+def _add_plan(commands: argparse._SubParsersAction) -> None:
+    text = "What a run will need: memory by part, tokens a step, where the time goes, what control costs."
+    command = _add(commands, "plan", _plan, text, "entrostat plan examples/gpu/qwen-math-7b.yaml hardware.ranks=16")
+    command.add_argument("words", nargs="+", metavar="CONFIG dotted.key=value", help="the run's YAML; laid over it")
+    command.add_argument("--prompt", type=whole(1, 10**7), default=256, help="tokens of a prompt (default: 256)")
+
+
 def _add_report(commands: argparse._SubParsersAction) -> None:
     text = "Draw runs: report.html, report.png and a closing table."
     command = _add(commands, "report", _report, text, "entrostat report runs/static runs/controlled --out runs")
@@ -296,6 +307,14 @@ def _compare(options: argparse.Namespace) -> None:
     from .compare.command import run_compare
 
     print(run_compare(options.suite, options.out, options.workers, options.only, options.table))
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from .config import load_config
+    from .plan_command import describe
+
+    source, *overrides = options.words
+    print(describe(load_config(source, overrides), options.prompt))
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -40,6 +40,7 @@ class VLLMConfig(Config):
     gpu_memory_utilization: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Share of a GPU that an engine beside the trainer takes, weights and key-value cache together."""
     tensor_parallel_size: Annotated[int, Field(ge=1, le=1024)] = 1
+    """GPUs of one engine."""
     max_model_len: Count | None = None
     """Tokens of prompt and answer; none: the model's own limit."""
     max_num_seqs: Count = 256
@@ -74,6 +75,8 @@ class RolloutConfig(Config):
     """Longest answer, tokens."""
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     """Of the sampling, and of the entropy that is controlled."""
+    reward_seconds: Annotated[float, Field(ge=0.01, le=3600)] = 10.0
+    """Time limit for the reward of one answer; a group in which one has none is left out of the step."""
 
 
 class UpdateConfig(Config):
@@ -224,10 +227,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         InputError: the file or an override cannot be read, or something in it does not fit.
     """
     content = read_yaml(path)
-    if isinstance(content.get("control"), str):
-        content["control"] = read_yaml(content["control"])  # so that overrides reach into it
-    for override in overrides:
-        _lay_over(content, override)
+    for override in ("", *overrides):
+        if override:
+            _lay_over(content, override)
+        if isinstance(content.get("control"), str):
+            content["control"] = read_yaml(content["control"])  # so that what follows reaches into it
     return parse(RunConfig, content, source=str(path))
 
 

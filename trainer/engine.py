@@ -14,7 +14,7 @@ from torch import Tensor
 from controller.errors import InputError
 
 from .config import UpdateConfig
-from .errors import Stopped
+from .errors import Stopped, Unsampled
 
 T = TypeVar("T")
 
@@ -62,6 +62,7 @@ class Engine:
             model.parameters(), lr=update.learning_rate, betas=update.betas, weight_decay=update.weight_decay
         )
         self.deepspeed, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+        self.deepspeed.optimizer.check_grad_overflow = True  # in float32 too a NaN must not reach the weights
         self.world_size = dist.get_world_size()
         self.rank = dist.get_rank()
         self.device = self.deepspeed.device
@@ -84,14 +85,14 @@ class Engine:
     def update(self, losses: Iterable[Tensor]) -> Tensor | None:
         """One optimizer step on the sum of all microbatches' and ranks' losses; the gradient's norm before clipping.
 
-        A first loss that is not finite on any rank skips the step on all of them and returns None.
+        A first loss, or a gradient, that is not finite on any rank skips the step on all of them and returns None.
 
         Raises:
             Stopped: a later one is not finite, when there are gradients already.
         """
         parts = self.deepspeed.gradient_accumulation_steps()
         for index, loss in enumerate(losses):
-            if not self._all_finite(loss):
+            if not self._all(bool(loss.detach().isfinite())):
                 if index == 0:
                     return None
                 raise Stopped(
@@ -100,14 +101,14 @@ class Engine:
             # DeepSpeed averages over ranks and microbatches; the losses add up.
             self.deepspeed.backward(loss * self.world_size * parts)
             norm = self._gradient_norm() if index == parts - 1 else None
+            if norm is not None and not norm.isfinite():
+                self.model.zero_grad()
+                self.deepspeed.micro_steps += 1  # what `step` would have counted
+                return None
             self.deepspeed.step()
+        if getattr(self.deepspeed.optimizer, "overflow", False):
+            return None
         return norm if norm is not None else torch.as_tensor(self.deepspeed.get_global_grad_norm())
-
-    def _all_finite(self, loss: Tensor) -> bool:
-        finite = loss.detach().isfinite().float()
-        if self.world_size > 1:
-            dist.all_reduce(finite, op=dist.ReduceOp.MIN)
-        return bool(finite)
 
     def on_lead(self, call: Callable[[], T]) -> T:
         """What `call` gives on the lead rank, which alone makes it, on every rank.
@@ -121,14 +122,49 @@ class Engine:
                 answer = call(), None
             except (OSError, InputError) as error:
                 answer = None, error
-        if self.world_size > 1:
-            box = [answer]
-            dist.broadcast_object_list(box, src=0)
-            answer = box[0]
-        result, error = answer
-        if error is not None:
-            raise error
+        result, failure = self._told(answer)
+        if failure is not None:
+            raise failure
         return result
+
+    def unless_any_fails(self, call: Callable[[], T]) -> T:
+        """What `call` gives on this rank, where every rank makes its own.
+
+        Raises:
+            Unsampled: it raised `InputError` on a rank; every rank raises the first one's.
+        """
+        result, failure = None, ""
+        try:
+            result = call()
+        except InputError as error:
+            failure = str(error)
+        if not self._all(not failure):
+            failures: list[Any] = [failure]
+            if self.world_size > 1:
+                failures *= self.world_size
+                dist.all_gather_object(failures, failure)
+            raise Unsampled(next(filter(None, failures)))
+        return result  # type: ignore[return-value]
+
+    def wait(self) -> None:
+        """Until every rank is here."""
+        if self.world_size > 1:
+            dist.barrier()
+
+    def _all(self, fine: bool) -> bool:
+        if self.world_size == 1:
+            return fine
+        flag = torch.tensor(float(fine), device=self.device)
+        dist.all_reduce(flag, op=dist.ReduceOp.MIN)
+        return bool(flag)
+
+    def _told(self, value: Any) -> Any:
+        """The lead rank's value, on every rank."""
+        if self.world_size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
 
     def _gradient_norm(self) -> Tensor | None:
         """At ZeRO 0 DeepSpeed keeps no norm of its own, and the gradients lie open."""

@@ -77,7 +77,8 @@ def restore(engine: Engine, parts: Parts, taken: int) -> None:
 
 
 def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in tensors.items()}
+    """Whole ones: under ZeRO-3 a parameter that is not gathered is empty."""
+    return {name: torch.Size(getattr(tensor, "ds_shape", tensor.shape)) for name, tensor in tensors.items()}
 
 
 def _adam(engine: Engine) -> torch.optim.Optimizer:
@@ -89,8 +90,9 @@ def _adam(engine: Engine) -> torch.optim.Optimizer:
 def _lay_out(engine: Engine) -> None:
     """DeepSpeed makes the optimizer's state at its first step: with gradients of 0 that is all it does."""
     token = torch.zeros(1, 1, dtype=torch.long, device=engine.device)
-    engine.deepspeed.backward(engine.deepspeed(input_ids=token, use_cache=False).logits.sum() * 0)
-    engine.deepspeed.step()
+    for _ in range(engine.deepspeed.gradient_accumulation_steps()):
+        engine.deepspeed.backward(engine.deepspeed(input_ids=token, use_cache=False).logits.sum() * 0)
+        engine.deepspeed.step()
 
 
 def _masters(engine: Engine) -> dict[Tensor, Tensor]:
@@ -104,9 +106,12 @@ def _masters(engine: Engine) -> dict[Tensor, Tensor]:
 
 
 def _set_weight(p: Tensor, master: Tensor | None, weight: Tensor) -> None:
+    import deepspeed
     from deepspeed.utils import safe_set_full_fp32_param
 
-    p.data.copy_(weight)
+    partitioned = hasattr(p, "ds_id")
+    with deepspeed.zero.GatheredParameters([p], modifier_rank=0 if partitioned else None, enabled=partitioned):
+        p.data.copy_(weight)
     if master is None:
         safe_set_full_fp32_param(p, weight)
     elif master is not p:

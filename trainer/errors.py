@@ -5,3 +5,7 @@ from controller.errors import InputError
 
 class Stopped(InputError):
     """Every rank stops here, for one reason, which the lead rank tells."""
+
+
+class Unsampled(Stopped):
+    """No batch could be sampled; policy and controller are as the last step left them."""

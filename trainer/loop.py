@@ -23,6 +23,8 @@ from .config import RunConfig
 from .engine import Engine
 from .evaluate import evaluate
 from .reference import divergence
+from .retry import retried
+from .rewards import FAULTS, judged, left_out
 from .rollout import Rollout, Sampler, Sampling, response_logits
 from .rollout.mismatch import LIMITS, check_mismatch, correction
 from .seeds import seed_everything, seed_of
@@ -43,6 +45,20 @@ class Batch:
     """[B, T], under the policy that sampled them."""
     mismatch: dict[str, float]
     """Metrics of the sampler's probabilities against the trainer's, over all ranks."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """This rank's answers of a step, and what they are worth."""
+
+    rollout: Rollout
+    """Masked where a reward is missing in the group."""
+    rewards: Tensor
+    """[B]; 0 where masked."""
+    known: Tensor
+    """[B], whether the response stays."""
+    faults: dict[str, int]
+    """What went wrong, and how often: `fault/*`."""
 
 
 @dataclass
@@ -66,7 +82,9 @@ def train_step(session: Session, step: int) -> dict[str, float]:
     clock = Clock()
     seed_everything(session.config.seed, step, session.engine.rank)
     with clock("rollout"):
-        rollout, rewards = sample(session, step)
+        session.sampler.push(version(step))
+        drawn = session.engine.unless_any_fails(lambda: sample(session, step))
+        rollout, rewards = drawn.rollout, drawn.rewards
     with clock("measure"):
         batch = measure(session, rollout, rewards)
     with clock("control"):
@@ -86,26 +104,27 @@ def train_step(session: Session, step: int) -> dict[str, float]:
         session.look(session, step, batch, decision)
     for name, (total, count) in threshold_sums(decision, batch.tokens, batch.advantages, rollout.mask).items():
         sums.add_sum(name, total, count)
-    size = session.config.rollout.responses_per_prompt
-    sums.add(
-        {"reward/mean": rewards.mean(), "group/no_spread_fraction": no_spread_fraction(rewards, size)}, len(rewards)
-    )
+    sums.add_counts(drawn.faults)
+    sums.add(reward_means(drawn, session.config.rollout.responses_per_prompt), drawn.known.sum())
+    sums.add({"reward/missing_fraction": (~drawn.known).double().mean()}, len(rewards))
     sums.add({"response/length_mean": rollout.mask.sum(1).double().mean()}, len(rewards))
     learning_rate = session.engine.deepspeed.get_lr()[0]
     inside = decision.metrics() | session.control.estimate | batch.mismatch
     return inside | sums.means() | {"actor/lr": learning_rate} | clock.seconds()
 
 
-def sample(session: Session, step: int) -> tuple[Rollout, Tensor]:
-    """This rank's prompts of the step, its sampled answers and their rewards [B].
+def sample(session: Session, step: int) -> Drawn:
+    """This rank's prompts of the step, its sampled answers and their rewards.
 
     Prompts and seeds follow from (seed, step), so that a resumed run draws what it would have drawn.
+
+    Raises:
+        InputError: nothing can be sampled, however often it is tried.
     """
     config, engine = session.config, session.engine
     problems = session.task.sample(config.rollout.prompts, random.Random(seed_of(config.seed, step)), "train")
     share = len(problems) // engine.world_size
     problems = problems[engine.rank * share : (engine.rank + 1) * share]
-    session.sampler.push(version(step))
     size = config.rollout.responses_per_prompt
     how = Sampling(
         responses_per_prompt=size,
@@ -115,10 +134,24 @@ def sample(session: Session, step: int) -> tuple[Rollout, Tensor]:
         first=engine.rank * share * size,
         total=config.rollout.prompts * size,
     )
-    rollout = session.sampler.sample([problem.prompt for problem in problems], how)
+
+    def draw() -> Rollout:
+        return session.sampler.sample([problem.prompt for problem in problems], how)
+
+    rollout, retries = retried(draw, "the rollout")
     of_prompt = [problems[group] for group in rollout.groups.tolist()]
-    rewards = [session.task.reward(problem, answer) for problem, answer in zip(of_prompt, rollout.answers, strict=True)]
-    return rollout, torch.tensor(rewards, device=engine.device)
+    rewards, faults = judged(session.task, of_prompt, rollout.answers, config.rollout.reward_seconds)
+    rollout, rewards, known = left_out(rollout, rewards.to(engine.device), size)
+    return Drawn(rollout, rewards, known, {name: faults[name] for name in FAULTS} | {"fault/rollout_retries": retries})
+
+
+def reward_means(drawn: Drawn, size: int) -> dict[str, float]:
+    """Means over the responses that have a reward; NaN where none has."""
+    rewards = drawn.rewards[drawn.known]
+    return {
+        "reward/mean": float(rewards.mean()),
+        "group/no_spread_fraction": no_spread_fraction(rewards, size) if len(rewards) else math.nan,
+    }
 
 
 def measure(session: Session, rollout: Rollout, rewards: Tensor) -> Batch:

@@ -63,8 +63,8 @@ def plan(config: RunConfig, shape: Shape, prompt_length: int) -> Plan:
 def state_memory(config: RunConfig, shape: Shape) -> dict[str, float]:
     """What stays on a rank between steps: weights, gradients, Adam's moments and float32 masters.
 
-    ZeRO (arXiv 1910.02054, section 5) divides optimizer state from stage 1 on, gradients from 2, weights from 3. Even in
-    float32 DeepSpeed keeps masters of their own from stage 1 on. A bfloat16 run is given float32 masters at every stage.
+    ZeRO (arXiv 1910.02054, section 5) divides optimizer state from stage 1 on, gradients from 2, weights from 3.
+    Masters are there in bfloat16 at every stage, and from stage 1 on in float32 too.
     """
     ranks, engine, size = config.hardware.ranks, config.engine, _size(config)
     optimizer = (8 + 4 * (engine.zero_stage > 0 or size == 2)) * shape.parameters
@@ -87,8 +87,9 @@ def pass_memory(config: RunConfig, shape: Shape, prompt_length: int) -> dict[str
     size, rows = _size(config), micro_rows(config)
     tokens = rows * (prompt_length + config.rollout.max_new_tokens)
     layer = tokens * layer_bytes(shape, size)
-    kept = tokens * shape.hidden * size
-    activations = shape.layers * kept + layer if config.engine.gradient_checkpointing else shape.layers * layer
+    checkpoints = shape.layers * tokens * shape.hidden * size
+    layers = checkpoints + layer if config.engine.gradient_checkpointing else shape.layers * layer
+    activations = layers + tokens * norm_bytes(shape, size)
     logits = rows * (config.rollout.max_new_tokens + 1) * shape.vocabulary * size
     return {"activations": activations, "logits and their gradient": 2 * logits}
 
@@ -96,11 +97,15 @@ def pass_memory(config: RunConfig, shape: Shape, prompt_length: int) -> dict[str
 def layer_bytes(shape: Shape, size: int) -> int:
     """Bytes a token that a decoder layer keeps for the backward pass.
 
-    Two norms (input, output, and two float32 copies each), queries and the attention's output, keys and values repeated
-    for all heads, and four tensors of the gated MLP.
+    Two norms, queries and the attention's output, keys and values repeated for all heads, and four tensors of the gated
+    MLP.
     """
-    norms = 2 * shape.hidden * (2 * size + 8)
-    return norms + size * (4 * shape.hidden + 4 * shape.intermediate)
+    return 2 * norm_bytes(shape, size) + size * (4 * shape.hidden + 4 * shape.intermediate)
+
+
+def norm_bytes(shape: Shape, size: int) -> int:
+    """The same for a norm: its input in float32, normalised, and its output."""
+    return shape.hidden * (4 + 2 * size)
 
 
 def sampler_memory(config: RunConfig, shape: Shape) -> dict[str, float]:

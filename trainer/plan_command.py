@@ -21,7 +21,8 @@ def _lines(config: RunConfig, shape: Shape, made: Plan, prompt_length: int) -> l
     machine = config.hardware
     layout = f"ZeRO {config.engine.zero_stage}, {config.engine.dtype}"
     lines = [
-        f"{config.model}: {shape.parameters / 1e9:.3g} B parameters, {machine.ranks} x {machine.memory:g} GiB, {layout}",
+        f"{config.model}: {shape.parameters / 1e9:.3g} B parameters",
+        f"{machine.ranks} x {machine.memory:g} GiB, {layout}",
         "",
         "memory of a rank, GiB",
         *(f"  {name:26s} {size / GIB:8.2f}" for name, size in made.memory.items()),
@@ -33,8 +34,8 @@ def _lines(config: RunConfig, shape: Shape, made: Plan, prompt_length: int) -> l
         "time of a step",
         *(_time(name, seconds, made) for name, seconds in made.seconds.items()),
         "",
-        f"control costs {made.control_share:.1%} of a step: entropy and sensitivity of every token. The measuring pass "
-        f"({made.measure_share:.1%}) gives the log-probabilities of the ratio too, which a trainer without control needs.",
+        f"control costs {made.control_share:.1%} of a step: entropy and sensitivity of every token. The measuring pass",
+        f"({made.measure_share:.1%}) gives the ratio's log-probabilities too, which a trainer without control needs.",
     ]
     return lines
 

@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from controller.agreement import Disagreement
 from controller.control import EntropyController
 from controller.errors import InputError
 from controller.saved import count
 
-from .checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from .checkpoint import load_checkpoint, newest_checkpoint, newest_step, save_checkpoint
 from .config import RunConfig
 from .deepspeed_settings import deepspeed_settings
 from .engine import Engine, init_distributed
-from .engine_state import gathered, restore, updates
-from .errors import Stopped
-from .estimate import in_words
+from .engine_state import Parts, gathered, restore, updates
+from .errors import Stopped, Unsampled
+from .heartbeat import Heartbeat
 from .loop import Session, evaluation, train_step
 from .models import load_model, model_source
+from .record import RESUME, Tracker, complaining
 from .reference import start_policy
-from .reporting.rundata import load_run
-from .reporting.write import write_report
 from .rollout.open import open_sampler
 from .seeds import seed_of
 from .snapshots import Snapshots
-from .status import Status
 from .tasks import load_task
-from .tracking import MLflow, RunFolder
+from .tracking import RunFolder
 
-STOPPED = (
-    "stopped after step {step}, with a checkpoint: {why}; look at {out}/report.html, then go on with "
-    "`entrostat train --resume {out} control.guard.action=warn`."
-)
-
-UNSAVED = (
-    "the checkpoint of step {step} cannot be written: {why}; the one before it is whole: make room, then go on with "
-    "`entrostat train --resume {folder.path}`."
-)
+UNREWARDED = 10
+"""Steps in a row without a single reward after which a run stops."""
 
 
 def run(config: RunConfig, out: Path, resume: bool = False) -> None:
@@ -47,40 +41,31 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
 
     Raises:
         InputError: the folder already holds a run (without `resume`), or something in the configuration does not fit.
+        Stopped: the run cannot go on, on any rank.
     """
     folder = RunFolder(out)
     if folder.started and not resume:
-        raise InputError(f"{out} already holds a run; give another --out, or `entrostat train --resume {out}`.")
+        raise InputError(f"{out} already holds a run; give another --out, or {RESUME.format(out=out)}.")
     session = open_session(config)
     start = _restore(session, folder) if resume else 0
-    lead = session.engine.rank == 0
+    tracker = Tracker(config, folder) if session.engine.rank == 0 else None
     if start >= config.steps:
-        if lead:
-            print(f"{out} is finished: all {config.steps} steps are done; write steps=N to go further.")
-        return
-    tracker = Tracker(config, folder, start) if lead else None
-    session.look = Snapshots(out, config.steps, config.tracking.snapshots, start, lead).take
-    status = "FAILED"
-    try:
-        for step in range(start, config.steps):
-            metrics = train_step(session, step)
-            last = step == config.steps - 1
-            if last or step % config.evaluation.every == 0:
-                metrics |= evaluation(session, step + 1)
-            if tracker:
-                tracker.log(step, metrics)
-            if last or session.control.stop or (step + 1) % config.checkpoint.every == 0:
-                _save(session, folder, step + 1)
-            if session.control.stop:
-                raise Stopped(STOPPED.format(step=step + 1, why=session.control.stop, out=out))
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        session.sampler.close()
         if tracker:
-            tracker.close(status)
+            print(f"{out} is finished: all {config.steps} steps are done; write steps=N to go further.")
+            tracker.deliver()
+        return
+    with Heartbeat(lambda rank: _farewell(folder, f"rank {rank} is lost")) as heartbeat, _closing(session, tracker):
+        try:
+            session.engine.on_lead(lambda: tracker.open(start))
+            session.look = _snapshots(session, out, start)
+            _train(session, folder, tracker, start)
+        except OSError as error:
+            raise Stopped(_farewell(folder, f"cannot write {error.filename}: {error.strerror}")) from None
+        except Disagreement as error:
+            raise Stopped(str(error)) from None
+        except RuntimeError:
+            heartbeat.await_verdict()  # where a rank was lost in a collective this is the last line
+            raise
 
 
 def open_session(config: RunConfig) -> Session:
@@ -120,45 +105,97 @@ def load_policy(config: RunConfig, settings: dict[str, Any]) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-class Tracker:
-    """The lead rank's record of a run: folder, MLflow, terminal, and the report at its end."""
+def _train(session: Session, folder: RunFolder, tracker: Tracker | None, start: int) -> None:
+    config = session.config
+    unrewarded = 0
+    for step in range(start, config.steps):
+        try:
+            metrics = train_step(session, step)
+        except Unsampled as error:
+            with suppress(Stopped):  # of a policy that is spoilt
+                _save(session, folder, step)
+            raise Stopped(_farewell(folder, str(error).rstrip("."))) from None
+        last = step == config.steps - 1
+        if last or step % config.evaluation.every == 0:
+            metrics |= evaluation(session, step + 1)
+        session.engine.on_lead(lambda step=step, metrics=metrics: tracker.log(step, metrics))
+        unrewarded = unrewarded + 1 if metrics["reward/missing_fraction"] == 1 else 0
+        why = _stop(session, unrewarded)
+        if last or why or (step + 1) % config.checkpoint.every == 0:
+            _save(session, folder, step + 1)
+        if why:
+            raise Stopped(f"stopped after step {step + 1}, with a checkpoint: {why}.")
 
-    def __init__(self, config: RunConfig, folder: RunFolder, start: int) -> None:
-        self._folder, self._status = folder, Status(config.steps, start)
-        folder.open(config, start)
-        self._mlflow = None
-        if config.tracking.mlflow:
-            self._mlflow = MLflow(config, folder.path.name, folder.status.get("mlflow_run_id"))
-            folder.set_status(mlflow_run_id=self._mlflow.run_id)
-            for row in folder.rows():
-                self._mlflow.append(row.pop("step"), row)
-        folder.set_status(status="RUNNING")
 
-    def log(self, step: int, metrics: dict[str, float]) -> None:
-        self._folder.append(step, metrics)
-        if self._mlflow:
-            self._mlflow.append(step, metrics)
-        self._status.show(step, metrics)
+def _stop(session: Session, unrewarded: int) -> str | None:
+    """Why the run has to stop now, with what to do then; none: it goes on."""
+    if session.control.stop:
+        return f"{session.control.stop}; go on with `entrostat train --resume OUT control.guard.action=warn`"
+    if unrewarded == UNREWARDED:
+        return f"for {UNREWARDED} steps no answer got a reward; mend the reward function, then resume the run"
+    return None
 
-    def close(self, status: str) -> None:
-        """Write the report and end the MLflow run as `status`: FINISHED, FAILED or KILLED."""
-        self._status.close()
-        if self._folder.started:
-            run = load_run(self._folder.path)
-            print("\n".join([write_report([run], self._folder.path), in_words(run)]).rstrip())
-        self._folder.set_status(status=status)
-        if self._mlflow:
-            self._mlflow.finish(status, self._folder.artifacts)
+
+def _snapshots(session: Session, out: Path, start: int) -> Callable[..., None]:
+    """What the report shows of the inside of a step; a snapshot that cannot be written ends no run."""
+    config, lead = session.config, session.engine.rank == 0
+    snapshots = Snapshots(out, config.steps, config.tracking.snapshots, start, lead)
+
+    def take(*seen: Any) -> None:
+        with complaining("a snapshot was not written"):
+            snapshots.take(*seen)
+
+    return take
+
+
+@contextmanager
+def _closing(session: Session, tracker: Tracker | None) -> Iterator[None]:
+    """Close the record whatever happens; where all ranks end, they end together: launchers kill the others of one."""
+    status, together = "FAILED", False
+    try:
+        yield
+        status, together = "FINISHED", True
+    except Stopped:
+        together = True
+        raise
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        session.sampler.close()
+        if tracker:
+            tracker.close(status)
+        if together:
+            session.engine.wait()
+
+
+def _farewell(folder: RunFolder, why: str) -> str:
+    step = newest_step(folder.checkpoints)
+    if step is None:
+        return f"{why}; there is no checkpoint yet: start again in another folder."
+    return f"{why}; go on with {RESUME.format(out=folder.path)}, from the checkpoint of step {step}."
 
 
 def _save(session: Session, folder: RunFolder, step: int) -> None:
     engine, keep = session.engine, session.config.checkpoint.keep
     state = {"step": step, "updates": updates(engine), "control": session.control.state_dict()}
     parts = gathered(engine)
+
+    def write() -> None:
+        _refuse_spoilt(parts, folder)
+        save_checkpoint(folder.checkpoints, step, parts, state, keep)
+
     try:
-        engine.on_lead(lambda: save_checkpoint(folder.checkpoints, step, parts, state, keep))
-    except OSError as error:
-        raise Stopped(UNSAVED.format(step=step, why=error.strerror, folder=folder)) from None
+        engine.on_lead(write)
+    except InputError as error:
+        raise Stopped(str(error)) from None
+
+
+def _refuse_spoilt(parts: Parts, folder: RunFolder) -> None:
+    if not all(bool(weight.isfinite().all()) for weight in parts["policy"].values()):
+        raise InputError(
+            _farewell(folder, "the policy's weights are not finite, so that no checkpoint is made of them")
+        )
 
 
 def _restore(session: Session, folder: RunFolder) -> int:

@@ -47,8 +47,7 @@ class Snapshots:
 @torch.no_grad()
 def look(session: Session, step: int, batch: Batch, decision: Decision) -> Snapshot:
     """A snapshot of this rank's part of the batch, under the policy as it is now."""
-    most = min(RESPONSES, max(1, len(batch.rewards) // session.config.update.minibatches))
-    rows = _spread(len(batch.rewards), most).to(batch.rewards.device)
+    rows = _spread(len(batch.rewards), min(RESPONSES, session.engine.rows)).to(batch.rewards.device)
     rollout, old = batch.rollout.rows(rows), batch.tokens[rows]
     now = statistics(session, session.engine.model, rollout)
     a = per_token(batch.advantages[rows], old.logprob)
@@ -93,7 +92,7 @@ def _answer(session: Session, batch: Batch, seen: dict[str, Tensor], row: int, i
     return Answer(
         prompt=tokenizer.decode(prompt, skip_special_tokens=True)[-PROMPT:],
         reward=float(batch.rewards[row]),
-        advantage=_short(float(batch.advantages[row])),
+        advantage=_short(float(seen["advantage"][i][keep].mean())) if len(keep) else 0.0,
         tokens=tokenizer.batch_decode(rollout.actions[row, keep][:, None]),
         region=_numbers(seen["region"][i, keep], whole=True),
         cut=_numbers(seen["cut"][i, keep], whole=True),

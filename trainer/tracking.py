@@ -1,20 +1,21 @@
-"""Where a run is written: its folder, and MLflow under the same names."""
+"""A run's folder, and what is written into it."""
 
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+import uuid
 from pathlib import Path
 from typing import Any
 
+from controller.errors import InputError
+from controller.files import read_bytes
+
 from .config import RunConfig, dump_config
 
-logger = logging.getLogger("trainer")
-FLUSH_EVERY = 10  # steps a batch: one write a step would cost MLflow's SQLite store more than the step
+Row = dict[str, Any]
 
 
 class RunFolder:
@@ -43,91 +44,61 @@ class RunFolder:
             kept = [row for row in self.rows() if row["step"] < start]
             write_atomically(self._metrics, "".join(json.dumps(row) + "\n" for row in kept))
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Row]:
         """The lines so far; one that a crash cut short is left out."""
-        lines = self._metrics.read_text(encoding="utf-8").splitlines() if self.started else []
-        return [json.loads(line) for line in lines if _whole(line)]
+        return self.rows_from(0)[0]
+
+    def rows_from(self, offset: int) -> tuple[list[Row], int]:
+        """The whole lines from a byte on, and the byte after them."""
+        if not self.started:
+            return [], 0
+        with self._metrics.open("rb") as file:
+            file.seek(offset)
+            content, newline, _ = file.read().rpartition(b"\n")
+        lines = [row for line in content.split(b"\n") if (row := _row(line))]
+        return lines, offset + len(content) + len(newline)
 
     def append(self, step: int, metrics: dict[str, float]) -> None:
-        """One line: `step` and the metrics, null where a value is not finite."""
+        """One line: `step` and the metrics, null where a value is not finite, and the time of day."""
         finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        line = json.dumps({"step": step} | finite | {"time/unix": time.time()}) + "\n"
         with self._metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step} | finite) + "\n")
+            file.write(line)
 
     @property
     def status(self) -> dict[str, Any]:
-        path = self.path / "status.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        """`{"status": RUNNING, FINISHED, FAILED or KILLED}`; empty before the run."""
+        return self._read("status.json")
 
-    def set_status(self, **values: Any) -> None:
-        write_atomically(self.path / "status.json", json.dumps(self.status | values))
+    def set_status(self, status: str) -> None:
+        write_atomically(self.path / "status.json", json.dumps({"status": status}))
 
+    @property
+    def mlflow_key(self) -> str:
+        """What MLflow's run of this folder is found by."""
+        known = self._read("mlflow.json")
+        return str(known["key"]) if "key" in known else self.set_mlflow(key=uuid.uuid4().hex)["key"]
 
-class MLflow:
-    """The same metrics in MLflow, in batches; configuration as parameters, controller and target as tags.
+    def set_mlflow(self, **values: str) -> dict[str, Any]:
+        """Remember values in `mlflow.json`; all of them now."""
+        known = self._read("mlflow.json") | values
+        write_atomically(self.path / "mlflow.json", json.dumps(known))
+        return known
 
-    `metrics.jsonl` is the spool: what a crash kept from MLflow is read from there when the run goes on.
-    """
+    @property
+    def delivered(self) -> bool:
+        """Whether MLflow has taken all of a run that is finished."""
+        return self._read("mlflow.json").get("ended") == "FINISHED"
 
-    def __init__(self, config: RunConfig, name: str, run_id: str | None) -> None:
-        """Go on with `run_id`, or start a run called `name`."""
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        import mlflow
-        from mlflow.entities import Metric
-
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-
-        self._metric = Metric
-        self._client = mlflow.MlflowClient(tracking_uri=config.tracking.mlflow)
-        self._pending: list[Any] = []
-        self.run_id = run_id or self._start(config, name)
-        self._logged = self._last_step() if run_id else -1
-
-    def append(self, step: int, metrics: Mapping[str, float | None]) -> None:
-        """Queue a step's finite metrics; a step that MLflow already holds is left out."""
-        if step <= self._logged:
-            return
-        now = int(time.time() * 1000)
-        finite = {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
-        self._pending += [self._metric(name, value, now, step) for name, value in finite.items()]
-        if step % FLUSH_EVERY == FLUSH_EVERY - 1:
-            self.flush()
-
-    def flush(self) -> None:
-        for start in range(0, len(self._pending), 1000):  # MLflow's limit for one call
-            self._client.log_batch(self.run_id, metrics=self._pending[start : start + 1000])
-        self._pending = []
-
-    def finish(self, status: str, artifacts: Sequence[Path]) -> None:
-        """`status`: FINISHED, FAILED or KILLED."""
-        self.flush()
-        for path in artifacts:
-            self._client.log_artifact(self.run_id, str(path))
-        self._client.set_terminated(self.run_id, status=status)
-
-    def _start(self, config: RunConfig, name: str) -> str:
-        experiment = self._client.get_experiment_by_name(config.tracking.experiment)
-        experiment_id = (
-            experiment.experiment_id if experiment else self._client.create_experiment(config.tracking.experiment)
-        )
-        control = config.control
-        tags = {
-            "entrostat/law": control.law.type,
-            "entrostat/actuator": control.actuator.type,
-            "entrostat/target": control.target.type if control.target else "none",
-        }
-        if config.tracking.parent:
-            tags["mlflow.parentRunId"] = config.tracking.parent
-        run = self._client.create_run(experiment_id, run_name=name, tags=tags)
-        from mlflow.entities import Param
-
-        params = [Param(key, str(value)[:500]) for key, value in _flat(config.model_dump(mode="json")).items()]
-        self._client.log_batch(run.info.run_id, params=params)
-        return run.info.run_id
-
-    def _last_step(self) -> int:
-        history = self._client.get_metric_history(self.run_id, "actor/entropy")
-        return max((metric.step for metric in history), default=-1)
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            content = json.loads(read_bytes(path, "a run's " + name)) if path.exists() else {}
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict):
+            raise InputError(f"{path} is no JSON object; remove it, and the run is taken as one that was not tracked.")
+        return content
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -140,16 +111,11 @@ def write_atomically(path: Path, text: str) -> None:
     aside.replace(path)
 
 
-def _whole(line: str) -> bool:
+def _row(line: bytes) -> Row | None:
+    """What a line of `metrics.jsonl` says; none: it is not one."""
     try:
-        return isinstance(json.loads(line), dict)
+        row = json.loads(line)
     except ValueError:
-        return False
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys as dotted ones."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+        return None
+    whole = isinstance(row, dict) and isinstance(row.get("step"), int)
+    return row if whole else None

@@ -25,21 +25,8 @@ import numpy as np
 from pydantic import Field
 
 from ..configuration import Config
-from .estimator import (
-    CHANGE,
-    DRIFT,
-    LAGS,
-    LOG_GAIN,
-    RATE,
-    START,
-    Belief,
-    Floats,
-    after_rollout,
-    after_tick,
-    first_belief,
-    read_change,
-    read_entropy,
-)
+from .belief import CHANGE, DRIFT, LAGS, LOG_GAIN, RATE, START, Belief, Floats, first_belief
+from .estimator import after_rollout, after_tick, read_change, read_entropy
 from .interface import AHEAD, Reading, Realise, State, Terms
 
 UNKNOWN_ERROR = 0.02

@@ -1,4 +1,4 @@
-"""What the adaptive law believes of its plant: a small bank of extended Kalman filters, one for each candidate lag.
+"""How the adaptive law learns its plant: a small bank of extended Kalman filters, one for each candidate lag.
 
 The state of a filter, a tick at a time (a tick is one optimizer step, or one rollout where the loop shows no
 minibatches), with u the command in force and rho the optimizer's momentum:
@@ -17,28 +17,28 @@ filter, Zhou and Frank 1996). The variances of w and of the shift follow the squ
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from .belief import (
+    CHANGE,
+    DRIFT,
+    FARTHEST,
+    LAGS,
+    LARGEST,
+    LOG_GAIN,
+    RATE,
+    SHIFT_NOISE,
+    SIZE,
+    START,
+    UNMOVED,
+    USUAL_GAIN,
+    WIDEST,
+    Belief,
+    Floats,
+)
 
-LAGS: Floats = np.array([0.0, 0.4, 0.7, 0.9, 0.95])
-"""Candidates for rho."""
-START, CHANGE, RATE, DRIFT, LOG_GAIN = range(5)
-SIZE = 5
-UNMOVED: Floats = np.tile(np.eye(SIZE), (len(LAGS), 1, 1))
-ENDS = np.cumsum([SIZE * len(LAGS), SIZE * SIZE * len(LAGS), len(LAGS)])
-NUMBERS = int(ENDS[-1]) + 3
-USUAL_GAIN = 0.02
-"""Nats a rollout for a command of 1: the middle of the prior, which spans a factor of 4 at one standard deviation."""
-GAIN_SPREAD = 1.4
-DRIFT_SPREAD = 0.5
-PUSH_NOISE = 0.3
-"""Standard deviation of w to begin with, in units of the command."""
-SHIFT_NOISE = 0.005
-"""Standard deviation of the shift to begin with, as a share of the entropy."""
 DRIFT_WALK, GAIN_WALK = 0.03, 0.03
 """Random walks a rollout: of the drift, in units of the command, and of ln gain."""
 LEARNING = 0.03
@@ -49,116 +49,6 @@ GATE, INSIDE = 16.0, 9.0
 """A normalised squared innovation above the gate widens the belief until it counts as `INSIDE`."""
 NOISE_RANGE = (1e-4, 100.0)
 """Of the variances of w, and of the shift's relative to its first value."""
-WIDEST: Floats = np.array([100.0, 100.0, 100.0, 4 * DRIFT_SPREAD**2, 4 * GAIN_SPREAD**2])
-"""Largest variances: (10 nats)^2, and four times the prior's of drift and ln gain."""
-MOST_TICKS = 1_000_000
-LARGEST = 100.0
-"""Nats, and commands: no mean goes further."""
-FARTHEST = 6.0
-"""Largest distance of ln gain from its prior."""
-
-
-@dataclass(frozen=True)
-class Belief:
-    """Means [lags, 5], covariances [lags, 5, 5] and log-weights [lags] of the bank, and what it knows of the noises."""
-
-    mean: Floats
-    covariance: Floats
-    log_weight: Floats
-    push: float
-    """Variance of w."""
-    shift: float
-    """Variance of the shift, nats^2."""
-    ticks: int
-    """Ticks a rollout."""
-
-    @property
-    def weight(self) -> Floats:
-        """[lags], the candidates' probabilities."""
-        weight = np.exp(self.log_weight - self.log_weight.max())
-        return np.asarray(weight / weight.sum())
-
-    def numbers(self) -> list[float]:
-        """All of it as one list, for a saved state."""
-        rest = [self.push, self.shift, self.ticks]
-        numbers = np.concatenate([self.mean.ravel(), self.covariance.ravel(), self.log_weight, rest])
-        return numbers.tolist()  # type: ignore[no-any-return]
-
-    @classmethod
-    def from_numbers(cls, numbers: list[float]) -> Belief:
-        """From `numbers`.
-
-        Raises:
-            ValueError: no belief has these numbers.
-        """
-        values = np.array(numbers, dtype=float)
-        if values.shape != (NUMBERS,):
-            raise ValueError(f"a belief is {NUMBERS} numbers")
-        mean, covariance, log_weight, rest = np.split(values, ENDS)
-        return cls(
-            mean.reshape(-1, SIZE), covariance.reshape(-1, SIZE, SIZE), log_weight, rest[0], rest[1], int(rest[2])
-        )
-
-    def check(self) -> None:
-        """Whether a filter can go on from here.
-
-        Raises:
-            ValueError: it cannot; the message says why.
-        """
-        numbers = np.array(self.numbers())
-        prior = math.log(USUAL_GAIN / self.ticks) if 1 <= self.ticks <= MOST_TICKS else math.nan
-        inside = np.abs(self.mean).max() <= LARGEST and np.abs(self.mean[:, LOG_GAIN] - prior).max() <= FARTHEST + 1e-9
-        if not (np.isfinite(numbers).all() and inside and min(self.push, self.shift) > 0):
-            raise ValueError("a number of the belief is not in its range")
-        c = self.covariance
-        variances = np.diagonal(c, axis1=1, axis2=2)
-        positive = np.linalg.eigvalsh(c).min() >= -1e-6 * np.abs(c).max()
-        if not (np.allclose(c, c.transpose(0, 2, 1)) and positive and (variances <= 1.01 * WIDEST).all()):
-            raise ValueError("a covariance of the belief is none")
-
-    def figures(self) -> dict[str, float]:
-        """Means over the bank and standard deviations: entropies in nats, rates a rollout, the drift as a command."""
-        weight = self.weight
-        mean = weight @ self.mean
-        between = weight @ (self.mean - mean) ** 2
-        spread = np.sqrt(between + weight @ np.diagonal(self.covariance, axis1=1, axis2=2))
-        gain, push = self.ticks * math.exp(mean[LOG_GAIN]), math.sqrt(self.push)
-        return {
-            "estimate/entropy": float(mean[START] + mean[CHANGE]),
-            "estimate/entropy_error": float(spread[START]),
-            "estimate/gain": gain,
-            "estimate/log_gain_error": float(spread[LOG_GAIN]),
-            "estimate/drift": float(mean[DRIFT]),
-            "estimate/drift_error": float(spread[DRIFT]),
-            "estimate/lag": float(weight @ LAGS),
-            "estimate/updates": float(self.ticks),
-            "estimate/update_noise": gain * push / math.sqrt(self.ticks),
-            "estimate/shift_noise": math.sqrt(self.shift),
-        }
-
-    def counted(self, ticks: int) -> Belief:
-        """With the ticks that the last rollout really had; the gain a rollout stays where no minibatch was seen."""
-        mean = self.mean.copy()
-        if ticks == 1:
-            mean[:, LOG_GAIN] += math.log(self.ticks / ticks)
-        return replace(self, mean=mean, ticks=ticks)
-
-    def unsure_of_drift(self) -> Belief:
-        """With the drift as uncertain as at the start, and unrelated to the rest."""
-        covariance = self.covariance.copy()
-        covariance[:, DRIFT, :] = covariance[:, :, DRIFT] = 0.0
-        covariance[:, DRIFT, DRIFT] = DRIFT_SPREAD**2
-        return replace(self, covariance=covariance)
-
-
-def first_belief(entropy: float, error: float, ticks: int) -> Belief:
-    """Before anything moved: the first measured entropy and its standard error, nats."""
-    prior_gain = USUAL_GAIN / ticks
-    mean = np.tile([entropy, 0.0, 0.0, 0.0, math.log(prior_gain)], (len(LAGS), 1))
-    variances = [error**2, 0.0, prior_gain**2, DRIFT_SPREAD**2, GAIN_SPREAD**2]
-    covariance = np.tile(np.diag(variances), (len(LAGS), 1, 1))
-    shift = (SHIFT_NOISE * max(entropy, 1e-3)) ** 2
-    return Belief(mean, covariance, np.zeros(len(LAGS)), PUSH_NOISE**2, shift, ticks)
 
 
 def after_tick(belief: Belief, command: float) -> Belief:

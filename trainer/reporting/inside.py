@@ -25,7 +25,7 @@ MAP = ("entropy", "surprisal", "advantage", "threshold", "ratio", "kind")
 
 def inside(first: dict) -> Model:
     """The region map and the authority curve of one of `drawn`; the page's script moves them to others."""
-    return row(_region_map(first), _authority(first), sizing_mode="stretch_width")
+    return row(_region_map(first), _authority(first), sizing_mode="stretch_width", name="inside")
 
 
 def drawn(runs: Sequence[Run]) -> list[list[dict]]:

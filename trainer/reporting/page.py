@@ -11,7 +11,6 @@ from typing import Any
 import jinja2
 import numpy as np
 from bokeh.embed import file_html
-from bokeh.layouts import column
 from bokeh.resources import INLINE
 
 from trainer.reporting import colour, sign, targets
@@ -36,10 +35,10 @@ def write(runs: Sequence[Run], path: str | Path) -> None:
 def render(runs: Sequence[Run], live: str = "") -> str:
     """The page as text. `live`: the address that a page which follows its runs asks for what is new."""
     sheet = Sheet(runs)
-    roots = [column(*sheet.rows(), sizing_mode="stretch_width", name="sheet")]
+    roots = sheet.rows()
     snapshots = drawn(runs)
     if any(snapshots):
-        roots.append(column(inside(next(filter(None, snapshots))[-1]), sizing_mode="stretch_width", name="inside"))
+        roots.append(inside(next(filter(None, snapshots))[-1]))
     switches = [
         {"name": run.name, "colour": colour(index), "sign": sign(index), "marks": " ".join(sheet.marks[index])}
         for index, run in enumerate(runs)

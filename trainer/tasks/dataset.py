@@ -60,6 +60,7 @@ class DatasetConfig(Config):
     heldout: str | None = None
     """Split, or file, to evaluate on; none: prompts that a checksum picks from the first."""
     heldout_percent: Annotated[int, Field(ge=1, le=99)] = 5
+    """How many prompts in a hundred the checksum picks."""
     prompt: str = "prompt"
     """Column; a text, or a list of chat messages. Dots reach into objects."""
     answer: str = "answer"

@@ -1,0 +1,57 @@
+"""Proof that all ranks decide alike, in the reduction that the measurement makes anyway.
+
+Each rank adds a row with a checksum of its configuration and state, in which the last decision is, and the last
+command; the sum over the ranks is the table of all rows. Reductions and decisions are deterministic, so rows differ
+only where something is broken: memory, a changed file, a rank that joined with an old state.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from .errors import InputError
+
+Ballot = tuple[float, float]
+"""Checksum and command; both exact in float64."""
+
+
+class Disagreement(InputError):
+    """Ranks have decided differently: a run must not go on."""
+
+
+def ballot(state: Mapping[str, Any], configuration: str, command: float) -> Ballot:
+    """What this rank stands for."""
+    return float(zlib.crc32((configuration + json.dumps(state)).encode())), command
+
+
+def reduced(sums: Tensor, own: Ballot, group: dist.ProcessGroup | None = None) -> Tensor:
+    """`sums` [n], float64, summed over the ranks, in one collective that compares their ballots too.
+
+    Raises:
+        Disagreement: two ranks' ballots differ; every rank raises it.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return sums
+    rows = sums.new_zeros(dist.get_world_size(group), len(own))
+    rows[dist.get_rank(group)] = sums.new_tensor(own)
+    table = torch.cat([sums, rows.reshape(-1)])
+    dist.all_reduce(table, group=group)
+    _check(table[len(sums) :].view_as(rows).tolist())
+    return table[: len(sums)]
+
+
+def _check(rows: list[list[float]]) -> None:
+    for rank, row in enumerate(rows):
+        if row != rows[0]:
+            (first, command), (second, other) = rows[0], row
+            raise Disagreement(
+                f"ranks 0 and {rank} have decided differently: command {command!r} (checksum {int(first):08x}) and "
+                f"{other!r} (checksum {int(second):08x}); go on from the last checkpoint, and look at its machine."
+            )

@@ -1,0 +1,39 @@
+"""Thresholds for hosts that clamp the ratio between two numbers: tensors do as well."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..actuators import Minibatch
+from ..decision import Decision
+from ..loss import per_token
+from ..statistics import TokenStatistics
+
+INERT = 10.0
+"""Half-width of the threshold that cannot act on a token: a clamp's two bounds must not cross."""
+
+
+def clamp_thresholds(
+    decision: Decision, tokens: TokenStatistics, advantages: Tensor, logprob: Tensor
+) -> tuple[Tensor, Tensor]:
+    """eps_low and eps_high of every token for min(r A, clamp(r, 1 - eps_low, 1 + eps_high) A), [batch, time].
+
+    Only one of the two acts on a token, the lower for A < 0 and the upper for A > 0; the other is `INERT`.
+
+    Args:
+        tokens: the rollout's, sliced like the minibatch.
+        advantages: [batch] or [batch, time].
+        logprob: [batch, time], under the current policy.
+    """
+    a = per_token(advantages, logprob)
+    eps_low, eps_high = decision.thresholds(tokens, a, logprob.detach())
+    return torch.where(a < 0, eps_low, INERT), torch.where(a > 0, eps_high, INERT)
+
+
+def weighed(decision: Decision, tokens: TokenStatistics, advantages: Tensor, mask: Tensor, logprob: Tensor) -> Tensor:
+    """The advantages times the decision's weights, where its actuator sets any; their signs stay."""
+    a = per_token(advantages, logprob)
+    with torch.no_grad():
+        weights = decision.weights(Minibatch(logprob.detach(), tokens, a, mask))
+    return advantages if weights is None else a * weights

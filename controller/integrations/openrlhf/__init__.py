@@ -1,0 +1,20 @@
+"""Control in OpenRLHF: a policy loss, and the hook that measures the rollout and feeds it.
+
+    ray job submit --runtime-env-json='{
+        "env_vars": {"ENTROSTAT_CONTROL": "/path/to/control.yaml"},
+        "worker_process_setup_hook": "controller.integrations.openrlhf.install"}'
+        -- python3 -m openrlhf.cli.train_ppo_ray ...
+
+Tested with OpenRLHF 0.11.2: its Actor, PolicyLoss and experiences, on the CPU. Its ActorPPOTrainer needs CUDA, and vLLM
+to be imported at all; it was not run.
+"""
+
+from ..hosts import require
+
+SUPPORTED = ">=0.11.2,<0.12"
+require("openrlhf", SUPPORTED)
+
+from .hook import EntropyHook, install  # noqa: E402
+from .loss import EntropyPolicyLoss  # noqa: E402
+
+__all__ = ["EntropyHook", "EntropyPolicyLoss", "install"]

@@ -1,0 +1,152 @@
+"""What OpenRLHF's actor trainer does before and during an update, under control."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from openrlhf.trainer.ppo_utils.experience import make_experience_batch
+
+from ...configuration import parse, read_yaml
+from ...control import ControlConfig, EntropyController
+from ...decision import Decision
+from ...errors import InputError
+from ...statistics import TokenStatistics
+from ..refusals import of_configuration
+from .loss import EntropyPolicyLoss
+from .tap import tapped
+
+logger = logging.getLogger("controller")
+VARIABLE, FILE = "ENTROSTAT_CONTROL", "entropy_controller.json"
+
+
+class EntropyHook:
+    """Lays control over an ActorPPOTrainer: its loss, its `ppo_train`, its checkpoints.
+
+    Before the update the rollout is measured in a forward pass of its own, without gradients: OpenRLHF scores it in
+    another process. Sums are reduced over all ranks. State is saved with the actor's checkpoints.
+
+    Args:
+        trainer: OpenRLHF's `ActorPPOTrainer`.
+        config: a `control.yaml`.
+
+    Raises:
+        InputError: the loss or the configuration leaves nothing to control.
+    """
+
+    def __init__(self, trainer: Any, config: ControlConfig) -> None:
+        for sentence in of_configuration(config):
+            raise InputError(sentence)
+        for sentence in remarks(trainer.args):
+            logger.warning("%s", sentence)
+        self.controller = EntropyController(config)
+        self._trainer, self._train, self._save = trainer, trainer.ppo_train, trainer.strategy.save_ckpt
+        trainer.ppo_train, trainer.strategy.save_ckpt = self.ppo_train, self.save_ckpt
+        self._restore(trainer.args)
+
+    def ppo_train(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Measure, decide, and OpenRLHF's own update with the decision's thresholds."""
+        trainer = self._trainer
+        buffer = trainer.replay_buffer
+        decision = self.decide(trainer.actor, buffer.items, buffer.packing_samples, trainer.micro_train_batch_size)
+        plain = trainer.actor_loss_fn
+        with tapped() as tap:
+            trainer.actor_loss_fn = EntropyPolicyLoss(plain, tap)
+            trainer.actor_loss_fn.decision = decision
+            try:
+                status: dict[str, float] = self._train(*args, **kwargs)
+            finally:
+                trainer.actor_loss_fn = plain
+        return status | {name: value for name, value in decision.metrics().items() if math.isfinite(value)}
+
+    def decide(self, actor: Any, items: list[Any], packed: bool, rows: int) -> Decision:
+        """The decision on this rank's experiences, the same on every rank; `rows`: how many go through at a time."""
+        device = next(actor.parameters()).device
+        actor.eval()
+        parts = []
+        for start in range(0, len(items), rows):
+            batch = make_experience_batch(items[start : start + rows], packed)
+            batch.to_device(device)
+            parts.append(measured(actor, batch))
+        longest = max(mask.shape[1] for _, _, mask in parts)
+        tokens, advantages, mask = zip(*(padded(*part, longest) for part in parts), strict=True)
+        return self.controller.step(TokenStatistics.cat(tokens), torch.cat(advantages), torch.cat(mask))
+
+    def save_ckpt(self, model: Any, save_dir: str, tag: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        """OpenRLHF's, and beside the actor's checkpoint the controller's state."""
+        done = self._save(model, save_dir, tag, *args, **kwargs)
+        if model is self._trainer.actor.model and self._trainer.strategy.is_rank_0():
+            Path(save_dir, str(tag), FILE).write_text(json.dumps(self.controller.state_dict()))
+        return done
+
+    def _restore(self, args: Any) -> None:
+        folder = Path(args.ckpt.path, "_actor")
+        if args.ckpt.load_enable and (folder / "latest").is_file():
+            saved = folder / (folder / "latest").read_text().strip() / FILE
+            if saved.is_file():
+                self.controller.load_state_dict(json.loads(saved.read_text()))
+
+
+@torch.no_grad()
+def measured(actor: Any, batch: Any) -> tuple[TokenStatistics, torch.Tensor, torch.Tensor]:
+    """Statistics of an experience's actions under `actor`, with its advantages and mask, [batch, actions] each."""
+    with tapped() as tap:
+        logprob = actor(batch.sequences, batch.action_mask, attention_mask=batch.attention_mask)
+    entropy, sensitivity = tap.of_actions(batch.action_mask.shape[1])
+    tokens = TokenStatistics(logprob, entropy, sensitivity, tap.vocab_size)
+    return tokens, batch.advantages, batch.action_mask.bool()
+
+
+def padded(
+    tokens: TokenStatistics, advantages: torch.Tensor, mask: torch.Tensor, length: int
+) -> tuple[TokenStatistics, torch.Tensor, torch.Tensor]:
+    """To `length` positions, the new ones outside the mask."""
+    columns = (tokens.logprob, tokens.entropy, tokens.sensitivity, advantages, mask)
+    missing = (0, length - mask.shape[1])
+    logprob, entropy, sensitivity, advantages, mask = (torch.nn.functional.pad(x, missing) for x in columns)
+    return TokenStatistics(logprob, entropy, sensitivity, tokens.vocab_size), advantages, mask
+
+
+def remarks(args: Any) -> list[str]:
+    """Settings of OpenRLHF that work against the loop, a sentence each."""
+    found = []
+    if args.actor.entropy_coef:
+        found.append(
+            f"actor.entropy_coef={args.actor.entropy_coef} pushes the entropy up beside the controller: two hands on "
+            "one wheel; leave it out, or set it to 0, which logs the entropy only."
+        )
+    if args.algo.kl.init_coef > 0:
+        found.append(
+            f"algo.kl.init_coef={args.algo.kl.init_coef} pulls the policy to its reference and with it the entropy, "
+            "against every target that is elsewhere; set it to 0."
+        )
+    return found
+
+
+def install() -> None:
+    """Let every ActorPPOTrainer of this process be controlled; Ray calls it where a worker starts.
+
+    The path of the control.yaml is read from the environment variable ENTROSTAT_CONTROL.
+
+    Raises:
+        InputError: the variable is not set, or the file does not fit.
+    """
+    path = os.environ.get(VARIABLE)
+    if path is None:
+        raise InputError(f"{VARIABLE} is not set; give the path of a control.yaml in it.")
+    config = parse(ControlConfig, read_yaml(path), source=path)
+    import openrlhf.trainer.ray.ppo_actor as host
+
+    plain = host.ActorPPOTrainer
+
+    def controlled(*args: Any, **kwargs: Any) -> Any:
+        trainer = plain(*args, **kwargs)
+        EntropyHook(trainer, config)
+        return trainer
+
+    host.ActorPPOTrainer = controlled

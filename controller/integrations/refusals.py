@@ -1,0 +1,22 @@
+"""What a `control.yaml` may not ask for where the loss is a host's own."""
+
+from __future__ import annotations
+
+from ..batch import BatchStatistics
+from ..control import ControlConfig
+
+
+def of_configuration(config: ControlConfig) -> list[str]:
+    """A sentence with its remedy for each part that a host's clipped loss cannot carry out."""
+    found = []
+    if config.surrogate.form != "clip":
+        found.append(f"`surrogate.form` is {config.surrogate.form!r} and the host's loss clips; write `form: clip`.")
+    if config.guard.kl_limit is not None:
+        found.append("`guard.kl_limit` needs a KL divergence that is not measured before the update; remove it.")
+    actuation = config.actuator.actuate(0.0, BatchStatistics(entropy=1.0))
+    if actuation.penalty is not None or actuation.reads_entropy:
+        found.append(
+            f"`actuator.type` is {config.actuator.type!r}, which adds to the loss or reads the policy's entropy now, "
+            "and the host's loss takes thresholds and weights; write `sensitivity`, `region` or `split_range`."
+        )
+    return found

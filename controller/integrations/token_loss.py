@@ -1,0 +1,34 @@
+"""The clipped surrogate token by token, for hosts that sum up themselves."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..decision import Decision
+from ..loss import LOG_RATIO_LIMIT, cut_tokens, per_token
+from ..statistics import TokenStatistics
+from .clamp import weighed
+
+
+def token_losses(
+    logprob: Tensor, tokens: TokenStatistics, advantages: Tensor, mask: Tensor, decision: Decision
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """-w A r inside the band of each token and -w A (1 +- eps) beyond it: what `policy_loss` sums up.
+
+    Args:
+        logprob: [batch, time], ln p under the current policy, with gradient.
+        tokens: the rollout's statistics.
+        advantages: [batch] or [batch, time].
+        mask: [batch, time], for actuators that weigh a minibatch's tokens.
+
+    Returns:
+        The losses, [batch, time], and which tokens lose their gradient: `low`, `high`, bool, [batch, time].
+    """
+    a = per_token(advantages, logprob)
+    ratio = (logprob - tokens.logprob.detach()).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
+    eps_low, eps_high = decision.thresholds(tokens, a, logprob.detach())
+    low, high = cut_tokens(ratio, a, eps_low, eps_high)
+    bound = torch.where(a > 0, 1 + eps_high, 1 - eps_low)
+    losses = -weighed(decision, tokens, a, mask, logprob) * torch.where(low | high, bound, ratio)
+    return losses, {"low": low, "high": high}

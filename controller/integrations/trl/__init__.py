@@ -1,0 +1,15 @@
+"""Control in TRL: a GRPOTrainer with a threshold for every token, and a callback that moves the two scalar ones.
+
+    trainer = EntropyControlledGRPOTrainer(..., entropy_control="control.yaml")
+
+Tested with TRL 1.0.0, the oldest supported version, and 1.16.0, the newest.
+"""
+
+from .versions import check_trl
+
+check_trl()
+
+from .callback import EntropyCallback  # noqa: E402
+from .trainer import EntropyControlledGRPOTrainer  # noqa: E402
+
+__all__ = ["EntropyCallback", "EntropyControlledGRPOTrainer"]

@@ -1,0 +1,97 @@
+"""For those who keep TRL's own GRPOTrainer: a callback that moves its two scalar thresholds."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from ...configuration import parse, read_yaml
+from ...control import ControlConfig, EntropyController
+from ...decision import Decision
+from ...errors import InputError
+from ...statistics import TokenStatistics
+from .settings import updates_per_rollout
+
+logger = logging.getLogger("controller")
+FILE = "entropy_controller.json"
+SCALAR = ("static", "split_range", "upper_clip")
+PATIENCE = 10
+"""Logged steps without one clipped token before the warning."""
+
+
+class EntropyCallback(TrainerCallback):
+    """Sets `epsilon` and `epsilon_high` to what a decision on the entropy that TRL logs gives a typical token.
+
+        trainer.add_callback(EntropyCallback(trainer, "control.yaml"))
+
+    The typical token has the batch's mean surprisal, p = e^-H. One step of the controller is one logged step of TRL;
+    set `logging_steps` to the optimizer steps of a rollout. Scalar thresholds act only on tokens whose ratio reaches
+    them: one warning says so where none does. `EntropyControlledGRPOTrainer` has a threshold for every token.
+
+    Args:
+        trainer: the GRPOTrainer whose thresholds move.
+        control: path of a `control.yaml`, or its content; its actuator is `split_range` or `upper_clip`.
+
+    Raises:
+        InputError: the file does not fit, or its actuator ranks tokens.
+    """
+
+    def __init__(self, trainer: Any, control: str | Path | ControlConfig) -> None:
+        config = control if isinstance(control, ControlConfig) else parse(ControlConfig, read_yaml(control))
+        if config.actuator.type not in SCALAR:
+            raise InputError(
+                f"`actuator.type` is {config.actuator.type!r}, which gives every token a threshold of its own, and a "
+                "callback moves two scalars; write `split_range`, or use EntropyControlledGRPOTrainer."
+            )
+        self._trainer, self.controller = trainer, EntropyController(config)
+        self._decision: Decision | None = None
+        self._untouched, self._warned = 0, False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A resumed run finds the state in the checkpoint's folder."""
+        saved = Path(args.output_dir, f"checkpoint-{state.global_step}", FILE)
+        if state.global_step and saved.is_file():
+            self.controller.load_state_dict(json.loads(saved.read_text()))
+        if updates_per_rollout(args) <= 1:
+            self._warn("each rollout is used for one optimizer step, so that every ratio is 1")
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """One decision; the thresholds hold until the next."""
+        entropy = (logs or {}).get("entropy")
+        if entropy is None:
+            return
+        decision = self._decision = self.controller.step_scalar(float(entropy))
+        surprisal = torch.tensor([[float(entropy)]])
+        typical = TokenStatistics(-surprisal, surprisal, torch.zeros(1, 1), 1)
+        low, high = (float(x) for x in decision.thresholds(typical, torch.ones(1, 1)))
+        self._trainer.epsilon_low, self._trainer.epsilon_high = low, high
+        clipped = (logs or {}).get("clip_ratio/region_mean")
+        self._untouched = self._untouched + 1 if clipped == 0 else 0
+        if self._untouched == PATIENCE:
+            self._warn(f"no token was clipped in the last {PATIENCE} logged steps")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """What is in force goes into TRL's log."""
+        if self._decision is not None:
+            for name in ("setpoint", "command", "error"):
+                self._trainer._metrics["train"][f"controller/{name}"].append(getattr(self._decision, name))
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The state, beside TRL's."""
+        folder = Path(args.output_dir, f"checkpoint-{state.global_step}")
+        if state.is_world_process_zero and folder.is_dir():
+            (folder / FILE).write_text(json.dumps(self.controller.state_dict()))
+
+    def _warn(self, reason: str) -> None:
+        if not self._warned:
+            logger.warning(
+                "%s: scalar thresholds have no authority here; use EntropyControlledGRPOTrainer with `actuator: {type: "
+                "sensitivity}`, or raise steps_per_generation or num_iterations above gradient_accumulation_steps.",
+                reason,
+            )
+        self._warned = True

@@ -1,0 +1,102 @@
+"""The controller beside TRL's loop: what was measured, what is in force, what a checkpoint needs."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ...control import EntropyController
+from ...decision import Decision
+from ...statistics import TokenStatistics
+from ..saved_batch import batch_from_plain, plain_batch
+
+logger = logging.getLogger("controller")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Responses of this rank with everything that a decision reads; shapes as for `EntropyController.step`."""
+
+    tokens: TokenStatistics
+    advantages: Tensor
+    mask: Tensor
+    groups: Tensor
+
+
+class EntropyLoop:
+    """Decides once a rollout batch.
+
+    Where TRL scores the rollout before its first update, the decision is made then. Where it does not (one optimizer
+    step a rollout: every ratio is 1 and needs no old log-probability), measuring first would cost a forward pass of
+    its own; the loss's pass is measured instead, and the decision serves the next optimizer step.
+    """
+
+    def __init__(self, controller: EntropyController) -> None:
+        self.controller = controller
+        self.decision: Decision | None = None
+        self._window: list[Measured] = []
+        self._replay: dict[str, Any] | None = None
+        self._empty = False
+
+    def decide(self, measured: list[Measured], updates: int | None = None) -> Decision:
+        """The decision on these responses, the same on every rank; `updates`: optimizer steps that use them."""
+        longest = max(part.mask.shape[1] for part in measured)
+        batch = [_padded(part, longest) for part in measured]
+        tokens = TokenStatistics.cat([part.tokens for part in batch])
+        advantages, mask, groups = (
+            torch.cat([getattr(part, name) for part in batch]) for name in ("advantages", "mask", "groups")
+        )
+        self.decision = self.controller.step(tokens, advantages, mask, groups=groups, updates=updates)
+        self._replay = None
+        if self.decision.batch.tokens == 0 and not self._empty:
+            self._empty = True
+            logger.warning(
+                "step %d: no completion token is left in the mask of this rollout, so nothing can be measured; raise "
+                "max_completion_length, or set mask_truncated_completions=False.",
+                self.decision.step,
+            )
+        return self.decision
+
+    def collect(self, measured: Measured, last: bool) -> Decision | None:
+        """A microbatch of an optimizer step that is measured in its own pass; after the last one, the decision."""
+        self._window.append(measured)
+        if not last:
+            return None
+        before = self.controller.state_dict()
+        decision = self.decide(self._window)
+        self._window, self._replay = [], {"state": before, "batch": plain_batch(decision.batch)}
+        return decision
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain JSON values. A decision that waits for its optimizer step goes along as what it was made from."""
+        return self._replay or {"state": self.controller.state_dict(), "batch": None}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from `saved`; a waiting decision is made again.
+
+        Raises:
+            InputError: the state is damaged, or of another version.
+        """
+        self.controller.load_state_dict(saved["state"])
+        if saved["batch"] is not None:
+            batch = batch_from_plain(saved["batch"])
+            self.decision = self.controller.step_scalar(batch.entropy, batch)
+            self._replay = saved
+
+
+def _padded(part: Measured, length: int) -> Measured:
+    """To `length` positions, the new ones outside the mask."""
+    missing = length - part.mask.shape[1]
+    if missing == 0:
+        return part
+    tokens = part.tokens
+    columns = (tokens.logprob, tokens.entropy, tokens.sensitivity, part.mask)
+    logprob, entropy, sensitivity, mask = (pad(x, (0, missing)) for x in columns)
+    advantages = part.advantages if part.advantages.dim() == 1 else pad(part.advantages, (0, missing))
+    tokens = TokenStatistics(logprob, entropy, sensitivity, tokens.vocab_size)
+    return Measured(tokens, advantages, mask, part.groups)

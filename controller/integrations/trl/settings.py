@@ -1,0 +1,110 @@
+"""What the GRPOConfig says, held against the loop: one sentence for each setting that bears on it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+from trl import GRPOTrainer
+
+from ...control import ControlConfig
+from ...errors import InputError
+from ...plausible import check_reachable
+from ..refusals import of_configuration
+
+logger = logging.getLogger("controller")
+LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo")
+
+
+def check_settings(config: ControlConfig, args: Any, vocab_size: int) -> None:
+    """Refuse what cannot be controlled, and say what works against the loop; `args` is a GRPOConfig.
+
+    Raises:
+        InputError: a setting takes the thresholds or the logits away, or the target is out of reach.
+    """
+    for sentence in refusals(config, args):
+        raise InputError(sentence)
+    if config.target is not None and config.target.unit == "nats":
+        check_reachable(config.target, vocab_size, math.nan)
+    for sentence in remarks(config, args):
+        logger.warning("%s", sentence)
+
+
+def refusals(config: ControlConfig, args: Any) -> list[str]:
+    """What makes control impossible, each with its remedy."""
+    found = []
+    if args.loss_type not in LOSSES:
+        found.append(f"loss_type={args.loss_type!r} has no clip thresholds to move; write one of: {', '.join(LOSSES)}.")
+    if args.importance_sampling_level != "token":
+        found.append(
+            f"importance_sampling_level={args.importance_sampling_level!r} has one ratio for all tokens of a response, "
+            "and thresholds are per token; write 'token'."
+        )
+    if args.use_liger_kernel and hasattr(GRPOTrainer, "compute_liger_loss"):
+        found.append(
+            "use_liger_kernel=True fuses the loss in this version of TRL, which then shows neither logits nor ratios "
+            "of single tokens; set it to False."
+        )
+    if getattr(args, "use_adaptive_entropy", False):
+        found.append(
+            "use_adaptive_entropy=True is a second controller of the same entropy; set it to False, or "
+            "entropy_control=None."
+        )
+    return found + of_configuration(config)
+
+
+def remarks(config: ControlConfig, args: Any) -> list[str]:
+    """What works against the loop, or alters what its numbers mean."""
+    found = []
+    if updates_per_rollout(args) <= 1 and config.actuator.type != "sensitivity":
+        found.append(
+            "one optimizer step a rollout: every ratio is 1, where thresholds that stay positive cut no token; use "
+            "`actuator: {type: sensitivity}`, or steps_per_generation or num_iterations above "
+            "gradient_accumulation_steps."
+        )
+    if updates_per_rollout(args) <= 1 and not _scores_rollouts(args):
+        found.append(
+            "one optimizer step a rollout: TRL scores it once, in the loss, so a decision is made from the rollout "
+            "before it; allow the gains for one step more of delay."
+        )
+    if args.beta != 0:
+        found.append(
+            f"beta={args.beta} pulls the policy to its reference and with it the entropy, against every target that is "
+            "elsewhere; beta=0.0 leaves the wheel to one hand."
+        )
+    if getattr(args, "entropy_coef", 0.0) != 0:
+        found.append(
+            f"entropy_coef={args.entropy_coef} pushes the entropy up beside the controller: two hands on one wheel; "
+            "set it to 0.0."
+        )
+    if args.mask_truncated_completions:
+        found.append(
+            "mask_truncated_completions=True: truncated completions are neither trained on nor measured, so the "
+            "measured entropy is that of the finished ones."
+        )
+    if args.top_entropy_quantile < 1 or args.off_policy_mask_threshold is not None:
+        found.append(
+            "top_entropy_quantile and off_policy_mask_threshold drop tokens from the loss that the entropy and its "
+            "predicted change still count; the command will be larger for it."
+        )
+    if _truncates(args):
+        found.append(
+            "top_p, top_k, min_p or repetition_penalty change what is sampled; entropy and target are of the whole "
+            f"softmax at temperature {args.temperature}, from which TRL takes its ratios."
+        )
+    return found
+
+
+def updates_per_rollout(args: Any) -> int:
+    """Optimizer steps that TRL takes with one rollout (0 where several rollouts make one)."""
+    return int(args.steps_per_generation * args.num_iterations // args.gradient_accumulation_steps)
+
+
+def _scores_rollouts(args: Any) -> bool:
+    return bool(args.use_vllm and args.vllm_importance_sampling_correction)
+
+
+def _truncates(args: Any) -> bool:
+    top_k = args.top_k or 0
+    return args.top_p < 1 or top_k > 0 or bool(args.min_p) or args.repetition_penalty != 1

@@ -1,0 +1,164 @@
+"""TRL's GRPOTrainer with its entropy on a curve."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl import GRPOTrainer
+
+from ...configuration import parse, read_yaml
+from ...control import ControlConfig, EntropyController
+from ...decision import Decision
+from ...statistics import TokenStatistics
+from ..clamp import clamp_thresholds, weighed
+from .checkpoints import Checkpoints
+from .loop import EntropyLoop, Measured
+from .settings import check_settings, updates_per_rollout
+from .tap import tapped
+
+ENTROPY, SENSITIVITY, GROUP = "rollout_entropy", "rollout_sensitivity", "rollout_group"
+
+
+Batch = dict[str, Any]
+
+
+class EntropyControlledGRPOTrainer(GRPOTrainer):
+    """A GRPOTrainer whose thresholds follow an entropy target; every option of GRPOTrainer is kept.
+
+    TRL's own loss runs, with a threshold for every token in place of `epsilon` and `epsilon_high`: loss types,
+    normalisation, importance-sampling correction, KL term and metrics are TRL's. One step of the controller, and of
+    the target's curve, is one rollout (a generation batch), not one optimizer step. Where the responses of a prompt lie
+    on two ranks the logged standard error takes them for two prompts.
+
+    Args:
+        entropy_control: path of a `control.yaml`, or its content; none: a GRPOTrainer, to the bit.
+
+    Raises:
+        InputError: the file does not fit, or a setting of the GRPOConfig leaves nothing to control.
+    """
+
+    epsilon_low: Any
+    epsilon_high: Any
+
+    def __init__(self, *args: Any, entropy_control: str | Path | ControlConfig | None = None, **kwargs: Any) -> None:
+        config = entropy_control
+        if isinstance(config, str | Path):
+            config = parse(ControlConfig, read_yaml(config), source=str(config))
+        super().__init__(*args, **kwargs)
+        self.entropy_loop: EntropyLoop | None = None
+        self._scorer: Callable[..., Any] | None = None
+        if config is not None:
+            check_settings(config, self.args, self.model.config.get_text_config().vocab_size)
+            self.entropy_loop = EntropyLoop(EntropyController(config))
+            self._updates = updates_per_rollout(self.args) or None
+            self._generated = 0
+            self._first_microbatch = True
+            self.add_callback(Checkpoints(self.entropy_loop))
+
+    def _generate_and_score_completions(self, inputs: list[Batch]) -> Batch:
+        """A rollout; where TRL scores it for its ratios, measured in that pass and decided on."""
+        loop = self.entropy_loop
+        if loop is None or not self.model.training:
+            return super()._generate_and_score_completions(inputs)
+        first = _FirstPass(self.ref_model)
+        self._scorer = first
+        try:
+            batch = super()._generate_and_score_completions(inputs)
+        finally:
+            self._scorer = None
+        batch[GROUP] = self._prompts_of(len(batch["completion_ids"]))
+        if first.logps is not None and batch.get("old_per_token_logps") is first.logps:
+            tokens = first.tokens
+            batch |= {ENTROPY: tokens.entropy, SENSITIVITY: tokens.sensitivity}
+            self._vocab_size = tokens.vocab_size
+            rollout = Measured(tokens, batch["advantages"], loss_mask(batch), batch[GROUP])
+            self._log(loop.decide([rollout], self._updates))
+        return batch
+
+    def _compute_loss(self, model: Any, inputs: Batch) -> Tensor:
+        if self.entropy_loop is None or not self.model.training:
+            return super()._compute_loss(model, inputs)
+        epsilon = self.epsilon_low, self.epsilon_high
+        inputs = dict(inputs)  # TRL's loss reads them after its scores, which may weigh the advantages
+        self._scorer = partial(self._score_minibatch, self.entropy_loop, inputs)
+        try:
+            return super()._compute_loss(model, inputs)
+        finally:
+            self._scorer = None
+            self.epsilon_low, self.epsilon_high = epsilon
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
+    ) -> Any:
+        """TRL's scores. It reads its thresholds after this call, so here they can still follow what was scored."""
+        score = super()._get_per_token_logps_and_entropies
+        call = partial(score, model, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
+        if self._scorer is None:
+            return call()
+        return self._scorer(model, call, attention_mask[:, -logits_to_keep:])
+
+    def _score_minibatch(
+        self, loop: EntropyLoop, inputs: Batch, model: Any, call: Callable[[], Any], mask: Tensor
+    ) -> Any:
+        """Score a microbatch, and set the thresholds of its tokens."""
+        last, first = self.accelerator.sync_gradients, self._first_microbatch
+        self._first_microbatch = last
+        old, advantages = inputs.get("old_per_token_logps"), inputs["advantages"]
+        if old is None:
+            with tapped() as tap:
+                scored = call()
+            tokens = tap.tokens(mask)
+        else:
+            scored = call()
+            tokens = TokenStatistics(old, inputs[ENTROPY], inputs[SENSITIVITY], self._vocab_size)
+            if first:
+                now = TokenStatistics(scored[0].detach(), scored[1].detach(), tokens.sensitivity, self._vocab_size)
+                loop.decision = loop.controller.refine(now, tokens, advantages, loss_mask(inputs))
+        if loop.decision is not None:
+            self.epsilon_low, self.epsilon_high = clamp_thresholds(loop.decision, tokens, advantages, scored[0])
+            inputs["advantages"] = weighed(loop.decision, tokens, advantages, loss_mask(inputs), scored[0])
+        if old is None:
+            decision = loop.collect(Measured(tokens, advantages, loss_mask(inputs), inputs[GROUP]), last)
+            if decision is not None:
+                self._log(decision)
+        return scored
+
+    def _prompts_of(self, responses: int) -> Tensor:
+        """[responses]: which prompt each of this rank's responses answers; numbers do not repeat over rollouts."""
+        start = self._generated + self.accelerator.process_index * responses
+        self._generated += self.accelerator.num_processes * responses
+        return torch.arange(start, start + responses, device=self.accelerator.device) // self.num_generations
+
+    def _log(self, decision: Decision) -> None:
+        for name, value in decision.metrics().items():
+            if math.isfinite(value):
+                self._metrics["train"][name].append(value)
+
+
+class _FirstPass:
+    """Measures the first pass over a rollout that is not the reference model's; TRL's later ones are."""
+
+    def __init__(self, reference: Any) -> None:
+        self._reference = reference
+        self.logps: Tensor | None = None
+        self.tokens: TokenStatistics
+
+    def __call__(self, model: Any, call: Callable[[], Any], mask: Tensor) -> Any:
+        if self.logps is not None or model is self._reference:
+            return call()
+        with tapped() as tap:
+            scored = call()
+        self.logps, self.tokens = scored[0], tap.tokens(mask)
+        return scored
+
+
+def loss_mask(batch: Batch) -> Tensor:
+    """[batch, time]: the tokens that TRL's loss counts, without those that a tool wrote."""
+    mask = batch["completion_mask"]
+    return (mask * batch["tool_mask"] if "tool_mask" in batch else mask).bool()

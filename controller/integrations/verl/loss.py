@@ -1,0 +1,79 @@
+"""The policy loss that verl looks up as `loss_mode=entrostat`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from verl.trainer.ppo.core_algos import agg_loss, register_policy_loss
+from verl.utils.torch_functional import masked_mean
+
+from ...decision import Decision
+from ...errors import InputError
+from ...statistics import TokenStatistics
+from ..token_loss import token_losses
+
+
+@dataclass(frozen=True)
+class InForce:
+    """What the microbatch at hand is trained with."""
+
+    decision: Decision
+    entropy: Tensor
+    sensitivity: Tensor
+    """Both [batch, time], of the rollout."""
+    vocab_size: int
+
+
+_current: list[InForce] = []
+
+
+@contextmanager
+def in_force(what: InForce) -> Iterator[None]:
+    """verl hands a policy loss no field of its own; the worker lays it out here for the call."""
+    _current.append(what)
+    try:
+        yield
+    finally:
+        _current.pop()
+
+
+@register_policy_loss("entrostat")
+def entrostat(
+    old_log_prob: Tensor,
+    log_prob: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    loss_agg_mode: str = "token-mean",
+    config: Any = None,
+    rollout_is_weights: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Any]]:
+    """The surrogate under the thresholds in force, aggregated as verl does; all tensors [batch, time].
+
+    `clip_ratio*` of the config are not read, and there is no dual clip.
+
+    Raises:
+        InputError: no decision is in force.
+    """
+    if not _current:
+        raise InputError(
+            "loss_mode=entrostat was called without a decision; set actor_rollout_ref.model.external_lib="
+            "controller.integrations.verl and +actor_rollout_ref.entrostat.config=control.yaml."
+        )
+    now = _current[-1]
+    tokens = TokenStatistics(old_log_prob, now.entropy, now.sensitivity, now.vocab_size)
+    losses, cut = token_losses(log_prob, tokens, advantages, response_mask, now.decision)
+    if rollout_is_weights is not None:
+        losses = losses * rollout_is_weights
+    shared = {} if config is None else config.global_batch_info
+    loss = agg_loss(loss_mat=losses, loss_mask=response_mask, loss_agg_mode=loss_agg_mode, **shared)
+    shares = {
+        "actor/ppo_kl": old_log_prob - log_prob.detach(),
+        "clip_ratio/low_mean": cut["low"].float(),
+        "clip_ratio/high_mean": cut["high"].float(),
+        "clip_ratio/region_mean": (cut["low"] | cut["high"]).float(),
+    }
+    return loss, {name: masked_mean(share, response_mask).item() for name, share in shares.items()}

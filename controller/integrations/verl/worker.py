@@ -1,0 +1,138 @@
+"""verl's training worker under control: every data-parallel rank holds the same controller and decides the same."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from verl.utils import tensordict_utils as tu
+from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
+from verl.workers.utils.padding import no_padding_2_padding
+
+from ...configuration import parse, read_yaml
+from ...control import ControlConfig, EntropyController
+from ...errors import InputError
+from ...statistics import TokenStatistics
+from .loss import InForce, in_force
+from .settings import check_settings
+from .tap import ENTROPY, SENSITIVITY, measure_in
+
+FILE = "entropy_controller.json"
+
+
+def install() -> None:
+    """Let verl make its actor with an `EntropyTrainingWorker` where `actor_rollout_ref.entrostat.config` is given."""
+    ActorRolloutRefWorker.actor_worker_cls = property(_actor_worker)
+
+
+def _actor_worker(worker: Any) -> Any:
+    path = (worker.config.get("entrostat") or {}).get("config")
+    if path is None:
+        return TrainingWorker
+    config = parse(ControlConfig, read_yaml(path), source=str(path))
+    check_settings(config, worker.config)
+    return partial(EntropyTrainingWorker, control=config)
+
+
+class EntropyTrainingWorker(TrainingWorker):
+    """Measures in the pass that scores the rollout, decides before the first update, and trains with the decision.
+
+    Sums are reduced over the data-parallel group. The state is saved with the actor.
+
+    Args:
+        config: verl's.
+        control: a `control.yaml`.
+    """
+
+    def __init__(self, config: Any, control: ControlConfig) -> None:
+        super().__init__(config)
+        measure_in(self.engine)
+        self._control_config = control
+        self.controller: EntropyController | None = None
+        self._scored: dict[str, Tensor] = {}
+
+    def reset(self) -> Any:
+        """As verl's: the model is made here, and with it the process groups."""
+        done = super().reset()
+        self.controller = EntropyController(self._control_config, self.engine.get_data_parallel_group())
+        return done
+
+    def set_loss_fn(self, loss_fn: Any) -> None:
+        """verl's loss function, with the thresholds of its microbatch in force."""
+        super().set_loss_fn(partial(self._controlled, loss_fn))
+
+    def infer_batch(self, data: Any) -> Any:
+        """verl's; the policy's own statistics stay on this rank until the update."""
+        reference = tu.get(data, key="no_lora_adapter", default=False)
+        output = super().infer_batch(data)
+        if output is not None and not reference and SENSITIVITY in output.keys():  # noqa: SIM118
+            names = ("log_probs", ENTROPY, SENSITIVITY)
+            self._scored = {name: no_padding_2_padding(output[name], data).float() for name in names}
+        return output
+
+    def train_mini_batch(self, data: Any) -> Any:
+        """Decide on this rollout batch, then verl's minibatches.
+
+        Raises:
+            InputError: the batch is not the one that was scored last.
+        """
+        tokens = self._tokens(data)
+        mask = data["response_mask"].bool()
+        advantages = _padded(data["advantages"])
+        assert self.controller is not None
+        self._decision = self.controller.step(tokens, advantages, _padded(mask), groups=_groups(data))
+        data[ENTROPY], data[SENSITIVITY] = tokens.entropy, tokens.sensitivity
+        output = super().train_mini_batch(data)
+        if output is not None:
+            logged = {k.removeprefix("actor/"): [v] for k, v in self._decision.metrics().items() if math.isfinite(v)}
+            tu.get(output, "metrics").update(logged)
+        return output
+
+    def save_checkpoint(self, local_path: str, *args: Any, **kwargs: Any) -> Any:
+        """verl's, and the controller's state beside it."""
+        done = super().save_checkpoint(local_path, *args, **kwargs)
+        if self.controller is not None and torch.distributed.get_rank() == 0:
+            Path(local_path, FILE).write_text(json.dumps(self.controller.state_dict()))
+        return done
+
+    def load_checkpoint(self, local_path: str, *args: Any, **kwargs: Any) -> Any:
+        """verl's, and the controller's state."""
+        saved = Path(local_path, FILE)
+        if self.controller is not None and saved.is_file():
+            self.controller.load_state_dict(json.loads(saved.read_text()))
+        return super().load_checkpoint(local_path, *args, **kwargs)
+
+    def _controlled(self, loss_fn: Any, model_output: Any, data: Any, dp_group: Any = None) -> Any:
+        what = InForce(self._decision, data[ENTROPY], data[SENSITIVITY], self.engine.vocab_size)
+        with in_force(what):
+            return loss_fn(model_output=model_output, data=data, dp_group=dp_group)
+
+    def _tokens(self, data: Any) -> TokenStatistics:
+        old = _padded(data["old_log_probs"])
+        scored = self._scored.get("log_probs")
+        mask = _padded(data["response_mask"]).bool()
+        if scored is None or scored.shape != old.shape or not torch.equal(scored[mask], old.to(scored)[mask]):
+            raise InputError(
+                "the batch to train on is not the one that this rank scored last, so its entropies are unknown; leave "
+                "rollout_correction.bypass_mode off, and balance batches before old log-probabilities are computed."
+            )
+        entropy, sensitivity = (self._scored[name].to(old.device) for name in (ENTROPY, SENSITIVITY))
+        return TokenStatistics(old, entropy, sensitivity, self.engine.vocab_size)
+
+
+def _padded(column: Tensor) -> Tensor:
+    return column.to_padded_tensor(0) if column.is_nested else column
+
+
+def _groups(data: Any) -> Tensor | None:
+    """[batch]: verl's `uid` of each response's prompt as numbers; none where the trainer sends none."""
+    names = tu.get(data, key="uid", default=None)
+    if names is None:
+        return None
+    numbers: dict[str, int] = {}
+    return torch.tensor([numbers.setdefault(str(name), len(numbers)) for name in names])

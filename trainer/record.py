@@ -1,0 +1,72 @@
+"""The lead rank's record of a run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from controller.errors import InputError
+
+from .config import RunConfig
+from .delivery import Delivery
+from .estimate import in_words
+from .reporting.rundata import load_run
+from .reporting.write import write_report
+from .status import Status
+from .tracking import RunFolder
+
+logger = logging.getLogger("trainer")
+RESUME = "`entrostat train --resume {out}`"
+
+
+class Tracker:
+    """The lead rank's record of a run: folder, MLflow, terminal, and the report at its end."""
+
+    def __init__(self, config: RunConfig, folder: RunFolder) -> None:
+        self._config, self._folder = config, folder
+        self._status: Status | None = None
+        self._delivery: Delivery | None = None
+
+    def open(self, start: int) -> None:
+        self._folder.open(self._config, start)
+        self._folder.set_status("RUNNING")
+        self._status = Status(self._config.steps, start)
+        if self._config.tracking.mlflow:
+            self._delivery = Delivery(self._folder)
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        self._folder.append(step, metrics)
+        self._status.show(step, metrics)
+
+    def close(self, status: str) -> None:
+        """Write the report and end the MLflow run as `status`: FINISHED, FAILED or KILLED. Raises nothing."""
+        if self._status:
+            self._status.close()
+        with complaining("the report was not written"):
+            if self._folder.started:
+                run = load_run(self._folder.path)
+                print("\n".join([write_report([run], self._folder.path), in_words(run)]).rstrip())
+        with complaining("the run's end was not noted"):
+            self._folder.set_status(status)
+        self._finish()
+
+    def deliver(self) -> None:
+        """Send what MLflow did not take while the run, now finished, went on."""
+        if self._config.tracking.mlflow and not self._folder.delivered:
+            self._delivery = Delivery(self._folder)
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._delivery and not self._delivery.finish():
+            again = RESUME.format(out=self._folder.path)
+            logger.warning("MLflow has not taken all metrics; %s sends the rest from metrics.jsonl.", again)
+
+
+@contextmanager
+def complaining(what: str) -> Iterator[None]:
+    """A failure in this block is told, and no more."""
+    try:
+        yield
+    except (OSError, InputError) as error:
+        logger.warning("%s: %s", what, error)
