@@ -11,6 +11,9 @@ from pathlib import Path
 
 from jinja2 import Environment
 
+from controller.configuration import parse
+
+from ..config import RunConfig
 from ..tracking import write_atomically
 from .columns import COLUMNS, Column
 from .figure import draw
@@ -124,19 +127,23 @@ def as_html(suite: Suite, tuned: Mapping[str, Tuned], rows: Sequence[Row], pictu
 
 
 def _legend(suite: Suite) -> str:
-    tuning = suite.tuning
-    budget = (
-        f" Strategies with gains got {tuning.trials} trials each in the real trainer, on seeds "
-        f"{', '.join(map(str, tuning.seeds))} and targets of their own ({tuning.steps} steps)."
-        if tuning
-        else ""
-    )
-    first = next(iter(suite.strategies))
-    return (
-        f"Seeds {', '.join(map(str, suite.seeds))}; mean +- standard deviation over them. Bold: best of its column."
-        f" *: differs from {first} with q < {SIGNIFICANT} (paired t test over the seeds, Benjamini-Hochberg within a "
-        f"column); p and q of every cell are in compare.csv.{budget}"
-    )
+    """How the runs were made, what the marks mean, what everyone was given to tune."""
+    run, tuning, first = parse(RunConfig, suite.run), suite.tuning, next(iter(suite.strategies))
+    rollout, held_out = run.rollout, run.evaluation
+    sentences = [
+        f"Task `{run.task}`, {run.steps} steps of {rollout.prompts} prompts x {rollout.responses_per_prompt} responses, "
+        f"{run.update.minibatches} minibatches, learning rate {run.update.learning_rate:g}; evaluated on "
+        f"{held_out.prompts} held-out prompts x {held_out.samples} answers after the last step.",
+        f"Seeds {', '.join(map(str, suite.seeds))}; mean +- standard deviation over them. Bold: best of its column.",
+        f"*: differs from {first} with q < {SIGNIFICANT} (paired t test over the seeds, Benjamini-Hochberg within a "
+        "column); p and q of every cell are in compare.csv.",
+    ]
+    if tuning:
+        sentences.append(
+            f"Strategies with gains got {tuning.trials} trials each in the real trainer, on seeds "
+            f"{', '.join(map(str, tuning.seeds))} and targets of their own ({tuning.steps} steps)."
+        )
+    return " ".join(sentences)
 
 
 def _name(suite: Suite, row: Row) -> str:
