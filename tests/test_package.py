@@ -2,7 +2,6 @@
 
 import ast
 import importlib
-import importlib.util
 import inspect
 import subprocess
 import sys
@@ -26,12 +25,8 @@ control.load_state_dict(control.state_dict())
 """
 
 
-OPTIONAL = {
-    "controller.kernels.": "triton",
-    "controller.integrations.trl": "trl",
-    "controller.integrations.verl": "verl",
-    "controller.integrations.openrlhf": "openrlhf",
-}
+HOSTS = ("trl", "verl", "openrlhf")
+OPTIONAL = {"controller.kernels.": "triton"} | {f"controller.integrations.{host}": host for host in HOSTS}
 
 
 def modules(package):
