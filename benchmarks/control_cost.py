@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from trainer.config import load_config
-from trainer.loop import Session, correction, group_advantages, measure, minibatches, sample, seed_of, update
+from trainer.loop import Session, correction, group_advantages, measure, minibatches, sample, seed_of, update, version
 from trainer.rollout import Rollout, response_logits
 from trainer.run import open_session
 from trainer.sums import Sums
@@ -105,7 +105,9 @@ def put_back(session: Session, state: Any) -> None:
 
 def pair(session: Session, step: int) -> tuple[float, float, float]:
     """(static step, control on top, controller.step), seconds; the controlled side's weights stay."""
-    sampling, (rollout, rewards) = timed(lambda: sample(session, step))
+    session.sampler.push(version(step))
+    sampling, drawn = timed(lambda: sample(session, step))
+    rollout, rewards = drawn.rollout, drawn.rewards
     start = kept(session)
     sides = {"static": static_step, "controlled": controlled_step}
     taken: dict[str, float] = {}
