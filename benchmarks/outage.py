@@ -89,7 +89,8 @@ def serve(folder: Path, port: int) -> subprocess.Popen:
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/files"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, cwd=folder, env=environment(), start_new_session=True, **quiet)
+    alone = environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return subprocess.Popen(command, cwd=folder, env=alone, start_new_session=True, **quiet)
 
 
 def kill(server: subprocess.Popen) -> None:
