@@ -151,6 +151,12 @@ class TrackingConfig(Config):
     """MLflow's experiment."""
     parent: str | None = None
     """MLflow's id of the run that this one is a part of."""
+    tensorboard: bool = False
+    """Whether event files are written too, to `OUT/tensorboard`."""
+    wandb: Literal["online", "offline"] | None = None
+    """Weights & Biases: on its server, or in `OUT/wandb` for `wandb sync`; none: not at all."""
+    attachments: list[Path] = Field(default_factory=list)
+    """Files that MLflow and W&B keep with the run's own: an identified plant, a tuning's picture."""
     snapshots: Annotated[int, Field(ge=0, le=1000)] = 40
     """Steps of which the report shows tokens, answers and the authority curve, spread over the run; 0: none."""
 
