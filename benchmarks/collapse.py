@@ -18,9 +18,9 @@ from trainer.reporting.summary import end_over_start, measured_entropy
 
 RESULTS = Path("docs/results")
 TASKS = {
-    "expressions": ("many answers", 100, 6),
-    "sums": ("one answer at the end of a chain of six", 40, 13),
-    "walk": ("sparse reward at the start", 120, 11),
+    "expressions": ("many answers", 50, 6),
+    "sums": ("one answer at the end of a chain of six", 24, 13),
+    "walk": ("sparse reward at the start", 90, 11),
 }
 """Nature, steps, longest answer in tokens."""
 HEADS = (
