@@ -196,7 +196,8 @@ def losses(session: Session, batch: Batch, decision: Decision, parts: Sequence[T
     total = session.engine.total(sum(batch.rollout.mask[rows].sum() for rows in parts))
     for index, rows in enumerate(parts):
         rollout, old, advantages = batch.rollout.rows(rows), batch.tokens[rows], batch.advantages[rows]
-        now = statistics(session, session.engine.deepspeed, rollout, entropy_gradient=decision.reads_entropy)
+        gradient, rest = decision.reads_entropy, session.control.reads_minibatches
+        now = statistics(session, session.engine.deepspeed, rollout, entropy_gradient=gradient, logprob_only=not rest)
         if index == 0:
             decision = session.control.refine(now, old, advantages, rollout.mask)
             sums.add({"inner/command_mean": decision.command, "inner/saturated_mean": float(decision.saturated)}, 1)
@@ -218,11 +219,10 @@ def version(step: int) -> str:
     return f"step {step}"
 
 
-def statistics(session: Session, model: Any, rollout: Rollout, entropy_gradient: bool = False) -> TokenStatistics:
+def statistics(session: Session, model: Any, rollout: Rollout, **options: bool) -> TokenStatistics:
     """Statistics of the response tokens under `model`, at the sampling temperature."""
     logits = response_logits(model, rollout)
-    temperature = session.config.rollout.temperature
-    return token_statistics(logits, rollout.actions, temperature, entropy_gradient=entropy_gradient)
+    return token_statistics(logits, rollout.actions, session.config.rollout.temperature, **options)
 
 
 def evaluation(session: Session, step: int) -> dict[str, float]:
