@@ -24,10 +24,23 @@ import atheris
 
 with atheris.instrument_imports(include=["controller", "trainer"]):
     from benchmarks.readers import READERS
-    from controller.errors import InputError
+    from controller import ControlConfig, EntropyController, InputError
+    from controller.configuration import parse
 
 SLOWEST = 5
 """Seconds for one input; beyond it libFuzzer stops."""
+SEEDS = {
+    "control.yaml": b"target: {type: constant, value: 0.6}\nlaw: {type: pid, kp: 3}\nactuator: {type: sensitivity}\n",
+    "a run's YAML": b"steps: 5\ncontrol: {law: {type: manual}, actuator: {type: static}}\nupdate: {minibatches: 8}\n",
+    "target table": b"step,value\n0,0.5\n10,0.7\n",
+    "metrics.jsonl": b'{"step": 0, "actor/entropy": 0.5}\n{"step": 1, "actor/entropy": null}\n',
+    "status.json": b'{"status": "FINISHED"}',
+    "logged run": b"step,entropy,command\n" + b"".join(b"%d,0.%d,0.5\n" % (n, n + 10) for n in range(60)),
+    "controller's state": json.dumps(
+        EntropyController(parse(ControlConfig, {"target": {"type": "constant", "value": 0.6}})).state_dict()
+    ).encode(),
+}
+"""An honest file for most readers, to begin from."""
 WORDS = b"target type constant value points law pid kp actuator guard step actor/entropy command eps_low version 1e309"
 
 
@@ -58,9 +71,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "words").write_text("".join(f'"{word}"\n' for word in WORDS.decode().split()))
+        (folder / "corpus").mkdir()
+        for index, name in enumerate(sorted(READERS)):
+            (folder / "corpus" / str(index)).write_bytes(bytes([index]) + SEEDS.get(name, b"{}"))
         fuzz, start = Fuzz(folder), time.process_time()
         flags = [f"-runs={chosen.inputs}", f"-seed={chosen.seed}", f"-dict={folder}/words", f"-timeout={SLOWEST}"]
-        atheris.Setup([sys.argv[0], *flags, "-max_len=2048", "-print_final_stats=0"], fuzz)
+        atheris.Setup([sys.argv[0], *flags, "-max_len=2048", str(folder / "corpus")], fuzz)
         atexit.register(write, fuzz, chosen, start)  # libFuzzer does not come back
         atheris.Fuzz()
 
