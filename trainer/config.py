@@ -114,6 +114,9 @@ class EngineConfig(Config):
     """Keep weights there while they are not used (ZeRO 3)."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: a third more time, far less memory."""
+    without_logits: bool = False
+    """Measure from hidden states, by blocks, so that no [responses, time, vocabulary] tensor exists: for vocabularies
+    of many thousands. The same numbers to float32 rounding; compared with the logits at the first pass."""
     deepspeed: str | dict[str, Any] | None = None
     """DeepSpeed's own JSON, or its path, laid over what follows from the keys above."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None

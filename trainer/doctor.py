@@ -18,6 +18,7 @@ EXTRAS = {
     "sim": "identify, tune and simulate",
     "report": "report, watch and target --edit",
     "train": "the trainer",
+    "data": "data sets, and rewards by math-verify",
     "vllm": "rollouts with vLLM",
     "tensorboard": "tracking in TensorBoard",
     "wandb": "tracking in Weights & Biases",

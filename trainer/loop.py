@@ -15,6 +15,7 @@ from torch import Tensor
 
 from controller.control import EntropyController
 from controller.decision import Decision
+from controller.from_model import model_statistics
 from controller.loss import policy_loss, threshold_sums
 from controller.statistics import TokenStatistics, token_statistics
 
@@ -25,7 +26,7 @@ from .evaluate import evaluate
 from .reference import divergence
 from .retry import retried
 from .rewards import FAULTS, judged, left_out
-from .rollout import Rollout, Sampler, Sampling, response_logits
+from .rollout import Rollout, Sampler, Sampling, position_ids, response_logits
 from .rollout.mismatch import LIMITS, check_mismatch, correction
 from .seeds import seed_everything, seed_of
 from .sums import Sums
@@ -221,8 +222,18 @@ def version(step: int) -> str:
 
 def statistics(session: Session, model: Any, rollout: Rollout, **options: bool) -> TokenStatistics:
     """Statistics of the response tokens under `model`, at the sampling temperature."""
-    logits = response_logits(model, rollout)
-    return token_statistics(logits, rollout.actions, session.config.rollout.temperature, **options)
+    temperature = session.config.rollout.temperature
+    if not session.config.engine.without_logits:
+        return token_statistics(response_logits(model, rollout), rollout.actions, temperature, **options)
+    return model_statistics(
+        model,
+        rollout.actions,
+        temperature,
+        entropy_gradient=options.get("entropy_gradient", False),
+        input_ids=rollout.sequences,
+        attention_mask=rollout.attention_mask,
+        position_ids=position_ids(rollout.attention_mask),
+    )
 
 
 def evaluation(session: Session, step: int) -> dict[str, float]:
