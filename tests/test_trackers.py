@@ -59,6 +59,7 @@ def test_mlflow_holds_what_its_users_look_for(in_mlflow) -> None:
     assert run.data.tags["entrostat/target"] == "increase_then_decrease"
     assert "entropy ended at" in run.data.tags["mlflow.note.content"]
     assert run.info.status == "FINISHED"
+    assert client.get_experiment_by_name("entrostat").tags["mlflow.experimentKind"] == "custom_model_development"
     assert [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "actor/entropy")] == expected()
     files = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert {"config.yaml", "report.html", "plant.yaml"} <= files

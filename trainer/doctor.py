@@ -22,6 +22,9 @@ EXTRAS = {
     "vllm": "rollouts with vLLM",
     "tensorboard": "tracking in TensorBoard",
     "wandb": "tracking in Weights & Biases",
+    "trl": "control in TRL's trainer",
+    "verl": "control in verl's, in an environment of its own",
+    "openrlhf": "control in OpenRLHF's, in an environment of its own",
     "docs": "the documentation site",
     "dev": "tests, lint and types",
 }

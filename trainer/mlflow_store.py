@@ -16,6 +16,8 @@ from .tracking import Row, RunFolder
 
 STEP, TIME = "training/global_step", "time/unix"
 DESCRIBED = "entrostat/described"
+TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+"""Has the page of an experiment open with runs and charts, not with the traces of an application."""
 _monitors: dict[str, Any] = {}
 """Of the machine, by run: a store that is opened anew after a failure goes on with the one that is there."""
 
@@ -84,7 +86,7 @@ class MLflow:
         }
         if config.tracking.parent:
             tags["mlflow.parentRunId"] = config.tracking.parent
-        of = experiment.experiment_id if experiment else self._client.create_experiment(name)
+        of = experiment.experiment_id if experiment else self._client.create_experiment(name, tags=TRAINING)
         return self._client.create_run(of, run_name=self._folder.path.resolve().name, tags=tags)
 
     def _describe(self, experiment: str) -> None:
