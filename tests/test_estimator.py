@@ -8,6 +8,7 @@ import pytest
 from controller.laws.belief import DRIFT, LAGS, LOG_GAIN, Belief, first_belief
 from controller.laws.estimator import (
     CARRY_WALK,
+    DIRECT,
     DRIFT_WALK,
     GAIN_WALK,
     after_rollout,
