@@ -11,9 +11,9 @@ Contexts move with the policy: of a change on the old ones the next rollout show
 
 Two readings: the rollout's entropy of `start`, with its sampling error, and the minibatches' paired difference of
 `change`, without it. `drift`, w and z are in units of the command, so that their sizes carry over from one learning
-rate to another. Updates are in Joseph's form. The candidates are weighed by their likelihoods (multiple-model estimation,
-Magill 1965, with forgetting); a reading far off what was thought possible widens the belief at once (strong tracking
-filter, Zhou and Frank 1996). The variances of w and of the shift follow the squared innovations.
+rate to another. Updates are in Joseph's form. The candidates are weighed by their likelihoods (multiple-model
+estimation, Magill 1965, with forgetting); a reading far off what was thought possible widens the belief at once (strong
+tracking filter, Zhou and Frank 1996). The variances of w and of the shift follow the squared innovations.
 """
 
 from __future__ import annotations
