@@ -8,6 +8,7 @@ import pytest
 from controller.laws.belief import DRIFT, LAGS, LOG_GAIN, Belief, first_belief
 from controller.laws.estimator import (
     CARRY_WALK,
+    DIRECT,
     DRIFT_WALK,
     GAIN_WALK,
     after_rollout,
@@ -37,7 +38,9 @@ def numerical_jacobian(f, x, h=1e-6):
 def dense_tick(x, p, lag, command, push):
     f = numerical_jacobian(lambda y: tick(y, lag, command), x)
     g = np.array([0.0, 1.0, 1.0, 0.0, 0.0, 0.0]) * (1 - lag) * math.exp(x[LOG_GAIN])
-    walk = np.diag([0, 0, 0, DRIFT_WALK**2 / UPDATES, GAIN_WALK**2 / UPDATES, 0])
+    walk = np.diag(
+        [0, DIRECT * push * math.exp(2 * x[LOG_GAIN]), 0, DRIFT_WALK**2 / UPDATES, GAIN_WALK**2 / UPDATES, 0]
+    )
     return tick(x, lag, command), f @ p @ f.T + push * np.outer(g, g) + walk
 
 
