@@ -114,11 +114,11 @@ class Job:
 
 
 def jobs(block: str, seeds: list[int], curves: list[str]) -> Iterator[Job]:
-    """Curve by curve, then seed by seed, with the laws side by side: what is finished early is a whole comparison."""
+    """Seed by seed, with the laws side by side: what is finished early is a whole comparison."""
     laws = ("adaptive", "pid")
     if block in ("main", "robust"):
         settings = MAIN if block == "main" else ROBUST
-        yield from (Job(block, s, c, law, seed) for c in curves for seed in seeds for s in settings for law in laws)
+        yield from (Job(block, s, c, law, seed) for seed in seeds for c in curves for s in settings for law in laws)
     if block == "disturbance":
         yield from (Job(block, d, "constant", "adaptive", seed) for seed in seeds for d in DISTURBANCES)
     if block == "static":

@@ -116,7 +116,12 @@ def _step(control: EntropyController, rng: Random, count: Counter[str], complain
     count["inputs: tensors"] += 1
     tokens, advantages, mask = inputs.tensors(rng)
     decision = control.step(tokens, advantages, mask, groups=torch.tensor([0, 0, 1, 1]), kl=kl)
-    loss, _ = policy_loss(tokens.logprob, tokens, advantages, mask, decision)
+    try:
+        decision = control.refine(tokens, tokens, advantages, mask)
+        loss, _ = policy_loss(tokens.logprob, tokens, advantages, mask, decision, now=tokens)
+    except InputError as error:
+        complaints.append(f"after a step that was taken: {error}")
+        return decision
     if not decision.batch.nonfinite and not math.isfinite(loss):
         complaints.append(f"the loss of a finite batch is {loss}")
     return decision

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
+from controller.actuators import Actuator
 from controller.batch import REGIONS, BatchStatistics, ContributionCurve, Region
+from controller.laws import Law
 from controller.measurement import EDGES, batch_statistics
 from controller.statistics import TokenStatistics, token_statistics
 
@@ -56,7 +60,44 @@ def _target(rng: Random) -> dict[str, Any]:
     return curve | _sometimes(rng, unit="initial")
 
 
+def anything(rng: Random, model: type[BaseModel]) -> dict[str, Any]:
+    """A configuration of `model`: each of its numbers, choices and switches at its ends, in between, or left out."""
+    schema = _schema(model)
+    chosen = {"type": schema["properties"]["type"]["const"]}
+    for name, field in schema["properties"].items():
+        value = _value(rng, field)
+        if name != "type" and value is not None and (name in schema.get("required", []) or rng.random() < 0.5):
+            chosen[name] = value
+    return chosen
+
+
+@cache
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
+
+
+def _value(rng: Random, field: dict[str, Any]) -> Any:
+    """None for what is neither a number, nor a choice, nor a switch."""
+    if "enum" in field:
+        return rng.choice(field["enum"])
+    if field.get("type") == "boolean":
+        return rng.random() < 0.5
+    if field.get("type") not in ("number", "integer"):
+        return None
+    low = field.get("minimum", field.get("exclusiveMinimum", 0))
+    high = field.get("maximum", field.get("exclusiveMaximum", 10))
+    value = rng.choice([low, high, rng.uniform(low, high), low + (high - low) * 1e-3])
+    return int(value) if field["type"] == "integer" else value
+
+
+def _kinds(union: Any, *without: str) -> list[type[BaseModel]]:
+    models = get_args(get_args(union)[0])
+    return [model for model in models if model.model_fields["type"].default not in without]
+
+
 def _law(rng: Random) -> dict[str, Any]:
+    if rng.random() < 0.3:
+        return anything(rng, rng.choice(_kinds(Law, "pid", "manual", "excitation")))
     if rng.random() < 0.1:
         return rng.choice(
             [
@@ -81,6 +122,8 @@ def _law(rng: Random) -> dict[str, Any]:
 
 
 def _actuator(rng: Random) -> dict[str, Any]:
+    if rng.random() < 0.4:
+        return anything(rng, rng.choice(_kinds(Actuator, "regions_only")))
     limit = rng.choice([0.1, 5.0, 10.0])
     return rng.choice(
         [

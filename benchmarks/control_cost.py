@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 
 from trainer.config import load_config
-from trainer.loop import Session, group_advantages, measure, minibatches, sample, seed_of, update
+from trainer.loop import Session, correction, group_advantages, measure, minibatches, sample, seed_of, update, version
 from trainer.rollout import Rollout, response_logits
 from trainer.run import open_session
 from trainer.sums import Sums
@@ -57,6 +58,7 @@ def static_step(session: Session, rollout: Rollout, rewards: Tensor, step: int) 
     with torch.no_grad():
         parts = torch.arange(len(rewards)).chunk(config.minibatches)
         old = torch.cat([logprob_of(session, engine.model, rollout.rows(rows)) for rows in parts])
+        correction(rollout, old, math.inf)  # whether the policy can have sampled them: the trainer checks it anyway
     for rows in minibatches(len(rewards), config.minibatches, config.epochs, seed_of(session.config.seed, step)):
         part, a = rollout.rows(rows), advantages[rows, None]
         log_ratio = logprob_of(session, engine.deepspeed, part) - old[rows]
@@ -65,7 +67,7 @@ def static_step(session: Session, rollout: Rollout, rewards: Tensor, step: int) 
         surrogate = torch.minimum(a * ratio, a * ratio.clamp(0.8, 1.2))
         loss = -(surrogate * part.mask).sum() / engine.total(count)
         columns = {"kl": -log_ratio.detach(), "low": low, "high": high, "either": low | high, "zero": low | (a == 0)}
-        norm = engine.update(loss)
+        norm = engine.update([loss])
         metrics = {name: (column * part.mask).sum() / count for name, column in columns.items()}
         sums.add(metrics | {"loss": loss.detach()}, count)
         sums.add({"skipped": float(norm is None), "norm": norm}, 1)
@@ -103,7 +105,9 @@ def put_back(session: Session, state: Any) -> None:
 
 def pair(session: Session, step: int) -> tuple[float, float, float]:
     """(static step, control on top, controller.step), seconds; the controlled side's weights stay."""
-    sampling, (rollout, rewards) = timed(lambda: sample(session, step))
+    session.sampler.push(version(step))
+    sampling, drawn = timed(lambda: sample(session, step))
+    rollout, rewards = drawn.rollout, drawn.rewards
     start = kept(session)
     sides = {"static": static_step, "controlled": controlled_step}
     taken: dict[str, float] = {}

@@ -32,17 +32,18 @@ def ballot(state: Mapping[str, Any], configuration: str, command: float) -> Ball
 
 
 def reduced(sums: Tensor, own: Ballot, group: dist.ProcessGroup | None = None) -> Tensor:
-    """`sums` [n], float64, summed over the ranks, in one collective that compares their ballots too.
+    """`sums` [n], float64, summed over the ranks (then on the CPU), in one collective that compares their ballots too.
 
     Raises:
         Disagreement: two ranks' ballots differ; every rank raises it.
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size(group) == 1:
         return sums
     rows = sums.new_zeros(dist.get_world_size(group), len(own))
     rows[dist.get_rank(group)] = sums.new_tensor(own)
     table = torch.cat([sums, rows.reshape(-1)])
     dist.all_reduce(table, group=group)
+    table = table.cpu()  # the one wait for the device: sums and ballots come together
     _check(table[len(sums) :].view_as(rows).tolist())
     return table[: len(sums)]
 

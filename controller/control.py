@@ -226,6 +226,14 @@ class EntropyController:
         return self._held
 
     @property
+    def reads_minibatches(self) -> bool:
+        """Whether the entropy of minibatches under the current policy is read: by an inner loop, or by the loss.
+
+        Where it is not, `token_statistics(..., logprob_only=True)` is enough between a rollout and the next.
+        """
+        return self._inner_loop or (self._decision is not None and self._decision.reads_entropy)
+
+    @property
     def _inner_loop(self) -> bool:
         """Whether minibatches are decided anew: not without the law for it, nor while the loop is out of its hands."""
         held = self._decision is None or self._decision.held

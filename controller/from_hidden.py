@@ -75,6 +75,7 @@ class FromHidden(torch.autograd.Function):
         temperature: float,
         entropy_gradient: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """(ln p, H, S), each [N] float32; arguments as for `linear_statistics`."""
         head = weight[:vocab_size]
         measure = choose_moments(
             "moments_from_hidden",
@@ -92,6 +93,7 @@ class FromHidden(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, of_logprob: Tensor, of_entropy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of the hidden states, and of the weight and bias where they want one."""
         refuse_second_derivative()
         hidden, actions, weight, bias, peak, z, surplus = ctx.saved_tensors
         a, b, own = pulls(z, surplus, of_logprob, of_entropy, ctx.temperature)

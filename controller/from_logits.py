@@ -31,6 +31,7 @@ class FromLogits(torch.autograd.Function):
         temperature: float,
         entropy_gradient: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """(ln p, H, S), each [batch, time] float32; arguments as for `token_statistics`."""
         used = logits[..., :vocab_size]
         measure = choose_moments(
             "moments_from_logits", block_moments, lambda: (*_first(used, actions, mask), temperature), logits
@@ -45,6 +46,7 @@ class FromLogits(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, of_logprob: Tensor, of_entropy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        """The logits' gradient, in their dtype."""
         refuse_second_derivative()
         logits, actions, mask, peak, z, surplus = ctx.saved_tensors
         a, b, own = pulls(z, surplus, of_logprob, of_entropy, ctx.temperature)

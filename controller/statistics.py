@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .from_logits import FromLogits
+from .from_logits import FromLogits, block_elements
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def token_statistics(
     mask: Tensor | None = None,
     vocab_size: int | None = None,
     entropy_gradient: bool = False,
+    logprob_only: bool = False,
 ) -> TokenStatistics:
     """Exact statistics of the distribution softmax(logits / temperature) at the sampled tokens.
 
@@ -82,6 +83,8 @@ def token_statistics(
         mask: shaped like `actions`, true on the tokens to measure; the others cost nothing and get zeros.
         vocab_size: how many of the logits are tokens, where the head is padded; all of them if none.
         entropy_gradient: whether `entropy` carries a gradient too, for entropy bonuses.
+        logprob_only: whether entropy and sensitivity may be left out, as NaN: where the logits fill no more than a
+            block, ln p alone is several times as fast; beyond that, the pass over them is what costs.
 
     Raises:
         ValueError: shapes do not match, or the temperature is not positive.
@@ -92,6 +95,8 @@ def token_statistics(
             "give logits [batch, time, vocab] and actions [batch, time]."
         )
     check_arguments(logits.shape[-1], actions, temperature, mask, vocab_size)
+    if logprob_only and not entropy_gradient and mask is None and logits.numel() <= block_elements(logits):
+        return _logprob_only(logits[..., :vocab_size], actions, temperature)
     packed = logits.dim() == 2
     if packed:
         logits, actions, mask = logits[None], actions[None], None if mask is None else mask[None]
@@ -100,6 +105,12 @@ def token_statistics(
     )
     tokens = TokenStatistics(logprob, entropy, sensitivity, vocab_size or logits.shape[-1])
     return tokens[0] if packed else tokens
+
+
+def _logprob_only(logits: Tensor, actions: Tensor, temperature: float) -> TokenStatistics:
+    logprob = (logits.float() / temperature).log_softmax(-1).gather(-1, actions[..., None]).squeeze(-1)
+    unknown = torch.full_like(logprob, torch.nan)
+    return TokenStatistics(logprob, unknown, unknown, logits.shape[-1])
 
 
 def check_arguments(

@@ -15,7 +15,7 @@ from tests.runs import ENVIRONMENT
 from trainer import delivery
 from trainer.config import load_config
 from trainer.delivery import Courier, Delivery, batches
-from trainer.mlflow_store import Store
+from trainer.mlflow_store import MLflow
 from trainer.tracking import RunFolder
 
 
@@ -67,23 +67,25 @@ def test_a_second_courier_goes_on_where_the_first_was_killed(folder):
 
 
 def test_a_request_that_arrived_without_an_answer_is_not_stored_twice(folder, monkeypatch):
-    send = Store.send
+    send = MLflow.send
 
     def lose_the_answer(store, rows):
         send(store, rows)
         raise ConnectionError
 
-    monkeypatch.setattr(Store, "send", lose_the_answer)
+    monkeypatch.setattr(MLflow, "send", lose_the_answer)
     one = courier(folder)
     assert not one.deliver(None)
-    monkeypatch.setattr(Store, "send", send)
-    monkeypatch.setattr(Store, "connect", lambda store, real=Store.connect: min(real(store), 3))  # a stale answer, too
+    monkeypatch.setattr(MLflow, "send", send)
+    monkeypatch.setattr(
+        MLflow, "connect", lambda store, real=MLflow.connect: min(real(store), 3)
+    )  # a stale answer, too
     assert one.deliver(None)
     assert arrived(folder)[0] == expected(30)
 
 
 def test_a_run_made_just_before_a_kill_is_found_again(folder):
-    store = Store(folder, load_config(folder.path / "config.yaml"))
+    store = MLflow(folder, load_config(folder.path / "config.yaml"))
     store._created()
     assert courier(folder).deliver(None)
     assert arrived(folder)[0] == expected(30)

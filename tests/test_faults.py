@@ -16,7 +16,9 @@ from trainer.errors import Stopped
 from trainer.loop import train_step
 from trainer.retry import retried
 from trainer.rewards import HUNG, INVALID, RAISED, judged, left_out, time_limit
+from trainer.rollout import sampler
 from trainer.run import open_session, run
+from trainer.seeds import seed_of
 from trainer.tasks.expressions import Expressions
 
 EXAMPLE, *BASE = SMALL
@@ -111,7 +113,7 @@ def test_a_step_goes_on_without_the_group_whose_reward_failed():
 
 def flaky(failures, monkeypatch):
     """A rollout engine that dies so many times."""
-    real, calls = loop.generate, []
+    real, calls = sampler.generate, []
 
     def generate(*args, **options):
         calls.append(1)
@@ -119,7 +121,7 @@ def flaky(failures, monkeypatch):
             raise RuntimeError("engine core died")
         return real(*args, **options)
 
-    monkeypatch.setattr(loop, "generate", generate)
+    monkeypatch.setattr(sampler, "generate", generate)
     monkeypatch.setattr("trainer.retry.time.sleep", lambda seconds: None)
 
 
@@ -132,20 +134,20 @@ def test_a_rollout_engine_that_dies_is_tried_again_and_the_step_is_the_same(monk
 
 
 def test_a_rollout_engine_that_stays_dead_stops_the_run_with_a_checkpoint(monkeypatch, tmp_path):
-    real = loop.generate
+    real = sampler.generate
 
     def generate(*args, seed, **options):
-        if seed == loop.seed_of(11, 3, 0):
+        if seed == seed_of(11, 3, 0):
             raise RuntimeError("engine core died")
         return real(*args, seed=seed, **options)
 
-    monkeypatch.setattr(loop, "generate", generate)
+    monkeypatch.setattr(sampler, "generate", generate)
     monkeypatch.setattr("trainer.retry.time.sleep", lambda seconds: None)
     out = tmp_path / "run"
     with pytest.raises(Stopped, match=r"failed 4 times .*engine core died.* from the checkpoint of step 3"):
         run(load_config(EXAMPLE, [*BASE, "tracking.mlflow=null"]), out)
     assert newest_step(out / "checkpoints") == 3
-    monkeypatch.setattr(loop, "generate", real)
+    monkeypatch.setattr(sampler, "generate", real)
     run(load_config(out / "config.yaml"), out, resume=True)
     assert [row["step"] for row in lines(out)] == list(range(6))
 

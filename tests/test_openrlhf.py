@@ -56,7 +56,7 @@ def experience(actor, seed=0) -> Experience:
 def test_statistics_are_those_of_the_models_logits():
     actor = make_actor()
     batch = experience(actor)
-    tokens, _, _ = measured(actor, batch)
+    tokens = measured(actor, batch).tokens
     with torch.no_grad():
         positions = (batch.attention_mask.cumsum(-1) - 1).masked_fill(batch.attention_mask == 0, 1)
         logits = actor.model(batch.sequences, attention_mask=batch.attention_mask, position_ids=positions).logits

@@ -2,10 +2,10 @@
 
 import ast
 import importlib
-import importlib.util
 import inspect
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -26,12 +26,13 @@ control.load_state_dict(control.state_dict())
 
 
 HOSTS = ("trl", "verl", "openrlhf")
+OPTIONAL = {"controller.kernels.": "triton"} | {f"controller.integrations.{host}": host for host in HOSTS}
 
 
 def modules(package):
-    """All modules, without those of a host trainer that is not installed here."""
+    """All modules, without those of a package that is not installed here."""
     names = (path.relative_to(ROOT).with_suffix("") for path in sorted((ROOT / package).rglob("*.py")))
-    absent = tuple(f"controller.integrations.{host}" for host in HOSTS if importlib.util.find_spec(host) is None)
+    absent = tuple(prefix for prefix, needed in OPTIONAL.items() if find_spec(needed) is None)
     dotted = (".".join(name.parts).removesuffix(".__init__") for name in names)
     return [name for name in dotted if not name.startswith(absent)]
 

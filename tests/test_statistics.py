@@ -401,3 +401,17 @@ def test_mismatched_shapes_are_refused(shape):
 def test_a_temperature_that_is_not_positive_is_refused(temperature):
     with pytest.raises(ValueError, match=f"temperature is {temperature}"):
         token_statistics(torch.zeros(1, 1, 5), torch.zeros(1, 1, dtype=torch.long), temperature)
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0])
+def test_log_probabilities_alone_are_those_of_the_whole_pass_with_their_gradient(temperature, generator):
+    logits = torch.randn(3, 5, 37, generator=generator, requires_grad=True)
+    actions = torch.randint(37, (3, 5), generator=generator)
+    weights = torch.randn(3, 5, generator=generator)
+    found = {}
+    for alone in (False, True):
+        tokens = token_statistics(logits, actions, temperature, logprob_only=alone)
+        (pull,) = torch.autograd.grad((weights * tokens.logprob).sum(), logits)
+        found[alone] = tokens.logprob.detach(), pull
+    torch.testing.assert_close(found[True], found[False], rtol=1e-6, atol=1e-6)
+    assert tokens.entropy.isnan().all()

@@ -5,6 +5,7 @@ import pytest
 
 from trainer.reporting import summary as s
 from trainer.reporting.rundata import Run
+from trainer.reporting.table import warnings
 
 STEPS = np.arange(200)
 TARGET = np.full(200, 0.5)
@@ -203,3 +204,14 @@ def test_gradients_are_those_of_the_last_steps_and_their_absence_of_all() -> Non
         run(actor__grad_norm=norms, gradient__zero_fraction=np.full(100, 0.25), time__step=np.arange(100.0))
     )
     assert (found.gradient_norm, found.zero_gradient, found.seconds) == (0.5, 25.0, 49.5)
+
+
+def test_skipped_updates_and_faults_are_counted_and_told() -> None:
+    faulty = run(
+        actor__skipped=[0, 0.5, 1, np.nan], fault__reward_hung=[0, 2, 1, 0], fault__rollout_retries=[0, 0, 0, 0]
+    )
+    summary = s.summarise(faulty)
+    assert (summary.skipped, summary.faults) == (2, {"reward_hung": 3})
+    told = warnings(summary)
+    assert "survived: reward hung 3" in told
+    assert any("left out at 2 steps" in text for text in told)

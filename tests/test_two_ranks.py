@@ -27,6 +27,7 @@ Path(sys.argv[1], f"rank{session.engine.rank}.json").write_text(json.dumps([rows
 ALONE = (1, 0, 64)
 TOGETHER = [(2, 0, 32), (2, 1, 32), (2, 2, 16), (2, 3, 8)]
 """(ranks, ZeRO stage, responses of a microbatch); the others of a rank's 32 accumulate."""
+WITHOUT_LOGITS = (2, 3, 16, "engine.without_logits=true")
 SAME = (
     "actor/entropy",
     "region/",
@@ -39,14 +40,14 @@ SAME = (
 )
 
 
-def run(folder, ranks, stage, micro):
+def run(folder, ranks, stage, micro, *overrides):
     """What each rank logged in 2 steps of one minibatch, and the sum of each of its weights."""
     folder.mkdir()
     (folder / "rank.py").write_text(RANK)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
     words = [folder / "rank.py", folder, *SMALL, f"engine.zero_stage={stage}", f"update.microbatch={micro}"]
     done = subprocess.run(
-        [*launch, *map(str, words), "update.minibatches=1"],
+        [*launch, *map(str, words), "update.minibatches=1", *overrides],
         cwd=ROOT,
         env=ENVIRONMENT | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -61,7 +62,7 @@ def run(folder, ranks, stage, micro):
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     with ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2)) as pool:
-        cases = [ALONE, *TOGETHER]
+        cases = [ALONE, *TOGETHER, WITHOUT_LOGITS]
         return dict(zip(cases, pool.map(lambda case: run(folder / str(case), *case), cases), strict=True))
 
 
@@ -82,6 +83,12 @@ def test_any_stage_and_number_of_ranks_measures_and_decides_what_one_rank_does(r
     assert len(names) > 40
     for name in names:
         assert together[name] == pytest.approx(alone[name], rel=1e-6, abs=1e-7, nan_ok=True), name
+
+
+def test_measurement_without_logits_decides_the_same_to_rounding(runs):
+    (alone, _), (without, _) = runs[ALONE][0][0], runs[WITHOUT_LOGITS][0][0]
+    for name in [name for name in alone if name.startswith(SAME)]:
+        assert without[name] == pytest.approx(alone[name], rel=1e-4, abs=1e-5, nan_ok=True), name
 
 
 @pytest.mark.parametrize("case", TOGETHER)

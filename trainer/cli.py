@@ -35,6 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = error.filename or "a file"
         print(f"entrostat: cannot use {where}: {error.strerror}; give a path that can be written to.", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("controller", "sim", "trainer", ""):
+            raise
+        needed = f"this needs the module `{error.name}`, which is not installed"
+        print(f"entrostat: {needed}; `entrostat doctor` says what adds it.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("entrostat: interrupted; go on with `entrostat train --resume OUT`.", file=sys.stderr)
         return 130

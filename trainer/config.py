@@ -114,6 +114,9 @@ class EngineConfig(Config):
     """Keep weights there while they are not used (ZeRO 3)."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: a third more time, far less memory."""
+    without_logits: bool = False
+    """Measure from hidden states, by blocks, so that no [responses, time, vocabulary] tensor exists: for vocabularies
+    of many thousands. The same numbers to float32 rounding; compared with the logits at the first pass."""
     deepspeed: str | dict[str, Any] | None = None
     """DeepSpeed's own JSON, or its path, laid over what follows from the keys above."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
@@ -151,6 +154,12 @@ class TrackingConfig(Config):
     """MLflow's experiment."""
     parent: str | None = None
     """MLflow's id of the run that this one is a part of."""
+    tensorboard: bool = False
+    """Whether event files are written too, to `OUT/tensorboard`."""
+    wandb: Literal["online", "offline"] | None = None
+    """Weights & Biases: on its server, or in `OUT/wandb` for `wandb sync`; none: not at all."""
+    attachments: list[Path] = Field(default_factory=list)
+    """Files that MLflow and W&B keep with the run's own: an identified plant, a tuning's picture."""
     snapshots: Annotated[int, Field(ge=0, le=1000)] = 40
     """Steps of which the report shows tokens, answers and the authority curve, spread over the run; 0: none."""
 

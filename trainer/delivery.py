@@ -1,9 +1,10 @@
-"""Metrics on their way to MLflow, in a process of their own: a tracker that is slow, full or down costs no step.
+"""Metrics on their way to a tracker, in a process of their own: one that is slow, full or down costs no step.
 
-`metrics.jsonl` is the spool. This process reads it, sends what MLflow does not hold yet, and tries again with longer
-and longer waits while MLflow does not answer. What is left when the run ends waits in the spool for
+`metrics.jsonl` is the spool. This process reads it, sends what the tracker does not hold yet, and tries again with
+longer and longer waits while it does not answer. What is left when the run ends waits in the spool for
 `entrostat train --resume`. A step arrives once: MLflow itself says which was the last, a step's metrics are one
-transaction, and the time that a line carries makes MLflow drop a request that it had taken without our knowing.
+transaction, and the time that a line carries makes MLflow drop a request that it had taken without our knowing. For
+trackers that write files of their own, the last step is noted beside these.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from .config import RunConfig, load_config
-from .mlflow_store import Store
+from .trackers import TITLES, Store, open_store
 from .tracking import Row, RunFolder
 
 logger = logging.getLogger("trainer")
@@ -39,8 +40,9 @@ QUIET = {
 class Delivery:
     """The trainer's end: starts the process beside a run, and waits for it when the run is over."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        command = [sys.executable, "-m", "trainer.delivery", str(folder.path), str(os.getpid())]
+    def __init__(self, folder: RunFolder, tracker: str = "mlflow") -> None:
+        self.tracker = tracker
+        command = [sys.executable, "-m", "trainer.delivery", str(folder.path), str(os.getpid()), tracker]
         environment = QUIET | os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         self._process = subprocess.Popen(command, env=environment, start_new_session=True)  # a Ctrl-C is not for it
 
@@ -56,17 +58,17 @@ class Delivery:
 class Courier:
     """Carries rows from the spool to the store; remembers what has arrived, and how long to wait after a failure."""
 
-    def __init__(self, folder: RunFolder, config: RunConfig) -> None:
-        self._folder, self._config = folder, config
+    def __init__(self, folder: RunFolder, config: RunConfig, tracker: str = "mlflow") -> None:
+        self._folder, self._config, self._tracker = folder, config, tracker
         self._store: Store | None = None
         self._arrived = -1
         self._failures = self._offset = 0
 
     def deliver(self, ended: str | None) -> bool:
-        """Send what is new and, where the run has `ended`, close it; whether MLflow took it all."""
+        """Send what is new and, where the run has `ended`, close it; whether the tracker took it all."""
         try:
             if self._store is None:
-                store = Store(self._folder, self._config)
+                store = open_store(self._tracker, self._folder, self._config)
                 self._arrived, self._store = store.connect(), store
             for rows in batches(self._new()):
                 self._store.send(rows)
@@ -97,18 +99,20 @@ class Courier:
         self._failures += 1
         if self._failures == 1:
             where, why = self._where(), type(error).__name__
-            logger.warning("MLflow at %s does not take metrics (%s); they wait in metrics.jsonl.", where, why)
+            logger.warning("%s does not take metrics (%s); they wait in metrics.jsonl.", where, why)
 
     def _answered(self) -> None:
         if self._failures:
             where = self._where()
-            logger.warning("MLflow at %s takes metrics again: all up to step %d are there.", where, self._arrived)
+            logger.warning("%s takes metrics again: all up to step %d are there.", where, self._arrived)
         self._failures = 0
 
     def _where(self) -> str:
-        """The address without a user's name and password."""
+        """The tracker; for MLflow with its address, without a user's name and password."""
+        if self._tracker != "mlflow":
+            return TITLES[self._tracker]
         parts = urlsplit(str(self._config.tracking.mlflow))
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        return f"MLflow at {parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()}"
 
 
 def batches(rows: list[Row]) -> Iterator[list[Row]]:
@@ -125,9 +129,9 @@ def batches(rows: list[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-def accompany(folder: RunFolder, trainer: int) -> bool:
+def accompany(folder: RunFolder, trainer: int, tracker: str) -> bool:
     """Deliver until the run of process `trainer` is over; whether all has arrived."""
-    courier = Courier(folder, load_config(folder.path / "config.yaml"))
+    courier = Courier(folder, load_config(folder.path / "config.yaml"), tracker)
     ended, since = None, math.inf
     while True:
         if ended is None:
@@ -154,13 +158,13 @@ def _ended(folder: RunFolder, trainer: int) -> str | None:
 
 
 def main() -> int:
-    """`python -m trainer.delivery FOLDER PID`; only one process at a time serves a folder."""
+    """`python -m trainer.delivery FOLDER PID TRACKER`; only one process at a time serves a folder's tracker."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
-    folder, trainer = RunFolder(Path(sys.argv[1])), int(sys.argv[2])
+    folder, trainer, tracker = RunFolder(Path(sys.argv[1])), int(sys.argv[2]), sys.argv[3]
     os.nice(5)
-    with (folder.path / ".delivery.lock").open("w") as lock:
+    with (folder.path / f".{tracker}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return 0 if accompany(folder, trainer) else 1
+        return 0 if accompany(folder, trainer, tracker) else 1
 
 
 if __name__ == "__main__":

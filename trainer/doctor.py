@@ -18,9 +18,13 @@ EXTRAS = {
     "sim": "identify, tune and simulate",
     "report": "report, watch and target --edit",
     "train": "the trainer",
+    "data": "data sets, and rewards by math-verify",
     "vllm": "rollouts with vLLM",
     "tensorboard": "tracking in TensorBoard",
     "wandb": "tracking in Weights & Biases",
+    "trl": "control in TRL's trainer",
+    "verl": "control in verl's, in an environment of its own",
+    "openrlhf": "control in OpenRLHF's, in an environment of its own",
     "docs": "the documentation site",
     "dev": "tests, lint and types",
 }

@@ -3,6 +3,7 @@
 import random
 from math import comb
 
+from .rewards import canonical, judged
 from .rollout import Sampler, Sampling
 from .tasks import Problem, Task
 
@@ -27,16 +28,18 @@ def evaluate(
     samples: int,
     seed: int,
     max_new_tokens: int,
+    reward_seconds: float = 10.0,
 ) -> dict[str, float]:
     """Success on `prompts` held-out problems, chosen by `seed`, with `samples` draws for each.
 
     eval/greedy: share of problems solved by the greedy answer (temperature 0); eval/greedy_train: the same on as many
     training problems, the reward of two runs of unequal entropy at equal entropy; eval/pass_at_1 and
     eval/pass_at_8: chance that one, or one of eight, draws at temperature 1 is right; eval/distinct: mean
-    number of different right answers among the `samples` draws for a problem.
+    number of different right answers among the `samples` draws for a problem. An answer that takes longer than
+    `reward_seconds` to judge is wrong.
     """
     problems = task.sample(prompts, random.Random(seed), "heldout")
-    limits = {"max_new_tokens": max_new_tokens, "seed": seed}
+    limits = {"max_new_tokens": max_new_tokens, "seed": seed, "seconds": reward_seconds}
     drawn = _right_answers(sampler, task, problems, samples, temperature=1.0, **limits)
     greedy = _right_answers(sampler, task, problems, 1, temperature=0.0, **limits)
     seen = task.sample(prompts, random.Random(seed), "train")
@@ -51,15 +54,17 @@ def evaluate(
 
 
 def _right_answers(
-    sampler: Sampler, task: Task, problems: list[Problem], samples: int, **limits: float | int
+    sampler: Sampler, task: Task, problems: list[Problem], samples: int, seconds: float, **limits: float | int
 ) -> list[list[str]]:
     """The canonical forms of the right ones among `samples` answers, for each problem."""
     how = Sampling(responses_per_prompt=samples, **limits)
     rollout = sampler.sample([problem.prompt for problem in problems], how)
     right: list[list[str]] = [[] for _ in problems]
-    for index, answer in zip(rollout.groups.tolist(), rollout.answers, strict=True):
-        if task.reward(problems[index], answer):
-            right[index].append(task.canonical(problems[index], answer))
+    indices = rollout.groups.tolist()
+    rewards, _ = judged(task, [problems[index] for index in indices], rollout.answers, seconds)
+    for index, answer, reward in zip(indices, rollout.answers, rewards.tolist(), strict=True):
+        if reward > 0:  # an answer without a reward counts as wrong
+            right[index].append(canonical(task, problems[index], answer, seconds))
     return right
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from controller.control import EntropyController
 from controller.decision import Decision
+from controller.from_model import model_statistics
 from controller.loss import policy_loss, threshold_sums
 from controller.statistics import TokenStatistics, token_statistics
 
@@ -25,7 +26,7 @@ from .evaluate import evaluate
 from .reference import divergence
 from .retry import retried
 from .rewards import FAULTS, judged, left_out
-from .rollout import Rollout, Sampler, Sampling, response_logits
+from .rollout import Rollout, Sampler, Sampling, position_ids, response_logits
 from .rollout.mismatch import LIMITS, check_mismatch, correction
 from .seeds import seed_everything, seed_of
 from .sums import Sums
@@ -196,7 +197,8 @@ def losses(session: Session, batch: Batch, decision: Decision, parts: Sequence[T
     total = session.engine.total(sum(batch.rollout.mask[rows].sum() for rows in parts))
     for index, rows in enumerate(parts):
         rollout, old, advantages = batch.rollout.rows(rows), batch.tokens[rows], batch.advantages[rows]
-        now = statistics(session, session.engine.deepspeed, rollout, entropy_gradient=decision.reads_entropy)
+        gradient, rest = decision.reads_entropy, session.control.reads_minibatches
+        now = statistics(session, session.engine.deepspeed, rollout, entropy_gradient=gradient, logprob_only=not rest)
         if index == 0:
             decision = session.control.refine(now, old, advantages, rollout.mask)
             sums.add({"inner/command_mean": decision.command, "inner/saturated_mean": float(decision.saturated)}, 1)
@@ -218,11 +220,20 @@ def version(step: int) -> str:
     return f"step {step}"
 
 
-def statistics(session: Session, model: Any, rollout: Rollout, entropy_gradient: bool = False) -> TokenStatistics:
+def statistics(session: Session, model: Any, rollout: Rollout, **options: bool) -> TokenStatistics:
     """Statistics of the response tokens under `model`, at the sampling temperature."""
-    logits = response_logits(model, rollout)
     temperature = session.config.rollout.temperature
-    return token_statistics(logits, rollout.actions, temperature, entropy_gradient=entropy_gradient)
+    if not session.config.engine.without_logits:
+        return token_statistics(response_logits(model, rollout), rollout.actions, temperature, **options)
+    return model_statistics(
+        model,
+        rollout.actions,
+        temperature,
+        entropy_gradient=options.get("entropy_gradient", False),
+        input_ids=rollout.sequences,
+        attention_mask=rollout.attention_mask,
+        position_ids=position_ids(rollout.attention_mask),
+    )
 
 
 def evaluation(session: Session, step: int) -> dict[str, float]:
@@ -236,6 +247,7 @@ def evaluation(session: Session, step: int) -> dict[str, float]:
         samples=config.evaluation.samples,
         seed=seed_of(config.seed),
         max_new_tokens=config.rollout.max_new_tokens,
+        reward_seconds=config.rollout.reward_seconds,
     )
     return figures | ({"eval/kl": heldout_divergence(session)} if config.evaluation.divergence else {})
 

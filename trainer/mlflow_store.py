@@ -8,13 +8,22 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .config import RunConfig
+from .mlflow_inputs import inputs
+from .reporting.rundata import load_run
+from .reporting.summary import summarise
+from .reporting.table import headline, warnings
 from .tracking import Row, RunFolder
 
 STEP, TIME = "training/global_step", "time/unix"
+DESCRIBED = "entrostat/described"
+TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+"""Has the page of an experiment open with runs and charts, not with the traces of an application."""
+_monitors: dict[str, Any] = {}
+"""Of the machine, by run: a store that is opened anew after a failure goes on with the one that is there."""
 
 
-class Store:
-    """The MLflow run of one run's folder; every call may raise anything that a network or a database can."""
+class MLflow:
+    """The MLflow run of one run's folder, with its parameters, tags, inputs, files and the machine's own metrics."""
 
     def __init__(self, folder: RunFolder, config: RunConfig) -> None:
         import mlflow
@@ -23,14 +32,17 @@ class Store:
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         self._folder, self._config, self._entities = folder, config, entities
         self._client = mlflow.MlflowClient(tracking_uri=config.tracking.mlflow)
-        self._run_id: str | None = None
+        self._run_id = ""
 
     def connect(self) -> int:
         """Find or create the run; the last step that it holds, -1 for none."""
         run = self._run() or self._created()
         self._run_id = run.info.run_id
-        self._folder.set_mlflow(run_id=self._run_id, ended="")
+        self._folder.note("mlflow", run_id=self._run_id, ended="")
         self._client.update_run(self._run_id, status="RUNNING")
+        if DESCRIBED not in run.data.tags:
+            self._describe(run.info.experiment_id)
+        self._watch_machine()
         return int(run.data.metrics.get(STEP, -1))
 
     def send(self, rows: Sequence[Row]) -> None:
@@ -39,18 +51,24 @@ class Store:
         self._client.log_batch(self._run_id, metrics=metrics)
 
     def end(self, status: str) -> None:
-        """`status`: FINISHED, FAILED or KILLED."""
-        for path in self._folder.artifacts:
+        """Files, the closing words as the run's description, and `status`."""
+        if monitor := _monitors.pop(self._run_id, None):
+            monitor.finish()
+        for path in [*self._folder.artifacts, *self._config.tracking.attachments]:
             self._client.log_artifact(self._run_id, str(path))
+        if self._folder.started:
+            summary = summarise(load_run(self._folder.path))
+            words = "; ".join([headline(summary), *warnings(summary)])
+            self._client.set_tag(self._run_id, "mlflow.note.content", words)
         self._client.set_terminated(self._run_id, status=status)
-        self._folder.set_mlflow(ended=status)
+        self._folder.note("mlflow", ended=status)
 
     def _run(self) -> Any | None:
         """The run with this folder's key, which is older than the run: a kill between the two makes no second one."""
         experiment = self._client.get_experiment_by_name(self._config.tracking.experiment)
         if experiment is None:
             return None
-        wanted = f"tags.`entrostat/key` = '{self._folder.mlflow_key}'"
+        wanted = f"tags.`entrostat/key` = '{self._folder.key('mlflow')}'"
         runs = self._client.search_runs([experiment.experiment_id], filter_string=wanted)
         return runs[0] if runs else None
 
@@ -59,19 +77,34 @@ class Store:
         experiment = self._client.get_experiment_by_name(name)
         control = config.control
         tags = {
-            "entrostat/key": self._folder.mlflow_key,
+            "entrostat/key": self._folder.key("mlflow"),
             "entrostat/law": control.law.type,
             "entrostat/actuator": control.actuator.type,
             "entrostat/target": control.target.type if control.target else "none",
+            "mlflow.source.name": "entrostat train",
+            "mlflow.source.type": "LOCAL",
         }
         if config.tracking.parent:
             tags["mlflow.parentRunId"] = config.tracking.parent
-        of = experiment.experiment_id if experiment else self._client.create_experiment(name)
-        run = self._client.create_run(of, run_name=self._folder.path.resolve().name, tags=tags)
-        flat = _flat(config.model_dump(mode="json"))
+        of = experiment.experiment_id if experiment else self._client.create_experiment(name, tags=TRAINING)
+        return self._client.create_run(of, run_name=self._folder.path.resolve().name, tags=tags)
+
+    def _describe(self, experiment: str) -> None:
+        """Parameters and inputs; all of it may be done twice."""
+        flat = _flat(self._config.model_dump(mode="json"))
         params = [self._entities.Param(key, str(value)[:500]) for key, value in flat.items()]
-        self._client.log_batch(run.info.run_id, params=params)
-        return run
+        self._client.log_batch(self._run_id, params=params)
+        datasets, models = inputs(self._client, experiment, self._config)
+        self._client.log_inputs(self._run_id, datasets=datasets, models=models)
+        self._client.set_tag(self._run_id, DESCRIBED, "yes")
+
+    def _watch_machine(self) -> None:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        if self._run_id not in _monitors:
+            uri = self._config.tracking.mlflow
+            _monitors[self._run_id] = SystemMetricsMonitor(self._run_id, resume_logging=True, tracking_uri=uri)
+            _monitors[self._run_id].start()
 
 
 def _metrics(row: Row) -> Iterator[tuple[str, float, int, int]]:

@@ -90,6 +90,9 @@ def pass_memory(config: RunConfig, shape: Shape, prompt_length: int) -> dict[str
     checkpoints = shape.layers * tokens * shape.hidden * size
     layers = checkpoints + layer if config.engine.gradient_checkpointing else shape.layers * layer
     activations = layers + tokens * norm_bytes(shape, size)
+    if config.engine.without_logits:  # hidden states and their gradient, and the head's in float32
+        hidden = 2 * rows * (config.rollout.max_new_tokens + 1) * shape.hidden * size
+        return {"activations": activations, "measurement": hidden + 4 * shape.hidden * shape.vocabulary}
     logits = rows * (config.rollout.max_new_tokens + 1) * shape.vocabulary * size
     return {"activations": activations, "logits and their gradient": 2 * logits}
 

@@ -14,6 +14,7 @@ from .estimate import in_words
 from .reporting.rundata import load_run
 from .reporting.write import write_report
 from .status import Status
+from .trackers import TITLES, asked_for
 from .tracking import RunFolder
 
 logger = logging.getLogger("trainer")
@@ -26,21 +27,20 @@ class Tracker:
     def __init__(self, config: RunConfig, folder: RunFolder) -> None:
         self._config, self._folder = config, folder
         self._status: Status | None = None
-        self._delivery: Delivery | None = None
+        self._deliveries: list[Delivery] = []
 
     def open(self, start: int) -> None:
         self._folder.open(self._config, start)
         self._folder.set_status("RUNNING")
         self._status = Status(self._config.steps, start)
-        if self._config.tracking.mlflow:
-            self._delivery = Delivery(self._folder)
+        self._deliveries = [Delivery(self._folder, tracker) for tracker in asked_for(self._config)]
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         self._folder.append(step, metrics)
         self._status.show(step, metrics)
 
     def close(self, status: str) -> None:
-        """Write the report and end the MLflow run as `status`: FINISHED, FAILED or KILLED. Raises nothing."""
+        """Write the report and end the trackers' runs as `status`: FINISHED, FAILED or KILLED. Raises nothing."""
         if self._status:
             self._status.close()
         with complaining("the report was not written"):
@@ -52,15 +52,17 @@ class Tracker:
         self._finish()
 
     def deliver(self) -> None:
-        """Send what MLflow did not take while the run, now finished, went on."""
-        if self._config.tracking.mlflow and not self._folder.delivered:
-            self._delivery = Delivery(self._folder)
-            self._finish()
+        """Send what trackers did not take while the run, now finished, went on."""
+        late = [tracker for tracker in asked_for(self._config) if not self._folder.delivered(tracker)]
+        self._deliveries = [Delivery(self._folder, tracker) for tracker in late]
+        self._finish()
 
     def _finish(self) -> None:
-        if self._delivery and not self._delivery.finish():
-            again = RESUME.format(out=self._folder.path)
-            logger.warning("MLflow has not taken all metrics; %s sends the rest from metrics.jsonl.", again)
+        again = RESUME.format(out=self._folder.path)
+        for delivery in self._deliveries:
+            if not delivery.finish():
+                title = TITLES[delivery.tracker]
+                logger.warning("%s has not taken all metrics; %s sends the rest from metrics.jsonl.", title, again)
 
 
 @contextmanager

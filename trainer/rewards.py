@@ -45,6 +45,15 @@ def judged(task: Task, problems: Sequence[Problem], answers: Sequence[str], seco
     return torch.tensor(rewards, dtype=torch.float32), faults
 
 
+def canonical(task: Task, problem: Problem, answer: str, seconds: float) -> str:
+    """The task's form of a right answer, within the time limit; the answer itself where that fails."""
+    try:
+        with time_limit(seconds):
+            return str(task.canonical(problem, answer))
+    except (Exception, Overtime):  # of others' code
+        return answer
+
+
 def left_out(rollout: Rollout, rewards: Tensor, size: int) -> tuple[Rollout, Tensor, Tensor]:
     """Rollout and rewards [B] without the groups of `size` in which a reward is missing; [B], which responses stay."""
     known = rewards.view(-1, size).isfinite().all(dim=1).repeat_interleave(size)

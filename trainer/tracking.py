@@ -33,7 +33,7 @@ class RunFolder:
     @property
     def artifacts(self) -> list[Path]:
         """What belongs beside the run in a tracker."""
-        names = ("config.yaml", "report.html", "report.png")
+        names = ("config.yaml", "report.html", "report.png", "snapshots.jsonl")
         return [self.path / name for name in names if (self.path / name).exists()]
 
     def open(self, config: RunConfig, start: int) -> None:
@@ -73,22 +73,20 @@ class RunFolder:
     def set_status(self, status: str) -> None:
         write_atomically(self.path / "status.json", json.dumps({"status": status}))
 
-    @property
-    def mlflow_key(self) -> str:
-        """What MLflow's run of this folder is found by."""
-        known = self._read("mlflow.json")
-        return str(known["key"]) if "key" in known else self.set_mlflow(key=uuid.uuid4().hex)["key"]
+    def key(self, tracker: str) -> str:
+        """What a tracker's run of this folder is found by; it is older than that run."""
+        known = self._read(f"{tracker}.json")
+        return str(known["key"]) if "key" in known else self.note(tracker, key=uuid.uuid4().hex)["key"]
 
-    def set_mlflow(self, **values: str) -> dict[str, Any]:
-        """Remember values in `mlflow.json`; all of them now."""
-        known = self._read("mlflow.json") | values
-        write_atomically(self.path / "mlflow.json", json.dumps(known))
+    def note(self, tracker: str, **values: Any) -> dict[str, Any]:
+        """Remember values in the tracker's file; all of them now."""
+        known = self._read(f"{tracker}.json") | values
+        write_atomically(self.path / f"{tracker}.json", json.dumps(known))
         return known
 
-    @property
-    def delivered(self) -> bool:
-        """Whether MLflow has taken all of a run that is finished."""
-        return self._read("mlflow.json").get("ended") == "FINISHED"
+    def delivered(self, tracker: str) -> bool:
+        """Whether a tracker has taken all of a run that is finished."""
+        return self._read(f"{tracker}.json").get("ended") == "FINISHED"
 
     def _read(self, name: str) -> dict[str, Any]:
         path = self.path / name

@@ -54,8 +54,10 @@ def supervised_loss(
     model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, pairs: list[tuple[str, str]]
 ) -> torch.Tensor:
     """Mean negative log-likelihood of the answers' tokens and their eos, in nats."""
-    prompts = tokenizer([prompt for prompt, _ in pairs], padding=True, return_tensors="pt")
-    answers = tokenizer([answer + EOS for _, answer in pairs], padding=True, padding_side="right", return_tensors="pt")
+    prompts, answers = (
+        tokenizer(texts, padding=True, padding_side=side, return_tensors="pt").to(model.device)
+        for texts, side in (([prompt for prompt, _ in pairs], "left"), ([answer + EOS for _, answer in pairs], "right"))
+    )
     mask = torch.cat([prompts.attention_mask, answers.attention_mask], dim=1)
     logits = model(
         torch.cat([prompts.input_ids, answers.input_ids], dim=1),

@@ -1,17 +1,17 @@
 """The adaptive law: no gains, an estimator in their place, and an inner loop between minibatches.
 
-With h the entropy, r its rate and beta the drift as the estimator (`estimator.py`) believes them, a command v held for
-T ticks takes the entropy to
+With h the entropy, r its rate, c its carry and beta the drift as the estimator (`estimator.py`) believes them, a
+command v held for T ticks takes the entropy to
 
-    h + a_T r + g G_T (v + beta),    a_T = rho (1 - rho^T) / (1 - rho),    G_T = T - a_T
+    h + c [a_T r + g G_T (v + beta)],    a_T = rho (1 - rho^T) / (1 - rho),    G_T = T - a_T
 
 The law asks for the v that meets the target curve there, T ticks ahead, and decides anew at every tick (predictive
 functional control, Richalet 1978). T is the shortest horizon at which the uncertainty of h, r and beta makes no more
 than `spread` of uncertainty in v: a sure estimate acts at once, a noisy one slowly.
 
-Its terms add up to the demand, each divided by g G_T but the second:
+Its terms add up to the demand, each divided by c g G_T but the second:
 
-    p = target now - h        i = -beta        d = -a_T r        feedforward = target in T ticks - target now
+    p = target now - h        i = -beta        d = -c a_T r      feedforward = target in T ticks - target now
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 from pydantic import Field
 
 from ..configuration import Config
-from .belief import CHANGE, DRIFT, LAGS, LOG_GAIN, RATE, START, Belief, Floats, first_belief
+from .belief import CARRY, CHANGE, DRIFT, LAGS, LOG_GAIN, RATE, START, Belief, Floats, first_belief
 from .estimator import after_rollout, after_tick, read_change, read_entropy
 from .interface import AHEAD, Reading, Realise, State, Terms
 
@@ -135,10 +135,11 @@ class Adaptive(Config):
     def _plan(self, belief: Belief, reading: Reading, ticks: int) -> Terms:
         """The demand at the shortest horizon that is sure enough, and its parts."""
         horizon, coast = _horizons(belief.ticks)
-        entropy = belief.mean[:, START] + belief.mean[:, CHANGE]
-        reach = np.exp(belief.mean[:, LOG_GAIN]) * (horizon[:, None] - coast)
+        carry = belief.mean[:, CARRY]
+        reach = carry * np.exp(belief.mean[:, LOG_GAIN]) * (horizon[:, None] - coast)
+        coast = carry * coast
         target = np.interp((ticks + np.append(0.0, horizon)) / belief.ticks, range(len(reading.ahead)), reading.ahead)
-        error = target[0] - entropy
+        error = target[0] - belief.entropy
         error = np.sign(error) * np.maximum(np.abs(error) - self.dead_band, 0.0)
         demand = (error + target[1:, None] - target[0] - coast * belief.mean[:, RATE]) / reach
         best = self._sure(belief, coast, reach, demand)
@@ -157,8 +158,9 @@ class Adaptive(Config):
     def _sure(self, belief: Belief, coast: Floats, reach: Floats, demand: Floats) -> int:
         """Which horizon: the first at which the demand's variance over the bank is at most spread^2, else the last."""
         c, weight = belief.covariance, belief.weight
-        level = c[:, START, START] + 2 * c[:, START, CHANGE] + c[:, CHANGE, CHANGE]
-        with_rate = c[:, START, RATE] + c[:, CHANGE, RATE]
+        carry = belief.mean[:, CARRY]
+        level = c[:, START, START] + 2 * carry * c[:, START, CHANGE] + carry**2 * c[:, CHANGE, CHANGE]
+        with_rate = c[:, START, RATE] + carry * c[:, CHANGE, RATE]
         variance = (level + 2 * coast * with_rate + coast**2 * c[:, RATE, RATE]) / reach**2
         variance = variance + (demand - demand @ weight[:, None]) ** 2
         sure = variance @ weight <= self.spread**2

@@ -12,8 +12,8 @@ Floats = NDArray[np.float64]
 
 LAGS: Floats = np.array([0.0, 0.4, 0.7, 0.9, 0.95])
 """Candidates for rho."""
-START, CHANGE, RATE, DRIFT, LOG_GAIN = range(5)
-SIZE = 5
+START, CHANGE, RATE, DRIFT, LOG_GAIN, CARRY = range(6)
+SIZE = 6
 UNMOVED: Floats = np.tile(np.eye(SIZE), (len(LAGS), 1, 1))
 ENDS = np.cumsum([SIZE * len(LAGS), SIZE * SIZE * len(LAGS), len(LAGS)])
 NUMBERS = int(ENDS[-1]) + 3
@@ -21,12 +21,15 @@ USUAL_GAIN = 0.02
 """Nats a rollout for a command of 1: the middle of the prior, which spans a factor of 4 at one standard deviation."""
 GAIN_SPREAD = 1.4
 DRIFT_SPREAD = 0.5
+USUAL_CARRY, CARRY_SPREAD = 0.9, 0.15
+"""Share of a paired change that the next rollout shows: contexts move with the policy towards what lies near."""
 PUSH_NOISE = 0.3
 """Standard deviation of w to begin with, in units of the command."""
 SHIFT_NOISE = 0.005
 """Standard deviation of the shift to begin with, as a share of the entropy."""
-WIDEST: Floats = np.array([100.0, 100.0, 100.0, 4 * DRIFT_SPREAD**2, 4 * GAIN_SPREAD**2])
-"""Largest variances: (10 nats)^2, and four times the prior's of drift and ln gain."""
+WIDEST: Floats = np.array([100.0, 100.0, 100.0, 4 * DRIFT_SPREAD**2, 4 * GAIN_SPREAD**2, 4 * CARRY_SPREAD**2])
+"""Largest variances: (10 nats)^2, and four times the prior's of drift, ln gain and carry."""
+CARRY_RANGE = (0.3, 1.7)
 MOST_TICKS = 1_000_000
 LARGEST = 100.0
 """Nats, and commands: no mean goes further."""
@@ -36,7 +39,7 @@ FARTHEST = 6.0
 
 @dataclass(frozen=True)
 class Belief:
-    """Means [lags, 5], covariances [lags, 5, 5] and log-weights [lags] of the bank, and what it knows of the noises."""
+    """Means [lags, 6], covariances [lags, 6, 6] and log-weights [lags] of the bank, and what it knows of the noises."""
 
     mean: Floats
     covariance: Floats
@@ -53,6 +56,11 @@ class Belief:
         """[lags], the candidates' probabilities."""
         weight = np.exp(self.log_weight - self.log_weight.max())
         return np.asarray(weight / weight.sum())
+
+    @property
+    def entropy(self) -> Floats:
+        """[lags], nats: the rollout's, and what has been carried over of the change since."""
+        return np.asarray(self.mean[:, START] + self.mean[:, CARRY] * self.mean[:, CHANGE])
 
     def numbers(self) -> list[float]:
         """All of it as one list, for a saved state."""
@@ -100,7 +108,7 @@ class Belief:
         spread = np.sqrt(between + weight @ np.diagonal(self.covariance, axis1=1, axis2=2))
         gain, push = self.ticks * math.exp(mean[LOG_GAIN]), math.sqrt(self.push)
         return {
-            "estimate/entropy": float(mean[START] + mean[CHANGE]),
+            "estimate/entropy": float(weight @ self.entropy),
             "estimate/entropy_error": float(spread[START]),
             "estimate/gain": gain,
             "estimate/log_gain_error": float(spread[LOG_GAIN]),
@@ -109,6 +117,8 @@ class Belief:
             "estimate/lag": float(weight @ LAGS),
             "estimate/updates": float(self.ticks),
             "estimate/update_noise": gain * push / math.sqrt(self.ticks),
+            "estimate/carry": float(mean[CARRY]),
+            "estimate/carry_error": float(spread[CARRY]),
             "estimate/shift_noise": math.sqrt(self.shift),
         }
 
@@ -130,8 +140,8 @@ class Belief:
 def first_belief(entropy: float, error: float, ticks: int) -> Belief:
     """Before anything moved: the first measured entropy and its standard error, nats."""
     prior_gain = USUAL_GAIN / ticks
-    mean = np.tile([entropy, 0.0, 0.0, 0.0, math.log(prior_gain)], (len(LAGS), 1))
-    variances = [error**2, 0.0, prior_gain**2, DRIFT_SPREAD**2, GAIN_SPREAD**2]
+    mean = np.tile([entropy, 0.0, 0.0, 0.0, math.log(prior_gain), USUAL_CARRY], (len(LAGS), 1))
+    variances = [error**2, 0.0, prior_gain**2, DRIFT_SPREAD**2, GAIN_SPREAD**2, CARRY_SPREAD**2]
     covariance = np.tile(np.diag(variances), (len(LAGS), 1, 1))
     shift = (SHIFT_NOISE * max(entropy, 1e-3)) ** 2
     return Belief(mean, covariance, np.zeros(len(LAGS)), PUSH_NOISE**2, shift, ticks)

@@ -4,14 +4,16 @@ The state of a filter, a tick at a time (a tick is one optimizer step, or one ro
 minibatches), with u the command in force and rho the optimizer's momentum:
 
     rate'   = rho rate + (1 - rho) exp(log_gain) (u + drift + w)      w: what minibatches add of their own
-    change' = change + rate'                                          since the rollout
-    at a rollout:  start' = start + change + shift,  change' = 0      shift: contexts move with the policy
+    change' = change + rate' + exp(log_gain) z                        since the rollout; z: the same without momentum
+    at a rollout:  start' = start + carry change + shift,  change' = 0
+
+Contexts move with the policy: of a change on the old ones the next rollout shows `carry`, and a shift of its own.
 
 Two readings: the rollout's entropy of `start`, with its sampling error, and the minibatches' paired difference of
-`change`, without it. `drift` and w are in units of the command, so that their sizes carry over from one learning rate
-to another. Updates are in Joseph's form. The candidates are weighed by their likelihoods (multiple-model estimation,
-Magill 1965, with forgetting); a reading far off what was thought possible widens the belief at once (strong tracking
-filter, Zhou and Frank 1996). The variances of w and of the shift follow the squared innovations.
+`change`, without it. `drift`, w and z are in units of the command, so that their sizes carry over from one learning
+rate to another. Updates are in Joseph's form. The candidates are weighed by their likelihoods (multiple-model
+estimation, Magill 1965, with forgetting); a reading far off what was thought possible widens the belief at once (strong
+tracking filter, Zhou and Frank 1996). The variances of w and of the shift follow the squared innovations.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from dataclasses import replace
 import numpy as np
 
 from .belief import (
+    CARRY,
+    CARRY_RANGE,
     CHANGE,
     DRIFT,
     FARTHEST,
@@ -30,7 +34,6 @@ from .belief import (
     LOG_GAIN,
     RATE,
     SHIFT_NOISE,
-    SIZE,
     START,
     UNMOVED,
     USUAL_GAIN,
@@ -41,6 +44,10 @@ from .belief import (
 
 DRIFT_WALK, GAIN_WALK = 0.03, 0.03
 """Random walks a rollout: of the drift, in units of the command, and of ln gain."""
+CARRY_WALK = 0.005
+"""The same of the carry."""
+DIRECT = 0.5
+"""Variance of z over that of w: without z a plant whose updates add at once looks like one of long momentum."""
 LEARNING = 0.03
 """Share by which a noise's ln variance follows one normalised squared innovation."""
 FORGETTING = 0.98
@@ -58,9 +65,10 @@ def after_tick(belief: Belief, command: float) -> Belief:
     push = response * (command + mean[:, DRIFT])
     mean[:, RATE] = LAGS * mean[:, RATE] + push
     mean[:, CHANGE] += mean[:, RATE]
-    step[:, CHANGE : RATE + 1, RATE:] = np.stack([LAGS, response, push], axis=-1)[:, None]
+    step[:, CHANGE : RATE + 1, RATE : LOG_GAIN + 1] = np.stack([LAGS, response, push], axis=-1)[:, None]
     covariance = step @ belief.covariance @ step.transpose(0, 2, 1)
     covariance[:, CHANGE : RATE + 1, CHANGE : RATE + 1] += (response**2 * belief.push)[:, None, None]
+    covariance[:, CHANGE, CHANGE] += DIRECT * belief.push * np.exp(2 * mean[:, LOG_GAIN])
     covariance[:, DRIFT, DRIFT] += DRIFT_WALK**2 / belief.ticks
     covariance[:, LOG_GAIN, LOG_GAIN] += GAIN_WALK**2 / belief.ticks
     return replace(belief, mean=mean, covariance=_bounded(covariance))
@@ -68,13 +76,13 @@ def after_tick(belief: Belief, command: float) -> Belief:
 
 def after_rollout(belief: Belief) -> Belief:
     """The belief at the next rollout, before its entropy is read."""
-    mean, step = belief.mean.copy(), np.eye(SIZE)
-    mean[:, START] += mean[:, CHANGE]
-    mean[:, CHANGE] = 0.0
-    step[START, CHANGE], step[CHANGE, CHANGE] = 1.0, 0.0
-    covariance = step @ belief.covariance @ step.T
+    mean, step = belief.mean.copy(), UNMOVED.copy()
+    step[:, START, CHANGE], step[:, START, CARRY], step[:, CHANGE, CHANGE] = mean[:, CARRY], mean[:, CHANGE], 0.0
+    mean[:, START], mean[:, CHANGE] = belief.entropy, 0.0
+    covariance = step @ belief.covariance @ step.transpose(0, 2, 1)
     covariance[:, START, START] += belief.shift
-    return replace(belief, mean=mean, covariance=covariance)
+    covariance[:, CARRY, CARRY] += CARRY_WALK**2
+    return replace(belief, mean=mean, covariance=_bounded(covariance))
 
 
 def read_entropy(belief: Belief, entropy: float, error: float) -> Belief:
@@ -113,6 +121,7 @@ def _corrected(belief: Belief, place: int, value: float, variance: float) -> tup
     mean = belief.mean + gain * innovation[:, None]
     prior = math.log(USUAL_GAIN / belief.ticks)
     mean = np.clip(mean, -LARGEST, LARGEST)
+    mean[:, CARRY] = np.clip(mean[:, CARRY], *CARRY_RANGE)
     mean[:, LOG_GAIN] = np.clip(mean[:, LOG_GAIN], prior - FARTHEST, prior + FARTHEST)
     log_weight = FORGETTING * belief.log_weight - 0.5 * (innovation**2 / total + np.log(total))
     changed = replace(belief, mean=mean, covariance=_bounded(covariance), log_weight=log_weight - log_weight.max())

@@ -5,23 +5,34 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
 import tempfile
 import threading
+import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+from mlflow import MlflowClient
 from playwright.sync_api import Browser, Page, sync_playwright
 from rich.console import Console
 
 from sim.plants import MomentumPlant
+from trainer.config import dump_config, load_config
+from trainer.delivery import Courier
 from trainer.designer import Design, designer
 from trainer.reporting.figure import draw
 from trainer.reporting.page import write
 from trainer.reporting.rundata import load_runs
 from trainer.status import Status
+from trainer.tracking import RunFolder, write_atomically
 
 DOCS = Path(__file__).parent.parent
 RUNS = [DOCS / "data" / name for name in ("static", "controlled")]
@@ -40,6 +51,7 @@ def main() -> None:
         report(browser, Path(folder))
         terminal(browser)
         target_designer(browser, Path(folder))
+        mlflow_pages(browser, Path(folder))
         browser.close()
 
 
@@ -80,6 +92,57 @@ def target_designer(browser: Browser, folder: Path) -> None:
         page.wait_for_timeout(500)
         page.screenshot(path=IMAGES / "designer.png")
         page.close()
+
+
+def mlflow_pages(browser: Browser, folder: Path) -> None:
+    """Both runs in the real MLflow: charts side by side, and one run's page."""
+    store = f"sqlite:///{folder}/mlflow.db"
+    run = [deliver(folder, data, store) for data in RUNS][-1]
+    with mlflow_server(store) as address:
+        page = browser.new_page(viewport={"width": WIDTH, "height": 900})
+        page.goto(f"{address}/#/experiments/{run.info.experiment_id}/runs?compareRunsMode=CHART")
+        page.get_by_text("actor/entropy").first.wait_for(timeout=60_000)
+        page.wait_for_timeout(5000)
+        page.screenshot(path=IMAGES / "mlflow-charts.png")
+        page.goto(f"{address}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}")
+        page.get_by_text("entrostat/law").first.wait_for(timeout=60_000)
+        page.wait_for_timeout(2000)
+        page.screenshot(path=IMAGES / "mlflow-run.png")
+        page.close()
+
+
+def deliver(folder: Path, data: Path, store: str) -> Any:
+    """A run's data as a run in the store."""
+    out = RunFolder(folder / data.name)
+    config = load_config(data / "config.yaml", [f"tracking.mlflow={store}"])
+    shutil.copytree(data, out.path)
+    write(load_runs([out.path]), out.path / "report.html")
+    write_atomically(out.path / "config.yaml", dump_config(config))
+    assert Courier(out, config).deliver("FINISHED")
+    client = MlflowClient(store)
+    return client.search_runs([client.get_experiment_by_name("entrostat").experiment_id])[0]
+
+
+@contextmanager
+def mlflow_server(store: str) -> Iterator[str]:
+    """MLflow's own server on loopback; its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--port", str(port)]
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    server = subprocess.Popen(
+        [*command, "--workers", "1"], env=os.environ | quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(240):
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health"):
+                break
+            time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def opened(browser: Browser, url: str, height: int) -> Page:

@@ -9,6 +9,7 @@ from pathlib import Path
 from controller.errors import InputError
 
 from ..config import RunConfig
+from ..mlflow_store import TRAINING
 from ..tracking import write_atomically
 from .pool import train_all
 from .search import best_gains, trials
@@ -81,7 +82,7 @@ def _start_parent(tracking: RunConfig, name: str) -> str:
 
     client = mlflow.MlflowClient(tracking_uri=tracking.mlflow)
     experiment = client.get_experiment_by_name(tracking.experiment)
-    where = experiment.experiment_id if experiment else client.create_experiment(tracking.experiment)
+    where = experiment.experiment_id if experiment else client.create_experiment(tracking.experiment, tags=TRAINING)
     run = client.create_run(where, run_name=name)
     client.set_terminated(run.info.run_id)
     return run.info.run_id

@@ -129,4 +129,9 @@ def _checks(s: RunSummary) -> list[tuple[bool, str]]:
             s.held > 0,
             f"{s.held} measurement{'s were' if s.held > 1 else ' was'} not finite; the last command was held",
         ),
+        (s.skipped > 0, f"updates were left out at {s.skipped} steps: a loss or a gradient was not finite"),
+        (
+            bool(s.faults),
+            "survived: " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sorted(s.faults.items())),
+        ),
     ]

@@ -30,7 +30,7 @@ def correction(rollout: Rollout, logprob: Tensor, cap: float) -> tuple[Tensor, d
     Returns:
         Weights [B, T], 1 off the mask, and `sampling/*` (TRL's names), `rollout_corr/*` (verl's).
     """
-    mask = rollout.mask
+    mask = rollout.mask & logprob.isfinite()  # without it the measurement is held and the update skipped
     log_ratio = torch.where(mask, logprob.detach() - rollout.logprob, 0.0).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
     ratio = log_ratio.exp()
     weights = ratio.clamp(max=cap)
@@ -40,7 +40,7 @@ def correction(rollout: Rollout, logprob: Tensor, cap: float) -> tuple[Tensor, d
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(sums)
         dist.all_reduce(extremes, op=dist.ReduceOp.MAX)
-    difference, kl, k3, mean, square, above = (sums[:-1] / sums[-1]).tolist()
+    difference, kl, k3, mean, square, above = (sums[:-1] / sums[-1].clamp(min=1)).tolist()
     largest, minus_lowest, highest = extremes.tolist()
     return weights, {
         "sampling/sampling_logp_difference/mean": difference,
@@ -51,7 +51,7 @@ def correction(rollout: Rollout, logprob: Tensor, cap: float) -> tuple[Tensor, d
         "rollout_corr/kl": kl,
         "rollout_corr/k3_kl": k3,
         "rollout_corr/rollout_is_mean": mean,
-        "rollout_corr/rollout_is_eff_sample_size": mean**2 / square,
+        "rollout_corr/rollout_is_eff_sample_size": mean**2 / square if square else 0.0,
         "rollout_corr/rollout_is_ratio_fraction_high": above,
     }
 

@@ -17,6 +17,7 @@ from ...control import ControlConfig, EntropyController
 from ...decision import Decision
 from ...errors import InputError
 from ...statistics import TokenStatistics
+from ..measured import Measured, joined
 from ..refusals import of_configuration
 from .loss import EntropyPolicyLoss
 from .tap import tapped
@@ -73,9 +74,8 @@ class EntropyHook:
             batch = make_experience_batch(items[start : start + rows], packed)
             batch.to_device(device)
             parts.append(measured(actor, batch))
-        longest = max(mask.shape[1] for _, _, mask in parts)
-        tokens, advantages, mask = zip(*(padded(*part, longest) for part in parts), strict=True)
-        return self.controller.step(TokenStatistics.cat(tokens), torch.cat(advantages), torch.cat(mask))
+        whole = joined(parts)
+        return self.controller.step(whole.tokens, whole.advantages, whole.mask)
 
     def save_ckpt(self, model: Any, save_dir: str, tag: str | None = None, *args: Any, **kwargs: Any) -> Any:
         """OpenRLHF's, and beside the actor's checkpoint the controller's state."""
@@ -93,23 +93,13 @@ class EntropyHook:
 
 
 @torch.no_grad()
-def measured(actor: Any, batch: Any) -> tuple[TokenStatistics, torch.Tensor, torch.Tensor]:
-    """Statistics of an experience's actions under `actor`, with its advantages and mask, [batch, actions] each."""
+def measured(actor: Any, batch: Any) -> Measured:
+    """An experience's actions under `actor`, [batch, actions]."""
     with tapped() as tap:
         logprob = actor(batch.sequences, batch.action_mask, attention_mask=batch.attention_mask)
     entropy, sensitivity = tap.of_actions(batch.action_mask.shape[1])
     tokens = TokenStatistics(logprob, entropy, sensitivity, tap.vocab_size)
-    return tokens, batch.advantages, batch.action_mask.bool()
-
-
-def padded(
-    tokens: TokenStatistics, advantages: torch.Tensor, mask: torch.Tensor, length: int
-) -> tuple[TokenStatistics, torch.Tensor, torch.Tensor]:
-    """To `length` positions, the new ones outside the mask."""
-    columns = (tokens.logprob, tokens.entropy, tokens.sensitivity, advantages, mask)
-    missing = (0, length - mask.shape[1])
-    logprob, entropy, sensitivity, advantages, mask = (torch.nn.functional.pad(x, missing) for x in columns)
-    return TokenStatistics(logprob, entropy, sensitivity, tokens.vocab_size), advantages, mask
+    return Measured(tokens, batch.advantages, batch.action_mask.bool())
 
 
 def remarks(args: Any) -> list[str]:

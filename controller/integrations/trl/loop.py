@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import Any
-
-import torch
-from torch import Tensor
-from torch.nn.functional import pad
 
 from ...control import EntropyController
 from ...decision import Decision
-from ...statistics import TokenStatistics
+from ..measured import Measured, joined
 from ..saved_batch import batch_from_plain, plain_batch
 
 logger = logging.getLogger("controller")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Responses of this rank with everything that a decision reads; shapes as for `EntropyController.step`."""
-
-    tokens: TokenStatistics
-    advantages: Tensor
-    mask: Tensor
-    groups: Tensor
 
 
 class EntropyLoop:
@@ -45,13 +30,10 @@ class EntropyLoop:
 
     def decide(self, measured: list[Measured], updates: int | None = None) -> Decision:
         """The decision on these responses, the same on every rank; `updates`: optimizer steps that use them."""
-        longest = max(part.mask.shape[1] for part in measured)
-        batch = [_padded(part, longest) for part in measured]
-        tokens = TokenStatistics.cat([part.tokens for part in batch])
-        advantages, mask, groups = (
-            torch.cat([getattr(part, name) for part in batch]) for name in ("advantages", "mask", "groups")
+        batch = joined(measured)
+        self.decision = self.controller.step(
+            batch.tokens, batch.advantages, batch.mask, groups=batch.groups, updates=updates
         )
-        self.decision = self.controller.step(tokens, advantages, mask, groups=groups, updates=updates)
         self._replay = None
         if self.decision.batch.tokens == 0 and not self._empty:
             self._empty = True
@@ -87,16 +69,3 @@ class EntropyLoop:
             batch = batch_from_plain(saved["batch"])
             self.decision = self.controller.step_scalar(batch.entropy, batch)
             self._replay = saved
-
-
-def _padded(part: Measured, length: int) -> Measured:
-    """To `length` positions, the new ones outside the mask."""
-    missing = length - part.mask.shape[1]
-    if missing == 0:
-        return part
-    tokens = part.tokens
-    columns = (tokens.logprob, tokens.entropy, tokens.sensitivity, part.mask)
-    logprob, entropy, sensitivity, mask = (pad(x, (0, missing)) for x in columns)
-    advantages = part.advantages if part.advantages.dim() == 1 else pad(part.advantages, (0, missing))
-    tokens = TokenStatistics(logprob, entropy, sensitivity, tokens.vocab_size)
-    return Measured(tokens, advantages, mask, part.groups)

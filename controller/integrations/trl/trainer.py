@@ -17,8 +17,9 @@ from ...control import ControlConfig, EntropyController
 from ...decision import Decision
 from ...statistics import TokenStatistics
 from ..clamp import clamp_thresholds, weighed
+from ..measured import Measured
 from .checkpoints import Checkpoints
-from .loop import EntropyLoop, Measured
+from .loop import EntropyLoop
 from .settings import check_settings, updates_per_rollout
 from .tap import tapped
 

@@ -1,0 +1,48 @@
+"""Measured responses, and several microbatches of them as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ..statistics import TokenStatistics
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Responses of this rank with everything that a decision reads; shapes as for `EntropyController.step`."""
+
+    tokens: TokenStatistics
+    advantages: Tensor
+    mask: Tensor
+    groups: Tensor | None = None
+
+
+def joined(parts: Sequence[Measured]) -> Measured:
+    """The parts as one, each padded to the longest time; either all have groups or none has."""
+    longest = max(part.mask.shape[1] for part in parts)
+    padded = [_padded(part, longest) for part in parts]
+    groups = [part.groups for part in padded if part.groups is not None]
+    return Measured(
+        TokenStatistics.cat([part.tokens for part in padded]),
+        torch.cat([part.advantages for part in padded]),
+        torch.cat([part.mask for part in padded]),
+        torch.cat(groups) if groups else None,
+    )
+
+
+def _padded(part: Measured, length: int) -> Measured:
+    """To `length` positions, the new ones outside the mask."""
+    missing = length - part.mask.shape[1]
+    if missing == 0:
+        return part
+    tokens = part.tokens
+    columns = (tokens.logprob, tokens.entropy, tokens.sensitivity, part.mask)
+    logprob, entropy, sensitivity, mask = (pad(x, (0, missing)) for x in columns)
+    advantages = part.advantages if part.advantages.dim() == 1 else pad(part.advantages, (0, missing))
+    tokens = TokenStatistics(logprob, entropy, sensitivity, tokens.vocab_size)
+    return Measured(tokens, advantages, mask, part.groups)
