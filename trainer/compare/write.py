@@ -131,7 +131,7 @@ def _legend(suite: Suite) -> str:
     run, tuning, first = parse(RunConfig, suite.run), suite.tuning, next(iter(suite.strategies))
     rollout, held_out = run.rollout, run.evaluation
     sentences = [
-        f"Task `{run.task}`, {run.steps} steps of {rollout.prompts} prompts x {rollout.responses_per_prompt} responses, "
+        f"Task `{run.task}`, {run.steps} steps of {rollout.prompts} prompts x {rollout.responses_per_prompt}, "
         f"{run.update.minibatches} minibatches, learning rate {run.update.learning_rate:g}; evaluated on "
         f"{held_out.prompts} held-out prompts x {held_out.samples} answers after the last step.",
         f"Seeds {', '.join(map(str, suite.seeds))}; mean +- standard deviation over them. Bold: best of its column.",
