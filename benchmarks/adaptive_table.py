@@ -113,16 +113,17 @@ def net(group: Sequence[Row]) -> str:
     squares = np.array(
         [1e4 * (number(r["square_error"]) - number(r["square_se"])) / number(r["mean_target"]) ** 2 for r in group]
     )
-    error = squares.std(ddof=1) / np.sqrt(len(squares)) if len(squares) > 1 else np.nan
+    error = squares.std(ddof=1) / np.sqrt(len(squares)) if len(squares) > 1 else 0.0
     mean = squares.mean()
     if mean <= 0:
         return f"< {np.sqrt(max(mean + 2 * error, 0)):.2f}"
-    return f"{np.sqrt(mean):.2f} +- {error / (2 * np.sqrt(mean)):.2f}"
+    return f"{np.sqrt(mean):.2f}" + (f" +- {error / (2 * np.sqrt(mean)):.2f}" if len(squares) > 1 else "")
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Mean +- standard deviation."""
-    return f"{np.mean(values):.{digits}f} +- {np.std(values, ddof=1) if len(values) > 1 else 0:.{digits}f}"
+    """Mean +- standard deviation, of one value the value."""
+    mean = f"{np.mean(values):.{digits}f}"
+    return f"{mean} +- {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean
 
 
 def number(cell: str) -> float:

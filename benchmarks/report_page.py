@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, sync_playwright
 from trainer.reporting.page import write
 from trainer.reporting.rundata import Run, load_run
 
-STEPS, TRIES = 1000, 9
+STEPS, TRIES = 1000, 7
 DATA = Path("docs/data/controlled")
 
 
@@ -72,7 +72,7 @@ def opening(browser: Browser, path: Path) -> tuple[float, float]:
     protocol.send("Performance.enable")
     start = time.monotonic()
     page.goto(path.as_uri())
-    page.wait_for_selector("body[data-ready]")
+    page.wait_for_selector("body[data-ready]", timeout=120_000)
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     wall = time.monotonic() - start
     found = {metric["name"]: metric["value"] for metric in protocol.send("Performance.getMetrics")["metrics"]}

@@ -16,6 +16,8 @@ from tests.runs import ENVIRONMENT, ROOT
 SHORT = "steps=4 rollout.prompts=8 update.minibatches=2 evaluation.every=4 evaluation.prompts=8 tracking.mlflow=null"
 LONG_ENOUGH = "steps=64"
 """What `identify` needs of an excitation run."""
+LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What a session of the tests' own process leaves behind: its port is taken."""
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["trainer.run", "trainer.tune_command", "trainer.reporting.write"])
 
@@ -57,6 +59,8 @@ def _fork(words: list[str], folder: Path) -> tuple[int, str]:
 
 
 def _main(words: list[str], folder: Path, log: Path) -> None:
+    for name in LAUNCHED:
+        os.environ.pop(name, None)
     os.environ.update(ENVIRONMENT)
     os.chdir(folder)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from controller.statistics import token_statistics  # noqa: E402
-from trainer.engine import ASSETS, load_model  # noqa: E402
+from trainer.models import ASSETS, load_model  # noqa: E402
 from trainer.rollout import generate, response_logits  # noqa: E402
 from trainer.tasks import SHIPPED, load_task  # noqa: E402
 

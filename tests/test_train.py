@@ -65,7 +65,7 @@ def test_mlflow_holds_the_configuration_the_tags_and_the_report(tracked):
     assert run.data.tags["entrostat/law"] == "pid"
     assert run.data.tags["entrostat/target"] == "increase_then_decrease"
     names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
-    assert names == {"config.yaml", "report.html", "report.png"}
+    assert names == {"config.yaml", "report.html", "report.png", "snapshots.jsonl"}
 
 
 def test_the_resolved_configuration_loads_back_to_the_same_run(tracked):

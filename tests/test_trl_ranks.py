@@ -5,7 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from runs import ENVIRONMENT, ROOT
+
+from tests.runs import ENVIRONMENT, ROOT
 
 pytest.importorskip("trl")
 

@@ -33,7 +33,7 @@ def serve(port, log):
     return start("vllm.entrypoints.openai.api_server", *words, log=log)
 
 
-def wait_for(url, server, seconds=300):
+def wait_for(url, server, seconds=900):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and server.poll() is None:
         try:
@@ -65,7 +65,7 @@ def told(tmp_path_factory):
         words = ["rollout.engine.placement=server", f"rollout.engine.url={url}"]
         runs["server"] = start("tests.vllm_rank", folder / "server", *words, log=logs["server"])
         for name, run in runs.items():
-            assert run.wait(300) == 0, (folder / f"{name}.log").read_text()[-3000:]
+            assert run.wait(900) == 0, (folder / f"{name}.log").read_text()[-3000:]
     finally:
         for run in (*runs.values(), server):
             run.kill()

@@ -99,16 +99,23 @@ def mlflow_pages(browser: Browser, folder: Path) -> None:
     store = f"sqlite:///{folder}/mlflow.db"
     run = [deliver(folder, data, store) for data in RUNS][-1]
     with mlflow_server(store) as address:
-        page = browser.new_page(viewport={"width": WIDTH, "height": 900})
-        page.goto(f"{address}/#/experiments/{run.info.experiment_id}/runs?compareRunsMode=CHART")
-        page.get_by_text("actor/entropy").first.wait_for(timeout=60_000)
-        page.wait_for_timeout(5000)
-        page.screenshot(path=IMAGES / "mlflow-charts.png")
-        page.goto(f"{address}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}")
-        page.get_by_text("entrostat/law").first.wait_for(timeout=60_000)
-        page.wait_for_timeout(2000)
-        page.screenshot(path=IMAGES / "mlflow-run.png")
-        page.close()
+        shoot_mlflow(browser, f"{address}/#/experiments/{run.info.experiment_id}/runs", run.info.run_id)
+
+
+def shoot_mlflow(browser: Browser, runs: str, run: str) -> None:
+    """The charts of an experiment, and one run's page, of the server with the address `runs`."""
+    page = browser.new_page(viewport={"width": WIDTH, "height": 900})
+    page.set_default_timeout(300_000)
+    page.goto(f"{runs}?compareRunsMode=CHART")
+    page.locator("svg.main-svg").nth(8).wait_for()
+    page.mouse.click(WIDTH - 37, 36)  # closes the assistant's column
+    page.wait_for_timeout(8000)
+    page.screenshot(path=IMAGES / "mlflow-charts.png")
+    page.goto(f"{runs}/{run}")
+    page.get_by_text("actor/entropy").first.wait_for()
+    page.wait_for_timeout(8000)
+    page.screenshot(path=IMAGES / "mlflow-run.png")
+    page.close()
 
 
 def deliver(folder: Path, data: Path, store: str) -> Any:

@@ -29,23 +29,22 @@ CHUNK_ELEMENTS = 1 << 26
 class Tap:
     """What was seen in a `tapped` block: a part for every call of the wrapped function."""
 
+    mask: Tensor
+    """[batch, time], true on completion tokens: the positions that a GPU's kernel is given at all."""
     parts: list[TokenStatistics] = field(default_factory=list)
 
-    def tokens(self, mask: Tensor) -> TokenStatistics:
-        """The parts as one, [batch, time], without a gradient.
-
-        Args:
-            mask: [batch, time], true on completion tokens: the positions that a GPU's kernel is given at all.
-        """
+    @property
+    def tokens(self) -> TokenStatistics:
+        """The parts as one, [batch, time], without a gradient."""
         columns = ([getattr(part, name) for part in self.parts] for name in ("logprob", "entropy", "sensitivity"))
-        logprob, entropy, sensitivity = (_aligned(column, mask.bool()) for column in columns)
+        logprob, entropy, sensitivity = (_aligned(column, self.mask.bool()) for column in columns)
         return TokenStatistics(logprob, entropy, sensitivity, self.parts[0].vocab_size)
 
 
 @contextmanager
-def tapped() -> Iterator[Tap]:
-    """Record the statistics of every token that TRL scores in the block."""
-    tap = Tap()
+def tapped(mask: Tensor) -> Iterator[Tap]:
+    """Record the statistics of the tokens that TRL scores in the block, a batch of completions with this mask."""
+    tap = Tap(mask)
     module: Any
     if hasattr(utils, "add_fused_lm_head"):
         module, name = utils, "_ChunkedLogProbFunction"
@@ -91,14 +90,16 @@ class _Head:
         outputs: tuple[str, ...] = (),
     ) -> tuple[Tensor | None, ...]:
         """Without a gradient the statistics are all that is wanted; with one, TRL's function gives it."""
-        with torch.no_grad():
-            part = head_statistics(hidden, weight, bias, targets, temperature, softcap, scale)
-        self._tap.parts.append(part)
         if torch.is_grad_enabled():
+            chosen = _completions(hidden.detach(), targets, self._tap.mask)
+            with torch.no_grad():
+                self._tap.parts.append(head_statistics(chosen[0], weight, bias, chosen[1], temperature, softcap, scale))
             scored: tuple[Tensor | None, ...] = self._original.apply(
                 hidden, weight, bias, targets, temperature, chunk_size, softcap, scale, outputs
             )
             return scored
+        part = head_statistics(hidden, weight, bias, targets, temperature, softcap, scale)
+        self._tap.parts.append(part)
         return part.logprob[0], part.entropy[0] if "entropy" in outputs else None, None, None, None
 
 
@@ -136,6 +137,15 @@ def head_statistics(
     columns = ([getattr(part, name) for part in parts] for name in ("logprob", "entropy", "sensitivity"))
     logprob, entropy, sensitivity = (torch.cat(column, dim=1) for column in columns)
     return TokenStatistics(logprob, entropy, sensitivity, len(weight))
+
+
+def _completions(hidden: Tensor, targets: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Off a GPU TRL scores the prompts as well; they are left out, where a call holds the whole batch."""
+    rows, time = mask.shape
+    if len(targets) % rows or len(targets) // rows <= time:
+        return hidden, targets
+    of_rows = hidden.view(rows, -1, hidden.shape[-1])[:, -time:], targets.view(rows, -1)[:, -time:]
+    return of_rows[0].flatten(0, 1), of_rows[1].flatten()
 
 
 def _aligned(column: list[Tensor], mask: Tensor) -> Tensor:

@@ -112,9 +112,9 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
         self._first_microbatch = last
         old, advantages = inputs.get("old_per_token_logps"), inputs["advantages"]
         if old is None:
-            with tapped() as tap:
+            with tapped(mask) as tap:
                 scored = call()
-            tokens = tap.tokens(mask)
+            tokens = tap.tokens
         else:
             scored = call()
             tokens = TokenStatistics(old, inputs[ENTROPY], inputs[SENSITIVITY], self._vocab_size)
@@ -153,9 +153,9 @@ class _FirstPass:
     def __call__(self, model: Any, call: Callable[[], Any], mask: Tensor) -> Any:
         if self.logps is not None or model is self._reference:
             return call()
-        with tapped() as tap:
+        with tapped(mask) as tap:
             scored = call()
-        self.logps, self.tokens = scored[0], tap.tokens(mask)
+        self.logps, self.tokens = scored[0], tap.tokens
         return scored
 
 
