@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, sync_playwright
 from trainer.reporting.page import write
 from trainer.reporting.rundata import Run, load_run
 
-STEPS, TRIES = 1000, 7
+STEPS, TRIES = 1000, 9
 DATA = Path("docs/data/controlled")
 
 

@@ -45,7 +45,10 @@ BAD = {
     "missing key": ({"target": {"type": "constant"}}, ["`target.value` is missing", "add it"]),
     "missing type": ({"target": {"value": 0.6}}, ["`target.type` is missing", "say which kind of target"]),
     "unknown type": ({"target": {"type": "flat"}}, ["`target.type`", "'flat'", "write one of: constant, linear"]),
-    "unknown law": ({"target": TARGET, "law": {"type": "pdi"}}, ["`law.type`", "'pdi'", "write one of: pid, adaptive, manual"]),
+    "unknown law": (
+        {"target": TARGET, "law": {"type": "pdi"}},
+        ["`law.type`", "'pdi'", "write one of: pid, adaptive, manual"],
+    ),
     "unknown choice": (
         {"target": TARGET, "surrogate": {"form": "soft"}},
         ["`surrogate.form`", "'soft'", "'clip' or 'gradient_preserving'"],
