@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from trainer.config import load_config
-from trainer.engine import ASSETS
 from trainer.loop import train_step
+from trainer.models import ASSETS
 from trainer.run import open_session
 
 MODELS = {"embedded": None, "hidden 256, 6 layers": (256, 6)}
