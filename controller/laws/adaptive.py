@@ -171,7 +171,7 @@ def _aligned(belief: Belief, excess: float) -> Belief:
     """The belief with a drift that makes the demand smaller by `excess`, and unsure of it."""
     mean = belief.mean.copy()
     mean[:, DRIFT] += excess
-    return replace(belief, mean=mean).unsure_of_drift()
+    return replace(belief, mean=mean).bounded().unsure_of_drift()
 
 
 @lru_cache(maxsize=64)

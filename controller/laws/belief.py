@@ -122,12 +122,20 @@ class Belief:
             "estimate/shift_noise": math.sqrt(self.shift),
         }
 
+    def bounded(self) -> Belief:
+        """With every mean in its range, so that what is saved loads again."""
+        prior = math.log(USUAL_GAIN / self.ticks)
+        mean = np.clip(self.mean, -LARGEST, LARGEST)
+        mean[:, CARRY] = np.clip(mean[:, CARRY], *CARRY_RANGE)
+        mean[:, LOG_GAIN] = np.clip(mean[:, LOG_GAIN], prior - FARTHEST, prior + FARTHEST)
+        return replace(self, mean=mean)
+
     def counted(self, ticks: int) -> Belief:
         """With the ticks that the last rollout really had; the gain a rollout stays where no minibatch was seen."""
         mean = self.mean.copy()
         if ticks == 1:
             mean[:, LOG_GAIN] += math.log(self.ticks / ticks)
-        return replace(self, mean=mean, ticks=ticks)
+        return replace(self, mean=mean, ticks=ticks).bounded()
 
     def unsure_of_drift(self) -> Belief:
         """With the drift as uncertain as at the start, and unrelated to the rest."""

@@ -25,18 +25,14 @@ import numpy as np
 
 from .belief import (
     CARRY,
-    CARRY_RANGE,
     CHANGE,
     DRIFT,
-    FARTHEST,
     LAGS,
-    LARGEST,
     LOG_GAIN,
     RATE,
     SHIFT_NOISE,
     START,
     UNMOVED,
-    USUAL_GAIN,
     WIDEST,
     Belief,
     Floats,
@@ -71,7 +67,7 @@ def after_tick(belief: Belief, command: float) -> Belief:
     covariance[:, CHANGE, CHANGE] += DIRECT * belief.push * np.exp(2 * mean[:, LOG_GAIN])
     covariance[:, DRIFT, DRIFT] += DRIFT_WALK**2 / belief.ticks
     covariance[:, LOG_GAIN, LOG_GAIN] += GAIN_WALK**2 / belief.ticks
-    return replace(belief, mean=mean, covariance=_bounded(covariance))
+    return replace(belief, mean=mean, covariance=_bounded(covariance)).bounded()
 
 
 def after_rollout(belief: Belief) -> Belief:
@@ -82,7 +78,7 @@ def after_rollout(belief: Belief) -> Belief:
     covariance = step @ belief.covariance @ step.transpose(0, 2, 1)
     covariance[:, START, START] += belief.shift
     covariance[:, CARRY, CARRY] += CARRY_WALK**2
-    return replace(belief, mean=mean, covariance=_bounded(covariance))
+    return replace(belief, mean=mean, covariance=_bounded(covariance)).bounded()
 
 
 def read_entropy(belief: Belief, entropy: float, error: float) -> Belief:
@@ -119,13 +115,9 @@ def _corrected(belief: Belief, place: int, value: float, variance: float) -> tup
     keep[:, :, place] -= gain
     covariance = keep @ covariance @ keep.transpose(0, 2, 1) + variance * gain[:, :, None] * gain[:, None, :]
     mean = belief.mean + gain * innovation[:, None]
-    prior = math.log(USUAL_GAIN / belief.ticks)
-    mean = np.clip(mean, -LARGEST, LARGEST)
-    mean[:, CARRY] = np.clip(mean[:, CARRY], *CARRY_RANGE)
-    mean[:, LOG_GAIN] = np.clip(mean[:, LOG_GAIN], prior - FARTHEST, prior + FARTHEST)
     log_weight = FORGETTING * belief.log_weight - 0.5 * (innovation**2 / total + np.log(total))
     changed = replace(belief, mean=mean, covariance=_bounded(covariance), log_weight=log_weight - log_weight.max())
-    return changed, float(belief.weight @ surprise)
+    return changed.bounded(), float(belief.weight @ surprise)
 
 
 def _bounded(covariance: Floats) -> Floats:
