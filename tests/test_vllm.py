@@ -16,7 +16,7 @@ from trainer.rollout.vllm_engine import check_version, free_port
 
 engine = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed; `make vllm` installs it")
 PLACEMENTS = ("in_process", "process", "server", "two_ranks")
-VLLM = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_SERVER_DEV_MODE": "1"}
+VLLM = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_SERVER_DEV_MODE": "1"}
 PATH = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
 SETTING = ENVIRONMENT | VLLM | {"VLLM_NO_USAGE_STATS": "1", "PYTHONPATH": str(ROOT), "PATH": PATH}
 
@@ -27,7 +27,15 @@ def start(*words, log):
 
 def serve(port, log):
     words = ["--model", "trainer/assets/expressions", "--dtype", "float32", "--enforce-eager", "--max-model-len", 32]
-    words += ["--logprobs-mode", "processed_logprobs", "--enable-scale-out", "--port", port]
+    words += [
+        "--kv-cache-memory-bytes",
+        2**26,
+        "--logprobs-mode",
+        "processed_logprobs",
+        "--enable-scale-out",
+        "--port",
+        port,
+    ]
     words += ["--weight-transfer-config", '{"backend": "gloo"}']
     words += ["--worker-extension-cls", "trainer.rollout.transfer.WorkerExtension"]
     return start("vllm.entrypoints.openai.api_server", *words, log=log)
@@ -45,29 +53,35 @@ def wait_for(url, server, seconds=900):
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
-    """What `tests.vllm_rank` tells of each placement, by rank; all run at once."""
+    """What `tests.vllm_rank` tells of each placement, by rank. Two engines at most are up at a time."""
     folder = tmp_path_factory.mktemp("vllm")
-    logs = {name: (folder / f"{name}.log").open("w+") for name in (*PLACEMENTS, "serving")}
+
+    def begin(name, *words):
+        log = (folder / f"{name}.log").open("w")
+        launch = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"] if name == "two_ranks" else []
+        return start(*launch, "tests.vllm_rank", folder / name, *words, log=log)
+
+    def finish(name, run):
+        assert run.wait(900) == 0, (folder / f"{name}.log").read_text()[-3000:]
+
     url = f"http://127.0.0.1:{free_port()}"
-    server = serve(url.rpartition(":")[2], logs["serving"])
-    launch = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
-    runs = {
-        "two_ranks": start(
-            *launch, "tests.vllm_rank", folder / "two_ranks", "engine.zero_stage=3", log=logs["two_ranks"]
-        ),
-        "in_process": start("tests.vllm_rank", folder / "in_process", log=logs["in_process"]),
-        "process": start(
-            "tests.vllm_rank", folder / "process", "rollout.engine.placement=process", log=logs["process"]
-        ),
-    }
+    server = serve(url.rpartition(":")[2], (folder / "serving.log").open("w"))
+    running = [server]
     try:
-        wait_for(url, server)
-        words = ["rollout.engine.placement=server", f"rollout.engine.url={url}"]
-        runs["server"] = start("tests.vllm_rank", folder / "server", *words, log=logs["server"])
-        for name, run in runs.items():
-            assert run.wait(900) == 0, (folder / f"{name}.log").read_text()[-3000:]
+        for name, words in (
+            ("in_process", []),
+            ("process", ["rollout.engine.placement=process"]),
+            ("server", ["rollout.engine.placement=server", f"rollout.engine.url={url}"]),
+        ):
+            if name == "server":
+                wait_for(url, server)
+            running.append(begin(name, *words))
+            finish(name, running[-1])
+        server.kill()
+        running.append(begin("two_ranks", "engine.zero_stage=3"))
+        finish("two_ranks", running[-1])
     finally:
-        for run in (*runs.values(), server):
+        for run in running:
             run.kill()
     ranks = {name: 2 if name == "two_ranks" else 1 for name in PLACEMENTS}
     return {n: [json.loads((folder / f"{n}.{r}.json").read_text()) for r in range(ranks[n])] for n in PLACEMENTS}

@@ -34,7 +34,7 @@ def rename(backend, version: str) -> None:
 
 
 def main(out: str, overrides: list[str]) -> None:
-    vllm = "rollout.engine={type: vllm, enforce_eager: true, max_model_len: 32}"
+    vllm = "rollout.engine={type: vllm, enforce_eager: true, max_model_len: 32, kv_cache: 0.0625}"
     session = open_session(load_config(SMALL[0], [*SMALL[1:], "update.learning_rate=1e-3", vllm, *overrides]))
     session.sampler.push(version(0))
     start = sample(session, 0).rollout

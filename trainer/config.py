@@ -39,6 +39,8 @@ class VLLMConfig(Config):
     """Seconds that the server may take for one answer."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Share of a GPU that an engine beside the trainer takes, weights and key-value cache together."""
+    kv_cache: Annotated[float, Field(gt=0, le=1e5)] | None = None
+    """GiB of an engine's key-value cache; none: what `gpu_memory_utilization` leaves, 0.25 on the CPU."""
     tensor_parallel_size: Annotated[int, Field(ge=1, le=1024)] = 1
     """GPUs of one engine."""
     max_model_len: Count | None = None

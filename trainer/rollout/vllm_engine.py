@@ -31,7 +31,7 @@ def import_vllm(own_process: bool) -> Any:
     """
     settings = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     if not torch.cuda.is_available():
-        settings |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        settings |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = str(int(own_process))
@@ -66,6 +66,7 @@ class Engine:
             dtype=dtype,
             enforce_eager=config.enforce_eager,
             gpu_memory_utilization=config.gpu_memory_utilization,
+            kv_cache_memory_bytes=_cache_bytes(config),
             tensor_parallel_size=config.tensor_parallel_size,
             max_model_len=config.max_model_len,
             max_num_seqs=config.max_num_seqs,
@@ -81,6 +82,12 @@ class Engine:
 
     def close(self) -> None:
         self._llm.llm_engine.engine_core.shutdown()
+
+
+def _cache_bytes(config: VLLMConfig) -> int | None:
+    default = None if torch.cuda.is_available() else 0.25
+    size = config.kv_cache or default
+    return int(size * 2**30) if size else None
 
 
 def _answer(completion: Any) -> Answer:
