@@ -256,3 +256,11 @@ def test_without_refine_the_law_works_from_rollout_to_rollout():
     for _ in range(5):
         control.step_scalar(0.5, standard_error=0.01)
     assert control.estimate["estimate/updates"] == 1
+
+
+def test_a_rollout_whose_command_was_held_is_not_refined():
+    law = Adaptive()
+    state = law.start(0.3)
+    terms, after = law.refine(state, Reading(math.nan, math.nan, math.nan, 0.5), 0.01, 0.001)
+    assert terms.command == 0.3
+    assert after == state

@@ -100,6 +100,8 @@ class Adaptive(Config):
                 skipped and counted.
             error: its standard error.
         """
+        if not (reading.finite and state["belief"]):  # the step held its command
+            return Terms(demand=state["command"], command=state["command"]), state
         belief, ticks = Belief.from_numbers(state["belief"]), state["refined"]
         state = state | {"refined": ticks + 1}
         if ticks:
