@@ -19,6 +19,7 @@ demo: setup  ## train twice, static clipping against control, and draw both
 
 test: setup-dev lint  ## lint, types and all tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(BIN)/pytest tests/test_kernels.py
 
 lint: setup-dev
 	$(BIN)/ruff check .

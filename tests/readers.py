@@ -59,9 +59,9 @@ def _fork(words: list[str], folder: Path) -> tuple[int, str]:
 
 
 def _main(words: list[str], folder: Path, log: Path) -> None:
+    os.environ.update(ENVIRONMENT)
     for name in LAUNCHED:
         os.environ.pop(name, None)
-    os.environ.update(ENVIRONMENT)
     os.chdir(folder)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
     os.dup2(file, 1)
