@@ -256,3 +256,13 @@ def test_without_refine_the_law_works_from_rollout_to_rollout():
     for _ in range(5):
         control.step_scalar(0.5, standard_error=0.01)
     assert control.estimate["estimate/updates"] == 1
+
+
+def test_a_state_saved_after_an_absurd_start_is_loaded_again():
+    config = ControlConfig.model_validate({"target": {"type": "constant", "value": 0.6}, "law": {"type": "adaptive"}})
+    control = EntropyController(config)
+    for entropy in (99.9, 0.0, 99.9):
+        control.step_scalar(entropy)
+        control.reconfigure(config)
+        control.step_scalar(99.9)
+        EntropyController(config).load_state_dict(control.state_dict())

@@ -53,6 +53,7 @@ class Tracker:
 
     def deliver(self) -> None:
         """Send what trackers did not take while the run, now finished, went on."""
+        self._folder.set_status("FINISHED")  # a kill may have come between the last step and this
         late = [tracker for tracker in asked_for(self._config) if not self._folder.delivered(tracker)]
         self._deliveries = [Delivery(self._folder, tracker) for tracker in late]
         self._finish()

@@ -25,7 +25,7 @@ import numpy as np
 from pydantic import Field
 
 from ..configuration import Config
-from .belief import CARRY, CHANGE, DRIFT, LAGS, LOG_GAIN, RATE, START, Belief, Floats, first_belief
+from .belief import CARRY, CHANGE, DRIFT, LAGS, LARGEST, LOG_GAIN, RATE, START, Belief, Floats, first_belief
 from .estimator import after_rollout, after_tick, read_change, read_entropy
 from .interface import AHEAD, Reading, Realise, State, Terms
 
@@ -170,7 +170,7 @@ class Adaptive(Config):
 def _aligned(belief: Belief, excess: float) -> Belief:
     """The belief with a drift that makes the demand smaller by `excess`, and unsure of it."""
     mean = belief.mean.copy()
-    mean[:, DRIFT] += excess
+    mean[:, DRIFT] = np.clip(mean[:, DRIFT] + excess, -LARGEST, LARGEST)
     return replace(belief, mean=mean).unsure_of_drift()
 
 
