@@ -68,7 +68,10 @@ def run_session(rng: Random, count: Counter[str]) -> list[str]:
     control, complaints = EntropyController(config), []
     count["sessions"] += 1
     for _ in range(rng.randint(40, 120)):
-        control = _disturbed(control, rng, count)
+        try:
+            control = _disturbed(control, rng, count)
+        except InputError as error:
+            return [*complaints, f"a state of its own was refused: {error} {config.law}"]
         before = control.state_dict()
         try:
             decision = _step(control, rng, count, complaints)

@@ -11,9 +11,9 @@ tests: `tests/test_any_file.py` puts Hypothesis on the same readers. Writes docs
 from __future__ import annotations
 
 import argparse
-import atexit
 import json
 import logging
+import os
 import sys
 import tempfile
 import time
@@ -47,13 +47,17 @@ WORDS = b"target type constant value points law pid kp actuator guard step actor
 class Fuzz:
     """Feeds each input to the reader that its first byte chooses."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, chosen: argparse.Namespace) -> None:
         self._folder = folder
         self._names = sorted(READERS)
         self.counts: Counter[str] = Counter()
         self.refused = 0
+        self._start, self._chosen = time.process_time(), chosen
 
     def __call__(self, data: bytes) -> None:
+        if sum(self.counts.values()) == self._chosen.inputs:
+            write(self, self._chosen, self._start)
+            os._exit(0)  # libFuzzer itself does not come back
         name = self._names[data[0] % len(self._names)] if data else self._names[0]
         self.counts[name] += 1
         try:
@@ -74,16 +78,13 @@ def main() -> None:
         (folder / "corpus").mkdir()
         for index, name in enumerate(sorted(READERS)):
             (folder / "corpus" / str(index)).write_bytes(bytes([index]) + SEEDS.get(name, b"{}"))
-        fuzz, start = Fuzz(folder), time.process_time()
-        flags = [f"-runs={chosen.inputs}", f"-seed={chosen.seed}", f"-dict={folder}/words", f"-timeout={SLOWEST}"]
+        fuzz = Fuzz(folder, chosen)
+        flags = [f"-runs={2 * chosen.inputs}", f"-seed={chosen.seed}", f"-dict={folder}/words", f"-timeout={SLOWEST}"]
         atheris.Setup([sys.argv[0], *flags, "-max_len=2048", str(folder / "corpus")], fuzz)
-        atexit.register(write, fuzz, chosen, start)  # libFuzzer does not come back
         atheris.Fuzz()
 
 
 def write(fuzz: Fuzz, chosen: argparse.Namespace, start: float) -> None:
-    if sum(fuzz.counts.values()) < chosen.inputs:
-        return  # it crashed, and said so
     table = "\n".join(
         [
             "# Coverage-guided fuzzing of the file readers",

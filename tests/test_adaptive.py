@@ -264,3 +264,13 @@ def test_a_rollout_whose_command_was_held_is_not_refined():
     terms, after = law.refine(state, Reading(math.nan, math.nan, math.nan, 0.5), 0.01, 0.001)
     assert terms.command == 0.3
     assert after == state
+
+
+def test_a_state_saved_after_an_absurd_start_is_loaded_again():
+    config = ControlConfig.model_validate({"target": {"type": "constant", "value": 0.6}, "law": {"type": "adaptive"}})
+    control = EntropyController(config)
+    for entropy in (99.9, 0.0, 99.9):
+        control.step_scalar(entropy)
+        control.reconfigure(config)
+        control.step_scalar(99.9)
+        EntropyController(config).load_state_dict(control.state_dict())

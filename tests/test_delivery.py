@@ -16,6 +16,7 @@ from trainer import delivery
 from trainer.config import load_config
 from trainer.delivery import Courier, Delivery, batches
 from trainer.mlflow_store import MLflow
+from trainer.record import Tracker
 from trainer.tracking import RunFolder
 
 
@@ -181,3 +182,12 @@ def test_a_server_that_is_down_at_first_gets_everything_when_it_comes(folder, tm
         history, run = arrived(folder)
         assert history == expected(30)
         assert run.info.status == "FINISHED"
+
+
+def test_a_run_killed_after_its_last_step_is_finished_by_a_resume(folder):
+    tracker = Tracker(load_config(folder.path / "config.yaml"), folder)
+    assert folder.status["status"] == "RUNNING"
+    tracker.deliver()
+    history, run = arrived(folder)
+    assert history == expected(30)
+    assert run.info.status == "FINISHED"
