@@ -59,7 +59,7 @@ def test_every_panel_has_marks(opened: Watched) -> None:
 
 
 def test_a_switch_hides_a_run_in_every_panel_and_shows_it_again(opened: Watched) -> None:
-    box = opened.page.get_by_label("static").first
+    box = opened.page.locator("label", has_text="static").locator("[data-marks]")
     marks = box.get_attribute("data-marks")
     shown = opened.page.evaluate(VISIBLE, marks)
     box.uncheck()
