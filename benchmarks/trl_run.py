@@ -70,9 +70,6 @@ def correct(prompts: list[str], completions: list[str], **_: Any) -> list[float]
     ]
 
 
-FINISHED = "finished"
-
-
 class Lines(TrainerCallback):
     """`metrics.jsonl`: what TRL logs, a line a rollout."""
 
@@ -89,4 +86,4 @@ class Lines(TrainerCallback):
             file.write(json.dumps({"step": state.global_step // self._per_rollout - 1} | numbers) + "\n")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._path.with_name(FINISHED).touch()
+        self._path.with_name("finished").touch()

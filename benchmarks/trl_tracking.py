@@ -14,9 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from benchmarks.trl_run import FINISHED, Lines, trainer
 from trainer.config import load_config
 from trainer.reporting.rundata import load_run
 from trainer.reporting.summary import summarise
@@ -29,7 +27,6 @@ def main() -> None:
     options.add_argument("--seeds", type=int, nargs="+", default=[31, 32, 33])
     options.add_argument("--out", type=Path, default=Path("runs/trl_tracking"))
     chosen = options.parse_args()
-    torch.set_num_threads(1)
     for seed in chosen.seeds:
         for kind in ("controlled", "static"):
             train(kind, seed, chosen.out / f"{kind}-{seed}")
@@ -39,8 +36,13 @@ def main() -> None:
 
 
 def train(kind: str, seed: int, folder: Path) -> None:
-    if (folder / FINISHED).exists():
+    if (folder / "finished").exists():
         return
+    import torch
+
+    from benchmarks.trl_run import Lines, trainer  # TRL: not for the table alone
+
+    torch.set_num_threads(1)
     control = load_config("examples/controlled.yaml").control if kind == "controlled" else None
     run = trainer(folder / "trl", control, max_steps=ROLLOUTS * UPDATES, seed=seed, logging_steps=UPDATES)
     run.add_callback(Lines(folder, UPDATES))
