@@ -236,7 +236,7 @@ class EntropyController:
     @property
     def _inner_loop(self) -> bool:
         """Whether minibatches are decided anew: not without the law for it, nor while the loop is out of its hands."""
-        held = self._decision is None or self._decision.held
+        held = self._decision is None or self._decision.held or not math.isfinite(self._decision.setpoint)
         idle = held or self._hand_over or self._guard_state["mode"] != "control"
         return isinstance(self.config.law, Adaptive) and not idle
 

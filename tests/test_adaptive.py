@@ -274,3 +274,10 @@ def test_a_state_saved_after_an_absurd_start_is_loaded_again():
         control.reconfigure(config)
         control.step_scalar(99.9)
         EntropyController(config).load_state_dict(control.state_dict())
+
+
+def test_without_an_initial_entropy_there_is_nothing_to_refine():
+    target = {"type": "constant", "value": 0.9, "unit": "initial"}
+    control = EntropyController(ControlConfig.model_validate({"target": target, "law": {"type": "adaptive"}}))
+    decision = control.step_scalar(0.0)
+    assert control.refine_scalar(0.1) == decision
