@@ -50,7 +50,7 @@ def main() -> None:
     with tqdm(total=chosen.steps, unit="step", unit_scale=True, mininterval=5) as bar:
         for session in range(chosen.steps):
             before = count["steps"]
-            for complaint in run_session(Random(f"{chosen.seed}/{session}"), count):
+            for complaint in complaints_of(Random(f"{chosen.seed}/{session}"), count):
                 count["complaints"] += 1
                 print(f"session {session}: {complaint}", file=sys.stderr)
             bar.update(count["steps"] - before)
@@ -60,6 +60,14 @@ def main() -> None:
     (Path(__file__).parents[1] / "docs/results/adversarial.md").write_text(table)
     print(table)
     sys.exit(bool(count["complaints"]))
+
+
+def complaints_of(rng: Random, count: Counter[str]) -> list[str]:
+    """Those of a session; an error that is no refusal is one, and ends it."""
+    try:
+        return run_session(rng, count)
+    except Exception as error:  # which is what this looks for
+        return [f"raised {error!r}"]
 
 
 def run_session(rng: Random, count: Counter[str]) -> list[str]:
@@ -225,7 +233,8 @@ def markdown(count: Counter[str], seed: int) -> str:
             f"{count['steps']:,} steps, {count['complaints']} complaints.",
             "",
             "A complaint is: a threshold or a command beyond its limit or not finite; a state that is no JSON, or that "
-            "a measurement without a number has moved; a finite batch with a loss that is not; a controller that "
+            "a measurement without a number has moved, or that its own controller refuses to load; an error that is "
+            "no refusal; a finite batch with a loss that is not; a controller that "
             f"{GOOD} good measurements do not bring back. Back is: nothing held, the guard at rest, and between "
             f"measurements far below and far above the target at least {SHARE:.0%} of the swing of a controller "
             f"without that past. Not judged: laws other than PID, rate limits that need more than {GOOD} steps from "
