@@ -173,6 +173,8 @@ class EntropyController:
 
     def reconfigure(self, config: ControlConfig) -> None:
         """Change target, law, gains, actuator or guard during a run; the command goes on from where it is."""
+        if config.law.type != self.config.law.type:
+            self._law_state = config.law.start(self._law_state["command"])
         self.config = _followable(config)
         self._configuration = config.model_dump_json()
         self._hand_over, self._reachable = True, False
@@ -201,9 +203,10 @@ class EntropyController:
             raise InputError(f"controller state has version {given!r}; give one saved with version {STATE_VERSION}.")
         try:
             law = dict(state["law"])
-            hand_over = law.pop("type") != self.config.law.type or bool(state["hand_over"])
+            foreign = law.pop("type") != self.config.law.type
             fresh = self.config.law.start(number(law["command"], -1, 1))
-            law = restored(fresh, fresh if hand_over else law)
+            law = fresh if foreign else restored(fresh, law)
+            hand_over = foreign or bool(state["hand_over"])
             if isinstance(self.config.law, Adaptive):
                 self.config.law.check(law)
             guard = restored(self.config.guard.start(), state["guard"])

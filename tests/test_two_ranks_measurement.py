@@ -48,13 +48,13 @@ def decisions(pick):
 
 def refined(pick):
     """Command, estimate and state after every minibatch of the adaptive law; the third batch is of one rank alone."""
-    control, seen = controller(target={"type": "constant", "value": 1.6}, law={"type": "adaptive"}), []
+    control, seen = controller(target={"type": "constant", "value": 2.31}, law={"type": "adaptive"}), []
     for whole in rollouts():
         batch = pick(whole)
         control.step(*batch, updates=2)
         for rows in torch.arange(len(batch.mask)).chunk(2):
             part = batch.rows(rows)
-            now = TokenStatistics(part.tokens.logprob, 0.99 * part.tokens.entropy, part.tokens.sensitivity, 23)
+            now = TokenStatistics(part.tokens.logprob, 0.999 * part.tokens.entropy, part.tokens.sensitivity, 23)
             decision = control.refine(now, *part[:3])
             seen.append((decision.command, control.estimate, control.state_dict()))
     return seen

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -36,11 +35,13 @@ def init_distributed(device: str = "auto") -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     import deepspeed
 
-    if "RANK" not in os.environ:
-        rank = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
-        os.environ.update(rank | {"MASTER_PORT": str(_free_port())})
+    if "RANK" not in os.environ and not dist.is_initialized():
+        # a store in memory: no port that another run could take, no variables that a child would inherit
+        backend = deepspeed.get_accelerator().communication_backend_name()
+        os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    if not dist.is_initialized():
+    if not deepspeed.comm.is_initialized():
         try:
             deepspeed.init_distributed(verbose=False)
         except (RuntimeError, ValueError) as error:
@@ -172,9 +173,3 @@ class Engine:
             return None
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
         return torch.nn.utils.get_total_norm(grads)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,5 +1,6 @@
 """Manual mode: the command is set by hand."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -24,6 +25,11 @@ class Manual(Config):
         return {"command": state["command"]}
 
     def step(self, state: State, reading: Reading, realise: Realise = float) -> tuple[Terms, State]:
-        """The same command whatever is read; `saturated` where the actuator cannot apply it."""
+        """The same command whatever is read; a measurement that is not finite holds the one in force.
+
+        `saturated` where the actuator, or the guard's rate, does not let it be applied.
+        """
+        if not math.isfinite(reading.measurement):
+            return Terms(demand=state["command"], command=state["command"]), state
         command = realise(self.command)
         return Terms(demand=self.command).applied(command), {"command": command}
