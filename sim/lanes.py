@@ -67,10 +67,10 @@ class Laws:
         demand = self._kp * error
         demand += integral
         demand += bias
-        if self._derivative is not None:
-            demand += self._derivative.of(measurement)
+        kick = 0.0 if self._derivative is None else self._derivative.of(measurement)
+        demand += kick
         command = self._limited(demand)
-        self._integral = self._kept(integral, command - demand, error, bias)
+        self._integral = self._kept(integral, command - demand, kick, error, bias)
         self._last = command
         return command
 
@@ -84,7 +84,7 @@ class Laws:
             demand = np.minimum(np.maximum(demand, self._last - self._rate_limit), self._last + self._rate_limit)
         return np.asarray(np.minimum(np.maximum(demand, -self._limit), self._limit))
 
-    def _kept(self, integral: Floats, shortfall: Floats, error: Floats, bias: Any) -> Floats:
+    def _kept(self, integral: Floats, shortfall: Floats, kick: Any, error: Floats, bias: Any) -> Floats:
         saturated = np.abs(shortfall) > SATURATED
         if self._free is not None:
             saturated &= ~self._free
@@ -92,7 +92,8 @@ class Laws:
             return integral
         kept = np.where(saturated & (shortfall * error < 0), self._integral, integral)
         if self._back is not None:
-            yielding = np.where(saturated, integral + shortfall / self._tracking, integral)
+            slow = np.clip(shortfall + kick, np.minimum(shortfall, 0.0), np.maximum(shortfall, 0.0))
+            yielding = np.where(saturated, integral + slow / self._tracking, integral)
             kept = np.where(self._back, yielding, kept)
         lowest, highest = -self._limit - np.maximum(bias, 0.0), self._limit - np.minimum(bias, 0.0)
         beyond = kept - np.clip(kept, lowest, highest)

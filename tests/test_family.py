@@ -24,6 +24,7 @@ LAWS = [
     {"kp": 12, "ki": 1, "kd": 3, "derivative_filter": 5, "setpoint_weight": 0.4, "dead_band": 0.02},
     {"kp": 14, "ki": 1, "rate_limit": 0.1, "limit": 0.6},
     {"kp": 14, "ki": 3, "anti_windup": "back_calculation", "tracking_time": 7, "setpoint_weight": 0.9},
+    {"kp": 12, "ki": 1, "kd": 60, "anti_windup": "back_calculation"},
     {"kp": 10, "ki": 0.5, "anti_windup": "none"},
 ]
 PLANTS = [

@@ -156,6 +156,13 @@ def test_back_calculation_gives_the_integral_back_at_its_tracking_time():
 
 
 @pytest.mark.parametrize("anti_windup", ["conditional", "back_calculation"])
+def test_a_spike_of_the_derivative_leaves_the_integral_where_it_was(anti_windup):
+    law = PID(kp=1.0, ki=1e-6, kd=1e3, anti_windup=anti_windup)
+    _, state = run(law, [reading(0.6, 0.6), reading(0.6, 1.6), *20 * [reading(0.6, 0.6)]])
+    assert abs(state["integral"]) < 1e-4
+
+
+@pytest.mark.parametrize("anti_windup", ["conditional", "back_calculation"])
 def test_the_integral_stays_bounded_through_a_long_saturation(anti_windup):
     law = PID(kp=0.5, ki=0.1, anti_windup=anti_windup)
     state = law.start()

@@ -152,6 +152,8 @@ class PID(Config):
     def _integral(self, terms: Terms, before: float, error: float) -> float:
         """The integral after the step: it does not grow against an end that the command has reached.
 
+        Back-calculation gives way to the applied command but for the derivative's part of the shortfall: a kick is
+        gone in a few steps, and what it had put into the integral a small ki would take thousands to take out.
         What it holds beyond all that an error of zero could ask of it, from a hand-over at a large error or a curve
         that was too steep, would keep the command at its end long after the error is gone: it gives way there.
         """
@@ -160,10 +162,16 @@ class PID(Config):
             return terms.i
         kept = before if shortfall * error < 0 else terms.i
         if self.anti_windup == "back_calculation":
-            kept = terms.i + shortfall / self.tracking_time
+            kept = terms.i + _without(shortfall, terms.d) / self.tracking_time
         bias = terms.p - self.kp * error + terms.feedforward
         lowest, highest = -self.limit - max(bias, 0.0), self.limit - min(bias, 0.0)
         return kept - RELEASE * (kept - min(max(kept, lowest), highest))
+
+
+def _without(shortfall: float, derivative: float) -> float:
+    """What of the shortfall would be there without the derivative: no more than it, and never the other way."""
+    slow = shortfall + derivative
+    return min(max(slow, min(shortfall, 0.0)), max(shortfall, 0.0))
 
 
 def _clipped(value: float, limit: float) -> float:
