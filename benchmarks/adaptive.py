@@ -27,11 +27,11 @@ from benchmarks.adaptive_table import markdown
 from benchmarks.runs import train_all
 from controller.configuration import read_yaml
 from sim.objective import TuningSettings
+from trainer.commands.identify import run_identify
+from trainer.commands.tune import run_tune
 from trainer.config import load_config
-from trainer.identify_command import run_identify
 from trainer.reporting.rundata import Run
 from trainer.reporting.summary import last, on_target, summarise
-from trainer.tune_command import run_tune
 
 RESULTS = Path("docs/results/adaptive.csv")
 PAGE = Path("docs/results/adaptive.md")

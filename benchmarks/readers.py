@@ -9,12 +9,12 @@ from typing import Any
 
 from controller import ControlConfig, EntropyController
 from controller.configuration import parse, read_yaml
+from trainer.commands.logged_runs import load_logged
+from trainer.commands.plant_file import read_plants
 from trainer.config import load_config
-from trainer.logged_runs import load_logged
-from trainer.plant_file import read_plants
 from trainer.reporting.rundata import load_run
 from trainer.reporting.snapshots import read_snapshots
-from trainer.tracking import RunFolder
+from trainer.tracking.folder import RunFolder
 
 Reader = Callable[[Path, bytes], Any]
 

@@ -22,10 +22,10 @@ from controller.control import ControlConfig
 from sim.closed_loop import simulate
 from sim.objective import TuningSettings
 from sim.plants import MomentumPlant
-from trainer.identify_command import run_identify
+from trainer.commands.identify import run_identify
+from trainer.commands.tune import run_tune
 from trainer.reporting.rundata import Run
 from trainer.reporting.summary import summarise
-from trainer.tune_command import run_tune
 
 SEARCH = {"type": "oscillatory_decay", "centre": 0.7, "amplitude": 0.15, "period": 60, "phase": 1.0}
 HELD_OUT = {

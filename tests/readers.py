@@ -19,7 +19,7 @@ LONG_ENOUGH = "steps=64"
 LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What a session of the tests' own process leaves behind: its port is taken."""
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["trainer.run", "trainer.tune_command", "trainer.reporting.write"])
+FORKS.set_forkserver_preload(["trainer.run", "trainer.commands.tune", "trainer.reporting.write"])
 
 
 def run(command: str, folder: Path) -> tuple[int, str]:

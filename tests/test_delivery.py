@@ -12,12 +12,12 @@ import mlflow
 import pytest
 
 from tests.runs import ENVIRONMENT
-from trainer import delivery
 from trainer.config import load_config
-from trainer.delivery import Courier, Delivery, batches
-from trainer.mlflow_store import MLflow
 from trainer.record import Tracker
-from trainer.tracking import RunFolder
+from trainer.tracking import delivery
+from trainer.tracking.delivery import Courier, Delivery, batches
+from trainer.tracking.folder import RunFolder
+from trainer.tracking.mlflow_store import MLflow
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from controller.targets import Cosine, Table
 from sim.feasibility import envelope, reach
 from sim.plants import MomentumPlant
 from tests.browser import Watched
-from trainer.designer import Design, check, designer, points_of
-from trainer.target_plot import read_target
+from trainer.commands.designer import Design, check, designer, points_of
+from trainer.commands.target import read_target
 
 PLANT = MomentumPlant(gain=0.02, lag=0.4)
 FLAT = [(0.0, 0.8), (50.0, 0.8), (99.0, 0.8)]

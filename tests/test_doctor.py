@@ -7,9 +7,9 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.runs import entrostat
-from trainer import doctor as d
 from trainer.cli import parser
-from trainer.completion import completion
+from trainer.commands import doctor as d
+from trainer.commands.completion import completion
 
 
 def test_what_is_installed_and_the_device_are_told() -> None:

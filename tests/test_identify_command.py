@@ -10,8 +10,8 @@ from sim.identification import identify
 from sim.identification_plot import binned, characteristic, measured_rates
 from tests.runs import entrostat
 from tests.test_identification import logged
-from trainer.identify_command import run_identify
-from trainer.logged_runs import load_logged
+from trainer.commands.identify import run_identify
+from trainer.commands.logged_runs import load_logged
 
 
 @pytest.fixture

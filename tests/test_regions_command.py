@@ -5,8 +5,8 @@ import pytest
 
 from sim.region_experiment import Touched
 from tests.runs import SMALL
+from trainer.commands.regions import Experiment, as_markdown, run_regions
 from trainer.config import dump_config, load_config
-from trainer.regions_command import Experiment, as_markdown, run_regions
 
 FALLING, RISING = np.array([[1.0, 0.5], [1.0, 0.6]]), np.array([[1.0, 1.2], [1.0, 1.1]])
 

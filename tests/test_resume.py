@@ -13,7 +13,7 @@ from trainer.config import load_config
 from trainer.engine_state import gathered
 from trainer.loop import train_step
 from trainer.run import _restore, _save, open_session
-from trainer.tracking import RunFolder
+from trainer.tracking.folder import RunFolder
 
 ENGINES = {
     "zero 0": ["engine.zero_stage=0"],

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from controller import InputError
-from trainer.simulate_command import run_simulate
+from trainer.commands.simulate import run_simulate
 
 PLANT = {
     "initial": 0.85,

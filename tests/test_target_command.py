@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from controller import InputError
-from trainer.target_plot import show_target
+from trainer.commands.target import show_target
 
 STEEP = {"type": "table", "points": [[0, 0.8], [50, 0.8], [60, 1.2], [149, 1.2]]}
 

@@ -8,9 +8,9 @@ import mlflow
 import pytest
 
 from trainer.config import load_config
-from trainer.delivery import QUIET, Courier
-from trainer.trackers import asked_for
-from trainer.tracking import RunFolder
+from trainer.tracking.delivery import QUIET, Courier
+from trainer.tracking.folder import RunFolder
+from trainer.tracking.stores import asked_for
 
 STEPS = 12
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.browser import Watched
 from tests.made_runs import lines, write_run
-from trainer.watch import watcher
+from trainer.commands.watch import watcher
 
 
 @pytest.fixture

@@ -248,7 +248,7 @@ def _add_completion(commands: argparse._SubParsersAction) -> None:
 
 def _target(options: argparse.Namespace) -> None:
     if options.edit:
-        from .designer import design, edit
+        from .commands.designer import design, edit
 
         out = options.out or Path("target.yaml")
         return edit(
@@ -256,13 +256,13 @@ def _target(options: argparse.Namespace) -> None:
         )
     if options.file is None:
         raise InputError("target needs FILE, or --edit; see `entrostat target --help`.")
-    from .target_plot import show_target
+    from .commands.target import show_target
 
     show_target(options.file, options.steps, options.initial, options.plant, options.out)
 
 
 def _identify(options: argparse.Namespace) -> None:
-    from .identify_command import TRACKING, run_identify
+    from .commands.identify import TRACKING, run_identify
 
     if options.lag is not None and not 0 <= options.lag < 1:
         raise InputError(f"--lag is {options.lag:g}; write a number from 0 to below 1.")
@@ -275,7 +275,7 @@ def _identify(options: argparse.Namespace) -> None:
 def _tune(options: argparse.Namespace) -> None:
     from sim.objective import TuningSettings
 
-    from .tune_command import run_tune
+    from .commands.tune import run_tune
 
     chosen = {"sensitivity": options.sensitivity, "seed": options.seed, "tail": options.tail}
     settings = parse(TuningSettings, chosen, source="entrostat tune")
@@ -283,7 +283,7 @@ def _tune(options: argparse.Namespace) -> None:
 
 
 def _simulate(options: argparse.Namespace) -> None:
-    from .simulate_command import run_simulate
+    from .commands.simulate import run_simulate
 
     print(run_simulate(options.control, options.plant, options.steps, options.seeds, options.out))
 
@@ -304,7 +304,7 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _regions(options: argparse.Namespace) -> None:
-    from .regions_command import run_regions
+    from .commands.regions import run_regions
 
     print(run_regions(options.config, options.runs, options.out, options.seeds, options.workers))
 
@@ -316,8 +316,8 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
+    from .commands.plan import describe
     from .config import load_config
-    from .plan_command import describe
 
     source, *overrides = options.words
     print(describe(load_config(source, overrides), options.prompt))
@@ -331,19 +331,19 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _watch(options: argparse.Namespace) -> None:
-    from .watch import watch
+    from .commands.watch import watch
 
     watch(options.runs, options.port)
 
 
 def _doctor(options: argparse.Namespace) -> None:
-    from .doctor import doctor
+    from .commands.doctor import doctor
 
     print(doctor())
 
 
 def _completion(options: argparse.Namespace) -> None:
-    from .completion import completion
+    from .commands.completion import completion
 
     print(completion(parser(), options.shell))
 

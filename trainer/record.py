@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from controller.errors import InputError
 
 from .config import RunConfig
-from .delivery import Delivery
 from .estimate import in_words
 from .reporting.rundata import load_run
 from .reporting.write import write_report
 from .status import Status
-from .trackers import TITLES, asked_for
-from .tracking import RunFolder
+from .tracking.delivery import Delivery
+from .tracking.folder import RunFolder
+from .tracking.stores import TITLES, asked_for
 
 logger = logging.getLogger("trainer")
 RESUME = "`entrostat train --resume {out}`"

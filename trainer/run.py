@@ -30,7 +30,7 @@ from .rollout.open import open_sampler
 from .seeds import seed_of
 from .snapshots import Snapshots
 from .tasks import load_task
-from .tracking import RunFolder
+from .tracking.folder import RunFolder
 
 UNREWARDED = 10
 """Steps in a row without a single reward after which a run stops."""

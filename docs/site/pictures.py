@@ -25,14 +25,14 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from rich.console import Console
 
 from sim.plants import MomentumPlant
+from trainer.commands.designer import Design, designer
 from trainer.config import dump_config, load_config
-from trainer.delivery import Courier
-from trainer.designer import Design, designer
 from trainer.reporting.figure import draw
 from trainer.reporting.page import write
 from trainer.reporting.rundata import load_runs
 from trainer.status import Status
-from trainer.tracking import RunFolder, write_atomically
+from trainer.tracking.delivery import Courier
+from trainer.tracking.folder import RunFolder, write_atomically
 
 DOCS = Path(__file__).parent.parent
 RUNS = [DOCS / "data" / name for name in ("static", "controlled")]

@@ -9,8 +9,8 @@ from pathlib import Path
 from controller.errors import InputError
 
 from ..config import RunConfig
-from ..mlflow_store import TRAINING
-from ..tracking import write_atomically
+from ..tracking.folder import write_atomically
+from ..tracking.mlflow_store import TRAINING
 from .pool import train_all
 from .search import best_gains, trials
 from .suite import Suite, held_out_jobs, load_suite, run_config

@@ -14,7 +14,7 @@ from scipy.stats import qmc
 from ..config import RunConfig
 from ..reporting.rundata import load_run
 from ..reporting.summary import summarise
-from ..tracking import write_atomically
+from ..tracking.folder import write_atomically
 from .judge import judged
 from .pool import is_finished
 from .suite import Range, Strategy, Suite, run_config

@@ -14,7 +14,7 @@ from jinja2 import Environment
 from controller.configuration import parse
 
 from ..config import RunConfig
-from ..tracking import write_atomically
+from ..tracking.folder import write_atomically
 from .columns import COLUMNS, Column
 from .figure import draw
 from .search import Tuned

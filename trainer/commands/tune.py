@@ -25,9 +25,9 @@ from sim.relay import relay_experiment
 from sim.rules import BASELINES, process_of, ziegler_nichols_ultimate
 from sim.tuning import Tuning, tune
 
-from .config import load_config
+from ..config import load_config
+from ..tracking.folder import write_atomically
 from .plant_file import read_plants
-from .tracking import write_atomically
 
 FRESH = 1000
 """First seed of the predicted runs: noise that the search has not seen."""

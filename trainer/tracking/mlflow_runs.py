@@ -11,7 +11,7 @@ import yaml
 
 from controller.errors import InputError
 
-from .reporting.rundata import Run
+from ..reporting.rundata import Run
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 COLUMNS = ("actor/entropy", "controller/command", "controller/standard_error")

@@ -13,7 +13,7 @@ from typing import Any
 from controller.errors import InputError
 from controller.files import read_bytes
 
-from .config import RunConfig, dump_config
+from ..config import RunConfig, dump_config
 
 Row = dict[str, Any]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .config import RunConfig
+from ..config import RunConfig
+from .folder import Row, RunFolder
 from .tensorboard_store import scalars
-from .tracking import Row, RunFolder
 
 
 class Wandb:

@@ -15,11 +15,11 @@ from controller.errors import InputError
 from sim.closed_loop import Floats
 from sim.region_experiment import PARTS, THRESHOLDS, Touched, draw_parts, part, published_sign, region_curves, touched
 
-from .compare.pool import train_all
-from .config import RunConfig, load_config
-from .reporting.rundata import Run, load_run
-from .reporting.summary import measured_entropy
-from .tracking import write_atomically
+from ..compare.pool import train_all
+from ..config import RunConfig, load_config
+from ..reporting.rundata import Run, load_run
+from ..reporting.summary import measured_entropy
+from ..tracking.folder import write_atomically
 
 AUTHORITY = 0.1
 """A threshold that moves the end entropy by less than this share of its start, against static clipping, has too little

@@ -7,12 +7,12 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .config import RunConfig
+from ..config import RunConfig
+from ..reporting.rundata import load_run
+from ..reporting.summary import summarise
+from ..reporting.table import headline, warnings
+from .folder import Row, RunFolder
 from .mlflow_inputs import inputs
-from .reporting.rundata import load_run
-from .reporting.summary import summarise
-from .reporting.table import headline, warnings
-from .tracking import Row, RunFolder
 
 STEP, TIME = "training/global_step", "time/unix"
 DESCRIBED = "entrostat/described"

@@ -11,8 +11,8 @@ from sim.identification import Identified, identify
 from sim.identification_plot import draw_characteristic
 from sim.logged import LoggedRun
 
+from ..tracking.folder import write_atomically
 from .logged_runs import load_logged
-from .tracking import write_atomically
 
 TRACKING = "sqlite:///mlflow.db"
 

@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .config import RunConfig, load_config
-from .trackers import TITLES, Store, open_store
-from .tracking import Row, RunFolder
+from ..config import RunConfig, load_config
+from .folder import Row, RunFolder
+from .stores import TITLES, Store, open_store
 
 logger = logging.getLogger("trainer")
 LARGEST_BATCH = 1000
@@ -42,7 +42,7 @@ class Delivery:
 
     def __init__(self, folder: RunFolder, tracker: str = "mlflow") -> None:
         self.tracker = tracker
-        command = [sys.executable, "-m", "trainer.delivery", str(folder.path), str(os.getpid()), tracker]
+        command = [sys.executable, "-m", "trainer.tracking.delivery", str(folder.path), str(os.getpid()), tracker]
         environment = QUIET | os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         self._process = subprocess.Popen(command, env=environment, start_new_session=True)  # a Ctrl-C is not for it
 
@@ -158,7 +158,7 @@ def _ended(folder: RunFolder, trainer: int) -> str | None:
 
 
 def main() -> int:
-    """`python -m trainer.delivery FOLDER PID TRACKER`; only one process at a time serves a folder's tracker."""
+    """`python -m trainer.tracking.delivery FOLDER PID TRACKER`; one process at a time serves a folder's tracker."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     folder, trainer, tracker = RunFolder(Path(sys.argv[1])), int(sys.argv[2]), sys.argv[3]
     os.nice(5)

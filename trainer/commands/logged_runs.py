@@ -16,8 +16,8 @@ from controller.files import MAX_LOG_BYTES, read_bytes
 from sim.logged import LoggedRun
 from sim.thresholds import commands_of
 
-from .config import UpdateConfig
-from .reporting.rundata import Run, load_run
+from ..config import UpdateConfig
+from ..reporting.rundata import Run, load_run
 
 NEEDED = ("step", "entropy")
 THRESHOLDS = ("eps_low", "eps_high")
@@ -41,7 +41,7 @@ def load_logged(source: str, lag: float | None, noise: float | None, tracking: s
         return [_from_csv(path, lag, noise)]
     if path.exists():
         return [_from_run(load_run(path), source, lag, noise)]
-    from .mlflow_runs import load_mlflow
+    from ..tracking.mlflow_runs import load_mlflow
 
     return [_from_run(run, f"{source} ({run.name})", lag, noise) for run in load_mlflow(source, tracking)]
 

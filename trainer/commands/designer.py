@@ -21,13 +21,13 @@ from sim.feasibility import envelope, reach
 from sim.identification import identify
 from sim.plants import MomentumPlant
 
+from ..tracking.folder import write_atomically
 from .designer_page import render
-from .identify_command import TRACKING
+from .identify import TRACKING
 from .logged_runs import load_logged
 from .loopback import Request, Response, server
 from .plant_file import read_plants
-from .target_plot import read_target
-from .tracking import write_atomically
+from .target import read_target
 
 Points = list[tuple[float, float]]
 LARGEST_PLOT = 2000

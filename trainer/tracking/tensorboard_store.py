@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from .config import RunConfig
-from .tracking import Row, RunFolder
+from ..config import RunConfig
+from .folder import Row, RunFolder
 
 TIME = "time/unix"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from .config import RunConfig
-from .tracking import Row, RunFolder
+from ..config import RunConfig
+from .folder import Row, RunFolder
 
 TITLES = {"mlflow": "MLflow", "tensorboard": "TensorBoard", "wandb": "W&B"}
 

@@ -15,7 +15,7 @@ from sim.costs import Prediction, predict, predict_adaptive
 from sim.feasibility import stretches
 from sim.tuning_plots import draw_prediction
 
-from .config import RunConfig
+from ..config import RunConfig
 from .plant_file import read_plants
 
 BEHIND = 0.05
