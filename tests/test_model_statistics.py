@@ -1,7 +1,6 @@
 """Statistics inside a model's forward: the same as from its logits, through plain models and through ZeRO-3."""
 
 import logging
-import os
 import subprocess
 import sys
 
@@ -10,7 +9,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from controller import model_statistics, token_statistics
-from tests.runs import ROOT
+from tests.runs import ENVIRONMENT, ROOT
 
 COLUMNS = ("logprob", "entropy", "sensitivity")
 ZERO3 = """
@@ -110,7 +109,7 @@ def test_a_model_that_scales_its_logits_is_measured_from_them_with_one_warning(c
 def test_zero_3_trains_through_the_head_what_plain_pytorch_trains_from_logits(tmp_path):
     script, weights = tmp_path / "zero3.py", tmp_path / "weights.pt"
     script.write_text(ZERO3)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, script, weights], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
     )
