@@ -49,6 +49,8 @@ class Laws:
         free = [law.anti_windup == "none" for law in laws]
         self._free = lanes(free) if any(free) else None
         self._tracking = lanes([law.tracking_time for law in laws])
+        memory = [law.memory for law in laws]
+        self._memory: Any = lanes(memory) if min(memory) < 1 else None
         self._integral: Any = 0.0
         self._last: Any = 0.0
         self._origin: Any = None
@@ -58,8 +60,9 @@ class Laws:
         if self._log:
             now, coming, past, measurement = (np.log(np.maximum(v, SMALLEST)) for v in (now, coming, past, measurement))
         error = self._error(now - measurement)
+        before = self._integral if self._memory is None else self._memory * self._integral
         integral = self._ki * error
-        integral += self._integral
+        integral += before
         bias = ((coming - now) - self._lag * (now - past)) * self._inverse
         if self._unseen is not None:
             self._origin = now if self._origin is None else self._origin
@@ -70,7 +73,7 @@ class Laws:
         kick = 0.0 if self._derivative is None else self._derivative.of(measurement)
         demand += kick
         command = self._limited(demand)
-        self._integral = self._kept(integral, command - demand, kick, error, bias)
+        self._integral = self._kept(integral, before, command - demand, kick, error, bias)
         self._last = command
         return command
 
@@ -84,13 +87,13 @@ class Laws:
             demand = np.minimum(np.maximum(demand, self._last - self._rate_limit), self._last + self._rate_limit)
         return np.asarray(np.minimum(np.maximum(demand, -self._limit), self._limit))
 
-    def _kept(self, integral: Floats, shortfall: Floats, kick: Any, error: Floats, bias: Any) -> Floats:
+    def _kept(self, integral: Floats, before: Any, shortfall: Floats, kick: Any, error: Floats, bias: Any) -> Floats:
         saturated = np.abs(shortfall) > SATURATED
         if self._free is not None:
             saturated &= ~self._free
         if not saturated.any():
             return integral
-        kept = np.where(saturated & (shortfall * error < 0), self._integral, integral)
+        kept = np.where(saturated & (shortfall * error < 0), before, integral)
         if self._back is not None:
             slow = np.clip(shortfall + kick, np.minimum(shortfall, 0.0), np.maximum(shortfall, 0.0))
             yielding = np.where(saturated, integral + slow / self._tracking, integral)

@@ -26,6 +26,7 @@ LAWS = [
     {"kp": 14, "ki": 3, "anti_windup": "back_calculation", "tracking_time": 7, "setpoint_weight": 0.9},
     {"kp": 12, "ki": 1, "kd": 60, "anti_windup": "back_calculation"},
     {"kp": 10, "ki": 0.5, "anti_windup": "none"},
+    {"kp": 10, "ki": 5e-5},
 ]
 PLANTS = [
     {"gain": 0.022, "lag": 0.43, "drift": -0.004, "ramp": -7e-5},

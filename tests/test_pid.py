@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -135,7 +136,7 @@ def test_conditional_integration_lets_an_integral_come_back_from_the_limit():
 @pytest.mark.parametrize("anti_windup", ["conditional", "back_calculation"])
 @pytest.mark.parametrize("integral", [-1e9, -40.0, 40.0, 1e9])
 def test_an_integral_far_beyond_the_limit_is_gone_in_twenty_steps_on_target(anti_windup, integral):
-    law = PID(kp=2.0, ki=0.0, anti_windup=anti_windup, tracking_time=1000)
+    law = PID(kp=2.0, ki=1e-3, anti_windup=anti_windup, tracking_time=1000)
     _, state = run(law, 20 * [reading(0.6, 0.6)], state=law.start() | {"integral": integral})
     assert abs(state["integral"]) <= 1.01
     (terms,), _ = run(law, [reading(0.6, 0.6 + math.copysign(0.3, integral))], state=state)
@@ -200,6 +201,15 @@ def test_a_hand_over_from_manual_does_not_bump_the_command():
     assert terms[0].command == pytest.approx(-0.35, abs=1e-12)
     # and from there the law is at work: P moves by kp * 0.1, I by ki times the new error.
     assert terms[1].command == pytest.approx(-0.35 + 0.1 - 0.1 * 0.1)
+
+
+@pytest.mark.parametrize("ki", [0.0, 1e-6])
+def test_without_integral_action_a_hand_over_is_forgotten_in_twenty_steps(ki):
+    law, state = PID(kp=0.5, ki=ki), Manual(command=-1.0).start(-1.0)
+    terms, _ = run(law, 21 * [reading(0.6, 0.6)], state=law.take_over(state, reading(0.6, 0.6)))
+    assert terms[0].command == pytest.approx(-1.0)
+    assert max(abs(b.command - a.command) for a, b in pairwise(terms)) < 0.21
+    assert abs(terms[-1].command) < 0.02
 
 
 @pytest.mark.parametrize("bad", [NAN, math.inf, -math.inf])

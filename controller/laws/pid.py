@@ -4,7 +4,7 @@ Parallel form, one step a rollout, dt = 1 step:
 
     e_k = r_k - y_k                                   error, nats or log-nats; zero inside the dead band
     p_k = kp [e_k - (1 - b) (r_k - r_0)]              proportional, b the set-point weight
-    i_k = i_{k-1} + ki e_k                            integral, kept in units of the command
+    i_k = i_{k-1} + ki e_k                            integral, in units of the command; fades where ki < 1e-4
     d_k = f d_{k-1} - (1 - f) kd (y_k - y_{k-1})      derivative on measurement, f = exp(-1 / derivative_filter)
     w_k = [(r_{k+1} - r_k) - lag (r_k - r_{k-1})] / [(1 - lag) gain]      feed-forward
     v_k = p_k + i_k + d_k + w_k, limited in rate, then in size, then by the actuator
@@ -28,6 +28,10 @@ Gain = Annotated[float, Field(ge=0, le=1e6)]
 """At most 10^6: the command has a size of 1, and an error of 10^-6 nats is rounding."""
 LONGEST_LAG = 0.999
 """A momentum of a thousand steps."""
+NEGLIGIBLE = 1e-4
+"""A ki below it moves the command by less than 0.01 in a thousand steps with an error of 0.1: it counts as none."""
+FADE = 0.8
+"""What a step leaves of an integral that no ki is there to empty: 1 % after 20."""
 RELEASE = 0.75
 """Share that an integral beyond the limit gives back in a saturated step: a factor of 10^12 in 20 steps."""
 
@@ -82,12 +86,15 @@ class PID(Config):
         return {"integral": 0.0, "derivative": 0.0, "measurement": None, "origin": None, "command": command}
 
     def take_over(self, state: State, reading: Reading) -> State:
-        """A state from which this reading gives the command in force: bumpless hand-over or change of gains."""
+        """A state from which this reading gives the command in force: bumpless hand-over or change of gains.
+
+        The integral takes the difference up. Under a law without integral action it fades from there.
+        """
         if not reading.finite:
             return self.start(state["command"])
         fresh = self.start(state["command"])
         terms = self._terms(fresh, self._units(reading))
-        return fresh | {"integral": state["command"] - terms.demand}
+        return fresh | {"integral": (state["command"] - terms.demand) / self.memory}
 
     def step(self, state: State, reading: Reading, realise: Realise = float) -> tuple[Terms, State]:
         """One decision.
@@ -120,10 +127,15 @@ class PID(Config):
         error = self._error(reading)
         moved = reading.setpoint - self._origin(state, reading)
         p = self.kp * (error - (1 - self.setpoint_weight) * moved)
-        i = state["integral"] + self.ki * error
+        i = self.memory * state["integral"] + self.ki * error
         d = self._derivative(state, reading.measurement)
         w = self._feedforward(reading)
         return Terms(p=p, i=i, d=d, feedforward=w, demand=p + i + d + w)
+
+    @property
+    def memory(self) -> float:
+        """The share of the integral that a step keeps."""
+        return FADE if self.ki < NEGLIGIBLE else 1.0
 
     def _origin(self, state: State, reading: Reading) -> float:
         """The first set-point: what the set-point weight counts moves from."""
@@ -160,7 +172,7 @@ class PID(Config):
         shortfall = terms.command - terms.demand
         if not terms.saturated or self.anti_windup == "none":
             return terms.i
-        kept = before if shortfall * error < 0 else terms.i
+        kept = self.memory * before if shortfall * error < 0 else terms.i
         if self.anti_windup == "back_calculation":
             kept = terms.i + _without(shortfall, terms.d) / self.tracking_time
         bias = terms.p - self.kp * error + terms.feedforward
