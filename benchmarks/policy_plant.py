@@ -1,8 +1,8 @@
-"""The policy plant: speed in closed loop, the single-region experiment, and eps_high against collapse.
+"""The policy plant: speed in closed loop, and eps_high against collapse; `entrostat regions` has its regions.
 
     python -m benchmarks.policy_plant [--seeds 100 101 102]
 
-Writes docs/results/policy_plant.md, policy_plant_thresholds.csv, policy_plant_regions.csv and policy_plant_regions.png.
+Writes docs/results/policy_plant.md and policy_plant_thresholds.csv.
 """
 
 from __future__ import annotations
@@ -20,13 +20,11 @@ from controller import ControlConfig
 from controller.configuration import parse
 from sim.policy_loop import simulate_policies
 from sim.policy_plant import CALIBRATED, PolicyPlant
-from sim.region_experiment import draw_regions, region_curves
 
 RESULTS = Path("docs/results")
 PLANTS = 64
 HIGHS = (0.2, 0.22, 0.24, 0.26, 0.28, 0.32)
 STEPS = 400
-STEPS_OF_REGIONS = 25
 HOLD = {"target": {"type": "constant", "value": 0.7}, "law": {"type": "pid", "kp": 5, "ki": 0.3}}
 
 
@@ -35,7 +33,7 @@ def main() -> None:
     options.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102])
     seeds = options.parse_args().seeds
     RESULTS.mkdir(parents=True, exist_ok=True)
-    text = "\n".join([HEAD.format(seeds=" ".join(map(str, seeds))), speed(), regions(seeds), thresholds(seeds)])
+    text = "\n".join([HEAD.format(seeds=" ".join(map(str, seeds))), speed(), thresholds(seeds)])
     (RESULTS / "policy_plant.md").write_text(text)
     print(text)
 
@@ -79,27 +77,6 @@ def _rates(plant: PolicyPlant, count: int, steps: int) -> tuple[float, float]:
         seconds.append((time.perf_counter() - start[0], time.process_time() - start[1]))
     wall, cpu = (long - short for short, long in zip(*seconds, strict=True))
     return count * steps / wall, count * steps / cpu
-
-
-def regions(seeds: Sequence[int]) -> str:
-    """The single-region experiment in the calibrated setting."""
-    curves = region_curves(CALIBRATED, steps=STEPS_OF_REGIONS, seeds=seeds)
-    draw_regions(curves, RESULTS / "policy_plant_regions.png")
-    columns = {f"{name}_{seed}": run for name, runs in curves.items() for seed, run in zip(seeds, runs, strict=True)}
-    _save("policy_plant_regions.csv", {"step": np.arange(STEPS_OF_REGIONS + 1)} | columns)
-    rows = (
-        f"| {name} | {runs[:, 0].mean():.3f} | {runs[:, 5].mean():.3f} | {runs[:, -1].min():.3f} to "
-        f"{runs[:, -1].max():.3f} |\n"
-        for name, runs in curves.items()
-    )
-    return (
-        "## Updates from one region at a time\n\n"
-        "arXiv 2602.09782, section 3: E1 and E4 lower entropy, E2 and E3 raise it. Setting: "
-        "`sim.policy_plant.CALIBRATED`, static clipping at 0.2.\n\n![curves](policy_plant_regions.png)\n\n"
-        "| gradient from | entropy at the start (nats) | after 5 steps | "
-        f"after {STEPS_OF_REGIONS}, over the seeds |\n"
-        "|---|---|---|---|\n" + "".join(rows)
-    )
 
 
 def thresholds(seeds: Sequence[int]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from controller import ControlConfig, EntropyController, policy_loss, token_statistics
+from controller.advantages import group_advantages
 
 PROMPTS, VOCAB, RESPONSES = 24, 16, 8
 STATIC = ControlConfig.model_validate({"law": {"type": "manual"}, "actuator": {"type": "static"}})
@@ -22,9 +23,8 @@ def rollout(policy: torch.Tensor, generator: torch.Generator):
     logits = policy[prompts].detach()[:, None]  # [batch, time = 1, vocab]
     actions = torch.multinomial(logits[:, 0].softmax(-1), 1, generator=generator)
     rewards = 1 - (actions[:, 0] - prompts % VOCAB).abs() / VOCAB
-    groups = rewards.view(PROMPTS, RESPONSES)
-    advantages = (groups - groups.mean(1, keepdim=True)) / (groups.std(1, keepdim=True) + 1e-6)
-    return prompts, logits, actions, advantages.flatten(), torch.ones_like(actions, dtype=torch.bool)
+    advantages = group_advantages(rewards, RESPONSES)
+    return prompts, logits, actions, advantages, torch.ones_like(actions, dtype=torch.bool)
 
 
 def train(control: EntropyController, steps: int = 150, seed: int = 5) -> list[float]:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from controller.advantages import group_advantages
 from controller.decision import Decision
 from controller.errors import InputError
 from controller.loss import policy_loss
 from controller.statistics import TokenStatistics, token_statistics
 
 from .policy_plant import PolicyPlant, entropy_of
-from .policy_rollout import Rollout, group_advantages, reshaped, sample
+from .policy_rollout import Rollout, reshaped, sample
 
 Refine = Callable[[Rollout, TokenStatistics], Decision]
 """Between the forward pass and the loss: a minibatch and its tokens' statistics now -> the decision for it."""

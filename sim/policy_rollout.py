@@ -73,17 +73,3 @@ def sample(probabilities: Tensor, uniform: Tensor) -> Tensor:
     below = probabilities.cumsum(-1)
     below = below / below[..., -1:]  # float32 sums may end short of 1, and leave a gap for the last action to fill
     return torch.searchsorted(below, uniform.contiguous(), right=True)
-
-
-def group_advantages(rewards: Tensor, group_size: int) -> Tensor:
-    """A = (R - mean of the group) / (standard deviation of the group + 1e-6); GRPO, arXiv 2402.03300, eq. 2.
-
-    The standard deviation is the sample's (n - 1). A group without spread gets exactly 0.
-
-    Args:
-        rewards: [plants, batch] of 0 and 1, a prompt's responses next to each other.
-    """
-    groups = rewards.view(len(rewards), -1, group_size)
-    centred = groups - groups.mean(-1, keepdim=True)
-    spread = groups.amax(-1, keepdim=True) != groups.amin(-1, keepdim=True)
-    return torch.where(spread, centred / (groups.std(-1, keepdim=True) + 1e-6), 0.0).flatten(1)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from trainer.advantages import group_advantages, no_spread_fraction
+from controller.advantages import group_advantages, no_spread_fraction
 from trainer.loop import minibatches
 from trainer.seeds import seed_of
 from trainer.sums import Sums

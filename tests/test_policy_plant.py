@@ -11,8 +11,7 @@ from controller.configuration import parse
 from sim.policy_family import PolicyFamily
 from sim.policy_loop import simulate_policies, simulate_policy, together
 from sim.policy_plant import CALIBRATED, PolicyPlant
-from sim.policy_rollout import group_advantages, sample
-from trainer import advantages
+from sim.policy_rollout import sample
 
 SMALL = {"contexts": 24, "actions": 7, "tokens": 3, "prompts": 4, "group_size": 6, "minibatches": 4}
 SMALL |= {"forking_entropy": 1.2, "decided_entropy": 0.2, "learning_rate": 0.05}
@@ -97,14 +96,6 @@ def test_with_luck_alone_verdicts_are_a_fair_coin():
     family = PolicyFamily([small(luck=1.0, right_share=0.0)], [6])
     rewards = torch.cat([family.rollout().rewards for _ in range(100)])
     assert rewards.mean().item() == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(rewards.numel()))
-
-
-def test_advantages_are_the_trainers():
-    rewards = (torch.rand(3, 40, generator=torch.Generator().manual_seed(7)) < 0.4).float()
-    rewards[0, :8] = 1.0
-    expected = torch.stack([advantages.group_advantages(row, 8) for row in rewards])
-    assert torch.equal(group_advantages(rewards, 8), expected)
-    assert (expected[0, :8] == 0).all()
 
 
 ACTUATORS = [

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from controller.advantages import group_advantages, no_spread_fraction
 from controller.control import EntropyController
 from controller.decision import Decision
 from controller.from_model import model_statistics
 from controller.loss import policy_loss, threshold_sums
 from controller.statistics import TokenStatistics, token_statistics
 
-from .advantages import group_advantages, no_spread_fraction
 from .config import RunConfig
 from .engine import Engine
 from .evaluate import evaluate
