@@ -2,10 +2,13 @@
 
     python -m benchmarks.control_cost [--steps 40]      # writes docs/results/control_cost.md
 
-Both sides train on the same rollout from the same weights, one after the other in an order that alternates:
+Both sides train on the same rollout from the same weights:
 - static: log-probabilities of the rollout by log_softmax + gather, then the clipped loss at 0.2 with the metrics that
   every trainer logs of it (KL, clipped fractions, gradient norm), no controller;
-- controlled: the trainer's own measure and update, with the decision in between.
+- controlled: the trainer's own measure and update, with the decision in between, and the metrics of both.
+They are compared twice. Whole: static, controlled, controlled, static, or the other way round, so that a drift of the
+machine cancels. Without the network: the same functions on the logits that its passes gave, recorded, in place of
+those passes, so that what is compared is not a hundredth of what is timed.
 The step that the difference is a share of is the static one, its rollout and rewards included.
 """
 
@@ -16,13 +19,18 @@ import copy
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.stats import bootstrap
 from torch import Tensor
 
+from controller.loss import threshold_sums
 from trainer.config import load_config
 from trainer.loop import Session, correction, group_advantages, measure, minibatches, sample, seed_of, update, version
 from trainer.rollout import Rollout, response_logits
@@ -30,19 +38,57 @@ from trainer.run import open_session
 from trainer.sums import Sums
 
 OUT = Path("docs/results/control_cost.md")
+REPEATS = 10
+"""Pairs without the network, for each step."""
 PAGE = """# What control costs a training step
 
-Made by `python -m benchmarks.control_cost`: {steps} steps of `examples/controlled.yaml` (512 responses, 8 minibatches,
-331,000 parameters, vocabulary 16), CPU time, one thread. Both sides train on the same rollout from the same weights;
-the static one takes log-probabilities by `log_softmax` and gather and clips at 0.2, without a controller.
+Made by `python -m benchmarks.control_cost --steps {steps}`: {steps} steps of `examples/controlled.yaml` (512 responses,
+8 minibatches, 331,000 parameters, vocabulary 16), CPU time, one thread. Both sides train on the same rollout from the
+same weights; the static one takes log-probabilities by `log_softmax` and gather and clips at 0.2, without a controller.
 
-| | median | quartiles |
+A static step, its rollout and rewards included, takes {static:.0f} ms (median). Control on top of it, median over the
+steps [95 % interval, bootstrap]:
+
+| | ms | % of the static step |
 |---|---|---|
-| static step, with rollout and rewards, ms | {static:.1f} | |
-| control on top, ms | {extra:.2f} | {low:.2f} to {high:.2f} |
-| control on top, % of the static step | {share:.2f} | {share_low:.2f} to {share_high:.2f} |
-| of it `controller.step`, ms | {step:.2f} | |
+| whole steps: two static and two controlled ones, interleaved | {whole} |
+| without the network: the same code on its recorded logits | {alone} |
+| of it `controller.step` | {step} |
 """
+Sides = dict[str, Callable[[Session, Rollout, Tensor, int], Any]]
+
+
+class Recorder:
+    """The logits of a network's passes in their order: written by a real side, then read by sides without a network."""
+
+    def __init__(self, session: Session) -> None:
+        self.logits: list[Tensor] = []
+        self._next = 0
+        engine = SimpleNamespace(
+            model=self._pass,
+            deepspeed=self._pass,
+            update=self._update,
+            rows=session.engine.rows,
+            device=session.engine.device,
+            total=session.engine.total,
+        )
+        self.session = replace(session, engine=engine)
+
+    def write(self, module: Any, inputs: Any, output: Any) -> None:
+        """A forward hook."""
+        self.logits.append(output.logits.detach().clone())
+
+    def _pass(self, **inputs: Any) -> Any:
+        logits = self.logits[self._next % len(self.logits)].requires_grad_(torch.is_grad_enabled())
+        self._next += 1
+        return SimpleNamespace(logits=logits)
+
+    def _update(self, losses: Iterable[Tensor]) -> Tensor:
+        for loss in losses:
+            loss.backward()
+        for logits in self.logits:
+            logits.grad = None
+        return torch.zeros(())
 
 
 def logprob_of(session: Session, model: Any, rollout: Rollout) -> Tensor:
@@ -51,12 +97,12 @@ def logprob_of(session: Session, model: Any, rollout: Rollout) -> Tensor:
     return logits.log_softmax(-1).gather(-1, rollout.actions[..., None])[..., 0]
 
 
-def static_step(session: Session, rollout: Rollout, rewards: Tensor, step: int) -> None:
+def static_step(session: Session, rollout: Rollout, rewards: Tensor, step: int) -> float:
     """Old log-probabilities, then GRPO's clipped loss with its metrics, minibatch by minibatch."""
     config, engine, sums = session.config.update, session.engine, Sums(session.engine.device)
     advantages = group_advantages(rewards, session.config.rollout.responses_per_prompt)
     with torch.no_grad():
-        parts = torch.arange(len(rewards)).chunk(config.minibatches)
+        parts = torch.arange(len(rewards)).split(engine.rows)
         old = torch.cat([logprob_of(session, engine.model, rollout.rows(rows)) for rows in parts])
         correction(rollout, old, math.inf)  # whether the policy can have sampled them: the trainer checks it anyway
     for rows in minibatches(len(rewards), config.minibatches, config.epochs, seed_of(session.config.seed, step)):
@@ -71,16 +117,24 @@ def static_step(session: Session, rollout: Rollout, rewards: Tensor, step: int) 
         metrics = {name: (column * part.mask).sum() / count for name, column in columns.items()}
         sums.add(metrics | {"loss": loss.detach()}, count)
         sums.add({"skipped": float(norm is None), "norm": norm}, 1)
+    sums.means()
+    return 0.0
 
 
 def controlled_step(session: Session, rollout: Rollout, rewards: Tensor, step: int) -> float:
     """The trainer's step after its rollout; seconds of `controller.step` alone."""
     batch = measure(session, rollout, rewards)
-    start = time.process_time()
-    decision = session.control.step(batch.tokens, batch.advantages, rollout.mask, groups=rollout.groups)
-    taken = time.process_time() - start
-    update(session, batch, decision, step)
+    taken, decision = timed(
+        lambda: session.control.step(batch.tokens, batch.advantages, rollout.mask, groups=rollout.groups)
+    )
+    sums = update(session, batch, decision, step)
+    for name, (total, count) in threshold_sums(decision, batch.tokens, batch.advantages, rollout.mask).items():
+        sums.add_sum(name, total, count)
+    decision.metrics(), sums.means()
     return taken
+
+
+SIDES: Sides = {"static": static_step, "controlled": controlled_step}
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -91,39 +145,64 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def kept(session: Session) -> Any:
-    """Weights and optimizer state, to go back to."""
+    """Weights, optimizer and controller, to go back to."""
     engine = session.engine.deepspeed
-    return copy.deepcopy((engine.module.state_dict(), engine.optimizer.state_dict()))
+    return copy.deepcopy((engine.module.state_dict(), engine.optimizer.state_dict(), session.control.state_dict()))
 
 
 def put_back(session: Session, state: Any) -> None:
     """What `kept` has kept."""
-    weights, optimizer = copy.deepcopy(state)
+    weights, optimizer, control = copy.deepcopy(state)
     session.engine.deepspeed.module.load_state_dict(weights)
     session.engine.deepspeed.optimizer.load_state_dict(optimizer)
+    session.control.load_state_dict(control)
 
 
-def pair(session: Session, step: int) -> tuple[float, float, float]:
-    """(static step, control on top, controller.step), seconds; the controlled side's weights stay."""
+def compared(run: Callable[[str], float], swapped: bool) -> tuple[float, float]:
+    """(static, controlled on top), seconds: the means of two runs each, in an order in which a linear drift cancels."""
+    order = ("static", "controlled", "controlled", "static")
+    taken: dict[str, list[float]] = {name: [] for name in SIDES}
+    for name in order:
+        side = name if not swapped else next(other for other in SIDES if other != name)
+        taken[side].append(run(side))
+    static, controlled = (statistics.mean(taken[name]) for name in SIDES)
+    return static, controlled - static
+
+
+def one_step(session: Session, step: int) -> dict[str, float]:
+    """Seconds of a static step, and of control on top of it by both comparisons; the weights go on as controlled."""
     session.sampler.push(version(step))
     sampling, drawn = timed(lambda: sample(session, step))
-    rollout, rewards = drawn.rollout, drawn.rewards
-    start = kept(session)
-    sides = {"static": static_step, "controlled": controlled_step}
-    taken: dict[str, float] = {}
-    for name in sorted(sides, reverse=step % 2 == 0):
+    start, recorder = kept(session), Recorder(session)
+
+    def on(where: Session, name: str) -> tuple[float, float]:
         put_back(session, start)
-        taken[name], result = timed(lambda name=name: sides[name](session, rollout, rewards, step))
-        if name == "controlled":
-            deciding, end = result, kept(session)
+        return timed(lambda: SIDES[name](where, drawn.rollout, drawn.rewards, step))
+
+    deciding: list[float] = []
+
+    def alone(name: str) -> float:
+        taken, decided = on(recorder.session, name)
+        deciding.extend([decided] if name == "controlled" else [])
+        return taken
+
+    static, whole = compared(lambda name: on(session, name)[0], swapped=step % 2 == 1)
+    with session.engine.model.register_forward_hook(recorder.write):
+        on(session, "controlled")
+    end = kept(session)
+    parts = [compared(alone, swapped=index % 2 == 1)[1] for index in range(REPEATS)]
     put_back(session, end)
-    return sampling + taken["static"], taken["controlled"] - taken["static"], deciding
+    found = {"whole": whole, "alone": statistics.median(parts), "step": statistics.median(deciding)}
+    return {"static": sampling + static} | found
 
 
-def quartiles(values: list[float]) -> tuple[float, float, float]:
-    """Lower quartile, median, upper quartile."""
-    low, middle, high = statistics.quantiles(values, n=4)
-    return low, middle, high
+def cells(part: np.ndarray, static: np.ndarray) -> str:
+    """Median and interval, in ms and in % of the static step."""
+    shown = []
+    for values in (1e3 * part, 100 * part / static):
+        low, high = bootstrap((values,), np.median, rng=0).confidence_interval
+        shown.append(f"{np.median(values):.2f} [{low:.2f}, {high:.2f}]")
+    return " | ".join(shown)
 
 
 def main() -> None:
@@ -132,20 +211,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     steps = parser.parse_args().steps
     session = open_session(load_config("examples/controlled.yaml"))
-    rows = [pair(session, step) for step in range(steps + 3)][3:]
-    static, extra, deciding = (1e3 * statistics.median(column) for column in zip(*rows, strict=True))
-    low, _, high = (1e3 * value for value in quartiles([row[1] for row in rows]))
-    share_low, share, share_high = (100 * value for value in quartiles([row[1] / row[0] for row in rows]))
+    rows = [one_step(session, step) for step in range(steps + 3)][3:]
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    static = columns.pop("static")
     page = PAGE.format(
         steps=steps,
-        static=static,
-        extra=extra,
-        low=low,
-        high=high,
-        share=share,
-        share_low=share_low,
-        share_high=share_high,
-        step=deciding,
+        static=1e3 * np.median(static),
+        **{name: cells(values, static) for name, values in columns.items()},
     )
     OUT.write_text(page)
     print(page)
