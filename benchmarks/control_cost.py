@@ -128,8 +128,7 @@ def controlled_step(session: Session, rollout: Rollout, rewards: Tensor, step: i
         lambda: session.control.step(batch.tokens, batch.advantages, rollout.mask, groups=rollout.groups)
     )
     sums = update(session, batch, decision, step)
-    for name, (total, count) in threshold_sums(decision, batch.tokens, batch.advantages, rollout.mask).items():
-        sums.add_sum(name, total, count)
+    sums.add_sums(threshold_sums(decision, batch.tokens, batch.advantages, rollout.mask))
     decision.metrics(), sums.means()
     return taken
 

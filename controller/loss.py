@@ -105,12 +105,12 @@ def _beyond(surrogate: Surrogate, ratio: Tensor, bound: Tensor, a: Tensor) -> Te
 def _means(
     log_ratio: Tensor, a: Tensor, mask: Tensor, cut_low: Tensor, cut_high: Tensor, cut: Tensor
 ) -> dict[str, Tensor]:
-    count = mask.sum().clamp(min=1)
-    shares = {
+    columns = {
         "actor/ppo_kl": -log_ratio,
         "clip_ratio/low_mean": cut_low,
         "clip_ratio/high_mean": cut_high,
         "clip_ratio/region_mean": cut,
         "gradient/zero_fraction": cut | (a == 0),
     }
-    return {name: (value * mask).sum() / count for name, value in shares.items()}
+    sums = (torch.stack(list(columns.values())) * mask).sum((1, 2))
+    return dict(zip(columns, (sums / mask.sum().clamp(min=1)).unbind(), strict=True))

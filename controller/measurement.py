@@ -117,8 +117,7 @@ def _local_sums(
         [
             scalars,
             cluster_sums(entropy, good, groups),
-            _region_sums(by_surprisal, active, a, pull),
-            _region_sums(by_sensitivity, active, a, pull),
+            _region_sums(torch.stack([by_surprisal, by_sensitivity + 4]), active, a, pull),
             histogram(pull * active, s),
         ]
     )
@@ -137,10 +136,12 @@ def cluster_sums(entropy: Tensor, good: Tensor, groups: Tensor | None) -> Tensor
 
 
 def _region_sums(index: Tensor, active: Tensor, a: Tensor, pull: Tensor) -> Tensor:
-    """[4 regions x (count, sum |A|, sum -A S)], flat."""
+    """[8 regions x (count, sum |A|, sum -A S)], flat: those by surprisal, then those by sensitivity."""
     values = torch.stack([active, active * a.abs(), active * pull], dim=-1).reshape(-1, 3)
-    sums = values.new_zeros(4, 3)
-    return sums.index_add_(0, index.reshape(-1), values).reshape(-1)
+    sums = values.new_zeros(8, 3)
+    for rule in index:
+        sums.index_add_(0, rule.reshape(-1), values)
+    return sums.reshape(-1)
 
 
 def histogram(pull: Tensor, s: Tensor) -> Tensor:

@@ -39,9 +39,23 @@ def test_sums_weigh_minibatches_by_their_tokens():
     assert sums.means()["x"] == 2.0
 
 
+def test_a_name_may_be_added_beside_others_and_alone():
+    sums = Sums()
+    sums.add({"x": torch.tensor(1.0), "y": 7.0}, torch.tensor(3))
+    sums.add_sums({"x": (5.0, 1)})
+    assert sums.means() == {"x": 2.0, "y": 7.0}
+
+
+def test_the_mean_of_no_tokens_adds_nothing():
+    sums = Sums()
+    sums.add({"x": 2.0}, 1)
+    sums.add({"x": math.nan}, torch.tensor(0))
+    assert sums.means() == {"x": 2.0}
+
+
 def test_a_sum_over_nothing_is_nan():
     sums = Sums()
-    sums.add_sum("x", 0.0, 0)
+    sums.add_sums({"x": (0.0, 0)})
     assert math.isnan(sums.means()["x"])
 
 

@@ -32,6 +32,9 @@ from .seeds import seed_everything, seed_of
 from .sums import Sums
 from .tasks import Task
 
+TOGETHER = 1 << 18
+"""Logits: a block of the measurement on the CPU."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -103,8 +106,7 @@ def train_step(session: Session, step: int) -> dict[str, float]:
         sums = update(session, batch, decision, step)
     if session.look:
         session.look(session, step, batch, decision)
-    for name, (total, count) in threshold_sums(decision, batch.tokens, batch.advantages, rollout.mask).items():
-        sums.add_sum(name, total, count)
+    sums.add_sums(threshold_sums(decision, batch.tokens, batch.advantages, rollout.mask))
     sums.add_counts(drawn.faults)
     sums.add(reward_means(drawn, session.config.rollout.responses_per_prompt), drawn.known.sum())
     sums.add({"reward/missing_fraction": (~drawn.known).double().mean()}, len(rewards))
@@ -173,9 +175,25 @@ def measure(session: Session, rollout: Rollout, rewards: Tensor) -> Batch:
 
 @torch.no_grad()
 def sampled_statistics(session: Session, rollout: Rollout) -> TokenStatistics:
-    """Statistics of all response tokens under the policy as it is, a microbatch at a time."""
+    """Statistics of all response tokens under the policy as it is, a microbatch at a time.
+
+    Logits that are few are measured together, since calls cost more than their arithmetic there.
+    """
     rows = torch.arange(len(rollout.mask), device=rollout.mask.device).split(session.engine.rows)
-    return TokenStatistics.cat([statistics(session, session.engine.model, rollout.rows(part)) for part in rows])
+    if session.config.engine.without_logits:
+        return TokenStatistics.cat([statistics(session, session.engine.model, rollout.rows(part)) for part in rows])
+    found: list[TokenStatistics] = []
+    waiting: list[Tensor] = []
+    for part in rows:
+        waiting.append(response_logits(session.engine.model, rollout.rows(part)))
+        if part is rows[-1] or sum(logits.numel() for logits in waiting) >= TOGETHER:
+            logits = waiting.pop() if len(waiting) == 1 else torch.cat(waiting)
+            seen = sum(len(tokens.logprob) for tokens in found)
+            actions = rollout.actions[seen : seen + len(logits)]
+            found.append(token_statistics(logits, actions, session.config.rollout.temperature))
+            waiting.clear()
+            del logits  # before the next ones are made
+    return TokenStatistics.cat(found)
 
 
 def update(session: Session, batch: Batch, decision: Decision, step: int) -> Sums:

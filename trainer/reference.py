@@ -35,8 +35,9 @@ def divergence(reference: Any | None, config: RunConfig, rollout: Rollout, token
     sums = Sums(rollout.mask.device)
     for rows in torch.arange(len(rollout.mask), device=rollout.mask.device).chunk(config.update.minibatches):
         part = rollout.rows(rows)
-        start = token_statistics(response_logits(reference, part), part.actions, config.rollout.temperature)
-        sums.add_sum("kl", *_masked(tokens.logprob[rows] - start.logprob, part.mask))
+        logits = response_logits(reference, part)
+        start = token_statistics(logits, part.actions, config.rollout.temperature, logprob_only=True)
+        sums.add_sums({"kl": _masked(tokens.logprob[rows] - start.logprob, part.mask)})
     return sums.means()["kl"]
 
 

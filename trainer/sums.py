@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 
 import torch
 import torch.distributed as dist
@@ -15,29 +17,39 @@ class Sums:
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self._device = device
-        self._totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros(2, dtype=torch.float64, device=device))
+        self._totals: dict[tuple[str, ...], Tensor] = {}
+        """(sums, counts) [2, names] of what was added together: operations on each name alone would cost more."""
 
-    def add(self, values: dict[str, Tensor | float], weight: Tensor | float) -> None:
+    def add(self, values: Mapping[str, Tensor | float], weight: Tensor | float) -> None:
         """Add values that are means over `weight` tokens (or steps); the mean of none adds nothing, NaN or not."""
-        weight = torch.as_tensor(weight)
-        for name, value in values.items():
-            self.add_sum(name, torch.where(weight > 0, torch.as_tensor(value) * weight, 0.0), weight)
+        count = self._vector([weight]).expand(len(values))
+        self._add(values, torch.where(count > 0, self._vector(values.values()) * count, 0.0), count)
+
+    def add_sums(self, pairs: Mapping[str, tuple[Tensor | float, Tensor | float]]) -> None:
+        """Add sums, each with the count behind it."""
+        totals, counts = zip(*pairs.values(), strict=True)
+        self._add(pairs, self._vector(totals), self._vector(counts))
 
     def add_counts(self, counts: Mapping[str, float]) -> None:
         """Add what is to be totalled over the ranks, not averaged."""
         ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-        for name, count in counts.items():
-            self.add_sum(name, count, 1 / ranks)
-
-    def add_sum(self, name: str, total: Tensor | float, count: Tensor | float) -> None:
-        """Add a sum and the count behind it."""
-        pair = [torch.as_tensor(x, dtype=torch.float64, device=self._device) for x in (total, count)]
-        self._totals[name] = self._totals[name] + torch.stack(pair)
+        self.add_sums({name: (count, 1 / ranks) for name, count in counts.items()})
 
     def means(self) -> dict[str, float]:
         """Sum / count over all ranks; NaN where nothing was counted. All ranks must have added the same names."""
-        table = torch.stack(list(self._totals.values()))
+        table = torch.cat(list(self._totals.values()), dim=1)
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(table)
-        sums, counts = table.cpu().T
-        return dict(zip(self._totals, (sums / counts).tolist(), strict=True))
+        sums: dict[str, float] = defaultdict(float)
+        counts: dict[str, float] = defaultdict(float)
+        for name, total, count in zip(chain(*self._totals), *table.tolist(), strict=True):
+            sums[name] += total
+            counts[name] += count
+        return {name: total / counts[name] if counts[name] else math.nan for name, total in sums.items()}
+
+    def _vector(self, values: Iterable[Tensor | float]) -> Tensor:
+        return torch.stack([torch.as_tensor(x, dtype=torch.float64, device=self._device) for x in values])
+
+    def _add(self, names: Iterable[str], sums: Tensor, counts: Tensor) -> None:
+        key, pair = tuple(names), torch.stack([sums, counts])
+        self._totals[key] = self._totals[key] + pair if key in self._totals else pair
