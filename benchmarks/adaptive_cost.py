@@ -1,24 +1,22 @@
-"""What the adaptive law costs: CPU time of the whole of control over that of the training step it is part of.
+"""What the adaptive law costs beside the PID: CPU time of control on top of a static training step, paired.
 
-    python -m benchmarks.adaptive_cost [--steps 6]
+    python -m benchmarks.adaptive_cost [--steps 20] [--models embedded "hidden 256, 6 layers"]
 
-Both are CPU times of the same steps in one process, collectives of one rank included. The embedded model has 0.3 M
-parameters; the others have its tokenizer and random weights. Writes docs/results/adaptive_cost.md.
+As `benchmarks.control_cost` measures it without the network: the trainer's measure, decision, refinements and update on
+recorded logits, less static clipping on the same ones. The embedded model has 0.3 M parameters; the other one has its
+tokenizer and random weights. Writes docs/results/adaptive_cost.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from benchmarks.control_cost import cells, columns
 from trainer.config import load_config
-from trainer.loop import train_step
 from trainer.models import ASSETS
 from trainer.run import open_session
 
@@ -27,58 +25,37 @@ LAWS = {"pid": "{type: pid, kp: 14, ki: 2}", "adaptive": "{type: adaptive}"}
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--steps", type=int, default=6)
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--steps", type=int, default=20)
     options.add_argument("--models", nargs="+", default=list(MODELS))
     chosen = options.parse_args()
     lines = [
-        "# What control costs",
+        "# What control costs, by law",
         "",
         f"`python -m benchmarks.adaptive_cost --steps {chosen.steps}`: 64 prompts x 8 responses, 8 optimizer steps a "
-        "rollout, CPU. CPU time of `step` and all `refine` calls over CPU time of the training step, same steps.",
+        "rollout, CPU time, one thread. Control on top of a static step, without the network: median over the steps "
+        "[95 % interval, bootstrap].",
         "",
-        "| model | parameters | law | a training step, ms | control, ms | share |",
+        "| model | parameters | law | a static step, ms | control on top, ms | % of the static step |",
         "|---|---|---|---|---|---|",
     ]
     for name in chosen.models:
         for law in LAWS:
-            count, whole, control = measure(name, law, chosen.steps)
-            share = f"{100 * np.median(control / whole):.2f} %"
-            cells = (name, f"{count / 1e6:.1f} M", law, f"{np.median(whole):.0f}", f"{np.median(control):.1f}", share)
-            lines.append("| " + " | ".join(cells) + " |")
+            count, found = measure(name, law, chosen.steps)
+            row = (name, f"{count / 1e6:.1f} M", law, f"{1e3 * np.median(found['static']):.0f}")
+            lines.append("| " + " | ".join((*row, cells(found["alone"], found["static"]))) + " |")
             print(lines[-1], flush=True)
     Path("docs/results/adaptive_cost.md").write_text("\n".join(lines) + "\n")
 
 
-def measure(name: str, law: str, steps: int) -> tuple[int, np.ndarray, np.ndarray]:
-    """Parameters, and CPU milliseconds of every step: the whole, and control's part."""
+def measure(name: str, law: str, steps: int) -> tuple[int, dict[str, np.ndarray]]:
+    """Parameters, and the seconds of every step, as `columns` gives them."""
     with tempfile.TemporaryDirectory() as folder:
         shape = MODELS[name]
         model = "expressions" if shape is None else grown(Path(folder), *shape)
         words = [f"model={model}", f"control.law={LAWS[law]}", "tracking.mlflow=null"]
         session = open_session(load_config("examples/controlled.yaml", words))
-    spent = [0.0]
-    control: Any = session.control
-    control.step, control.refine = timed(control.step, spent), timed(control.refine, spent)
-    rows = []
-    for step in range(steps + 2):
-        spent[0], start = 0.0, time.process_time()
-        train_step(session, step)
-        rows.append((time.process_time() - start, spent[0]))
-    whole, part = 1e3 * np.array(rows[2:]).T
-    return sum(p.numel() for p in session.engine.model.parameters()), whole, part
-
-
-def timed(call: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
-    """The same call, its CPU seconds added to `spent`."""
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        start = time.process_time()
-        result = call(*args, **kwargs)
-        spent[0] += time.process_time() - start
-        return result
-
-    return run
+    return sum(p.numel() for p in session.engine.model.parameters()), columns(session, steps)
 
 
 def grown(folder: Path, hidden: int, layers: int) -> str:

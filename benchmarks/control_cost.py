@@ -21,6 +21,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -124,9 +125,8 @@ def static_step(session: Session, rollout: Rollout, rewards: Tensor, step: int) 
 def controlled_step(session: Session, rollout: Rollout, rewards: Tensor, step: int) -> float:
     """The trainer's step after its rollout; seconds of `controller.step` alone."""
     batch = measure(session, rollout, rewards)
-    taken, decision = timed(
-        lambda: session.control.step(batch.tokens, batch.advantages, rollout.mask, groups=rollout.groups)
-    )
+    decide = partial(session.control.step, groups=rollout.groups, updates=session.config.updates)
+    taken, decision = timed(lambda: decide(batch.tokens, batch.advantages, rollout.mask))
     sums = update(session, batch, decision, step)
     sums.add_sums(threshold_sums(decision, batch.tokens, batch.advantages, rollout.mask))
     decision.metrics(), sums.means()
@@ -204,19 +204,23 @@ def cells(part: np.ndarray, static: np.ndarray) -> str:
     return " | ".join(shown)
 
 
+def columns(session: Session, steps: int) -> dict[str, np.ndarray]:
+    """`one_step` of every step but the first three, seconds."""
+    rows = [one_step(session, step) for step in range(steps + 3)][3:]
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
 def main() -> None:
     """Measure and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=40)
     steps = parser.parse_args().steps
-    session = open_session(load_config("examples/controlled.yaml"))
-    rows = [one_step(session, step) for step in range(steps + 3)][3:]
-    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    static = columns.pop("static")
+    found = columns(open_session(load_config("examples/controlled.yaml")), steps)
+    static = found.pop("static")
     page = PAGE.format(
         steps=steps,
         static=1e3 * np.median(static),
-        **{name: cells(values, static) for name, values in columns.items()},
+        **{name: cells(values, static) for name, values in found.items()},
     )
     OUT.write_text(page)
     print(page)

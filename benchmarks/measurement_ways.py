@@ -13,6 +13,26 @@ from controller.statistics import token_statistics
 
 Way = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 """(logits [tokens, vocab], actions [tokens]) -> ln p, with gradient where the logits have one, and whatever else."""
+SHAPES = ((4096, 32768), (512, 151936))
+DIRECTIONS = ("forward", "forward + backward")
+
+
+def problem(tokens: int, vocab: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Logits [tokens, vocab] with a spread of 3, made in place, and actions [tokens]."""
+    generator = torch.Generator().manual_seed(tokens)
+    logits = torch.empty(tokens, vocab, dtype=dtype)
+    for row in logits.split(64):
+        row.copy_(3 * torch.randn(row.shape, generator=generator))
+    return logits, torch.randint(vocab, (tokens,), generator=generator)
+
+
+def run(measure: Way, logits: Tensor, actions: Tensor, backward: bool) -> None:
+    """One measurement, or one with the gradient of the log-probability's mean."""
+    logits.grad = None
+    with torch.set_grad_enabled(backward):
+        logprob = measure(logits.requires_grad_(backward), actions)[0]
+        if backward:
+            logprob.mean().backward()
 
 
 def ours(logits: Tensor, actions: Tensor) -> tuple[Tensor, ...]:

@@ -82,6 +82,7 @@ class FromHidden(torch.autograd.Function):
             hidden_moments,
             lambda: (hidden[:SAMPLE], actions[:SAMPLE], head, bias, temperature),
             hidden,
+            vocab_size,
         )
         sums, chosen = measure(hidden, actions, head, bias, temperature)
         logprob, entropy, sensitivity, surplus = finish(sums, chosen, temperature)

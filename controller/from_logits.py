@@ -34,7 +34,11 @@ class FromLogits(torch.autograd.Function):
         """(ln p, H, S), each [batch, time] float32; arguments as for `token_statistics`."""
         used = logits[..., :vocab_size]
         measure = choose_moments(
-            "moments_from_logits", block_moments, lambda: (*_first(used, actions, mask), temperature), logits
+            "moments_from_logits",
+            block_moments,
+            lambda: (*_first(used, actions, mask), temperature),
+            logits,
+            vocab_size,
         )
         sums, chosen = measure(used, actions, mask, temperature)
         logprob, entropy, sensitivity, surplus = finish(sums, chosen, temperature)

@@ -73,7 +73,7 @@ def paired_statistics(
     advantages, mask = aligned(tokens, advantages, mask)
     aligned(now, advantages, mask)
     sums = _local_sums(now, tokens, advantages, mask, known)
-    if dist.is_available() and dist.is_initialized():
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size(process_group) > 1:
         dist.all_reduce(sums, group=process_group)
     return _means(sums.cpu().numpy())
 

@@ -1,6 +1,7 @@
 """Triton's kernels against the PyTorch reference, in Triton's interpreter on the CPU; the choice between the two."""
 
 import logging
+import math
 import os
 
 import pytest
@@ -117,3 +118,16 @@ def test_a_kernel_that_fails_is_dropped_with_one_sentence(broken, monkeypatch, c
 
 def test_on_a_cpu_no_kernel_is_tried():
     assert not kernels.enabled("cpu")
+
+
+@pytest.mark.parametrize(
+    ("logprob", "entropy", "inside"),
+    [(-1.0, 0.0, True), (0.0, math.log(16), True), (1e-6, 1.0, False), (-1.0, -1e-6, False), (-1.0, 2.78, False)],
+)
+def test_statistics_that_no_policy_over_16_tokens_has_are_seen(logprob, entropy, inside):
+    columns = torch.tensor([[-1.0, logprob], [1.0, entropy]])
+    assert kernels.in_range(columns, vocab_size=16) == inside
+
+
+def test_tokens_that_are_no_numbers_are_not_the_kernels_fault():
+    assert kernels.in_range(torch.full((2, 3), math.nan), vocab_size=16)

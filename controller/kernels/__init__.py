@@ -33,7 +33,9 @@ def enabled(device: str) -> bool:
     return device == "cuda" and find_spec("triton") is not None
 
 
-def choose_moments(name: str, reference: Moments, sample: Callable[[], tuple[Any, ...]], like: Tensor) -> Moments:
+def choose_moments(
+    name: str, reference: Moments, sample: Callable[[], tuple[Any, ...]], like: Tensor, vocab_size: int
+) -> Moments:
     """The kernel `name`, or the reference where there is none or where it disagrees on `sample()`'s arguments."""
     if not enabled(like.device.type):
         return reference
@@ -41,7 +43,7 @@ def choose_moments(name: str, reference: Moments, sample: Callable[[], tuple[Any
 
     def agrees() -> bool:
         got, expected = (_statistics(path, sample()) for path in (kernel, reference))
-        return in_range(got) and all(
+        return in_range(got, vocab_size) and all(
             torch.allclose(x, y, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
             for x, y in zip(got, expected, strict=True)
         )
@@ -68,10 +70,11 @@ def choose_gradient(
     return kernel if _verdict(name, like.dtype, agrees) else reference
 
 
-def in_range(columns: tuple[Tensor, ...]) -> bool:
-    """logprob <= 0 and H >= 0, but for tokens whose statistics are not numbers."""
+def in_range(columns: tuple[Tensor, ...], vocab_size: int) -> bool:
+    """logprob <= 0 and 0 <= H <= ln vocab_size up to rounding, but for tokens whose statistics are not numbers."""
     logprob, entropy = columns[:2]
-    return not bool(((logprob > 0) | (entropy < 0) | (entropy == math.inf)).any())
+    highest = math.log(vocab_size) * (1 + 1e-6)
+    return not bool(((logprob > 0) | (entropy < 0) | (entropy > highest)).any())
 
 
 def _statistics(path: Moments, arguments: tuple[Any, ...]) -> tuple[Tensor, Tensor, Tensor]:
