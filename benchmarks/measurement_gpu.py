@@ -1,4 +1,4 @@
-"""What the measurement costs on a GPU at [8192, 151936] bfloat16: time, share of the copy bandwidth, peak memory.
+"""What the measurement costs on a GPU at [8192, 151936] bfloat16: time, bandwidth, memory. HAS NOT RUN YET: needs a GPU.
 
     python -m benchmarks.measurement_gpu [--out docs/results/measurement_gpu.md]
 
@@ -143,7 +143,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/results/measurement_gpu.md"))
     out = parser.parse_args().out
     if not torch.cuda.is_available():
-        raise SystemExit("no GPU is there to measure on; python -m benchmarks.measurement measures on the CPU.")
+        raise SystemExit(
+            "this benchmark needs a GPU, and PyTorch sees none (it has not been run yet); "
+            "python -m benchmarks.measurement measures on the CPU."
+        )
     copy = copy_bandwidth()
     hidden, weight, logits, actions = tokens_of(TOKENS)
     check(hidden, weight, logits, actions)

@@ -1,10 +1,13 @@
 """How often the host has to wait for the device: once a step, for the sums of the batch."""
 
+from typing import get_args
+
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
 from controller import policy_loss
+from controller.actuators import Actuator
 from controller.loss import threshold_sums
 from tests.batches import controller, random_batch
 
@@ -43,6 +46,29 @@ def test_a_step_waits_for_the_device_once_and_a_minibatch_never(actuator):
             threshold_sums(decision, batch.tokens, batch.advantages, batch.mask)
         assert step.names == ["cpu"]
         assert minibatch.names == []
+
+
+def types():
+    """Of all actuators."""
+    return [kind.model_fields["type"].default for kind in get_args(get_args(Actuator)[0])]
+
+
+@pytest.mark.parametrize("actuator", types())
+def test_no_actuators_step_or_thresholds_wait_more_than_once(actuator):
+    control, batch = controller(actuator={"type": actuator}), random_batch(3)
+    with Waits() as waits:
+        decision = control.step(*batch)
+        decision.thresholds(batch.tokens, batch.advantages[:, None].expand(batch.mask.shape))
+    assert waits.names == ["cpu"]
+
+
+def test_the_inner_loop_waits_once_a_minibatch_for_its_reading():
+    control, batch = controller(law={"type": "adaptive"}), random_batch(3)
+    part = batch.rows(slice(0, 8))
+    control.step(*batch)
+    with Waits() as waits:
+        control.refine(part.tokens, part.tokens, part.advantages, part.mask)
+    assert waits.names == ["cpu"]
 
 
 def test_what_a_host_waits_for_is_counted():
