@@ -1,8 +1,8 @@
-"""What the measurement costs on a GPU at [8192, 151936] bfloat16: time, bandwidth, memory. HAS NOT RUN YET: needs a GPU.
+"""What the measurement costs on a GPU: time, bandwidth, memory. HAS NOT RUN YET: it needs a GPU.
 
     python -m benchmarks.measurement_gpu [--out docs/results/measurement_gpu.md]
 
-Rows for TRL, verl and Liger appear where they are installed. Times are medians of CUDA events over 30 runs after a
+At [8192, 151936] bfloat16. Rows for TRL, verl and Liger appear where they are installed. Times are medians of CUDA events over 30 runs after a
 warm-up; each way is checked against float64 on 64 tokens first. Needs about 20 GB of GPU memory.
 """
 

@@ -90,9 +90,11 @@ def threshold_sums(
     eps_low, eps_high = decision.thresholds(tokens, a, tokens.logprob)
     eps = torch.where(a > 0, eps_high, eps_low)
     region = region_of(a, tokens.logprob, tokens.entropy)
-    where = {"low": a < 0, "high": a > 0} | {f"e{index + 1}": region == index for index in range(4)}
     live = mask.bool() & (a != 0)
-    return {f"threshold/{k}_mean": ((eps * (w & live)).sum(), (w & live).sum()) for k, w in where.items()}
+    where = torch.stack([a < 0, a > 0, *(region == index for index in range(4))]) & live
+    totals, counts = (eps * where).sum((1, 2)), where.sum((1, 2))
+    names = ("low", "high", "e1", "e2", "e3", "e4")
+    return {f"threshold/{k}_mean": (total, count) for k, total, count in zip(names, totals, counts, strict=True)}
 
 
 def _beyond(surrogate: Surrogate, ratio: Tensor, bound: Tensor, a: Tensor) -> Tensor:

@@ -92,32 +92,34 @@ def _local_sums(
     tokens: TokenStatistics, advantages: Tensor, mask: Tensor, groups: Tensor | None, touched: Tensor | None
 ) -> Tensor:
     """Everything that adds up over ranks, in one float64 vector."""
-    logprob, entropy, s = (x.detach() for x in (tokens.logprob, tokens.entropy, tokens.sensitivity))
-    finite = logprob.isfinite() & entropy.isfinite() & s.isfinite() & (advantages.abs() <= LARGEST_ADVANTAGE)
-    good = (mask & finite).double()
-    logprob, entropy, s, a = (torch.where(good > 0, x, 0).double() for x in (logprob, entropy, s, advantages))
+    given = (tokens.logprob, tokens.entropy, tokens.sensitivity, advantages)
+    columns = torch.stack([x.detach().double() for x in given])  # together: each operation's own cost is what counts
+    finite = columns.isfinite().all(0) & (advantages.abs() <= LARGEST_ADVANTAGE)
+    good = mask & finite
+    logprob, entropy, s, a = torch.where(good, columns, 0.0).unbind()
+    good = good.double()
     active = good * (a != 0)
     pull = -a * s
     by_surprisal = region_of(a, logprob, entropy)
-    by_sensitivity = torch.where(a > 0, torch.where(s > 0, 0, 1), torch.where(s > 0, 2, 3))
+    by_sensitivity = (s <= 0) + 2 * (a <= 0).long()
     scalars = torch.stack(
         [
-            mask.sum(),
-            (mask & ~finite).sum(),
-            entropy.sum(),
-            -logprob.sum(),
-            (good * (a == 0)).sum(),
-            (active * (by_surprisal != by_sensitivity)).sum(),
-            active.sum(),
-            (active * s * s).sum(),
-            mask.new_zeros(()) if touched is None else touched,
+            mask.double(),
+            (mask & ~finite).double(),
+            entropy,
+            -logprob,
+            good * (a == 0),
+            active * (by_surprisal != by_sensitivity),
+            active,
+            active * s * s,
         ]
-    ).double()
+    ).sum((1, 2))
     return torch.cat(
         [
             scalars,
+            (mask.new_zeros(1) if touched is None else touched.reshape(1)).double(),
             cluster_sums(entropy, good, groups),
-            _region_sums(torch.stack([by_surprisal, by_sensitivity + 4]), active, a, pull),
+            _region_sums((by_surprisal, by_sensitivity + 4), active, a, pull),
             histogram(pull * active, s),
         ]
     )
@@ -135,23 +137,20 @@ def cluster_sums(entropy: Tensor, good: Tensor, groups: Tensor | None) -> Tensor
     return torch.stack([count, h @ h, h @ n, n @ n])
 
 
-def _region_sums(index: Tensor, active: Tensor, a: Tensor, pull: Tensor) -> Tensor:
+def _region_sums(rules: tuple[Tensor, ...], active: Tensor, a: Tensor, pull: Tensor) -> Tensor:
     """[8 regions x (count, sum |A|, sum -A S)], flat: those by surprisal, then those by sensitivity."""
     values = torch.stack([active, active * a.abs(), active * pull], dim=-1).reshape(-1, 3)
     sums = values.new_zeros(8, 3)
-    for rule in index:
-        sums.index_add_(0, rule.reshape(-1), values)
+    for index in rules:
+        sums.index_add_(0, index.reshape(-1), values)
     return sums.reshape(-1)
 
 
 def histogram(pull: Tensor, s: Tensor) -> Tensor:
     """[2 x bins]: sums of |A S| by |S|, for tokens that lower entropy and for those that raise it."""
-    bins = torch.bucketize(s.abs().reshape(-1), _edges(s.device))
-    pull = pull.reshape(-1)
-    sums = pull.new_zeros(2, len(EDGES) - 1)
-    sums[0].index_add_(0, bins, (-pull).clamp(min=0))
-    sums[1].index_add_(0, bins, pull.clamp(min=0))
-    return sums.reshape(-1)
+    bins, pull = torch.bucketize(s.abs().reshape(-1), _edges(s.device)), pull.reshape(-1)
+    count = len(EDGES) - 1
+    return pull.new_zeros(2 * count).index_add_(0, bins + count * (pull > 0), pull.abs())
 
 
 @cache

@@ -79,17 +79,25 @@ def paired_statistics(
 
 
 def _local_sums(now: TokenStatistics, old: TokenStatistics, advantages: Tensor, mask: Tensor, known: Tensor) -> Tensor:
-    change, s = (now.entropy - old.entropy).detach(), old.sensitivity.detach()
-    finite = change.isfinite() & s.isfinite() & (advantages.abs() <= LARGEST_ADVANTAGE)
-    good = (mask & finite).double()
-    change, s, a = (torch.where(good > 0, x, 0).double() for x in (change, s, advantages))
+    given = (now.entropy - old.entropy, old.sensitivity, advantages)
+    columns = torch.stack([x.detach().double() for x in given])
+    finite = columns.isfinite().all(0) & (advantages.abs() <= LARGEST_ADVANTAGE)
+    good = mask & finite
+    change, s, a = torch.where(good, columns, 0.0).unbind()
+    good = good.double()
     active = good * (a != 0)
+    scalars = torch.stack([mask.double(), (mask & ~finite).double(), change, active, active * s * s]).sum((1, 2))
     rows = _fingerprint(old, mask)
     place = torch.searchsorted(known, rows).clamp(max=max(len(known) - 1, 0))
     foreign = mask.any(1) & ((known[place] != rows) if len(known) else True)
-    scalars = [mask.sum(), (mask & ~finite).sum(), change.sum(), active.sum(), (active * s * s).sum()]
-    head = torch.stack([*scalars, foreign.sum()]).double()
-    return torch.cat([head, cluster_sums(change, good, None), histogram(-a * s * active, s)])
+    return torch.cat(
+        [
+            scalars,
+            foreign.sum().double().reshape(1),
+            cluster_sums(change, good, None),
+            histogram(-a * s * active, s),
+        ]
+    )
 
 
 def _means(sums: np.ndarray) -> Paired:

@@ -48,6 +48,9 @@ class Sums:
         return {name: total / counts[name] if counts[name] else math.nan for name, total in sums.items()}
 
     def _vector(self, values: Iterable[Tensor | float]) -> Tensor:
+        values = list(values)
+        if not any(isinstance(x, Tensor) for x in values):
+            return torch.tensor(values, dtype=torch.float64, device=self._device)
         return torch.stack([torch.as_tensor(x, dtype=torch.float64, device=self._device) for x in values])
 
     def _add(self, names: Iterable[str], sums: Tensor, counts: Tensor) -> None:
