@@ -2,8 +2,9 @@
 
     python -m benchmarks.measurement_gpu [--out docs/results/measurement_gpu.md]
 
-At [8192, 151936] bfloat16. Rows for TRL, verl and Liger appear where they are installed. Times are medians of CUDA events over 30 runs after a
-warm-up; each way is checked against float64 on 64 tokens first. Needs about 20 GB of GPU memory.
+At [8192, 151936] bfloat16. Rows for TRL, verl and Liger appear where they are installed. Times are medians of CUDA
+events over 30 runs after a warm-up; each way is checked against float64 on 64 tokens first. Needs about 20 GB of GPU
+memory.
 """
 
 from __future__ import annotations
