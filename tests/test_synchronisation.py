@@ -55,7 +55,8 @@ def types():
 
 @pytest.mark.parametrize("actuator", types())
 def test_no_actuators_step_or_thresholds_wait_more_than_once(actuator):
-    control, batch = controller(actuator={"type": actuator}), random_batch(3)
+    options = {"regions": ["e1"]} if actuator == "regions_only" else {}
+    control, batch = controller(actuator={"type": actuator} | options), random_batch(3)
     with Waits() as waits:
         decision = control.step(*batch)
         decision.thresholds(batch.tokens, batch.advantages[:, None].expand(batch.mask.shape))
