@@ -45,9 +45,9 @@ tensors freed before) only the process's own seconds count, and by those alone t
 
 {own}
 
-What is left are the fourteen passes over a block in the cache, 1.0 ns a logit. One compiled loop in their place
-(`torch.compile`) took 0.45 to 0.5 ns, no more than `log_softmax` into memory that is there; it is not used, since it
-needs a C++ compiler where it runs and 8 to 15 s to compile.
+They are fourteen passes over a block in the cache, 1.0 ns a logit. One compiled loop in their place (`torch.compile`)
+took 0.5 ns where `log_softmax` into memory that was there took 0.5 (float32) and 0.4 (bfloat16); measured once, by
+hand. It is not used, since it needs a C++ compiler where it runs, and 8 to 15 s to compile.
 
 ## Memory from logits
 
