@@ -118,7 +118,10 @@ class EntropyController:
         from .paired import known_rows
 
         if groups is None and not self._warned_groups:
-            logger.warning("step() without groups=: responses of a prompt count as independent.")
+            logger.warning(
+                "step() was called without groups=, so responses of a prompt count as independent; give the number "
+                "of each response's prompt."
+            )
             self._warned_groups = True
         touched = self._watch.touched
         own = ballot(self.state_dict(), self._configuration, self._law_state["command"])

@@ -79,7 +79,7 @@ def open_session(config: RunConfig) -> Session:
     if config.rollout.prompts % world or responses % (world * config.update.minibatches):
         raise InputError(
             f"{config.rollout.prompts} prompts and {config.update.minibatches} minibatches do not divide over "
-            f"{world} ranks; write a rollout.prompts that is a multiple of both."
+            f"{world} ranks; write a `rollout.prompts` that is a multiple of both."
         )
     torch.manual_seed(seed_of(config.seed))
     task, control = load_task(config.task), EntropyController(config.control)
