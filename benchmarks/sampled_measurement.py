@@ -19,7 +19,7 @@ from benchmarks.tracking import TARGETS
 from trainer.reporting.rundata import Run
 from trainer.reporting.summary import SKIP, summarise
 
-SHARES = (1.0, 0.25, 0.125, 0.0625)
+SHARES = (1.0, 0.25, 0.0625)
 CURVE = "increase_then_decrease"
 RESPONSES = 512
 
