@@ -101,7 +101,7 @@ def _line(source: str, prompts: int, length: int) -> str:
     model, tokenizer = load_model(source)
     samplers = {}
     for name in ENGINES:
-        engine = {"type": name} | ({"enforce_eager": True, "max_model_len": 128} if name == "vllm" else {})
+        engine = {"type": name} | ({"enforce_eager": True} if name == "vllm" else {})
         config = RunConfig.model_validate({"model": source, "rollout": {"engine": engine}})
         samplers[name] = open_sampler(config, model, tokenizer, source)
         samplers[name].push("here")

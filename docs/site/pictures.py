@@ -78,7 +78,7 @@ def terminal(browser: Browser) -> None:
         status.show(row.pop("step"), row)
     console = Console(record=True, width=88, force_terminal=True, file=io.StringIO())
     console.print(status.block())
-    page = browser.new_page(viewport={"width": 780, "height": 130})
+    page = browser.new_page(viewport={"width": 800, "height": 130})
     page.set_content(console.export_html(inline_styles=True))
     page.screenshot(path=IMAGES / "terminal.png")
     page.close()

@@ -25,7 +25,7 @@ function readRange() {
 function showRange() {
   const range = named("step range")
   for (const [id, value] of [["first", range.start], ["last", range.end]])
-    if (document.activeElement != byId(id)) byId(id).value = Math.round(value)
+    if (document.activeElement != byId(id)) byId(id).value = Math.max(Math.round(value), 0)
 }
 
 // --- the inside of a step -----------------------------------------------------------------------------------------
