@@ -37,8 +37,9 @@ def main() -> None:
         "",
         f"`python -m benchmarks.report_page`: {STEPS} steps of {len(run.columns) - 1} metrics a run, "
         f"{len(run.snapshots)} snapshots; Chromium without a GPU, from the address to everything drawn, "
-        f"median of {TRIES} openings on {os.cpu_count()} cores with a load of {os.getloadavg()[0]:.0f}. CPU seconds are those of the "
-        "page's main thread, on which an opening waits: a core that is free takes as long.",
+        f"median of {TRIES} openings on {os.cpu_count()} cores with a load of "
+        f"{os.getloadavg()[0]:.0f}. CPU seconds are those of the page's main thread, on which an opening waits: a core "
+        "that is free takes as long.",
         "",
         "| runs | size, MB | seconds to open (fastest) | CPU seconds (least) |",
         "|---|---|---|---|",
