@@ -141,3 +141,9 @@ def test_the_trainer_measures_a_share_and_its_ratios_start_at_one():
     assert sampled["reward/mean"] == complete["reward/mean"]
     assert abs(sampled["actor/ppo_kl"]) < 1e-6
     assert sampled["clip_ratio/region_mean"] > 0
+
+
+def test_a_share_of_too_few_responses_is_refused_before_the_first_rollout():
+    example, *words = SMALL
+    with pytest.raises(InputError, match=r"less than two of the 64 responses"):
+        open_session(load_config(example, [*words, "tracking.mlflow=null", "control.measurement.share=0.01"]))
