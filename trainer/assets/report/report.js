@@ -108,6 +108,17 @@ function take(news) {
   if (byId("step")) chooseRun(true)
 }
 
+// --- below the first screen ---------------------------------------------------------------------------------------
+
+const later = () => Bokeh.documents[0].roots().filter(root => root.tags.includes("later") && !root.visible)
+
+function drawRest() {
+  const [next] = later()
+  if (!next) return document.body.dataset.drawn = "yes"
+  next.visible = true
+  setTimeout(drawRest)
+}
+
 // --- start --------------------------------------------------------------------------------------------------------
 
 function start() {
@@ -129,5 +140,7 @@ function start() {
   }
   if (main.dataset.live) follow()
   document.body.dataset.ready = "yes"
+  addEventListener("beforeprint", () => later().forEach(root => { root.visible = true }))
+  requestIdleCallback(drawRest, {timeout: 500})
 }
 start()
