@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .actuators import Actuation, Actuator, SensitivityThresholds, authority
 from .batch import BatchStatistics
@@ -18,6 +18,7 @@ from .errors import InputError
 from .guard import Guard, Verdict, Watched
 from .laws import AHEAD, PID, WITHOUT_TARGET, Adaptive, Law, Reading, Terms
 from .plausible import ROUNDING, check_reachable, possible
+from .sampled import Measurement, check_sampled
 from .saved import count, number, restored
 from .surrogate import Surrogate
 from .targets import HIGHEST, Target
@@ -46,6 +47,13 @@ class ControlConfig(Config):
     """What becomes of a token beyond its threshold."""
     guard: Guard = Guard()
     """Limits of the thresholds, and what happens when the loop has lost the entropy."""
+    measurement: Measurement = Measurement()
+    """How much of a rollout batch is measured."""
+
+    @model_validator(mode="after")
+    def _sampled_measurement_is_enough(self) -> ControlConfig:
+        check_sampled(self.measurement, self.law, self.actuator)
+        return self
 
 
 class EntropyController:
@@ -110,7 +118,10 @@ class EntropyController:
         from .paired import known_rows
 
         if groups is None and not self._warned_groups:
-            logger.warning("step() without groups=: responses of a prompt count as independent.")
+            logger.warning(
+                "step() was called without groups=, so responses of a prompt count as independent; give the number "
+                "of each response's prompt."
+            )
             self._warned_groups = True
         touched = self._watch.touched
         own = ballot(self.state_dict(), self._configuration, self._law_state["command"])
@@ -118,6 +129,19 @@ class EntropyController:
         if isinstance(self.config.law, Adaptive):
             self._rollout = known_rows(tokens, mask)
         return self._decide(batch, kl, updates)
+
+    def measured(self, responses: int) -> Tensor:
+        """Which of this rank's responses the next `step` needs, by `measurement.share`: row numbers, rising.
+
+        Hand `step` the statistics, advantages, mask and groups of these rows alone. For the loss of a minibatch
+        `TokenStatistics.sampled_at` then gives the statistics that were not taken before the update.
+
+        Raises:
+            InputError: fewer than two responses would be measured.
+        """
+        import torch
+
+        return torch.from_numpy(self.config.measurement.rows(responses, self._step))
 
     def step_scalar(
         self,
@@ -232,8 +256,11 @@ class EntropyController:
     def reads_minibatches(self) -> bool:
         """Whether the entropy of minibatches under the current policy is read: by an inner loop, or by the loss.
 
-        Where it is not, `token_statistics(..., logprob_only=True)` is enough between a rollout and the next.
+        Where it is not, `token_statistics(..., logprob_only=True)` is enough between a rollout and the next. A sampled
+        measurement always reads it.
         """
+        if self.config.measurement.sampled:
+            return True
         return self._inner_loop or (self._decision is not None and self._decision.reads_entropy)
 
     @property

@@ -28,16 +28,16 @@ def read_bytes(path: str | Path, what: str, limit: int = MAX_CONFIG_BYTES) -> by
     try:
         mode = Path(path).stat().st_mode
         if not stat.S_ISREG(mode):
-            kind = "Is a directory" if stat.S_ISDIR(mode) else "not a regular file"
-            raise InputError(f"Cannot read {path}: {kind}; give the path of {what}.")
+            kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+            raise InputError(f"cannot read {path} ({kind}); give the path of {what}.")
         with Path(path).open("rb") as file:
             content = file.read(limit + 1)
     except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}; give the path of {what}.") from None
+        raise InputError(f"cannot read {path} ({error.strerror}); give the path of {what}.") from None
     except ValueError as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"Cannot read {str(path)!r}: {error}; give the path of {what}.") from None
+        raise InputError(f"cannot read {str(path)!r} ({error}); give the path of {what}.") from None
     if len(content) > limit:
         raise InputError(f"{path} is larger than {limit} bytes; give {what} of a smaller size.")
     return content

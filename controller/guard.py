@@ -100,7 +100,7 @@ class Guard(Config):
     @classmethod
     def _ordered(cls, bounds: tuple[float, float]) -> tuple[float, float]:
         if bounds[0] > bounds[1]:
-            raise ValueError(f"got {list(bounds)}; write the smaller half-width first.")
+            raise ValueError(f"{list(bounds)} falls; write the smaller half-width first.")
         return bounds
 
     def start(self) -> State:

@@ -53,6 +53,17 @@ class TokenStatistics:
         logprob, entropy, s = (x.new_zeros(mask.shape).masked_scatter(mask, x) for x in columns)
         return replace(self, logprob=logprob, entropy=entropy, sensitivity=s), mask
 
+    def sampled_at(self, logprob: Tensor) -> TokenStatistics:
+        """These contexts' entropy and sensitivity, with the ln p at which the tokens were sampled; no gradient.
+
+        What the loss takes for the rollout's statistics where `measurement.share` left them out: `self` is the
+        minibatch under the current policy.
+
+        Args:
+            logprob: as the sampler had it, shaped like `self.logprob`, float32.
+        """
+        return replace(self.detach(), logprob=logprob.detach())
+
     def detach(self) -> TokenStatistics:
         """The same numbers without a gradient."""
         return replace(self, logprob=self.logprob.detach(), entropy=self.entropy.detach())

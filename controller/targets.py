@@ -56,7 +56,9 @@ class Curve(Config):
         if self.unit == "nats":
             return values
         if initial is None:
-            raise InputError("A target in multiples of the initial entropy needs `initial`; give it in nats.")
+            raise InputError(
+                "a target in multiples of the initial entropy was not told that one; give `initial` in nats."
+            )
         return np.asarray(values * initial)
 
     def _shape(self, step: Floats) -> Floats:
@@ -158,7 +160,7 @@ class DecreaseIncreaseDecrease(Curve):
     @classmethod
     def _ordered(cls, ratios: tuple[float, float]) -> tuple[float, float]:
         if not 0 < ratios[0] < ratios[1] < 1:
-            raise ValueError(f"got {list(ratios)}; write two rising numbers between 0 and 1.")
+            raise ValueError(f"{list(ratios)} does not rise within 0 and 1; write two numbers that do.")
         return ratios
 
     def _shape(self, step: Floats) -> Floats:
@@ -222,7 +224,7 @@ class Table(Curve):
     @classmethod
     def _steps_rise(cls, points: list[tuple[float, float]]) -> list[tuple[float, float]]:
         if len(points) < 2:
-            raise ValueError(f"a table needs at least 2 points, got {len(points)}; write [[0, 0.9], [100, 0.5]].")
+            raise ValueError(f"a table needs at least two points and has {len(points)}; write [[0, 0.9], [100, 0.5]].")
         for (before, _), (after, _) in pairwise(points):
             if after - before < SHORTEST:
                 raise ValueError(

@@ -47,6 +47,11 @@ class Watched:
         self.page.wait_for_selector("body[data-ready]", timeout=60_000)
         return self
 
+    def drawn(self) -> "Watched":
+        """Once all plots of a report are there."""
+        self.page.wait_for_selector("body[data-drawn]", timeout=60_000)
+        return self
+
     def until(self, condition: str, seconds: float = 20.0) -> float:
         """Wait for a JavaScript expression to become true; the seconds that it took."""
         start = time.monotonic()

@@ -124,11 +124,11 @@ def test_a_file_that_is_no_configuration_gets_one_sentence(text, parts, tmp_path
 
 def test_a_missing_file_gets_one_sentence(tmp_path):
     message = sentence(EntropyController.from_yaml, tmp_path / "control.yaml")
-    assert message == f"Cannot read {tmp_path}/control.yaml: No such file or directory; give the path of a YAML file."
+    assert message == f"cannot read {tmp_path}/control.yaml (No such file or directory); give the path of a YAML file."
 
 
 def test_a_directory_gets_one_sentence(tmp_path):
-    assert "Is a directory" in sentence(EntropyController.from_yaml, tmp_path)
+    assert "(a directory)" in sentence(EntropyController.from_yaml, tmp_path)
 
 
 def test_a_path_that_no_file_can_have_gets_one_sentence():

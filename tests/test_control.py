@@ -98,7 +98,8 @@ def test_responses_without_groups_are_said_once(caplog):
     for _ in range(3):
         control.step(*BATCH[:3])
     assert [message for message in warnings(caplog) if "groups=" in message] == [
-        "step() without groups=: responses of a prompt count as independent."
+        "step() was called without groups=, so responses of a prompt count as independent; "
+        "give the number of each response's prompt."
     ]
 
 

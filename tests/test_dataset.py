@@ -111,8 +111,8 @@ def test_a_reward_function_of_your_own_is_imported_by_its_path():
         ({"file": "gsm8k.jsonl", "prompt": "question", "answer": "label"}, "has no column `label` (it has `question`"),
         ({"file": "math.jsonl", "prompt": "problem", "answer": "level", "answer_in": "boxed"}, "row 0 of"),
         ({"file": "nowhere.jsonl"}, "there is no file"),
-        ({}, "task.path is missing"),
-        ({"file": "gsm8k.jsonl", "reward": "nonsense:score"}, "cannot import `nonsense:score`"),
+        ({}, "`task.path` is missing"),
+        ({"file": "gsm8k.jsonl", "reward": "nonsense:score"}, "cannot import the reward `nonsense:score`"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence_before_the_run(keys, words):

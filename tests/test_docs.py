@@ -30,6 +30,7 @@ PAGES = [
     DOCS / "how-to" / "tracking.md",
     DOCS / "how-to" / "saturation.md",
     DOCS / "how-to" / "eight-gpus.md",
+    DOCS / "how-to" / "measurement.md",
     DOCS / "integrations.md",
     DOCS / "index.md",
     DOCS / "control-theory.md",

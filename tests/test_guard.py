@@ -69,7 +69,7 @@ def test_a_region_threshold_moves_by_no_more_than_standard_times_span_times_the_
 
 
 def test_limits_in_the_wrong_order_are_refused_in_one_sentence():
-    with pytest.raises(InputError, match=r"`guard.low`: got \[0\.3, 0\.1\]; write the smaller half-width first\.$"):
+    with pytest.raises(InputError, match=r"`guard.low`: \[0\.3, 0\.1\] falls; write the smaller half-width first\.$"):
         controller(guard={"low": [0.3, 0.1]})
 
 

@@ -42,7 +42,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def opened(browser, report: Path) -> Watched:
-    return Watched(browser, report.as_uri()).ready()
+    return Watched(browser, report.as_uri()).drawn()
 
 
 def test_it_opens_from_disk_without_complaints_or_requests(opened: Watched, report: Path) -> None:
@@ -115,7 +115,7 @@ def test_hovering_shows_the_values_of_a_step(opened: Watched) -> None:
 
 
 def test_the_keyboard_reaches_every_control(browser, report: Path) -> None:
-    opened = Watched(browser, report.as_uri()).ready()
+    opened = Watched(browser, report.as_uri()).drawn()
     reached = opened.reachable(keys=80)
     assert {"log", "first", "last", "whole", "run", "step"} <= reached
     boxes = "[...document.querySelectorAll('[data-marks], summary')].every(e => e.tabIndex == 0)"

@@ -48,7 +48,7 @@ def test_of_a_step_written_twice_the_later_line_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bad", ["{oops}", "[1, 2]", "7", '{"a": 1}', '{"step": null}', '{"step": "x"}'])
 def test_a_malformed_line_is_refused_with_its_number(tmp_path: Path, bad: str) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n' + bad + '\n{"step": 2}\n')
-    with pytest.raises(InputError, match="Line 2 of"):
+    with pytest.raises(InputError, match="line 2 of"):
         load_run(tmp_path)
 
 

@@ -92,5 +92,5 @@ def test_a_cut_off_last_line_is_dropped(tmp_path: Path) -> None:
 def test_a_malformed_line_is_refused_with_its_number(tmp_path: Path, bad: str) -> None:
     path = write_run(tmp_path / "run", steps=21) / "snapshots.jsonl"
     path.write_text(path.read_text() + bad + "\n")
-    with pytest.raises(InputError, match="Line 3 of"):
+    with pytest.raises(InputError, match="line 3 of"):
         read_snapshots(path.parent)

@@ -80,7 +80,7 @@ def test_a_resolved_table_is_read_back_without_its_file(tmp_path):
 def test_unit_initial_multiplies_by_the_runs_own_entropy():
     curve = target(type="linear", start=1.0, end=0.5, steps=10, unit="initial")
     assert curve.at([0, 5, 10], initial=0.8).tolist() == pytest.approx([0.8, 0.6, 0.4])
-    with pytest.raises(InputError, match=r"needs `initial`; give it in nats\.$"):
+    with pytest.raises(InputError, match=r"was not told that one; give `initial` in nats\.$"):
         curve.at(0)
 
 
@@ -135,7 +135,7 @@ def test_no_curve_goes_below_zero(change):
         ),
         (
             {"type": "decrease_increase_decrease", "trough": 0, "peak": 1, "ratios": [0.6, 0.3]} | RAMP,
-            r"`target.ratios`: got \[0.6, 0.3\]; write two rising numbers between 0 and 1\.",
+            r"`target.ratios`: \[0.6, 0.3\] does not rise within 0 and 1; write two numbers that do\.",
         ),
         (SWING | {"amplitude": 0.7}, r"`target`: amplitude 0.7 exceeds centre 0.6, .* write an amplitude of at most"),
         (
@@ -145,11 +145,14 @@ def test_no_curve_goes_below_zero(change):
         ({"type": "table", "points": [[0, 0.9], [0, 0.5]]}, r"step 0 comes after step 0"),
         ({"type": "table", "points": [[0, 0.9], [5, -0.5]]}, r"`target.points.1.1` is -0.5: input should be greater"),
         ({"type": "table", "points": [[0, 0.9], [math.nan, 0.5]]}, r"`target.points.1.0` is nan: input should be a f"),
-        ({"type": "table", "points": [[0, 0.9]]}, r"`target.points`: a table needs at least 2 points, got 1; write"),
-        ({"type": "table"}, r"`target`: a table needs at least 2 points, got 0; write"),
+        (
+            {"type": "table", "points": [[0, 0.9]]},
+            r"`target.points`: a table needs at least two points and has 1; write",
+        ),
+        ({"type": "table"}, r"`target`: a table needs at least two points and has 0; write"),
         (
             {"type": "table", "file": "missing.csv"},
-            r"Cannot read missing.csv: .*; give the path of a CSV of step and value\.$",
+            r"cannot read missing.csv \(.*\); give the path of a CSV of step and value\.$",
         ),
         ({"type": "linear"} | RAMP | {"unit": "bits"}, r"`target.unit` is 'bits': input should be 'nats' or 'initial'"),
     ],
@@ -171,8 +174,8 @@ def test_what_cannot_be_a_target_is_refused_in_one_sentence(content, message):
             "step,entropy\n20,0.9\n0,0.5\n",
             r"step 0 comes after step 20; write the points in rising order, at least 0\.001 steps apart\.$",
         ),
-        ("step,entropy\n", r"a table needs at least 2 points, got 0"),
-        ("", r"a table needs at least 2 points, got 0"),
+        ("step,entropy\n", r"a table needs at least two points and has 0"),
+        ("", r"a table needs at least two points and has 0"),
         ("0,0.9\n100,0.5\n200,0.3\n", r"line 1 of .* is '0,0.9', .*; write `step,value` above it\.$"),
         ("step,entropy\n0," + "9" * 5000 + "x\n", r"; write `step,value`\.$"),
     ],

@@ -91,4 +91,4 @@ def test_a_log_that_cannot_be_read_is_one_sentence(served) -> None:
     write_run(folder)
     (folder / "metrics.jsonl").write_text('{"step": 0}\n{oops}\n{"step": 2}\n')
     assert get(f"{url}/news") == (400, get(f"{url}/news")[1])
-    assert "Line 2 of" in get(f"{url}/news")[1]
+    assert "line 2 of" in get(f"{url}/news")[1]

@@ -224,7 +224,7 @@ class RunConfig(Config):
         if responses % self.update.minibatches:
             raise ValueError(
                 f"{responses} responses do not divide into {self.update.minibatches} minibatches; write a "
-                "`update.minibatches` that divides rollout.prompts * rollout.responses_per_prompt."
+                "`update.minibatches` that divides `rollout.prompts` * `rollout.responses_per_prompt`."
             )
         return self
 
@@ -254,7 +254,9 @@ def dump_config(config: RunConfig) -> str:
 def _lay_over(content: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     if not separator or not key:
-        raise InputError(f"`{override}` is not an override; write dotted.key=value, as in update.learning_rate=1e-4.")
+        raise InputError(
+            f"`{override}` is not an override; write `dotted.key=value`, as in `update.learning_rate=1e-4`."
+        )
     try:
         given = yaml.safe_load(value)
     except yaml.YAMLError:

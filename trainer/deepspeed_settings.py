@@ -51,13 +51,15 @@ def _user_settings(given: str | dict[str, Any] | None) -> dict[str, Any]:
         try:
             given = json.loads(Path(given).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"engine.deepspeed: {given} cannot be read as JSON ({error}); give DeepSpeed's.") from None
+            raise InputError(
+                f"cannot read `engine.deepspeed`, {given}, as JSON ({error}); give the path of DeepSpeed's."
+            ) from None
     if not isinstance(given, dict):
-        raise InputError("engine.deepspeed holds no keys; give DeepSpeed's JSON object.")
+        raise InputError("`engine.deepspeed` holds no keys; give DeepSpeed's JSON object.")
     given = {key: value for key, value in given.items() if value != "auto"}
     if twice := [key for key in OURS if key in given]:
         raise InputError(
-            f"engine.deepspeed has `{twice[0]}`, which follows from `rollout`, `update` and the ranks; leave it out."
+            f"`engine.deepspeed` has `{twice[0]}`, which follows from `rollout`, `update` and the ranks; leave it out."
         )
     return given
 

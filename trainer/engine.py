@@ -30,7 +30,7 @@ def init_distributed(device: str = "auto") -> None:
         InputError: `cuda` without a GPU, or the ranks cannot meet.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("engine.device is `cuda` and PyTorch sees no GPU; run it where there is one, or write `cpu`.")
+        raise InputError("`engine.device` is `cuda` and PyTorch sees no GPU; run where there is one, or write `cpu`.")
     if device == "cpu" or not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     import deepspeed
@@ -48,7 +48,7 @@ def init_distributed(device: str = "auto") -> None:
             where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
             reason = " ".join(str(error).split())[:150]
             raise InputError(
-                f"the ranks cannot meet at {where} ({reason}); is the port in use? Launch with another --master-port."
+                f"the ranks cannot meet at {where} ({reason}); launch with another --master-port if that one is in use."
             ) from None
 
 

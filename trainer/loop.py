@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -45,10 +45,32 @@ class Batch:
     """[B]."""
     advantages: Tensor
     """[B], or [B, T] where each token's is weighted for the sampler's mismatch."""
+    measured: Tensor
+    """[M], the rows whose statistics were taken before the update: all of them, or `control.measurement`'s share."""
     tokens: TokenStatistics
-    """[B, T], under the policy that sampled them."""
+    """[M, T], of these rows, under the policy that sampled them."""
     mismatch: dict[str, float]
     """Metrics of the sampler's probabilities against the trainer's, over all ranks."""
+
+    @property
+    def seen(self) -> Batch:
+        """The measured responses as a batch of their own."""
+        rows = self.measured
+        if len(rows) == len(self.rewards):
+            return self
+        return replace(
+            self,
+            rollout=self.rollout.rows(rows),
+            rewards=self.rewards[rows],
+            advantages=self.advantages[rows],
+            measured=torch.arange(len(rows), device=rows.device),
+        )
+
+    def before(self, rows: Tensor, now: TokenStatistics) -> TokenStatistics:
+        """What the loss takes for the rollout's statistics of a minibatch: those themselves where all are measured."""
+        if len(self.measured) == len(self.rewards):
+            return self.tokens[rows]
+        return now.sampled_at(self.rollout.logprob[rows])
 
 
 @dataclass(frozen=True)
@@ -91,22 +113,23 @@ def train_step(session: Session, step: int) -> dict[str, float]:
         rollout, rewards = drawn.rollout, drawn.rewards
     with clock("measure"):
         batch = measure(session, rollout, rewards)
+        seen = batch.seen
     with clock("control"):
         watched = session.reference if session.config.control.guard.kl_limit is not None else None
-        kl = divergence(watched, session.config, rollout, batch.tokens)
+        kl = divergence(watched, session.config, seen.rollout, seen.tokens)
         decision = session.control.step(
-            batch.tokens,
-            batch.advantages,
-            rollout.mask,
-            groups=rollout.groups,
+            seen.tokens,
+            seen.advantages,
+            seen.rollout.mask,
+            groups=seen.rollout.groups,
             kl=kl,
             updates=session.config.updates,
         )
     with clock("update"):
         sums = update(session, batch, decision, step)
     if session.look:
-        session.look(session, step, batch, decision)
-    sums.add_sums(threshold_sums(decision, batch.tokens, batch.advantages, rollout.mask))
+        session.look(session, step, seen, decision)
+    sums.add_sums(threshold_sums(decision, seen.tokens, seen.advantages, seen.rollout.mask))
     sums.add_counts(drawn.faults)
     sums.add(reward_means(drawn, session.config.rollout.responses_per_prompt), drawn.known.sum())
     sums.add({"reward/missing_fraction": (~drawn.known).double().mean()}, len(rewards))
@@ -158,19 +181,24 @@ def reward_means(drawn: Drawn, size: int) -> dict[str, float]:
 
 
 def measure(session: Session, rollout: Rollout, rewards: Tensor) -> Batch:
-    """Advantages, and the exact statistics of every token under the policy that sampled it.
+    """Advantages, and the exact statistics of the measured tokens under the policy that sampled them.
+
+    Where all are measured, the trainer's own ln p is that of the rollout, and a weight corrects for the sampler's.
+    Where some are not, the sampler's ln p is: ratios are then importance weights to the sampler already.
 
     Raises:
         InputError: the policy cannot have sampled them.
     """
-    config, tokens = session.config, sampled_statistics(session, rollout)
+    config, measured = session.config, session.control.measured(len(rewards)).to(rewards.device)
+    part = rollout.rows(measured)
+    tokens = sampled_statistics(session, part)
     advantages = group_advantages(rewards, config.rollout.responses_per_prompt)
     cap = config.rollout.truncation
-    weights, mismatch = correction(rollout, tokens.logprob, cap or math.inf)
+    weights, mismatch = correction(part, tokens.logprob, cap or math.inf)
     check_mismatch(mismatch, config.rollout.mismatch_limit or LIMITS[config.engine.dtype])
-    if cap and not session.sampler.exact:
+    if cap and not session.sampler.exact and len(measured) == len(rewards):
         advantages = advantages[:, None] * weights
-    return Batch(rollout, rewards, advantages, tokens, mismatch)
+    return Batch(rollout, rewards, advantages, measured, tokens, mismatch)
 
 
 @torch.no_grad()
@@ -214,9 +242,10 @@ def losses(session: Session, batch: Batch, decision: Decision, parts: Sequence[T
     """
     total = session.engine.total(sum(batch.rollout.mask[rows].sum() for rows in parts))
     for index, rows in enumerate(parts):
-        rollout, old, advantages = batch.rollout.rows(rows), batch.tokens[rows], batch.advantages[rows]
+        rollout, advantages = batch.rollout.rows(rows), batch.advantages[rows]
         gradient, rest = decision.reads_entropy, session.control.reads_minibatches
         now = statistics(session, session.engine.deepspeed, rollout, entropy_gradient=gradient, logprob_only=not rest)
+        old = batch.before(rows, now)
         if index == 0:
             decision = session.control.refine(now, old, advantages, rollout.mask)
             sums.add({"inner/command_mean": decision.command, "inner/saturated_mean": float(decision.saturated)}, 1)

@@ -52,7 +52,7 @@ def load_tokenizer(name: str, chat: bool = False) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if chat and not tokenizer.chat_template:
-        raise InputError(f"the tokenizer of `{name}` has no chat template; write chat=false, or give it one.")
+        raise InputError(f"the tokenizer of `{name}` has no chat template; write `chat: false`, or give it one.")
     return tokenizer
 
 

@@ -41,6 +41,11 @@ class Plan:
         return self.seconds["control"] / sum(self.seconds.values())
 
     @property
+    def pass_share(self) -> float:
+        """Share of control where the measuring pass is there for nothing else: a sampled measurement."""
+        return self.control_share + self.measure_share
+
+    @property
     def measure_share(self) -> float:
         """Share of the pass that measures; a trainer that recomputes log-probabilities has it too."""
         return self.seconds["measure"] / sum(self.seconds.values())
@@ -139,7 +144,8 @@ def step_flops(config: RunConfig, shape: Shape, prompt_length: int) -> dict[str,
     forward = 2 * (body * (responses * prompt_length + answers) + head * (answers + responses))
     sampled = 2 * (body * (rollout.prompts * prompt_length + answers) + head * answers)
     backward = 3 + config.engine.gradient_checkpointing
-    return {"rollout": sampled, "measure": forward, "update": backward * update.epochs * forward}
+    measured = config.control.measurement.share * forward
+    return {"rollout": sampled, "measure": measured, "update": backward * update.epochs * forward}
 
 
 def step_seconds(config: RunConfig, shape: Shape, flops: dict[str, float], tokens: int) -> dict[str, float]:
@@ -147,13 +153,15 @@ def step_seconds(config: RunConfig, shape: Shape, flops: dict[str, float], token
     machine, gpus = config.hardware, _gpus(config)
     speed = machine.ranks * machine.tflops * 1e12 * machine.efficiency
     bandwidth = machine.bandwidth * 1e12
+    measurement = config.control.measurement
+    passes = measurement.share + config.update.epochs if measurement.sampled else 1
     rows = config.rollout.prompts * config.rollout.responses_per_prompt / gpus
     at_once = config.rollout.engine.max_num_seqs if isinstance(config.rollout.engine, VLLMConfig) else rows
     reads = config.rollout.max_new_tokens * math.ceil(rows / at_once) * _size(config) * shape.matrices / bandwidth
     return {
         "rollout": max(flops["rollout"] / speed, reads),
         "measure": flops["measure"] / speed,
-        "control": STATISTICS_BYTES * tokens * shape.vocabulary / (machine.ranks * bandwidth),
+        "control": passes * STATISTICS_BYTES * tokens * shape.vocabulary / (machine.ranks * bandwidth),
         "update": flops["update"] / speed,
     }
 

@@ -79,8 +79,9 @@ def open_session(config: RunConfig) -> Session:
     if config.rollout.prompts % world or responses % (world * config.update.minibatches):
         raise InputError(
             f"{config.rollout.prompts} prompts and {config.update.minibatches} minibatches do not divide over "
-            f"{world} ranks; write a rollout.prompts that is a multiple of both."
+            f"{world} ranks; write a `rollout.prompts` that is a multiple of both."
         )
+    config.control.measurement.rows(responses // world, 0)  # refuses too small a share before the first rollout
     torch.manual_seed(seed_of(config.seed))
     task, control = load_task(config.task), EntropyController(config.control)
     settings = deepspeed_settings(config.update, config.engine, rows=responses // (world * config.update.minibatches))

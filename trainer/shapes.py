@@ -92,4 +92,6 @@ def _configuration(name: str) -> Any:
         return AutoConfig.from_pretrained(model_source(name))
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"cannot read the shape of the model `{name}` ({reason}); give a folder or a name.") from None
+        raise InputError(
+            f"cannot read the shape of the model `{name}` ({reason}); give a folder or a model's name."
+        ) from None

@@ -19,9 +19,12 @@ def require(package: str, supported: str) -> str:
     try:
         found = version(package)
     except PackageNotFoundError:
-        raise InputError(f"{package} is not installed; pip install '{package}{supported}'.") from None
+        raise InputError(f"{package} is not installed; install it with `pip install '{package}{supported}'`.") from None
     from packaging.specifiers import SpecifierSet  # every host brings it
 
     if not SpecifierSet(supported).contains(found, prereleases=True):
-        raise InputError(f"{package} {found} is installed and {supported} is supported; pip install one of those.")
+        raise InputError(
+            f"{package} {found} is installed and {supported} is supported; install it with "
+            f"`pip install '{package}{supported}'`."
+        )
     return found

@@ -13,6 +13,11 @@ def of_configuration(config: ControlConfig) -> list[str]:
         found.append(f"`surrogate.form` is {config.surrogate.form!r} and the host's loss clips; write `form: clip`.")
     if config.guard.kl_limit is not None:
         found.append("`guard.kl_limit` needs a KL divergence that is not measured before the update; remove it.")
+    if config.measurement.sampled:
+        found.append(
+            f"`measurement.share` is {config.measurement.share:g} and the host's own pass measures every response "
+            "at no extra cost; remove it."
+        )
     actuation = config.actuator.actuate(0.0, BatchStatistics(entropy=1.0))
     if actuation.penalty is not None or actuation.reads_entropy:
         found.append(

@@ -58,7 +58,7 @@ def main() -> None:
 def report(browser: Browser, folder: Path) -> None:
     """The top of a report of both runs, and its look inside a step."""
     write(load_runs(RUNS), folder / "report.html")
-    page = opened(browser, (folder / "report.html").as_uri(), height=1250)
+    page = opened(browser, (folder / "report.html").as_uri(), height=1250, state="drawn")
     page.screenshot(path=IMAGES / "report.png")
     page.select_option("#run", label="controlled")
     page.locator("#step").fill("20")
@@ -78,7 +78,7 @@ def terminal(browser: Browser) -> None:
         status.show(row.pop("step"), row)
     console = Console(record=True, width=88, force_terminal=True, file=io.StringIO())
     console.print(status.block())
-    page = browser.new_page(viewport={"width": 780, "height": 130})
+    page = browser.new_page(viewport={"width": 800, "height": 130})
     page.set_content(console.export_html(inline_styles=True))
     page.screenshot(path=IMAGES / "terminal.png")
     page.close()
@@ -152,11 +152,11 @@ def mlflow_server(store: str) -> Iterator[str]:
         server.wait()
 
 
-def opened(browser: Browser, url: str, height: int) -> Page:
-    """A page whose script has started."""
+def opened(browser: Browser, url: str, height: int, state: str = "ready") -> Page:
+    """A page whose script has started, or which is all drawn."""
     page = browser.new_page(viewport={"width": WIDTH, "height": height})
     page.goto(url)
-    page.wait_for_selector("body[data-ready]")
+    page.wait_for_selector(f"body[data-{state}]")
     page.wait_for_timeout(500)
     return page
 

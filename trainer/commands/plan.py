@@ -34,10 +34,22 @@ def _lines(config: RunConfig, shape: Shape, made: Plan, prompt_length: int) -> l
         "time of a step",
         *(_time(name, seconds, made) for name, seconds in made.seconds.items()),
         "",
+        *_cost(config.control.measurement.share, made),
+    ]
+    return lines
+
+
+def _cost(share: float, made: Plan) -> list[str]:
+    """What control costs, in words."""
+    if share < 1:
+        return [
+            f"control costs {made.pass_share:.1%} of a step: a measuring pass over {share:.1%} of the responses, and",
+            "entropy and sensitivity in the update. The ratio's log-probabilities are the sampler's.",
+        ]
+    return [
         f"control costs {made.control_share:.1%} of a step: entropy and sensitivity of every token. The measuring pass",
         f"({made.measure_share:.1%}) gives the ratio's log-probabilities too, which a trainer without control needs.",
     ]
-    return lines
 
 
 def _time(name: str, seconds: float, made: Plan) -> str:

@@ -76,7 +76,9 @@ def trained(
     controls = {name: part(name) for name in parts} | {name: THRESHOLDS[name] for name in ("Hup", "Mlow")}
     jobs = {f"{name}-{seed}": _run_config(base, control, seed) for name, control in controls.items() for seed in seeds}
     if failed := train_all(jobs, folder, workers):
-        raise InputError(f"{len(failed)} runs failed, the first is {failed[0]}; read {folder / failed[0]}.log.")
+        raise InputError(
+            f"{len(failed)} runs failed, the first is {failed[0]}; read {folder / failed[0]}.log, then run this again."
+        )
     logged = {name: [load_run(folder / f"{name}-{seed}") for seed in seeds] for name in controls}
     curves = {name: np.array([measured_entropy(run) for run in logged[name]]) for name in parts}
     thresholds = {name: _touched(logged["all" if name == "static" else name], base) for name in THRESHOLDS}

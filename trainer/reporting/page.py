@@ -22,6 +22,8 @@ from trainer.reporting.summary import BAND, summarise
 from trainer.reporting.table import COLUMNS, headline, warnings
 
 ASSETS = files("trainer") / "assets"
+AT_ONCE = 4
+"""Roots that the page draws before it takes input: the entropy's two axes and two rows, a screen of plots."""
 
 
 def write(runs: Sequence[Run], path: str | Path) -> None:
@@ -39,6 +41,8 @@ def render(runs: Sequence[Run], live: str = "") -> str:
     snapshots = drawn(runs)
     if any(snapshots):
         roots.append(inside(next(filter(None, snapshots))[-1]))
+    for root in roots[AT_ONCE:]:
+        root.update(visible=False, tags=["later"])
     switches = [
         {"name": run.name, "colour": colour(index), "sign": sign(index), "marks": " ".join(sheet.marks[index])}
         for index, run in enumerate(runs)

@@ -48,7 +48,7 @@ def load_run(folder: str | Path) -> Run:
     (a run resumed from a checkpoint) the later line counts."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"There is no run folder {folder}: give a folder that holds {METRICS}.")
+        raise InputError(f"there is no run folder {folder}; give a folder that holds {METRICS}.")
     rows = _read_metrics(folder / METRICS)
     return Run(folder.resolve().name, _read_config(folder / CONFIG), _columns(rows), read_snapshots(folder))
 
@@ -64,7 +64,7 @@ def load_runs(folders: Iterable[str | Path]) -> list[Run]:
 
 def _read_metrics(path: Path) -> dict[float, dict[str, float]]:
     if not path.is_file():
-        raise InputError(f"{path.parent} holds no {METRICS}: give the folder that a training run wrote.")
+        raise InputError(f"{path.parent} holds no {METRICS}; give the folder that a training run wrote.")
     *lines, tail = read_bytes(path, f"a run's {METRICS}", MAX_LOG_BYTES).split(b"\n")
     rows = [_read_line(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if tail.strip():
@@ -72,7 +72,7 @@ def _read_metrics(path: Path) -> dict[float, dict[str, float]]:
         with suppress(InputError):
             rows.append(_read_line(path, len(lines) + 1, tail))
     if not rows:
-        raise InputError(f"{path} holds no step yet: wait for the run's first step, or give another folder.")
+        raise InputError(f"{path} holds no step yet; wait for the run's first step, or give another folder.")
     return {row["step"]: row for row in rows}
 
 
@@ -85,7 +85,7 @@ def _read_line(path: Path, number: int, line: bytes) -> dict[str, float]:
     if not np.isfinite(numbers.get("step", np.nan)):
         shown = line[:60].decode("utf-8", "replace")
         raise InputError(
-            f"Line {number} of {path} is {shown!r}, not a JSON object with a number as its step: "
+            f"line {number} of {path} is {shown!r}, not a JSON object with a number as its step; "
             "mend or remove that line."
         )
     return numbers

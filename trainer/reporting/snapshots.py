@@ -86,4 +86,4 @@ def _read_line(path: Path, number: int, line: bytes) -> Snapshot:
         return Snapshot.model_validate_json(line)
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
-        raise InputError(f"Line {number} of {path} is no snapshot ({reason}): mend or remove that line.") from None
+        raise InputError(f"line {number} of {path} is no snapshot ({reason}); mend or remove that line.") from None

@@ -66,6 +66,6 @@ def check_mismatch(metrics: dict[str, float], limit: float) -> None:
     if not difference <= limit:
         raise InputError(
             f"the sampler's ln p and the trainer's differ by {difference:.3g} nats in the mean, more than "
-            f"rollout.mismatch_limit = {limit:g}: the weights that it samples with are stale, or it leaves out the "
-            "temperature (start a server with --logprobs-mode processed_logprobs)."
+            f"`rollout.mismatch_limit`, {limit:g}, so its weights are stale or it leaves out the temperature; give "
+            "every run an engine of its own, a server started with --logprobs-mode processed_logprobs."
         )

@@ -41,7 +41,7 @@ def import_vllm(own_process: bool) -> Any:
     try:
         import vllm
     except ImportError as error:
-        raise InputError(f"rollouts with vLLM need vllm, and {error}; install it: {INSTALL}.") from None
+        raise InputError(f"rollouts with vLLM need vllm, and {error}; install it with {INSTALL}.") from None
     check_version(vllm.__version__)
     return vllm
 
@@ -51,7 +51,7 @@ def check_version(version: str) -> None:
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < OLDEST:
         needed = ".".join(map(str, OLDEST))
-        raise InputError(f"vLLM {version} is installed and {needed} or later is needed; install it: {INSTALL}.")
+        raise InputError(f"vLLM {version} is installed and {needed} or later is needed; install it with {INSTALL}.")
 
 
 class Engine:

@@ -84,7 +84,7 @@ class Server:
             reason = type(error).__name__
             raise InputError(
                 f"no vLLM server answers at {self._url} ({reason}); start one as trainer/rollout/vllm_server.py shows, "
-                "or correct rollout.engine.url."
+                "or correct `rollout.engine.url`."
             ) from None
         if answer.status_code in (403, 404):
             raise InputError(

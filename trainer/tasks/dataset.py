@@ -87,7 +87,7 @@ class DatasetConfig(Config):
         known = PRESETS.get(self.dataset, {})
         full = self.model_copy(update={k: v for k, v in known.items() if k not in self.model_fields_set})
         if not full.path:
-            raise InputError("task.path is missing; write a data set's name on the Hub, or a JSONL file.")
+            raise InputError("`task.path` is missing; write a data set's name on the Hub, or a JSONL file.")
         return full
 
 
@@ -137,13 +137,13 @@ def _problems(config: DatasetConfig, path: str, split: str) -> Iterator[Problem]
         if column not in rows.column_names:
             has = ", ".join(f"`{name}`" for name in rows.column_names)
             which = "prompt" if key == config.prompt else "answer"
-            raise InputError(f"{path} has no column `{column}` (it has {has}); write task.{which}=COLUMN.")
+            raise InputError(f"{path} has no column `{column}` (it has {has}); write `task.{which}=COLUMN`.")
     rows = rows.select_columns(sorted({config.prompt.split(".")[0], config.answer.split(".")[0]}))
     for number, row in enumerate(rows):
         prompt, answer = _text(_reach(row, config.prompt)), _gold(_text(_reach(row, config.answer)), config.answer_in)
         if not prompt or not answer:
             missing = "prompt" if not prompt else "answer"
-            raise InputError(f"row {number} of {path} has no {missing}; mend the row, or correct task.{missing}.")
+            raise InputError(f"row {number} of {path} has no {missing}; mend the row, or correct `task.{missing}`.")
         yield Problem(config.template.replace("{prompt}", prompt), answer)
 
 
@@ -163,7 +163,7 @@ def _load(path: str, name: str | None, split: str) -> Any:
     except Exception as error:  # of `datasets`, which has dozens
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"cannot load the data set {path} ({reason}); correct task.path, task.name or the split."
+            f"cannot load the data set {path} ({reason}); correct `task.path`, `task.name` or the split."
         ) from None
 
 
@@ -201,7 +201,9 @@ def _reward(config: DatasetConfig) -> Any:
     try:
         function = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"task.reward: cannot import `{config.reward}` ({error}); write module:function.") from None
+        raise InputError(
+            f"cannot import the reward `{config.reward}` ({error}); write `task.reward=module:function`."
+        ) from None
     if not callable(function):
-        raise InputError(f"task.reward: `{config.reward}` cannot be called; write module:function.")
+        raise InputError(f"the reward `{config.reward}` cannot be called; write `task.reward=module:function`.")
     return function

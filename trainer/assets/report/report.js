@@ -25,7 +25,7 @@ function readRange() {
 function showRange() {
   const range = named("step range")
   for (const [id, value] of [["first", range.start], ["last", range.end]])
-    if (document.activeElement != byId(id)) byId(id).value = Math.round(value)
+    if (document.activeElement != byId(id)) byId(id).value = Math.max(Math.round(value), 0)
 }
 
 // --- the inside of a step -----------------------------------------------------------------------------------------
@@ -108,6 +108,17 @@ function take(news) {
   if (byId("step")) chooseRun(true)
 }
 
+// --- below the first screen ---------------------------------------------------------------------------------------
+
+const later = () => Bokeh.documents[0].roots().filter(root => root.tags.includes("later") && !root.visible)
+
+function drawRest() {
+  const [next] = later()
+  if (!next) return document.body.dataset.drawn = "yes"
+  next.visible = true
+  setTimeout(drawRest)
+}
+
 // --- start --------------------------------------------------------------------------------------------------------
 
 function start() {
@@ -129,5 +140,7 @@ function start() {
   }
   if (main.dataset.live) follow()
   document.body.dataset.ready = "yes"
+  addEventListener("beforeprint", () => later().forEach(root => { root.visible = true }))
+  requestIdleCallback(drawRest, {timeout: 500})
 }
 start()
