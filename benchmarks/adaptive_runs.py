@@ -13,9 +13,10 @@ import yaml
 
 from controller.configuration import read_yaml
 from trainer.config import load_config
-from trainer.loop import Session, evaluation, train_step
+from trainer.loop import evaluation, train_step
 from trainer.reporting.rundata import Run
 from trainer.run import open_session
+from trainer.session import Session
 
 GAINS = Path("docs/results/adaptive_pid.yaml")
 STATIC = {"law": {"type": "manual"}, "actuator": {"type": "static"}}

@@ -31,11 +31,16 @@ import torch
 from scipy.stats import bootstrap
 from torch import Tensor
 
+from controller.advantages import group_advantages
 from controller.loss import threshold_sums
 from trainer.config import load_config
-from trainer.loop import Session, correction, group_advantages, measure, minibatches, sample, seed_of, update, version
+from trainer.loop import minibatches, sample, update, version
+from trainer.measure import measure
 from trainer.rollout import Rollout, response_logits
+from trainer.rollout.mismatch import correction
 from trainer.run import open_session
+from trainer.seeds import seed_of
+from trainer.session import Session
 from trainer.sums import Sums
 
 OUT = Path("docs/results/control_cost.md")

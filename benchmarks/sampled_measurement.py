@@ -19,7 +19,8 @@ from benchmarks.tracking import TARGETS
 from controller import batch_statistics
 from controller.sampled import Measurement
 from trainer.config import load_config
-from trainer.loop import sample, sampled_statistics
+from trainer.loop import sample
+from trainer.measure import sampled_statistics
 from trainer.reporting.rundata import Run
 from trainer.reporting.summary import SKIP, summarise
 from trainer.run import open_session

@@ -22,12 +22,13 @@ from .engine import Engine, init_distributed
 from .engine_state import Parts, gathered, restore, updates
 from .errors import Stopped, Unsampled
 from .heartbeat import Heartbeat
-from .loop import Session, evaluation, train_step
+from .loop import evaluation, train_step
 from .models import load_model, model_source
 from .record import RESUME, Tracker, complaining
 from .reference import start_policy
 from .rollout.open import open_sampler
 from .seeds import seed_of
+from .session import Session
 from .snapshots import Snapshots
 from .tasks import load_task
 from .tracking.folder import RunFolder

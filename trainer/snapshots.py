@@ -14,8 +14,9 @@ from controller.decision import Decision
 from controller.loss import cut_tokens, per_token
 from controller.regions import region_of
 
-from .loop import Batch, Session, statistics
+from .measure import Batch, statistics
 from .reporting.snapshots import SNAPSHOTS, Answer, Authority, Snapshot, Tokens, read_snapshots
+from .session import Session
 
 RESPONSES, TOKENS, ANSWERS = 32, 240, 8
 LONGEST, PROMPT = 160, 400
