@@ -4,7 +4,7 @@
 
 The plant is the one that the embedded run's staircase gave (docs/results/staircase.md), changed as the rows say.
 Figures are of the plant's own entropy, without measurement noise. Writes docs/results/adaptive_simulated.md. A
-simulation of plants of the estimator's own kind: what real runs do stands in docs/results/adaptive_first.md.
+simulation of plants of the estimator's own kind: what real runs do stands in docs/results/adaptive.md.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
         f"of the target's mean, root mean square over the seeds, from step {SKIP} on. The plant's own entropy, without "
         "measurement noise. `PID, knows the plant`: SIMC and feed-forward with the row's true gain and lag. `PID, "
         "unchanged`: the example's gains in every row. The adaptive law has no setting. Plants of the estimator's own "
-        "kind, so a check and no proof; real runs: [adaptive_first.md](adaptive_first.md).",
+        "kind, so a check and no proof; real runs: [adaptive.md](adaptive.md).",
         "",
         "| plant | curve | adaptive | PID, knows the plant | PID, unchanged |",
         "|---|---|---|---|---|",
