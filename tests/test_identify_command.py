@@ -92,8 +92,8 @@ def test_what_mlflow_does_not_know_is_refused_in_one_sentence(store, name):
     ("text", "words", "words_more"),
     [
         ("step,entropy\n0,1\n", [], "give --lag"),
-        ("step,entropy\n0,1\n1,1\n", ["--lag", "0.4"], "neither a column 'command' nor 'eps_low'"),
-        ("step,entropy,eps_low\n0,1,1\n", ["--lag", "0.4"], "'eps_high'"),
+        ("step,entropy\n0,1\n1,1\n", ["--lag", "0.4"], "neither a column `command` nor `eps_low`"),
+        ("step,entropy,eps_low\n0,1,1\n", ["--lag", "0.4"], "`eps_high`"),
         ("step,entropy,command\n0,1\n1,1,1,1\n", ["--lag", "0.4"], "cannot read"),
         ("step,entropy,command\n0,1,0\n1,1,1\n", ["--lag", "0.4"], "fewer than 60"),
         ("step,entropy,command\n0,1,0\n1,1,1\n", ["--lag", "1.4"], "--lag is 1.4"),

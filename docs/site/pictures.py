@@ -20,6 +20,7 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import mlflow
 from mlflow import MlflowClient
 from playwright.sync_api import Browser, Page, sync_playwright
 from rich.console import Console
@@ -97,6 +98,8 @@ def target_designer(browser: Browser, folder: Path) -> None:
 def mlflow_pages(browser: Browser, folder: Path) -> None:
     """Both runs in the real MLflow: charts side by side, and one run's page."""
     store = f"sqlite:///{folder}/mlflow.db"
+    mlflow.set_system_metrics_sampling_interval(0.1)  # a delivery takes two seconds, and the first sample ten
+    mlflow.set_system_metrics_samples_before_logging(1)
     run = [deliver(folder, data, store) for data in RUNS][-1]
     with mlflow_server(store) as address:
         shoot_mlflow(browser, f"{address}/#/experiments/{run.info.experiment_id}/runs", run.info.run_id)
