@@ -1,6 +1,6 @@
 """What arXiv 2602.09782 claims of its strategies, tried at this scale: shapes, mid-training, phase ratio, gradients.
 
-    python -m benchmarks.flexec [--seeds 41 42 43] [--out runs/flexec]
+    python -m benchmarks.flexec [--seeds 41 42] [--out runs/flexec]
 
 Writes docs/results/flexec.md, flexec.csv and flexec.png.
 """
@@ -22,6 +22,21 @@ RESULTS = Path("docs/results")
 STEPS = 30
 RATIOS = (0.3, 0.4, 0.5, 0.6)
 REGIME = [f"steps={STEPS}", f"evaluation={{every: {STEPS // 2}, prompts: 100, samples: 16}}"]
+
+
+READING = """
+What the paper claims, and what the runs of seeds 41 and 42 say:
+
+| claim (arXiv 2602.09782) | here |
+|---|---|
+| each strategy gives entropy its shape | no: all fall as static clipping does, at most 0.03 nats apart, about the spread |
+| better pass_at_k than GRPO at mid-training | not told apart: 0.774 (static) to 0.794, with a spread of 0.003 to 0.035 |
+| a phase ratio matters, 0.3 to 0.6 | not told apart in any column |
+| gradient norms are kept from vanishing | none vanishes in 30 steps, static clipping's neither: 1.06 to 1.14 of the first ten |
+
+The published thresholds cut 5 to 7 % of the tokens here and the strategies move them within that: too little authority for
+a shape. Where they have it, single regions move entropy with the paper's signs (regions.md).
+"""
 
 
 def schedule(path: str, ratio: float) -> dict:
@@ -100,7 +115,7 @@ def markdown(runs: dict[str, Run], seeds: list[int]) -> str:
         own = [runs[f"{name}-{seed}"] for seed in seeds]
         cells = [cell([figure(run) for run in own]) for figure in COLUMNS.values()]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + READING
 
 
 def cell(values: list[float]) -> str:
