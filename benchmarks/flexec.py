@@ -29,13 +29,13 @@ What the paper claims, and what the runs of seeds 41 and 42 say:
 
 | claim (arXiv 2602.09782) | here |
 |---|---|
-| each strategy gives entropy its shape | no: all fall as static clipping does, at most 0.03 nats apart, about the spread |
-| better pass_at_k than GRPO at mid-training | not told apart: 0.774 (static) to 0.794, with a spread of 0.003 to 0.035 |
+| each strategy gives entropy its shape | no: all fall as static clipping does, within 0.03 nats, about the spread |
+| better pass_at_k than GRPO at mid-training | not told apart: 0.774 (static) to 0.794, spread up to 0.035 |
 | a phase ratio matters, 0.3 to 0.6 | not told apart in any column |
-| gradient norms are kept from vanishing | none vanishes in 30 steps, static clipping's neither: 1.06 to 1.14 of the first ten |
+| gradient norms are kept from vanishing | none vanishes in 30 steps, static clipping's neither: 1.06 to 1.14 |
 
-The published thresholds cut 5 to 7 % of the tokens here and the strategies move them within that: too little authority for
-a shape. Where they have it, single regions move entropy with the paper's signs (regions.md).
+The published thresholds cut 5 to 7 % of the tokens here and the strategies move them within that: too little authority
+for a shape. Trained on alone, single regions move entropy with the paper's signs ([regions](regions.md)).
 """
 
 
