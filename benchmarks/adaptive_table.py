@@ -28,7 +28,7 @@ def markdown(rows: Sequence[Row]) -> str:
     seeds = sorted({int(row["seed"]) for row in rows})
     parts = [HEAD.format(seeds=", ".join(map(str, seeds)))]
     for block, title in (
-        ("main", "## Two settings, four curves"),
+        ("main", "## Two settings"),
         ("robust", "## With no setting changed"),
     ):
         if chosen := [row for row in rows if row["block"] == block]:
