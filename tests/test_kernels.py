@@ -19,6 +19,7 @@ def triton(monkeypatch):
     """Kernels everywhere, none of them checked yet."""
     pytest.importorskip("triton", reason="pip install triton runs its kernels in an interpreter on the CPU")
     if not INTERPRETED:
+        # Triton decides at its import; `make test` runs this file a second time, interpreted
         pytest.skip("run it as TRITON_INTERPRET=1 pytest tests/test_kernels.py")
     monkeypatch.setattr(kernels, "enabled", lambda device: True)
     monkeypatch.setattr(kernels, "_verdicts", {})

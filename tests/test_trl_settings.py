@@ -33,18 +33,21 @@ def test_settings_that_leave_nothing_to_control_are_refused(setting, remedy):
     assert remedy in sentence
 
 
+# the oldest and the newest TRL differ in what there is to refuse; `make hosts` runs both
 @pytest.mark.skipif(not hasattr(trl.GRPOTrainer, "compute_liger_loss"), reason="this TRL has no fused loss")
 def test_a_fused_loss_is_refused():
     (sentence,) = refusals(control(), arguments(use_liger_kernel=True))
     assert "set it to False" in sentence
 
 
+# as above
 @pytest.mark.skipif(not hasattr(arguments(), "use_adaptive_entropy"), reason="this TRL has no adaptive entropy")
 def test_a_second_controller_is_refused():
     (sentence,) = refusals(control(), arguments(use_adaptive_entropy=True))
     assert "second controller" in sentence
 
 
+# as above
 @pytest.mark.skipif(not hasattr(arguments(), "entropy_coef"), reason="this TRL has no entropy bonus")
 def test_an_entropy_bonus_is_remarked_on():
     (sentence,) = remarks(control(), arguments(entropy_coef=0.01))

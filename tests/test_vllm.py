@@ -14,6 +14,7 @@ from controller.errors import InputError
 from tests.runs import ENVIRONMENT, ROOT
 from trainer.rollout.vllm_engine import check_version, free_port
 
+# vLLM has no build for some machines; where `make test` can install it these tests run
 engine = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed; `make vllm` installs it")
 PLACEMENTS = ("in_process", "process", "server", "two_ranks")
 VLLM = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_SERVER_DEV_MODE": "1"}

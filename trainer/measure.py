@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from controller.advantages import group_advantages
+from controller.from_logits import BLOCK_ELEMENTS
 from controller.from_model import model_statistics
 from controller.statistics import TokenStatistics, token_statistics
 
@@ -17,8 +18,8 @@ from .rollout import Rollout, position_ids, response_logits
 from .rollout.mismatch import LIMITS, check_mismatch, correction
 from .session import Session
 
-TOGETHER = 1 << 18
-"""Logits: a block of the measurement on the CPU."""
+TOGETHER = BLOCK_ELEMENTS["cpu"]
+"""Logits that are measured together."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,16 @@ class Batch:
     """Metrics of the sampler's probabilities against the trainer's, over all ranks."""
 
     @property
+    def whole(self) -> bool:
+        """Whether every response was measured."""
+        return len(self.measured) == len(self.rewards)
+
+    @property
     def seen(self) -> Batch:
         """The measured responses as a batch of their own."""
-        rows = self.measured
-        if len(rows) == len(self.rewards):
+        if self.whole:
             return self
+        rows = self.measured
         return replace(
             self,
             rollout=self.rollout.rows(rows),
@@ -53,7 +59,7 @@ class Batch:
 
     def before(self, rows: Tensor, now: TokenStatistics) -> TokenStatistics:
         """What the loss takes for the rollout's statistics of a minibatch: those themselves where all are measured."""
-        if len(self.measured) == len(self.rewards):
+        if self.whole:
             return self.tokens[rows]
         return now.sampled_at(self.rollout.logprob[rows])
 

@@ -27,7 +27,7 @@ from pydantic import Field
 from ..configuration import Config
 from .belief import CARRY, CHANGE, DRIFT, LAGS, LOG_GAIN, RATE, START, Belief, Floats, first_belief
 from .estimator import after_rollout, after_tick, read_change, read_entropy
-from .interface import AHEAD, Reading, Realise, State, Terms
+from .interface import AHEAD, Reading, Realise, State, Terms, held
 
 UNKNOWN_ERROR = 0.02
 """Sampling error of an entropy that comes without one, as a share of it."""
@@ -82,7 +82,7 @@ class Adaptive(Config):
             realise: the actuator: command asked for -> command applied.
         """
         if not reading.finite:
-            return Terms(demand=state["command"], command=state["command"]), state
+            return held(state)
         state = state | {"before": state["command"]}
         belief = self._at_rollout(state, reading)
         if state["aligned"]:
@@ -101,7 +101,7 @@ class Adaptive(Config):
             error: its standard error.
         """
         if not (reading.finite and state["belief"]):  # the step held its command
-            return Terms(demand=state["command"], command=state["command"]), state
+            return held(state)
         belief, ticks = Belief.from_numbers(state["belief"]), state["refined"]
         state = state | {"refined": ticks + 1}
         if ticks:

@@ -73,3 +73,8 @@ class Terms:
     def applied(self, command: float) -> Terms:
         """The same terms with the command that was applied."""
         return replace(self, command=command, saturated=abs(command - self.demand) > 1e-9)
+
+
+def held(state: State) -> tuple[Terms, State]:
+    """The command in force and the state as it was: what a law answers where there is nothing to act on."""
+    return Terms(demand=state["command"], command=state["command"]), state

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ..configuration import Config
-from .interface import Reading, Realise, State, Terms
+from .interface import Reading, Realise, State, Terms, held
 
 
 class Manual(Config):
@@ -30,6 +30,6 @@ class Manual(Config):
         `saturated` where the actuator, or the guard's rate, does not let it be applied.
         """
         if not math.isfinite(reading.measurement):
-            return Terms(demand=state["command"], command=state["command"]), state
+            return held(state)
         command = realise(self.command)
         return Terms(demand=self.command).applied(command), {"command": command}

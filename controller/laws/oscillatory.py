@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ..configuration import Config
-from .interface import Reading, Realise, State, Terms
+from .interface import Reading, Realise, State, Terms, held
 
 
 class OscillatoryDecay(Config):
@@ -41,7 +41,7 @@ class OscillatoryDecay(Config):
         """One switch, or none; a measurement that is not finite changes nothing."""
         entropy = reading.measurement
         if not math.isfinite(entropy):
-            return Terms(demand=state["command"], command=state["command"]), state
+            return held(state)
         initial = entropy if state["initial"] is None else state["initial"]
         low, high = self.thresholds(state["count"], initial)
         boosting = entropy <= low or (state["boosting"] and entropy <= high)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..configuration import Config
-from .interface import Reading, Realise, State, Terms
+from .interface import Reading, Realise, State, Terms, held
 
 
 class Plan(Config):
@@ -22,11 +22,12 @@ class Plan(Config):
     def step(self, state: State, reading: Reading, realise: Realise = float) -> tuple[Terms, State]:
         """The plan's next value whatever is read; a measurement that is not finite holds the last one."""
         if not math.isfinite(reading.measurement):
-            return Terms(demand=state["command"], command=state["command"]), state
+            return held(state)
         demand = self.at(state["count"])
         terms = Terms(demand=demand).applied(realise(demand))
         return terms, {"count": state["count"] + 1, "command": terms.command}
 
     def at(self, step: int) -> float:
         """The planned command, in [-1, 1], at a step of the plan."""
+        # a plan is one by this method alone; each law that is one says it
         raise NotImplementedError

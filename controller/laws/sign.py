@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ..configuration import Config
-from .interface import Reading, Realise, State, Terms
+from .interface import Reading, Realise, State, Terms, held
 
 Level = Annotated[float, Field(ge=-1, le=1)]
 Size = Annotated[float, Field(ge=1e-6, le=1)]
@@ -54,7 +54,7 @@ class SignIntegral(Config):
     def step(self, state: State, reading: Reading, realise: Realise = float) -> tuple[Terms, State]:
         """One step; a reading that is not finite changes nothing."""
         if not reading.finite:
-            return _held(state)
+            return held(state)
         error, before = reading.setpoint - reading.measurement, state["integral"]
         wanted = before + self.increment * _sign(error, at_zero=float(self.gated))
         after = _clipped(wanted, self.low, self.high)
@@ -79,7 +79,7 @@ class Gate(Config):
     def step(self, state: State, reading: Reading, realise: Realise = float) -> tuple[Terms, State]:
         """Open or shut; a reading that is not finite changes nothing."""
         if not reading.finite:
-            return _held(state)
+            return held(state)
         demand = float(reading.measurement < reading.setpoint)
         terms = Terms(p=demand, demand=demand).applied(realise(demand))
         return terms, {"command": terms.command}
@@ -122,7 +122,7 @@ class Doubling(Config):
     def step(self, state: State, reading: Reading, realise: Realise = float) -> tuple[Terms, State]:
         """One doubling or halving; a reading that is not finite changes nothing."""
         if not reading.finite:
-            return _held(state)
+            return held(state)
         wanted = self._moved(state["coefficient"], _sign(reading.setpoint - reading.measurement))
         coefficient = _clipped(wanted, -1.0, 1.0)
         terms = Terms(i=coefficient, demand=wanted).applied(realise(coefficient))
@@ -138,11 +138,6 @@ class Doubling(Config):
         if abs(smaller) >= self.smallest * (1 - 1e-9):
             return smaller
         return direction * self.smallest if self.two_sided else self.smallest
-
-
-def _held(state: State) -> tuple[Terms, State]:
-    """Nothing new: the last command."""
-    return Terms(demand=state["command"], command=state["command"]), state
 
 
 def _sign(error: float, at_zero: float = 0.0) -> float:
