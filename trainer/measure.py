@@ -74,13 +74,14 @@ def measure(session: Session, rollout: Rollout, rewards: Tensor) -> Batch:
         InputError: the policy cannot have sampled them.
     """
     config, measured = session.config, session.control.measured(len(rewards)).to(rewards.device)
-    part = rollout.rows(measured)
+    whole = len(measured) == len(rewards)
+    part = rollout if whole else rollout.rows(measured)
     tokens = sampled_statistics(session, part)
     advantages = group_advantages(rewards, config.rollout.responses_per_prompt)
     cap = config.rollout.truncation
     weights, mismatch = correction(part, tokens.logprob, cap or math.inf)
     check_mismatch(mismatch, config.rollout.mismatch_limit or LIMITS[config.engine.dtype])
-    if cap and not session.sampler.exact and len(measured) == len(rewards):
+    if cap and not session.sampler.exact and whole:
         advantages = advantages[:, None] * weights
     return Batch(rollout, rewards, advantages, measured, tokens, mismatch)
 
