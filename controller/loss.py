@@ -13,6 +13,13 @@ from .surrogate import Surrogate
 
 LOG_RATIO_LIMIT = 60.0
 """Beyond it a ratio counts as e^60 or e^-60: zero or infinity would turn even a cut token's gradient into NaN."""
+MEANS = (
+    "actor/ppo_kl",
+    "clip_ratio/low_mean",
+    "clip_ratio/high_mean",
+    "clip_ratio/region_mean",
+    "gradient/zero_fraction",
+)
 
 
 def policy_loss(
@@ -50,23 +57,25 @@ def policy_loss(
         `clip_ratio/{low,high,region}_mean` (cut by the lower, the upper threshold; by either or by a weight of 0),
         `gradient/zero_fraction`.
     """
-    a = per_token(advantages, logprob)
-    log_ratio = torch.where(mask.bool(), logprob - tokens.logprob.detach(), 0.0)
+    a, live = per_token(advantages, logprob), mask.bool()
+    log_ratio = torch.where(live, logprob - tokens.logprob.detach(), 0.0)
     ratio = log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
     eps_low, eps_high = decision.thresholds(tokens, a, logprob)
-    cut_low, cut_high = cut_tokens(ratio, a, eps_low, eps_high)
-    bound = torch.where(a > 0, 1 + eps_high, 1 - eps_low)
-    value = a * torch.where(cut_low | cut_high, _beyond(decision.surrogate, ratio, bound, a), ratio)
+    low, high, good = 1 - eps_low, 1 + eps_high, a > 0
+    cut_low, cut_high = _outside(ratio, a, low, high)
     cut, batch = cut_low | cut_high, Minibatch(logprob, tokens, a, mask, now)
+    value = a * torch.where(cut, _beyond(decision.surrogate, ratio, torch.where(good, high, low), good), ratio)
     with torch.no_grad():
         weights = decision.weights(batch)
     if weights is not None:
         value, cut = weights * value, cut | (weights == 0)
     penalty = decision.penalty(batch)
-    total = mask.sum().clamp(min=1) if normaliser is None else normaliser
-    surrogate = -torch.where(mask.bool(), value, 0.0).sum() / total
-    loss = surrogate if penalty is None else surrogate + torch.where(mask.bool(), penalty, 0.0).sum() / total
-    return loss, {"actor/pg_loss": surrogate.detach()} | _means(log_ratio.detach(), a, mask, cut_low, cut_high, cut)
+    count = mask.sum()
+    total = count.clamp(min=1) if normaliser is None else normaliser
+    surrogate = -torch.where(live, value, 0.0).sum() / total
+    loss = surrogate if penalty is None else surrogate + torch.where(live, penalty, 0.0).sum() / total
+    means = _means(log_ratio.detach(), (cut_low, cut_high, cut, cut | (a == 0)), live, count)
+    return loss, {"actor/pg_loss": surrogate.detach()} | means
 
 
 def per_token(advantages: Tensor, like: Tensor) -> Tensor:
@@ -76,7 +85,11 @@ def per_token(advantages: Tensor, like: Tensor) -> Tensor:
 
 def cut_tokens(ratio: Tensor, a: Tensor, eps_low: Tensor | float, eps_high: Tensor | float) -> tuple[Tensor, Tensor]:
     """Which tokens lose their gradient, by the lower and by the upper threshold; bool, shaped like `ratio`."""
-    return (a < 0) & (ratio < 1 - eps_low), (a > 0) & (ratio > 1 + eps_high)
+    return _outside(ratio, a, 1 - eps_low, 1 + eps_high)
+
+
+def _outside(ratio: Tensor, a: Tensor, low: Tensor | float, high: Tensor | float) -> tuple[Tensor, Tensor]:
+    return (a < 0) & (ratio < low), (a > 0) & (ratio > high)
 
 
 def threshold_sums(
@@ -97,22 +110,15 @@ def threshold_sums(
     return {f"threshold/{k}_mean": (total, count) for k, total, count in zip(names, totals, counts, strict=True)}
 
 
-def _beyond(surrogate: Surrogate, ratio: Tensor, bound: Tensor, a: Tensor) -> Tensor:
+def _beyond(surrogate: Surrogate, ratio: Tensor, bound: Tensor, good: Tensor) -> Tensor:
     if surrogate.form == "clip":
         return bound
-    beta = torch.where(a > 0, surrogate.beta_high, surrogate.beta_low)
+    beta = torch.where(good, surrogate.beta_high, surrogate.beta_low)
     return beta * bound * ratio / ratio.detach()
 
 
-def _means(
-    log_ratio: Tensor, a: Tensor, mask: Tensor, cut_low: Tensor, cut_high: Tensor, cut: Tensor
-) -> dict[str, Tensor]:
-    columns = {
-        "actor/ppo_kl": -log_ratio,
-        "clip_ratio/low_mean": cut_low,
-        "clip_ratio/high_mean": cut_high,
-        "clip_ratio/region_mean": cut,
-        "gradient/zero_fraction": cut | (a == 0),
-    }
-    sums = (torch.stack(list(columns.values())) * mask).sum((1, 2))
-    return dict(zip(columns, (sums / mask.sum().clamp(min=1)).unbind(), strict=True))
+def _means(log_ratio: Tensor, which: tuple[Tensor, ...], live: Tensor, count: Tensor) -> dict[str, Tensor]:
+    """Means over the mask of -log_ratio, which is zero beyond it, and of booleans: together, as calls are the cost."""
+    shares = (torch.stack(which) & live).sum((1, 2))
+    sums = torch.cat([-log_ratio.sum().reshape(1), shares])
+    return dict(zip(MEANS, (sums / count.clamp(min=1)).unbind(), strict=True))

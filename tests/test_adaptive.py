@@ -204,7 +204,7 @@ def test_a_damaged_belief_is_refused_in_one_sentence():
     control = controller(law=ADAPTIVE)
     control.step_scalar(0.5, standard_error=0.01)
     state = json.loads(json.dumps(control.state_dict()))
-    state["law"]["belief"][30] = -4.0
+    state["law"]["belief"][35] = -4.0
     with pytest.raises(InputError, match=r"^controller state is damaged \(.*belief.*\); load an earlier checkpoint\.$"):
         controller(law=ADAPTIVE).load_state_dict(state)
 

@@ -11,6 +11,7 @@ from controller.laws.estimator import (
     DIRECT,
     DRIFT_WALK,
     GAIN_WALK,
+    OFFSET_WALK,
     after_rollout,
     after_tick,
     read_change,
@@ -22,13 +23,13 @@ UPDATES = 4
 
 def tick(x, lag, command):
     """The model as it is written in the module's docstring."""
-    start, change, rate, drift, log_gain, carry = x
+    start, change, rate, drift, log_gain, carry, offset = x
     rate = lag * rate + (1 - lag) * math.exp(log_gain) * (command + drift)
-    return np.array([start, change + rate, rate, drift, log_gain, carry])
+    return np.array([start, change + rate, rate, drift, log_gain, carry, offset])
 
 
 def next_rollout(x):
-    return np.array([x[0] + x[5] * x[1], 0.0, *x[2:]])
+    return np.array([x[0] + x[5] * x[1] + x[6], 0.0, *x[2:]])
 
 
 def numerical_jacobian(f, x, h=1e-6):
@@ -37,17 +38,17 @@ def numerical_jacobian(f, x, h=1e-6):
 
 def dense_tick(x, p, lag, command, push):
     f = numerical_jacobian(lambda y: tick(y, lag, command), x)
-    g = np.array([0.0, 1.0, 1.0, 0.0, 0.0, 0.0]) * (1 - lag) * math.exp(x[LOG_GAIN])
+    g = np.array([0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]) * (1 - lag) * math.exp(x[LOG_GAIN])
     walk = np.diag(
-        [0, DIRECT * push * math.exp(2 * x[LOG_GAIN]), 0, DRIFT_WALK**2 / UPDATES, GAIN_WALK**2 / UPDATES, 0]
+        [0, DIRECT * push * math.exp(2 * x[LOG_GAIN]), 0, DRIFT_WALK**2 / UPDATES, GAIN_WALK**2 / UPDATES, 0, 0]
     )
     return tick(x, lag, command), f @ p @ f.T + push * np.outer(g, g) + walk
 
 
 def dense_reading(x, p, place, value, error):
     """In information form: the inverse of the sum of inverses."""
-    h = np.eye(6)[place]
-    prior = np.linalg.inv(p + 1e-13 * np.eye(6))
+    h = np.eye(7)[place]
+    prior = np.linalg.inv(p + 1e-13 * np.eye(7))
     after = np.linalg.inv(prior + np.outer(h, h) / error**2)
     return after @ (prior @ x + h * value / error**2), after
 
@@ -66,7 +67,8 @@ def test_the_bank_filters_as_a_dense_filter_with_numerical_derivatives(lag):
         belief = read_change(belief, change, 0.001)
         if update % UPDATES == 0:
             step = numerical_jacobian(next_rollout, x)
-            x, p = next_rollout(x), step @ p @ step.T + np.diag([belief.shift, 0, 0, 0, 0, CARRY_WALK**2])
+            x, p = next_rollout(x), step @ p @ step.T
+            p = p + np.diag([belief.shift, 0, 0, 0, 0, CARRY_WALK**2, (OFFSET_WALK * x[0]) ** 2])
             belief = after_rollout(belief)
             x, p = dense_reading(x, p, 0, 0.61, 0.02)
             belief = read_entropy(belief, 0.61, 0.02)
@@ -74,13 +76,13 @@ def test_the_bank_filters_as_a_dense_filter_with_numerical_derivatives(lag):
         assert belief.covariance[index] == pytest.approx(p, rel=1e-3, abs=1e-8)
 
 
-def excited(lag, gain, drift, rollouts=60, updates=8, seed=0, carry=1.0):
+def excited(lag, gain, drift, rollouts=60, updates=8, seed=0, carry=1.0, offset=0.0):
     """A belief after a run of random commands on a plant of these numbers, gain and drift as the estimator has them."""
     rng = np.random.default_rng(seed)
     start = entropy = rate = 0.0
     belief = None
     for _ in range(rollouts):
-        entropy = start = start + carry * (entropy - start)
+        entropy = start = start + carry * (entropy - start) + offset
         reading = 0.8 + start + 0.015 * rng.standard_normal()
         belief = first_belief(reading, 0.015, updates) if belief is None else read_entropy(belief, reading, 0.015)
         command = float(rng.uniform(-1, 1))
@@ -108,6 +110,19 @@ def test_gain_lag_and_drift_are_found(lag, gain):
 def test_what_the_next_rollout_shows_of_a_change_is_found(carry):
     figures = excited(0.9, 0.1, 0.0, rollouts=120, carry=carry).figures()
     assert figures["estimate/carry"] == pytest.approx(carry, abs=0.08)
+
+
+@pytest.mark.parametrize("offset", [-0.003, 0.0, 0.003])
+def test_what_every_rollout_adds_of_its_own_is_found(offset):
+    figures = excited(0.9, 0.1, 0.0, rollouts=120, offset=offset).figures()
+    assert figures["estimate/shift"] == pytest.approx(offset, abs=0.0012)
+
+
+def test_without_minibatches_no_shift_is_told_from_the_drift():
+    belief = excited(0.9, 0.1, 0.0, rollouts=20, offset=0.003).counted(1)
+    for _ in range(5):
+        belief = read_entropy(after_rollout(after_tick(belief, 0.0)), 0.9, 0.015)
+    assert belief.figures()["estimate/shift"] == belief.figures()["estimate/shift_error"] == 0.0
 
 
 def test_the_level_is_known_better_than_any_batch_tells():
@@ -161,7 +176,7 @@ def damaged(place, value):
     [
         [1.0] * 7,
         [None] * len(damaged(0, 0.0)),
-        *(damaged(*one) for one in ((0, math.nan), (4, 30.0), (30, -1.0), (32, 9.0), (-1, 0.0), (-3, -1.0), (30, 1e9))),
+        *(damaged(*one) for one in ((0, math.nan), (4, 30.0), (35, -1.0), (37, 9.0), (-1, 0.0), (-3, -1.0), (35, 1e9))),
     ],
 )
 def test_numbers_that_are_no_belief_are_refused(numbers):

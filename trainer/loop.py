@@ -134,8 +134,9 @@ def losses(session: Session, batch: Batch, decision: Decision, parts: Sequence[T
 
     The first one refines the decision for all: the policy does not move before the last.
     """
-    total = session.engine.total(sum(batch.rollout.mask[rows].sum() for rows in parts))
-    for index, rows in enumerate(parts):
+    counts = [batch.rollout.mask[rows].sum() for rows in parts]
+    total = session.engine.total(sum(counts[1:], counts[0]))
+    for index, (rows, count) in enumerate(zip(parts, counts, strict=True)):
         rollout, advantages = batch.rollout.rows(rows), batch.advantages[rows]
         gradient, rest = decision.reads_entropy, session.control.reads_minibatches
         now = statistics(session, session.engine.deepspeed, rollout, entropy_gradient=gradient, logprob_only=not rest)
@@ -144,7 +145,6 @@ def losses(session: Session, batch: Batch, decision: Decision, parts: Sequence[T
             decision = session.control.refine(now, old, advantages, rollout.mask)
             sums.add({"inner/command_mean": decision.command, "inner/saturated_mean": float(decision.saturated)}, 1)
         loss, metrics = policy_loss(now.logprob, old, advantages, rollout.mask, decision, normaliser=total, now=now)
-        count = rollout.mask.sum()
         sums.add(metrics | {"actor/pg_loss": metrics["actor/pg_loss"] * total / count}, count)
         yield loss
 

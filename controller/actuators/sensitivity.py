@@ -55,10 +55,9 @@ class SensitivityThresholds(Config):
 
     def _rule(self, w: float, rms: float) -> Rule:
         def rule(tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:
-            pull = ((w / rms) * tokens.sensitivity).nan_to_num(0.0)  # after: w / rms may be beyond float32
-            high = (self.standard * (1 - pull)).clamp(FLOOR, self.limit)
-            low = (self.standard * (1 + pull)).clamp(FLOOR, self.limit)
-            return low, high
+            scale = self.standard * w / rms  # may be beyond float32, and its product with S = 0 no number
+            pull = (scale * tokens.sensitivity).nan_to_num(0.0)
+            return (self.standard + pull).clamp(FLOOR, self.limit), (self.standard - pull).clamp(FLOOR, self.limit)
 
         return rule
 

@@ -1,17 +1,19 @@
 """The adaptive law: no gains, an estimator in their place, and an inner loop between minibatches.
 
-With h the entropy, r its rate, c its carry and beta the drift as the estimator (`estimator.py`) believes them, a
-command v held for T ticks takes the entropy to
+With h the entropy, r its rate, c its carry, beta the drift and m the offset a tick as the estimator (`estimator.py`)
+believes them, a command v held for T ticks takes the entropy to
 
-    h + c [a_T r + g G_T (v + beta)],    a_T = rho (1 - rho^T) / (1 - rho),    G_T = T - a_T
+    h + c [a_T r + g G_T (v + beta)] + m T,    a_T = rho (1 - rho^T) / (1 - rho),    G_T = T - a_T
 
 The law asks for the v that meets the target curve there, T ticks ahead, and decides anew at every tick (predictive
 functional control, Richalet 1978). T is the shortest horizon at which the uncertainty of h, r and beta makes no more
 than `spread` of uncertainty in v: a sure estimate acts at once, a noisy one slowly.
 
-Its terms add up to the demand, each divided by c g G_T but the second:
+Its terms add up to the demand, each divided by c g G_T but beta, which is a command already:
 
-    p = target now - h        i = -beta        d = -c a_T r      feedforward = target in T ticks - target now
+    p = target now - h    i = -m T, less beta    d = -c a_T r    feedforward = target in T ticks - target now
+
+What the offset has done since the rollout counts to h.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import numpy as np
 from pydantic import Field
 
 from ..configuration import Config
-from .belief import CARRY, CHANGE, DRIFT, LAGS, LOG_GAIN, RATE, START, Belief, Floats, first_belief
+from .belief import CARRY, CHANGE, DRIFT, LAGS, LOG_GAIN, OFFSET, RATE, START, Belief, Floats, first_belief
 from .estimator import after_rollout, after_tick, read_change, read_entropy
 from .interface import AHEAD, Reading, Realise, State, Terms, held
 
@@ -141,16 +143,18 @@ class Adaptive(Config):
         reach = carry * np.exp(belief.mean[:, LOG_GAIN]) * (horizon[:, None] - coast)
         coast = carry * coast
         target = np.interp((ticks + np.append(0.0, horizon)) / belief.ticks, range(len(reading.ahead)), reading.ahead)
-        error = target[0] - belief.entropy
+        shift = belief.mean[:, OFFSET] / belief.ticks
+        error = target[0] - belief.entropy - shift * ticks
         error = np.sign(error) * np.maximum(np.abs(error) - self.dead_band, 0.0)
-        demand = (error + target[1:, None] - target[0] - coast * belief.mean[:, RATE]) / reach
+        ahead = shift * horizon[:, None]
+        demand = (error + target[1:, None] - target[0] - coast * belief.mean[:, RATE] - ahead) / reach
         best = self._sure(belief, coast, reach, demand)
         weight = belief.weight
         p, i, d, feedforward = (
             float(weight @ part)
             for part in (
                 error / reach[best],
-                -belief.mean[:, DRIFT],
+                -belief.mean[:, DRIFT] - ahead[best] / reach[best],
                 -coast[best] * belief.mean[:, RATE] / reach[best],
                 (target[1 + best] - target[0]) / reach[best],
             )

@@ -12,8 +12,8 @@ Floats = NDArray[np.float64]
 
 LAGS: Floats = np.array([0.0, 0.4, 0.7, 0.9, 0.95])
 """Candidates for rho."""
-START, CHANGE, RATE, DRIFT, LOG_GAIN, CARRY = range(6)
-SIZE = 6
+START, CHANGE, RATE, DRIFT, LOG_GAIN, CARRY, OFFSET = range(7)
+SIZE = 7
 UNMOVED: Floats = np.tile(np.eye(SIZE), (len(LAGS), 1, 1))
 ENDS = np.cumsum([SIZE * len(LAGS), SIZE * SIZE * len(LAGS), len(LAGS)])
 NUMBERS = int(ENDS[-1]) + 3
@@ -27,8 +27,10 @@ PUSH_NOISE = 0.3
 """Standard deviation of w to begin with, in units of the command."""
 SHIFT_NOISE = 0.005
 """Standard deviation of the shift to begin with, as a share of the entropy."""
-WIDEST: Floats = np.array([100.0, 100.0, 100.0, 4 * DRIFT_SPREAD**2, 4 * GAIN_SPREAD**2, 4 * CARRY_SPREAD**2])
-"""Largest variances: (10 nats)^2, and four times the prior's of drift, ln gain and carry."""
+OFFSET_SPREAD = 0.002
+"""Standard deviation of the shift's mean to begin with, as a share of the entropy."""
+WIDEST: Floats = np.array([100.0] * 3 + [4 * x**2 for x in (DRIFT_SPREAD, GAIN_SPREAD, CARRY_SPREAD)] + [0.01])
+"""Largest variances: (10 nats)^2, four times the prior's of drift, ln gain and carry, and (0.1 nats)^2."""
 CARRY_RANGE = (0.3, 1.7)
 MOST_TICKS = 1_000_000
 LARGEST = 100.0
@@ -39,7 +41,7 @@ FARTHEST = 6.0
 
 @dataclass(frozen=True)
 class Belief:
-    """Means [lags, 6], covariances [lags, 6, 6] and log-weights [lags] of the bank, and what it knows of the noises."""
+    """Means [lags, 7], covariances [lags, 7, 7] and log-weights [lags] of the bank, and what it knows of the noises."""
 
     mean: Floats
     covariance: Floats
@@ -47,7 +49,7 @@ class Belief:
     push: float
     """Variance of w."""
     shift: float
-    """Variance of the shift, nats^2."""
+    """Variance of the shift about its mean, nats^2."""
     ticks: int
     """Ticks a rollout."""
 
@@ -119,6 +121,8 @@ class Belief:
             "estimate/update_noise": gain * push / math.sqrt(self.ticks),
             "estimate/carry": float(mean[CARRY]),
             "estimate/carry_error": float(spread[CARRY]),
+            "estimate/shift": float(mean[OFFSET]),
+            "estimate/shift_error": float(spread[OFFSET]),
             "estimate/shift_noise": math.sqrt(self.shift),
         }
 
@@ -131,11 +135,16 @@ class Belief:
         return replace(self, mean=mean)
 
     def counted(self, ticks: int) -> Belief:
-        """With the ticks that the last rollout really had; the gain a rollout stays where no minibatch was seen."""
-        mean = self.mean.copy()
-        if ticks == 1:
-            mean[:, LOG_GAIN] += math.log(self.ticks / ticks)
-        return replace(self, mean=mean, ticks=ticks).bounded()
+        """With the ticks that the last rollout really had.
+
+        Where no minibatch was seen the gain a rollout stays, and no shift can be told from the drift.
+        """
+        if ticks > 1:
+            return replace(self, ticks=ticks).bounded()
+        mean, covariance = self.mean.copy(), self.covariance.copy()
+        mean[:, LOG_GAIN] += math.log(self.ticks / ticks)
+        mean[:, OFFSET] = covariance[:, OFFSET, :] = covariance[:, :, OFFSET] = 0.0
+        return replace(self, mean=mean, covariance=covariance, ticks=ticks).bounded()
 
     def unsure_of_drift(self) -> Belief:
         """With the drift as uncertain as at the start, and unrelated to the rest."""
@@ -148,8 +157,10 @@ class Belief:
 def first_belief(entropy: float, error: float, ticks: int) -> Belief:
     """Before anything moved: the first measured entropy and its standard error, nats."""
     prior_gain = USUAL_GAIN / ticks
-    mean = np.tile([entropy, 0.0, 0.0, 0.0, math.log(prior_gain), USUAL_CARRY], (len(LAGS), 1))
-    variances = [error**2, 0.0, prior_gain**2, DRIFT_SPREAD**2, GAIN_SPREAD**2, CARRY_SPREAD**2]
-    covariance = np.tile(np.diag(variances), (len(LAGS), 1, 1))
-    shift = (SHIFT_NOISE * max(entropy, 1e-3)) ** 2
+    scale = max(entropy, 1e-3)
+    mean = np.tile([entropy, 0.0, 0.0, 0.0, math.log(prior_gain), USUAL_CARRY, 0.0], (len(LAGS), 1))
+    offset = OFFSET_SPREAD * scale if ticks > 1 else 0.0
+    spreads = np.array([error, 0.0, prior_gain, DRIFT_SPREAD, GAIN_SPREAD, CARRY_SPREAD, offset])
+    covariance = np.tile(np.diag(spreads**2), (len(LAGS), 1, 1))
+    shift = (SHIFT_NOISE * scale) ** 2
     return Belief(mean, covariance, np.zeros(len(LAGS)), PUSH_NOISE**2, shift, ticks)

@@ -5,9 +5,10 @@ minibatches), with u the command in force and rho the optimizer's momentum:
 
     rate'   = rho rate + (1 - rho) exp(log_gain) (u + drift + w)      w: what minibatches add of their own
     change' = change + rate' + exp(log_gain) z                        since the rollout; z: the same without momentum
-    at a rollout:  start' = start + carry change + shift,  change' = 0
+    at a rollout:  start' = start + carry change + offset + shift,  change' = 0
 
-Contexts move with the policy: of a change on the old ones the next rollout shows `carry`, and a shift of its own.
+Contexts move with the policy: of a change on the old ones the next rollout shows `carry`, and a shift of its own, whose
+mean is the offset.
 
 Two readings: the rollout's entropy of `start`, with its sampling error, and the minibatches' paired difference of
 `change`, without it. `drift`, w and z are in units of the command, so that their sizes carry over from one learning
@@ -29,6 +30,7 @@ from .belief import (
     DRIFT,
     LAGS,
     LOG_GAIN,
+    OFFSET,
     RATE,
     SHIFT_NOISE,
     START,
@@ -42,6 +44,8 @@ DRIFT_WALK, GAIN_WALK = 0.03, 0.03
 """Random walks a rollout: of the drift, in units of the command, and of ln gain."""
 CARRY_WALK = 0.005
 """The same of the carry."""
+OFFSET_WALK = 0.0001
+"""The same of the offset, as a share of the entropy."""
 DIRECT = 0.5
 """Variance of z over that of w: without z a plant whose updates add at once looks like one of long momentum."""
 LEARNING = 0.03
@@ -73,11 +77,14 @@ def after_tick(belief: Belief, command: float) -> Belief:
 def after_rollout(belief: Belief) -> Belief:
     """The belief at the next rollout, before its entropy is read."""
     mean, step = belief.mean.copy(), UNMOVED.copy()
-    step[:, START, CHANGE], step[:, START, CARRY], step[:, CHANGE, CHANGE] = mean[:, CARRY], mean[:, CHANGE], 0.0
-    mean[:, START], mean[:, CHANGE] = belief.entropy, 0.0
+    step[:, START, CHANGE], step[:, START, CARRY], step[:, START, OFFSET] = mean[:, CARRY], mean[:, CHANGE], 1.0
+    step[:, CHANGE, CHANGE] = 0.0
+    mean[:, START], mean[:, CHANGE] = belief.entropy + mean[:, OFFSET], 0.0
     covariance = step @ belief.covariance @ step.transpose(0, 2, 1)
     covariance[:, START, START] += belief.shift
     covariance[:, CARRY, CARRY] += CARRY_WALK**2
+    if belief.ticks > 1:
+        covariance[:, OFFSET, OFFSET] += (OFFSET_WALK * np.maximum(mean[:, START], 1e-3)) ** 2
     return replace(belief, mean=mean, covariance=_bounded(covariance)).bounded()
 
 
