@@ -32,9 +32,8 @@ from scipy.stats import bootstrap
 from torch import Tensor
 
 from controller.advantages import group_advantages
-from controller.loss import threshold_sums
 from trainer.config import load_config
-from trainer.loop import minibatches, sample, update, version
+from trainer.loop import minibatches, orders, sample, update, version
 from trainer.measure import measure
 from trainer.rollout import Rollout, response_logits
 from trainer.rollout.mismatch import correction
@@ -108,11 +107,13 @@ def static_step(session: Session, rollout: Rollout, rewards: Tensor, step: int) 
     config, engine, sums = session.config.update, session.engine, Sums(session.engine.device)
     advantages = group_advantages(rewards, session.config.rollout.responses_per_prompt)
     with torch.no_grad():
-        parts = torch.arange(len(rewards)).split(engine.rows)
+        parts = [slice(start, start + engine.rows) for start in range(0, len(rewards), engine.rows)]
         old = torch.cat([logprob_of(session, engine.model, rollout.rows(rows)) for rows in parts])
         correction(rollout, old, math.inf)  # whether the policy can have sampled them: the trainer checks it anyway
-    for rows in minibatches(len(rewards), config.minibatches, config.epochs, seed_of(session.config.seed, step)):
-        part, a = rollout.rows(rows), advantages[rows, None]
+    (order,) = orders(len(rewards), config.epochs, seed_of(session.config.seed, step))
+    rollout, advantages, old = rollout.rows(order), advantages[order, None], old[order]
+    for (rows,) in minibatches(len(order), config.minibatches, engine.rows):
+        part, a = rollout.rows(rows), advantages[rows]
         log_ratio = logprob_of(session, engine.deepspeed, part) - old[rows]
         ratio, count = log_ratio.exp(), part.mask.sum()
         low, high = (a < 0) & (ratio < 0.8), (a > 0) & (ratio > 1.2)
@@ -133,7 +134,6 @@ def controlled_step(session: Session, rollout: Rollout, rewards: Tensor, step: i
     decide = partial(session.control.step, groups=rollout.groups, updates=session.config.updates)
     taken, decision = timed(lambda: decide(batch.tokens, batch.advantages, rollout.mask))
     sums = update(session, batch, decision, step)
-    sums.add_sums(threshold_sums(decision, batch.tokens, batch.advantages, rollout.mask))
     decision.metrics(), sums.means()
     return taken
 

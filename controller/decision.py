@@ -94,12 +94,22 @@ class Decision:
         return self.actuation.rule(tokens, advantages, tokens.logprob if logprob is None else logprob)
 
     def weights(self, batch: Minibatch) -> Tensor | None:
-        """The factor of every token's part in the surrogate, [batch, time]; none where it is 1 for all."""
-        return None if self.actuation.weigh is None else self.actuation.weigh(batch)
+        """The factor of every token's part in the surrogate, [batch, time], detached; none where it is 1 for all."""
+        if self.actuation.weigh is None:
+            return None
+        from torch import no_grad  # which the numbers-only half does not need
+
+        with no_grad():
+            return self.actuation.weigh(batch)
 
     def penalty(self, batch: Minibatch) -> Tensor | None:
         """What is added to every token's loss, [batch, time], with gradient; none where it is nothing."""
         return None if self.actuation.penalty is None else self.actuation.penalty(batch)
+
+    @property
+    def reads_logprob(self) -> bool:
+        """Whether its thresholds read the current policy's ln p, and so change from update to update."""
+        return self.actuation.reads_logprob
 
     @property
     def reads_entropy(self) -> bool:

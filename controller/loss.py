@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -31,6 +33,7 @@ def policy_loss(
     *,
     normaliser: Tensor | float | None = None,
     now: TokenStatistics | None = None,
+    thresholds: Sequence[Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Token-mean surrogate under the thresholds of `decision`.
 
@@ -48,6 +51,8 @@ def policy_loss(
         mask: [batch, time], true on response tokens.
         now: the minibatch's statistics under the current policy, entropy with gradient: for a decision with
             `reads_entropy`.
+        thresholds: eps_low and eps_high, [batch, time], of a loop that has taken `decision.thresholds` of the whole
+            rollout already; they are the same in every minibatch unless the decision `reads_logprob` or is refined.
         normaliser: what the sum is divided by; the mask's own count if none. With several ranks or accumulated
             microbatches give the global count of the minibatch's tokens (DAPO's token mean, arXiv 2503.14476).
 
@@ -60,18 +65,17 @@ def policy_loss(
     a, live = per_token(advantages, logprob), mask.bool()
     log_ratio = torch.where(live, logprob - tokens.logprob.detach(), 0.0)
     ratio = log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
-    eps_low, eps_high = decision.thresholds(tokens, a, logprob)
+    eps_low, eps_high = decision.thresholds(tokens, a, logprob) if thresholds is None else thresholds
     low, high, good = 1 - eps_low, 1 + eps_high, a > 0
     cut_low, cut_high = _outside(ratio, a, low, high)
     cut, batch = cut_low | cut_high, Minibatch(logprob, tokens, a, mask, now)
     value = a * torch.where(cut, _beyond(decision.surrogate, ratio, torch.where(good, high, low), good), ratio)
-    with torch.no_grad():
-        weights = decision.weights(batch)
+    weights = decision.weights(batch)
     if weights is not None:
         value, cut = weights * value, cut | (weights == 0)
     penalty = decision.penalty(batch)
-    count = mask.sum()
-    total = count.clamp(min=1) if normaliser is None else normaliser
+    count = mask.sum().clamp(min=1)
+    total = count if normaliser is None else normaliser
     surrogate = -torch.where(live, value, 0.0).sum() / total
     loss = surrogate if penalty is None else surrogate + torch.where(live, penalty, 0.0).sum() / total
     means = _means(log_ratio.detach(), (cut_low, cut_high, cut, cut | (a == 0)), live, count)
@@ -93,14 +97,14 @@ def _outside(ratio: Tensor, a: Tensor, low: Tensor | float, high: Tensor | float
 
 
 def threshold_sums(
-    decision: Decision, tokens: TokenStatistics, advantages: Tensor, mask: Tensor
+    thresholds: Sequence[Tensor], tokens: TokenStatistics, advantages: Tensor, mask: Tensor
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Sum and count behind each `threshold/*_mean`: half-widths at ratio 1, by advantage sign and by region.
+    """Sum and count behind each `threshold/*_mean`: half-widths by advantage sign and by region.
 
     `low` and `e3`, `e4` are lower thresholds (A < 0), `high` and `e1`, `e2` upper ones (A > 0).
     """
     a = per_token(advantages, tokens.logprob)
-    eps_low, eps_high = decision.thresholds(tokens, a, tokens.logprob)
+    eps_low, eps_high = thresholds
     eps = torch.where(a > 0, eps_high, eps_low)
     region = region_of(a, tokens.logprob, tokens.entropy)
     live = mask.bool() & (a != 0)
@@ -121,4 +125,4 @@ def _means(log_ratio: Tensor, which: tuple[Tensor, ...], live: Tensor, count: Te
     """Means over the mask of -log_ratio, which is zero beyond it, and of booleans: together, as calls are the cost."""
     shares = (torch.stack(which) & live).sum((1, 2))
     sums = torch.cat([-log_ratio.sum().reshape(1), shares])
-    return dict(zip(MEANS, (sums / count.clamp(min=1)).unbind(), strict=True))
+    return dict(zip(MEANS, (sums / count).unbind(), strict=True))

@@ -21,20 +21,11 @@ logger = logging.getLogger("controller")
 
 # |S| is at most about ln(vocab) / 4; below the first edge a token's part in D is lost in rounding.
 EDGES = np.concatenate([[0.0], np.geomspace(1e-6, 10.0, 128)])
-LARGEST_ADVANTAGE = 1e6
-"""One beyond it counts as infinite: normalised ones are below the root of the group's size."""
-SCALARS = (
-    "tokens",
-    "nonfinite",
-    "entropy",
-    "surprisal",
-    "no_advantage",
-    "disagreement",
-    "active",
-    "squares",
-    "touched",
-)
-CLUSTERS = ("count", "hh", "hn", "nn")
+BINS = len(EDGES) - 1
+LARGEST = 1e6
+"""A number of a token beyond it counts as infinite: normalised advantages are below the root of the group's size."""
+SCALARS = ("tokens", "measured", "entropy", "surprisal", "squares", "touched")
+CLUSTERS = ("count", "nn", "nh", "hn", "hh")
 
 
 def batch_statistics(
@@ -94,63 +85,35 @@ def _local_sums(
     """Everything that adds up over ranks, in one float64 vector."""
     given = (tokens.logprob, tokens.entropy, tokens.sensitivity, advantages)
     columns = torch.stack([x.detach().double() for x in given])  # together: each operation's own cost is what counts
-    finite = columns.isfinite().all(0) & (advantages.abs() <= LARGEST_ADVANTAGE)
-    good = mask & finite
-    logprob, entropy, s, a = torch.where(good, columns, 0.0).unbind()
-    good = good.double()
-    active = good * (a != 0)
-    pull = -a * s
-    by_surprisal = region_of(a, logprob, entropy)
-    by_sensitivity = (s <= 0) + 2 * (a <= 0).long()
-    scalars = torch.stack(
-        [
-            mask.double(),
-            (mask & ~finite).double(),
-            entropy,
-            -logprob,
-            good * (a == 0),
-            active * (by_surprisal != by_sensitivity),
-            active,
-            active * s * s,
-        ]
-    ).sum((1, 2))
+    good = mask & (columns.abs().amax(0) <= LARGEST)
+    logprob, entropy, s, a = torch.where(good, columns, 0.0)
+    active = (a != 0).double()
+    responses = torch.stack([mask.double(), good.double(), entropy, -logprob, active * s * s]).sum(2)
     return torch.cat(
         [
-            scalars,
+            responses.sum(1),
             (mask.new_zeros(1) if touched is None else touched.reshape(1)).double(),
-            cluster_sums(entropy, good, groups),
-            _region_sums((by_surprisal, by_sensitivity + 4), active, a, pull),
-            histogram(pull * active, s),
+            cluster_sums(responses[1:3], groups),
+            contribution_sums(2 * region_of(a, logprob, entropy) + (s <= 0), 8, a, s),
         ]
     )
 
 
-def cluster_sums(entropy: Tensor, good: Tensor, groups: Tensor | None) -> Tensor:
-    """Number of clusters, and sums over clusters of h^2, h n, n^2 (h a cluster's entropy sum, n its tokens)."""
-    h, n = entropy.sum(1), good.sum(1)
+def cluster_sums(responses: Tensor, groups: Tensor | None) -> Tensor:
+    """Number of clusters, and sums over clusters of n^2, n h, h n, h^2, from each response's tokens n and entropy h."""
     if groups is not None:  # without torch.unique, whose result's size the host would have to wait for
-        ordered, order = groups.sort()
-        index = torch.zeros_like(ordered)
-        index[1:] = (ordered[1:] != ordered[:-1]).cumsum(0)
-        h, n = (torch.zeros_like(sums).index_add_(0, index, sums[order]) for sums in (h, n))
-    count = (n > 0).sum()  # a cluster without tokens tells nothing
-    return torch.stack([count, h @ h, h @ n, n @ n])
+        first = torch.searchsorted(groups.sort().values, groups)
+        responses = torch.zeros_like(responses).index_add_(1, first, responses)
+    count = (responses[0] > 0).sum()  # a cluster without tokens tells nothing
+    return torch.cat([count.reshape(1), (responses @ responses.T).reshape(4)])
 
 
-def _region_sums(rules: tuple[Tensor, ...], active: Tensor, a: Tensor, pull: Tensor) -> Tensor:
-    """[8 regions x (count, sum |A|, sum -A S)], flat: those by surprisal, then those by sensitivity."""
-    values = torch.stack([active, active * a.abs(), active * pull], dim=-1).reshape(-1, 3)
-    sums = values.new_zeros(8, 3)
-    for index in rules:
-        sums.index_add_(0, index.reshape(-1), values)
-    return sums.reshape(-1)
-
-
-def histogram(pull: Tensor, s: Tensor) -> Tensor:
-    """[2 x bins]: sums of |A S| by |S|, for tokens that lower entropy and for those that raise it."""
-    bins, pull = torch.bucketize(s.abs().reshape(-1), _edges(s.device)), pull.reshape(-1)
-    count = len(EDGES) - 1
-    return pull.new_zeros(2 * count).index_add_(0, bins + count * (pull > 0), pull.abs())
+def contribution_sums(kind: Tensor, kinds: int, a: Tensor, s: Tensor) -> Tensor:
+    """[kinds x bins x (count, sum |A|, sum |A S|)], flat, of tokens with A != 0; a token's bin is that of |S|."""
+    size = a.abs()
+    values = torch.stack([(size > 0).double(), size, (a * s).abs()], dim=-1).reshape(-1, 3)
+    place = BINS * kind + torch.bucketize(s.abs(), _edges(s.device))
+    return values.new_zeros(kinds * BINS, 3).index_add_(0, place.reshape(-1), values).reshape(-1)
 
 
 @cache
@@ -161,23 +124,27 @@ def _edges(device: torch.device) -> Tensor:
 def _means(sums: np.ndarray, vocab_size: int) -> BatchStatistics:
     total, rest = dict(zip(SCALARS, sums, strict=False)), sums[len(SCALARS) :]
     cluster, rest = dict(zip(CLUSTERS, rest, strict=False)), rest[len(CLUSTERS) :]
-    regions, exact, curve = np.split(rest, [12, 24])
-    count = max(total["tokens"] - total["nonfinite"], 1.0)
-    measurable = total["tokens"] > 0 and total["nonfinite"] == 0
+    count = max(total["measured"], 1.0)
+    binned = rest.reshape(2, 2, 2, BINS, 3)  # by A <= 0, surprising, S <= 0
+    kinds = binned.sum(3)
+    kinds[0, :, 0, 2] *= -1  # -A S, by the signs of both
+    kinds[1, :, 1, 2] *= -1
+    active = kinds[..., 0].sum()
+    pulls = binned[..., 2].sum(1) / count
+    measurable = 0 < total["tokens"] == total["measured"]
     entropy = total["entropy"] / count if measurable else math.nan
-    lowering, raising = curve.reshape(2, -1) / count
     return BatchStatistics(
         entropy=float(entropy),
         standard_error=standard_error(cluster, entropy, count),
         surprisal=float(total["surprisal"] / count) if measurable else math.nan,
         tokens=int(total["tokens"]),
-        nonfinite=int(total["nonfinite"]),
-        no_advantage=float(total["no_advantage"] / count),
-        disagreement=float(total["disagreement"] / max(total["active"], 1.0)),
-        sensitivity_rms=math.sqrt(total["squares"] / max(total["active"], 1.0)),
-        regions=_regions(regions, count),
-        exact_regions=_regions(exact, count),
-        contributions=ContributionCurve(EDGES, lowering, raising),
+        nonfinite=int(total["tokens"] - total["measured"]),
+        no_advantage=float((total["measured"] - active) / count),
+        disagreement=float((kinds[:, 0, 1, 0] + kinds[:, 1, 0, 0]).sum() / max(active, 1.0)),
+        sensitivity_rms=math.sqrt(total["squares"] / max(active, 1.0)),
+        regions=_regions(kinds, 2, count),
+        exact_regions=_regions(kinds, 1, count),
+        contributions=ContributionCurve(EDGES, lowering=pulls[0, 0] + pulls[1, 1], raising=pulls[0, 1] + pulls[1, 0]),
         vocab_size=vocab_size,
         touched=bool(total["touched"] > 0),
     )
@@ -192,6 +159,7 @@ def standard_error(cluster: dict[str, float], mean: float, count: float) -> floa
     return float(np.sqrt(max(squares, 0.0) * g / (g - 1)) / count) if math.isfinite(mean) else math.nan
 
 
-def _regions(sums: np.ndarray, count: float) -> dict[str, Region]:
-    rows = zip(REGIONS, sums.reshape(4, 3), strict=True)
+def _regions(kinds: np.ndarray, other: int, count: float) -> dict[str, Region]:
+    """The four regions, by the rule that is left when the kinds are summed over the `other`."""
+    rows = zip(REGIONS, kinds.sum(other).reshape(4, 3), strict=True)
     return {name: Region(float(n / count), float(a / max(n, 1.0)), float(pull / count)) for name, (n, a, pull) in rows}

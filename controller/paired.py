@@ -12,11 +12,10 @@ from torch import Tensor
 
 from .batch import BatchStatistics, ContributionCurve
 from .errors import InputError
-from .measurement import EDGES, LARGEST_ADVANTAGE, aligned, cluster_sums, histogram, standard_error
+from .measurement import CLUSTERS, EDGES, LARGEST, aligned, cluster_sums, contribution_sums, standard_error
 from .statistics import TokenStatistics
 
 SCALARS = 6
-CLUSTERS = ("count", "hh", "hn", "nn")
 
 
 @dataclass(frozen=True)
@@ -81,40 +80,37 @@ def paired_statistics(
 def _local_sums(now: TokenStatistics, old: TokenStatistics, advantages: Tensor, mask: Tensor, known: Tensor) -> Tensor:
     given = (now.entropy - old.entropy, old.sensitivity, advantages)
     columns = torch.stack([x.detach().double() for x in given])
-    finite = columns.isfinite().all(0) & (advantages.abs() <= LARGEST_ADVANTAGE)
-    good = mask & finite
-    change, s, a = torch.where(good, columns, 0.0).unbind()
-    good = good.double()
-    active = good * (a != 0)
-    scalars = torch.stack([mask.double(), (mask & ~finite).double(), change, active, active * s * s]).sum((1, 2))
+    good = mask & (columns.abs().amax(0) <= LARGEST)
+    change, s, a = torch.where(good, columns, 0.0)
+    active = (a != 0).double()
+    responses = torch.stack([mask.double(), good.double(), change, active, active * s * s]).sum(2)
     rows = _fingerprint(old, mask)
     place = torch.searchsorted(known, rows).clamp(max=max(len(known) - 1, 0))
     foreign = mask.any(1) & ((known[place] != rows) if len(known) else True)
     return torch.cat(
         [
-            scalars,
+            responses.sum(1),
             foreign.sum().double().reshape(1),
-            cluster_sums(change, good, None),
-            histogram(-a * s * active, s),
+            cluster_sums(responses[1:3], None),
+            contribution_sums((a * s < 0).long(), 2, a, s),
         ]
     )
 
 
 def _means(sums: np.ndarray) -> Paired:
-    tokens, nonfinite, change, active, squares, foreign = sums[:SCALARS]
+    tokens, measured, change, active, squares, foreign = sums[:SCALARS]
     cluster = dict(zip(CLUSTERS, sums[SCALARS:], strict=False))
     if foreign:
         raise InputError(
             f"refine() was given {foreign:.0f} responses that the last step() did not see; slice the tokens of that "
             "step's rollout batch."
         )
-    count = max(tokens - nonfinite, 1.0)
-    mean = float(change / count) if tokens > 0 and nonfinite == 0 else math.nan
-    lowering, raising = sums[SCALARS + len(CLUSTERS) :].reshape(2, -1) / count
-    rms = math.sqrt(squares / max(active, 1.0))
+    count = max(measured, 1.0)
+    mean = float(change / count) if 0 < tokens == measured else math.nan
+    pulls = sums[SCALARS + len(CLUSTERS) :].reshape(2, -1, 3)[..., 2] / count
     return Paired(
         change=mean,
         standard_error=standard_error(cluster, mean, count),
-        contributions=ContributionCurve(EDGES, lowering, raising),
-        sensitivity_rms=rms,
+        contributions=ContributionCurve(EDGES, lowering=pulls[0], raising=pulls[1]),
+        sensitivity_rms=math.sqrt(squares / max(active, 1.0)),
     )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from controller.advantages import group_advantages, no_spread_fraction
-from trainer.loop import minibatches
+from trainer.loop import minibatches, orders
 from trainer.seeds import seed_of
 from trainer.sums import Sums
 
@@ -42,7 +42,7 @@ def test_sums_weigh_minibatches_by_their_tokens():
 def test_a_name_may_be_added_beside_others_and_alone():
     sums = Sums()
     sums.add({"x": torch.tensor(1.0), "y": 7.0}, torch.tensor(3))
-    sums.add_sums({"x": (5.0, 1)})
+    sums.add_sums({"x": (torch.tensor(5.0), torch.tensor(1))})
     assert sums.means() == {"x": 2.0, "y": 7.0}
 
 
@@ -55,15 +55,20 @@ def test_the_mean_of_no_tokens_adds_nothing():
 
 def test_a_sum_over_nothing_is_nan():
     sums = Sums()
-    sums.add_sums({"x": (0.0, 0)})
+    sums.add_sums({"x": (torch.tensor(0.0), torch.tensor(0))})
     assert math.isnan(sums.means()["x"])
 
 
 def test_every_row_is_seen_once_an_epoch_and_in_another_order_each_time():
-    parts = list(minibatches(12, 3, epochs=2, seed=5))
-    first, second = torch.cat(parts[:3]), torch.cat(parts[3:])
+    first, second = orders(12, epochs=2, seed=5)
     assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(12))
     assert first.tolist() != second.tolist()
+
+
+def test_minibatches_and_their_microbatches_hold_every_row_once():
+    parts = list(minibatches(12, 2, microbatch=3))
+    assert [len(part) for part in parts] == [2, 2]
+    assert [row for part in parts for rows in part for row in range(12)[rows]] == list(range(12))
 
 
 def test_seeds_are_repeatable_and_tell_their_parts_apart():

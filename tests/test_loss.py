@@ -198,7 +198,8 @@ def test_threshold_means_are_those_of_the_tokens_they_act_on():
     batch = Batch(
         tokens, torch.tensor([[1.0, 1.0, -1.0, -1.0, 0.0]]), torch.ones(1, 5), torch.zeros(1, dtype=torch.long)
     )
-    sums = threshold_sums(decide(batch, 0.25, actuator={"type": "region"}), *batch[:3])
+    decision = decide(batch, 0.25, actuator={"type": "region"})
+    sums = threshold_sums(decision.thresholds(batch[0], per_token(batch[1], batch[0].logprob)), *batch[:3])
     means = {name: (total / count).item() for name, (total, count) in sums.items()}
     # Lowering regions at 0.2 (1 - 2 v), raising ones at 0.2 (1 + 2 v).
     assert means == pytest.approx(

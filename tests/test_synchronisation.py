@@ -8,7 +8,7 @@ from torch.overrides import TorchFunctionMode
 
 from controller import policy_loss
 from controller.actuators import Actuator
-from controller.loss import threshold_sums
+from controller.loss import per_token, threshold_sums
 from tests.batches import controller, random_batch
 
 WAITS = {"item", "tolist", "cpu", "__bool__", "__int__", "__float__", "__index__", "is_nonzero", "nonzero"} | {
@@ -43,7 +43,8 @@ def test_a_step_waits_for_the_device_once_and_a_minibatch_never(actuator):
         with Waits() as minibatch:
             decision = control.refine(part.tokens, part.tokens, part.advantages, part.mask)
             policy_loss(part.tokens.logprob, part.tokens, part.advantages, part.mask, decision)
-            threshold_sums(decision, batch.tokens, batch.advantages, batch.mask)
+            thresholds = decision.thresholds(batch.tokens, per_token(batch.advantages, batch.tokens.logprob))
+            threshold_sums(thresholds, batch.tokens, batch.advantages, batch.mask)
         assert step.names == ["cpu"]
         assert minibatch.names == []
 

@@ -7,14 +7,14 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from controller.advantages import no_spread_fraction
 from controller.decision import Decision
-from controller.loss import policy_loss, threshold_sums
+from controller.loss import per_token, policy_loss, threshold_sums
 
 from .evaluate import evaluate
 from .measure import Batch, measure, sampled_statistics, statistics
@@ -67,7 +67,6 @@ def train_step(session: Session, step: int) -> dict[str, float]:
         sums = update(session, batch, decision, step)
     if session.look:
         session.look(session, step, seen, decision)
-    sums.add_sums(threshold_sums(decision, seen.tokens, seen.advantages, seen.rollout.mask))
     sums.add_counts(drawn.faults)
     sums.add(reward_means(drawn, session.config.rollout.responses_per_prompt), drawn.known.sum())
     sums.add({"reward/missing_fraction": (~drawn.known).double().mean()}, len(rewards))
@@ -119,17 +118,23 @@ def reward_means(drawn: Drawn, size: int) -> dict[str, float]:
 
 
 def update(session: Session, batch: Batch, decision: Decision, step: int) -> Sums:
-    """All minibatches of the step; token-weighted sums of their metrics."""
+    """All minibatches of the step; sums of their metrics, and of the thresholds at ratio 1."""
     config, engine = session.config.update, session.engine
     sums = Sums(engine.device)
-    for rows in minibatches(len(batch.rewards), config.minibatches, config.epochs, seed_of(session.config.seed, step)):
-        parts = rows.to(engine.device).split(engine.rows)
-        norm = engine.update(losses(session, batch, decision, parts, sums))
-        sums.add({"actor/skipped": float(norm is None), "actor/grad_norm": 0.0 if norm is None else norm}, 1)
+    seen = batch.seen
+    thresholds = decision.thresholds(seen.tokens, per_token(seen.advantages, seen.tokens.logprob))
+    sums.add_sums(threshold_sums(thresholds, seen.tokens, seen.advantages, seen.rollout.mask))
+    if not (session.control.reads_minibatches or decision.reads_logprob):
+        batch = replace(batch, thresholds=thresholds)
+    for order in orders(len(batch.rewards), config.epochs, seed_of(session.config.seed, step)):
+        shuffled = batch.ordered(order.to(engine.device))
+        for parts in minibatches(len(order), config.minibatches, engine.rows):
+            norm = engine.update(losses(session, shuffled, decision, parts, sums))
+            sums.add({"actor/skipped": float(norm is None), "actor/grad_norm": 0.0 if norm is None else norm}, 1)
     return sums
 
 
-def losses(session: Session, batch: Batch, decision: Decision, parts: Sequence[Tensor], sums: Sums) -> Iterator[Tensor]:
+def losses(session: Session, batch: Batch, decision: Decision, parts: Sequence[slice], sums: Sums) -> Iterator[Tensor]:
     """The loss of each microbatch of a minibatch; together they are its loss, since all share one normaliser.
 
     The first one refines the decision for all: the policy does not move before the last.
@@ -144,16 +149,25 @@ def losses(session: Session, batch: Batch, decision: Decision, parts: Sequence[T
         if index == 0:
             decision = session.control.refine(now, old, advantages, rollout.mask)
             sums.add({"inner/command_mean": decision.command, "inner/saturated_mean": float(decision.saturated)}, 1)
-        loss, metrics = policy_loss(now.logprob, old, advantages, rollout.mask, decision, normaliser=total, now=now)
+        known = None if batch.thresholds is None else [eps[rows] for eps in batch.thresholds]
+        loss, metrics = policy_loss(
+            now.logprob, old, advantages, rollout.mask, decision, normaliser=total, now=now, thresholds=known
+        )
         sums.add(metrics | {"actor/pg_loss": metrics["actor/pg_loss"] * total / count}, count)
         yield loss
 
 
-def minibatches(rows: int, count: int, epochs: int, seed: int) -> Iterator[Tensor]:
-    """`epochs` times `count` index tensors that together hold every row once an epoch, in an order of `seed`."""
+def orders(rows: int, epochs: int, seed: int) -> Iterator[Tensor]:
+    """An order of all rows for each epoch, by `seed`."""
     generator = torch.Generator().manual_seed(seed)
-    for _ in range(epochs):
-        yield from torch.randperm(rows, generator=generator).chunk(count)
+    return (torch.randperm(rows, generator=generator) for _ in range(epochs))
+
+
+def minibatches(rows: int, count: int, microbatch: int) -> Iterator[list[slice]]:
+    """`count` equal parts of the rows, each as its microbatches."""
+    size = rows // count
+    for start in range(0, rows, size):
+        yield [slice(at, at + microbatch) for at in range(start, start + size, microbatch)]
 
 
 def version(step: int) -> str:

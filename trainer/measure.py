@@ -37,6 +37,8 @@ class Batch:
     """[M, T], of these rows, under the policy that sampled them."""
     mismatch: dict[str, float]
     """Metrics of the sampler's probabilities against the trainer's, over all ranks."""
+    thresholds: tuple[Tensor, Tensor] | None = None
+    """eps_low and eps_high [B, T], where they are the same in all minibatches."""
 
     @property
     def whole(self) -> bool:
@@ -57,7 +59,19 @@ class Batch:
             measured=torch.arange(len(rows), device=rows.device),
         )
 
-    def before(self, rows: Tensor, now: TokenStatistics) -> TokenStatistics:
+    def ordered(self, order: Tensor) -> Batch:
+        """The same responses in another order [B]."""
+        return replace(
+            self,
+            rollout=self.rollout.rows(order),
+            rewards=self.rewards[order],
+            advantages=self.advantages[order],
+            measured=self.measured if self.whole else order.argsort()[self.measured],
+            tokens=self.tokens[order] if self.whole else self.tokens,
+            thresholds=self.thresholds and (self.thresholds[0][order], self.thresholds[1][order]),
+        )
+
+    def before(self, rows: slice, now: TokenStatistics) -> TokenStatistics:
         """What the loss takes for the rollout's statistics of a minibatch: those themselves where all are measured."""
         if self.whole:
             return self.tokens[rows]
@@ -92,17 +106,17 @@ def sampled_statistics(session: Session, rollout: Rollout) -> TokenStatistics:
 
     Logits that are few are measured together, since calls cost more than their arithmetic there.
     """
-    rows = torch.arange(len(rollout.mask), device=rollout.mask.device).split(session.engine.rows)
+    size = session.engine.rows
+    parts = [slice(start, start + size) for start in range(0, len(rollout.mask), size)]
     if session.config.engine.without_logits:
-        return TokenStatistics.cat([statistics(session, session.engine.model, rollout.rows(part)) for part in rows])
+        return TokenStatistics.cat([statistics(session, session.engine.model, rollout.rows(part)) for part in parts])
     found: list[TokenStatistics] = []
     waiting: list[Tensor] = []
-    for part in rows:
+    for part in parts:
         waiting.append(response_logits(session.engine.model, rollout.rows(part)))
-        if part is rows[-1] or sum(logits.numel() for logits in waiting) >= TOGETHER:
+        if part is parts[-1] or sum(logits.numel() for logits in waiting) >= TOGETHER:
             logits = waiting.pop() if len(waiting) == 1 else torch.cat(waiting)
-            seen = sum(len(tokens.logprob) for tokens in found)
-            actions = rollout.actions[seen : seen + len(logits)]
+            actions = rollout.actions[: part.stop][-len(logits) :]
             found.append(token_statistics(logits, actions, session.config.rollout.temperature))
             waiting.clear()
             del logits  # before the next ones are made

@@ -88,6 +88,8 @@ class Actuation:
     """D at ratio 1: predicted first-order change of entropy, in units of mean(-A S); NaN: not predicted."""
     rule: Rule
     """(tokens, advantages, current logprob) -> (eps_low, eps_high), each shaped like the tokens."""
+    reads_logprob: bool = False
+    """Whether the rule reads the current logprob: its thresholds then change from update to update."""
     weigh: PerToken | None = None
     """minibatch -> the factor of every token's part in the surrogate, [batch, time]; none: 1 for all."""
     penalty: PerToken | None = None

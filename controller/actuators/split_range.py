@@ -62,4 +62,4 @@ class SplitRange(Config):
             low = self.standard + u_low * (0.30 - 0.13 * p - self.standard)
             return low, high
 
-        return Actuation(command, unclipped(batch), rule)
+        return Actuation(command, unclipped(batch), rule, reads_logprob=self.probability == "current")

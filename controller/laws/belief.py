@@ -27,7 +27,7 @@ PUSH_NOISE = 0.3
 """Standard deviation of w to begin with, in units of the command."""
 SHIFT_NOISE = 0.005
 """Standard deviation of the shift to begin with, as a share of the entropy."""
-OFFSET_SPREAD = 0.002
+OFFSET_SPREAD = 0.001
 """Standard deviation of the shift's mean to begin with, as a share of the entropy."""
 WIDEST: Floats = np.array([100.0] * 3 + [4 * x**2 for x in (DRIFT_SPREAD, GAIN_SPREAD, CARRY_SPREAD)] + [0.01])
 """Largest variances: (10 nats)^2, four times the prior's of drift, ln gain and carry, and (0.1 nats)^2."""

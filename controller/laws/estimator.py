@@ -44,7 +44,7 @@ DRIFT_WALK, GAIN_WALK = 0.03, 0.03
 """Random walks a rollout: of the drift, in units of the command, and of ln gain."""
 CARRY_WALK = 0.005
 """The same of the carry."""
-OFFSET_WALK = 0.0001
+OFFSET_WALK = 0.0003
 """The same of the offset, as a share of the entropy."""
 DIRECT = 0.5
 """Variance of z over that of w: without z a plant whose updates add at once looks like one of long momentum."""

@@ -34,11 +34,13 @@ class Rollout:
         """The response tokens [B, T]."""
         return self.sequences[:, self.prompt_length :]
 
-    def rows(self, index: Tensor) -> "Rollout":
-        """The rollout of some of the sequences: `index` holds row numbers, or is a mask over rows."""
-        picked = torch.arange(len(self.answers), device=self.groups.device)[index]
+    def rows(self, index: Tensor | slice) -> "Rollout":
+        """The rollout of some of the sequences: a slice, row numbers, or a mask over rows."""
         chosen = {f.name: getattr(self, f.name) for f in fields(self)}
-        chosen |= {name: value[picked] for name, value in chosen.items() if isinstance(value, Tensor)}
+        chosen |= {name: value[index] for name, value in chosen.items() if isinstance(value, Tensor)}
+        if isinstance(index, slice):
+            return Rollout(**chosen | {"answers": self.answers[index]})
+        picked = torch.arange(len(self.answers), device=index.device)[index]
         return Rollout(**chosen | {"answers": [self.answers[i] for i in picked.tolist()]})
 
     @classmethod
