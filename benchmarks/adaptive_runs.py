@@ -40,8 +40,12 @@ SETTINGS: dict[str, list[str]] = {
     "beta1 0.95": ["update.betas=[0.95, 0.999]"],
     "128 responses": ["rollout.prompts=16"],
     "1024 responses": ["rollout.prompts=128"],
+    "task sums": ["task=sums", "model=sums", "rollout.max_new_tokens=13"],
+    "task walk": ["task=walk", "model=walk", "rollout.max_new_tokens=11"],
     "8 minibatches": [],
 }
+RELATIVE = {"type": "oscillatory_decay", "centre": 0.8, "amplitude": 0.18, "period": 50, "unit": "initial"}
+"""The swing of a task whose entropy starts elsewhere."""
 MAIN = ("4 minibatches", "16 minibatches")
 ROBUST = tuple(name for name in SETTINGS if name not in MAIN)
 
@@ -150,7 +154,8 @@ def _rows(job: Job) -> Iterator[dict[str, float]]:
 
 def overrides(job: Job) -> list[str]:
     """What the job changes in examples/controlled.yaml."""
-    control = {"target": CURVES[job.curve], "law": law(job), "actuator": {"type": "sensitivity"}}
+    target = RELATIVE if job.setting.startswith("task") else CURVES[job.curve]
+    control = {"target": target, "law": law(job), "actuator": {"type": "sensitivity"}}
     control = STATIC if job.law == "static" else control
     flow = yaml.safe_dump(control, default_flow_style=True, width=10_000).strip()
     quiet = ["tracking.mlflow=null", "evaluation={every: 1000, prompts: 100, samples: 16}"]

@@ -80,18 +80,18 @@ def learned(rows: Sequence[Row]) -> str:
     """What the estimator believed at the end of the runs, and how much the paired change leaves out."""
     lines = [
         "Gain: nats a rollout for a command of 1, with its 95 % factor; lag: share of the rate left after an update; "
-        "shift: what the next rollout shows beyond the paired change (contexts move with the policy), rms, nats a "
-        "rollout, beside the sampling error of a rollout's entropy.",
+        "shift: what the next rollout shows beyond the paired change (contexts move with the policy), its mean and its "
+        "standard deviation, nats a rollout, beside the sampling error of a rollout's entropy.",
         "",
-        "| setting | runs | gain | 95 %: times or divided by | lag | shift | sampling error |",
-        "|---" * 7 + "|",
+        "| setting | runs | gain | 95 %: times or divided by | lag | mean shift | about it | sampling error |",
+        "|---" * 8 + "|",
     ]
     for (setting,), group in grouped(rows, "setting").items():
         gain, lag = (spread([number(row[key]) for row in group], 3) for key in ("gain", "lag"))
         factor = np.exp(1.96 * np.mean([number(row["log_gain_error"]) for row in group]))
-        shift = spread([number(row["shift_noise"]) for row in group], 4)
+        shift, about = (spread([number(row[key]) for row in group], 4) for key in ("shift", "shift_noise"))
         error = np.sqrt(np.mean([number(row["square_se"]) for row in group]))
-        lines.append(f"| {setting} | {len(group)} | {gain} | {factor:.2f} | {lag} | {shift} | {error:.4f} |")
+        lines.append(f"| {setting} | {len(group)} | {gain} | {factor:.2f} | {lag} | {shift} | {about} | {error:.4f} |")
     return "\n".join(lines) + "\n"
 
 
