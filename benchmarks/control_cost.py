@@ -43,8 +43,8 @@ from trainer.session import Session
 from trainer.sums import Sums
 
 OUT = Path("docs/results/control_cost.md")
-REPEATS = 10
-"""Pairs without the network, for each step."""
+WHOLE, ALONE = 4, 10
+"""Comparisons for each step, with the network and without."""
 PAGE = """# What control costs a training step
 
 Made by `python -m benchmarks.control_cost --steps {steps}`: {steps} steps of `examples/controlled.yaml` (512 responses,
@@ -56,7 +56,7 @@ steps [95 % interval, bootstrap]:
 
 | | ms | % of the static step |
 |---|---|---|
-| whole steps: two static and two controlled ones, interleaved | {whole} |
+| whole steps: two static and two controlled ones, interleaved, median of four such comparisons | {whole} |
 | without the network: the same code on its recorded logits | {alone} |
 | of it `controller.step` | {step} |
 """
@@ -190,11 +190,12 @@ def one_step(session: Session, step: int) -> dict[str, float]:
         deciding.extend([decided] if name == "controlled" else [])
         return taken
 
-    static, whole = compared(lambda name: on(session, name)[0], swapped=step % 2 == 1)
+    pairs = [compared(lambda name: on(session, name)[0], swapped=index % 2 == 1) for index in range(WHOLE)]
+    static, whole = (statistics.median(column) for column in zip(*pairs, strict=True))
     with session.engine.model.register_forward_hook(recorder.write):
         on(session, "controlled")
     end = kept(session)
-    parts = [compared(alone, swapped=index % 2 == 1)[1] for index in range(REPEATS)]
+    parts = [compared(alone, swapped=index % 2 == 1)[1] for index in range(ALONE)]
     put_back(session, end)
     found = {"whole": whole, "alone": statistics.median(parts), "step": statistics.median(deciding)}
     return {"static": sampling + static} | found

@@ -21,7 +21,9 @@ def in_words(run: Run) -> str:
         return ""
     gain, error, lag, updates, drift = (float(column[np.isfinite(column)][-1]) for column in known.values())
     low, high = gain * math.exp(-1.96 * error), gain * math.exp(1.96 * error)
-    level, uncertain = (run.column(f"estimate/{key}")[-1] for key in ("entropy", "entropy_error"))
+    level, uncertain, carry, shift, unsure = (
+        run.column(f"estimate/{key}")[-1] for key in ("entropy", "entropy_error", "carry", "shift", "shift_error")
+    )
     inner = f"{updates:.0f} updates a rollout, each shown to it" if updates > 1 else "no minibatches shown to it"
     return "\n".join(
         [
@@ -30,6 +32,8 @@ def in_words(run: Run) -> str:
             f"lag         {lag:.2f} of the rate is left after an update: {lag_in_rollouts(lag, updates):.2g} rollouts",
             f"disturbance as a command of {drift:+.2f}, {gain * drift:+.3g} nats a rollout; updates add "
             f"{run.column('estimate/update_noise')[-1]:.2g} nats rms of their own",
+            f"contexts    the next rollout shows {carry:.2f} of a change on the last one's, and {shift:+.2g} +- "
+            f"{1.96 * unsure:.2g} nats of its own",
             f"entropy     {level:.4g} +- {1.96 * uncertain:.2g} nats (95 %), after the last update",
             f"noise       {noise_share(run)}",
             f"skipped     {run.column('estimate/skipped')[-1]:.0f} paired readings that were no numbers",
