@@ -9,7 +9,8 @@ Blocks: main, static, robust, disturbance. A finished run adds a row to docs/res
 
 The adaptive law has no setting. The PID gets gains of its own for each setting, by rule: an excitation run of that
 setting (seed 102) is identified, and `entrostat tune` chooses gains on the fitted family for a swing of 0.15 about
-0.7, period 60 (of 0.18 about 0.85 of the start on other tasks). The adaptive law was developed on seeds 100 to 103 with that swing and a constant of 0.55.
+0.7, period 60 (of 0.18 about 0.85 of the start on other tasks). The adaptive law was developed on seeds 100 to 103 with
+that swing and a constant of 0.55.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import yaml
 
 from benchmarks.adaptive_runs import CURVES, EVENT, GAINS, SETTINGS, Job, jobs, train
 from benchmarks.adaptive_table import markdown
-from benchmarks.runs import train_all
 from controller.configuration import read_yaml
 from sim.objective import TuningSettings
 from trainer.commands.identify import run_identify
@@ -36,12 +36,8 @@ from trainer.reporting.summary import last, on_target, summarise
 RESULTS = Path("docs/results/adaptive.csv")
 PAGE = Path("docs/results/adaptive.md")
 TUNING = {"type": "oscillatory_decay", "centre": 0.7, "amplitude": 0.15, "period": 60, "phase": 1.0}
+ESTIMATES = ("gain", "log_gain_error", "lag", "shift", "shift_noise")
 TUNING_RELATIVE = TUNING | {"centre": 0.85, "amplitude": 0.18, "unit": "initial"}
-EXCITATION = (
-    "control={target: {type: constant, value: 0.8, unit: initial}, actuator: {type: sensitivity}, "
-    "law: {type: excitation, offset: 0.15, amplitude: 0.6}}"
-)
-QUIET = ["tracking.mlflow=null", "evaluation={every: 1000, prompts: 8, samples: 8}", "checkpoint.every=1000"]
 
 
 def main() -> None:
@@ -74,15 +70,21 @@ def tune(setting: str, out: Path) -> None:
     known = read_yaml(GAINS) if GAINS.exists() else {}
     if setting in known:
         return
-    changes, name = SETTINGS[setting], f"excitation-{setting.replace(' ', '_').replace('/', '_')}"
-    words = ["examples/controlled.yaml", "seed=102", EXCITATION, *changes, *QUIET]
-    train_all({name: words}, out)
-    plant, curve = out / f"{name}.yaml", out / "curve.yaml"
-    run_identify([str(out / name)], plant)
+    job = Job("excitation", setting, "constant", "excitation", 102)
+    logged, update = train(job, out), load_config("examples/controlled.yaml", SETTINGS[setting]).update
+    source, plant, curve = (out / f"{job.name}.{end}" for end in ("csv", "plant.yaml", "curve.yaml"))
+    columns = {
+        "step": "step",
+        "entropy": "actor/entropy",
+        "command": "controller/command",
+        "standard_error": "controller/standard_error",
+    }
+    table = np.column_stack([logged.column(column) for column in columns.values()])
+    np.savetxt(source, table, delimiter=",", header=",".join(columns), comments="")
+    run_identify([str(source)], plant, lag=update.betas[0] ** update.minibatches)
     curve.write_text(yaml.safe_dump(TUNING_RELATIVE if setting.startswith("task") else TUNING))
-    run = load_config(words[0], words[1:])
-    run_tune(curve, plant, out / f"{name}-tuned", run.steps, run.update.minibatches, TuningSettings())
-    law = read_yaml(out / f"{name}-tuned" / "control.yaml")["law"]
+    run_tune(curve, plant, out / f"{job.name}-tuned", logged.steps[-1] + 1, update.minibatches, TuningSettings())
+    law = read_yaml(out / f"{job.name}-tuned" / "control.yaml")["law"]
     GAINS.write_text(yaml.safe_dump(known | {setting: law}, sort_keys=False))
 
 
@@ -110,7 +112,7 @@ def figures(run: Run) -> dict[str, float | None]:
         "square_se": float(np.mean(se[rest] ** 2)),
         "back_inside": int(outside[-1] + 1 if len(outside) else 0),
         "at_end": float(100 * run.column("inner/saturated_mean")[rest].mean()),
-        **{key: last(run.column(f"estimate/{key}")) for key in ("gain", "log_gain_error", "lag", "shift", "shift_noise")},
+        **{key: last(run.column(f"estimate/{key}")) for key in ESTIMATES},
         "seconds": float(run.column("time/step").sum()),
     }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 
 from controller.configuration import read_yaml
@@ -19,6 +20,7 @@ from trainer.run import open_session
 from trainer.session import Session
 
 GAINS = Path("docs/results/adaptive_pid.yaml")
+EXCITATION = {"type": "excitation", "offset": 0.15, "amplitude": 0.6}
 STATIC = {"law": {"type": "manual"}, "actuator": {"type": "static"}}
 EVENT = 75
 """The step of a disturbance, or of a step of the target."""
@@ -40,6 +42,7 @@ SETTINGS: dict[str, list[str]] = {
     "beta1 0.95": ["update.betas=[0.95, 0.999]"],
     "128 responses": ["rollout.prompts=16"],
     "1024 responses": ["rollout.prompts=128"],
+    "SGD": ["update.betas=[0.0, 0.999]", "update.learning_rate=0.1"],
     "task sums": ["task=sums", "model=sums", "rollout.max_new_tokens=13"],
     "task walk": ["task=walk", "model=walk", "rollout.max_new_tokens=11"],
     "8 minibatches": [],
@@ -87,6 +90,12 @@ class OnlySums:
 def other_reward(session: Session) -> None:
     """From now on only sums are rewarded."""
     session.task = OnlySums(session.task)
+
+
+def plain_sgd(session: Session) -> None:
+    """Stochastic gradient descent without momentum in AdamW's place, at the same learning rate."""
+    engine, config = session.engine.deepspeed, session.config.update
+    engine.optimizer = torch.optim.SGD(engine.module.parameters(), lr=config.learning_rate)
 
 
 DISTURBANCES: dict[str, Callable[[Session], None]] = {
@@ -145,6 +154,8 @@ def train(job: Job, out: Path) -> Run:
 
 def _rows(job: Job) -> Iterator[dict[str, float]]:
     session = open_session(load_config("examples/controlled.yaml", overrides(job)))
+    if job.setting == "SGD":
+        plain_sgd(session)
     for step in range(session.config.steps):
         if step == EVENT and job.setting in DISTURBANCES:
             DISTURBANCES[job.setting](session)
@@ -155,13 +166,15 @@ def _rows(job: Job) -> Iterator[dict[str, float]]:
 def overrides(job: Job) -> list[str]:
     """What the job changes in examples/controlled.yaml."""
     target = RELATIVE if job.setting.startswith("task") else CURVES[job.curve]
-    control = {"target": target, "law": law(job), "actuator": {"type": "sensitivity"}}
-    control = STATIC if job.law == "static" else control
+    followed = {"target": target, "actuator": {"type": "sensitivity"}}
+    control = STATIC if job.law == "static" else followed | {"law": law(job)}
     flow = yaml.safe_dump(control, default_flow_style=True, width=10_000).strip()
     quiet = ["tracking.mlflow=null", "evaluation={every: 1000, prompts: 100, samples: 16}"]
     return [f"seed={job.seed}", f"control={flow}", *SETTINGS.get(job.setting, []), *quiet]
 
 
 def law(job: Job) -> dict[str, Any]:
-    """The adaptive law as it is, or the PID that was tuned for the setting."""
-    return {"type": "adaptive"} if job.law == "adaptive" else read_yaml(GAINS)[job.setting]
+    """The adaptive law as it is, the PID that was tuned for the setting, or what it is identified by."""
+    if job.law == "pid":
+        return read_yaml(GAINS)[job.setting]
+    return {"adaptive": {"type": "adaptive"}, "excitation": EXCITATION}[job.law]
