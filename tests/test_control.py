@@ -8,7 +8,7 @@ import torch
 from batches import Batch, controller, random_batch
 
 from controller import ControlConfig, EntropyController, InputError, policy_loss, token_statistics
-from controller.configuration import parse
+from controller.configuration import parse, read_yaml
 from examples import own_loop
 
 BATCH = random_batch(0)
@@ -323,3 +323,9 @@ def test_the_library_example_holds_the_entropy_where_static_clipping_collapses()
     assert controlled[0] == static[0]
     assert (controlled[30:] / (0.9 * controlled[0]) - 1).abs().max() < 0.1
     assert static[-1] < static[0] / 2
+
+
+def test_the_library_example_needs_no_gains():
+    config = read_yaml("examples/control.yaml") | {"law": {"type": "adaptive"}}
+    controlled = torch.tensor(own_loop.train(EntropyController(ControlConfig.model_validate(config))))
+    assert (controlled[30:] / (0.9 * controlled[0]) - 1).abs().max() < 0.1

@@ -31,6 +31,7 @@ PAGES = [
     DOCS / "how-to" / "saturation.md",
     DOCS / "how-to" / "eight-gpus.md",
     DOCS / "how-to" / "measurement.md",
+    DOCS / "how-to" / "adaptive.md",
     DOCS / "integrations.md",
     DOCS / "index.md",
     DOCS / "control-theory.md",
