@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -293,7 +295,7 @@ class EntropyController:
 
         def realise(asked: float) -> float:
             nonlocal actuation
-            actuation = self._actuate(self.config.guard.limited_command(asked, state["before"]), batch)
+            actuation = self.config.actuator.actuate(self.config.guard.limited_command(asked, state["before"]), batch)
             return actuation.command
 
         terms, self._law_state = law.refine(state, reading, change, error, realise)
@@ -306,14 +308,15 @@ class EntropyController:
         if not held:
             self._start(batch)
         self._last_reading = reading = self._reading(batch, updates)
-        terms = self._terms(reading, batch)
+        actuate = cache(partial(self.config.actuator.actuate, batch=batch))  # a law asks for what is applied then
+        terms = self._terms(reading, actuate)
         verdict = self._verdict(reading, terms, kl)
         self._held += held
         decision = Decision(
             step=self._step,
             setpoint=reading.setpoint,
             terms=terms,
-            actuation=self.config.guard.limited(self._actuate(terms.command, batch), verdict.static_share, batch),
+            actuation=self.config.guard.limited(actuate(terms.command), verdict.static_share, batch),
             batch=batch,
             authority=authority(self.config.actuator, batch),
             held=held,
@@ -325,7 +328,7 @@ class EntropyController:
         self._decision = decision
         return decision
 
-    def _terms(self, reading: Reading, batch: BatchStatistics) -> Terms:
+    def _terms(self, reading: Reading, actuate: Callable[[float], Actuation]) -> Terms:
         """The law's step, or the last command where the guard has taken the loop out of its hands."""
         law, last = self.config.law, self._law_state["command"]
         if self._guard_state["mode"] != "control":
@@ -334,7 +337,7 @@ class EntropyController:
             self._law_state, self._hand_over = law.take_over(self._law_state, reading), not reading.finite
 
         def realise(asked: float) -> float:
-            return self._actuate(self.config.guard.limited_command(asked, last), batch).command
+            return actuate(self.config.guard.limited_command(asked, last)).command
 
         terms, self._law_state = law.step(self._law_state, reading, realise)
         return terms
@@ -366,9 +369,6 @@ class EntropyController:
             check_reachable(self.config.target, batch.vocab_size, initial)
             self._reachable = True
         self._initial = initial
-
-    def _actuate(self, command: float, batch: BatchStatistics) -> Actuation:
-        return self.config.actuator.actuate(command, batch)
 
 
 def _reason(error: Exception) -> str:
