@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ import numpy as np
 
 from benchmarks.chaos import in_mlflow, lines
 from benchmarks.survival import ROOT, environment
+from trainer.ports import free_port
 
 RUN = ["examples/controlled.yaml", "rollout.prompts=16", "update.minibatches=4"]
 RUN += ["evaluation={every: 1000, prompts: 8, samples: 8}"]
@@ -137,12 +137,6 @@ def seconds(pid: int) -> float:
 def written(run: Path) -> int:
     log = run / "metrics.jsonl"
     return log.read_bytes().count(b"\n") if log.exists() else 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def markdown(results: list[dict[str, Any]], pairs: int, steps: int) -> str:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import pytest
 
 from tests.runs import ENVIRONMENT
 from trainer.config import load_config
+from trainer.ports import free_port
 from trainer.record import Tracker
 from trainer.tracking import delivery
 from trainer.tracking.delivery import Courier, Delivery, batches
@@ -166,9 +166,7 @@ def server(tmp_path, port):
 
 
 def test_a_server_that_is_down_at_first_gets_everything_when_it_comes(folder, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     folder.open(config(f"http://127.0.0.1:{port}"), 30)
     process = Delivery(folder)
     time.sleep(3)

@@ -12,7 +12,8 @@ import pytest
 
 from controller.errors import InputError
 from tests.runs import ENVIRONMENT, ROOT
-from trainer.rollout.vllm_engine import check_version, free_port
+from trainer.ports import free_port
+from trainer.rollout.vllm_engine import check_version
 
 # vLLM has no build for some machines; where `make test` can install it these tests run
 engine = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed; `make vllm` installs it")

@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from rich.console import Console
 from sim.plants import MomentumPlant
 from trainer.commands.designer import Design, designer
 from trainer.config import dump_config, load_config
+from trainer.ports import free_port
 from trainer.reporting.figure import draw
 from trainer.reporting.page import write
 from trainer.reporting.rundata import load_runs
@@ -136,9 +136,7 @@ def deliver(folder: Path, data: Path, store: str) -> Any:
 @contextmanager
 def mlflow_server(store: str) -> Iterator[str]:
     """MLflow's own server on loopback; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--port", str(port)]
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
     server = subprocess.Popen(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import nn
 from controller.errors import InputError
 
 from ..config import VLLMConfig
+from ..ports import free_port
 from .vllm_sampler import INSTALL, Answer
 from .weights import gathered
 
@@ -177,10 +177,3 @@ def open_sender(backend: str, model: nn.Module, client: Any, *, rank: int, worke
         meeting = {"master_address": address, "master_port": free_port(), "world_size": 1 + workers}
         info = {"gloo": GlooTrainerInitInfo, "nccl": NCCLTrainerInitInfo}[backend](**meeting, rank=rank)
     return WeightTransferTrainerFactory.trainer_init(info, client=client, source=PolicyWeights(model))
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
