@@ -43,7 +43,7 @@ class Adaptive(Config):
     """Holds the target with no gains to choose; everything here is optional."""
 
     type: Literal["adaptive"] = "adaptive"
-    spread: Annotated[float, Field(ge=0.01, le=10)] = 0.3
+    spread: Annotated[float, Field(ge=0.01, le=10)] = 0.5
     """Largest standard deviation of the command that the estimate's uncertainty may cause."""
     dead_band: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Errors up to this size count as zero, nats."""

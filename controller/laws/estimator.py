@@ -50,8 +50,8 @@ DIRECT = 0.5
 """Variance of z over that of w: without z a plant whose updates add at once looks like one of long momentum."""
 LEARNING = 0.03
 """Share by which a noise's ln variance follows one normalised squared innovation."""
-FORGETTING = 0.98
-"""Of the candidates' log-weights, a reading."""
+FORGETTING = 0.998
+"""Of the candidates' log-weights, a reading: a lag lasts as long as its optimizer."""
 GATE, INSIDE = 16.0, 9.0
 """A normalised squared innovation above the gate widens the belief until it counts as `INSIDE`."""
 NOISE_RANGE = (1e-4, 100.0)
