@@ -95,6 +95,22 @@ def test_a_jump_of_the_curve_is_seen_ahead():
     assert early.demand > flat.demand + 0.05
 
 
+def test_a_plant_without_momentum_is_not_taken_for_one_of_long_momentum():
+    rng, law, start, lags = np.random.default_rng(0), Adaptive(), 0.8, []
+    state = law.start()
+    for step in range(120):
+        path = [0.65 + 0.15 * math.sin((step + ahead) / 8) for ahead in range(AHEAD + 1)]
+        seen = reading(start + 0.017 * rng.standard_normal(), path)
+        _, state = law.step(state, seen)
+        change, drift = 0.0, 0.4 - start  # falls faster the more there is, as entropy does
+        for _ in range(8):
+            terms, state = law.refine(state, seen, change + 0.002 * rng.standard_normal(), 0.002)
+            change += 0.025 / 8 * (terms.command + drift + 0.6 * rng.standard_normal())
+        start += 0.75 * change + 0.003 * rng.standard_normal()
+        lags.append(law.figures(state)["estimate/lag"])
+    assert np.mean(lags[60:]) < 0.1
+
+
 def test_the_terms_add_up_to_the_demand():
     terms, _ = after(*[QUIET] * 3, (0.55, [0.0, 0.002]))
     assert terms.p + terms.i + terms.d + terms.feedforward == pytest.approx(terms.demand, abs=1e-12)
