@@ -16,8 +16,6 @@ from tests.runs import ENVIRONMENT, ROOT
 SHORT = "steps=4 rollout.prompts=8 update.minibatches=2 evaluation.every=4 evaluation.prompts=8 tracking.mlflow=null"
 LONG_ENOUGH = "steps=64"
 """What `identify` needs of an excitation run."""
-LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What a session of the tests' own process leaves behind: its port is taken."""
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["trainer.run", "trainer.commands.tune", "trainer.reporting.write"])
 
@@ -60,7 +58,9 @@ def _fork(words: list[str], folder: Path) -> tuple[int, str]:
 
 def _main(words: list[str], folder: Path, log: Path) -> None:
     os.environ.update(ENVIRONMENT)
-    for name in LAUNCHED:
+    from trainer.engine import LAUNCHED
+
+    for name in LAUNCHED:  # what a test of the same process left behind
         os.environ.pop(name, None)
     os.chdir(folder)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)

@@ -71,6 +71,12 @@ def test_a_port_in_use_is_told_with_the_port(tmp_path):
     assert "--master-port" in sentence
 
 
+def test_half_of_a_launchers_variables_are_told_with_the_missing_ones(tmp_path):
+    sentence = said(train(tmp_path / "run", RANK="0", LOCAL_RANK="0", WORLD_SIZE="1"))
+    assert "`RANK` is set and `MASTER_ADDR`, `MASTER_PORT` not" in sentence
+    assert "unset `RANK`" in sentence
+
+
 def test_a_server_that_does_not_answer_is_told_with_its_address():
     config = VLLMConfig(type="vllm", placement="server", url="http://127.0.0.1:9")
     with pytest.raises(InputError, match=r"no vLLM server answers at http://127\.0\.0\.1:9"):

@@ -17,6 +17,9 @@ from .errors import Stopped, Unsampled
 
 T = TypeVar("T")
 
+LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What a launcher tells every rank."""
+
 
 def init_distributed(device: str = "auto") -> None:
     """Join the launcher's process group (torchrun, deepspeed; any number of nodes), or make one of a single process.
@@ -27,7 +30,7 @@ def init_distributed(device: str = "auto") -> None:
         device: `cuda`, `cpu`, or `auto`: a GPU where there is one.
 
     Raises:
-        InputError: `cuda` without a GPU, or the ranks cannot meet.
+        InputError: `cuda` without a GPU, half of a launcher's variables, or the ranks cannot meet.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("`engine.device` is `cuda` and PyTorch sees no GPU; run where there is one, or write `cpu`.")
@@ -35,6 +38,12 @@ def init_distributed(device: str = "auto") -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     import deepspeed
 
+    missing = [name for name in LAUNCHED if name not in os.environ]
+    if "RANK" in os.environ and missing and not dist.is_initialized():
+        raise InputError(
+            f"`RANK` is set and {', '.join(f'`{name}`' for name in missing)} not; launch with `torchrun` or "
+            "`deepspeed`, which set them all, or unset `RANK` for a run of one process."
+        )
     if "RANK" not in os.environ and not dist.is_initialized():
         # a store in memory: no port that another run could take, no variables that a child would inherit
         backend = deepspeed.get_accelerator().communication_backend_name()
