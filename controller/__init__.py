@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .laws import PID
     from .loss import policy_loss
     from .measurement import batch_statistics
+    from .momentum import momentum_of
     from .statistics import TokenStatistics, token_statistics
     from .targets import Target
 
@@ -36,6 +37,7 @@ _HOMES = {
     "batch_statistics": "measurement",
     "linear_statistics": "from_hidden",
     "model_statistics": "from_model",
+    "momentum_of": "momentum",
     "policy_loss": "loss",
     "token_statistics": "statistics",
 }
@@ -51,6 +53,7 @@ __all__ = [
     "batch_statistics",
     "linear_statistics",
     "model_statistics",
+    "momentum_of",
     "policy_loss",
     "token_statistics",
 ]

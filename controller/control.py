@@ -99,6 +99,7 @@ class EntropyController:
         groups: Tensor | None = None,
         kl: float = math.nan,
         updates: int | None = None,
+        momentum: float | None = None,
     ) -> Decision:
         """Decide the thresholds for this rollout batch; every rank of the process group gets the same decision.
 
@@ -111,6 +112,8 @@ class EntropyController:
             kl: KL divergence to the start policy, nats a token, the same on every rank; for `guard.kl_limit`.
             updates: optimizer steps that the loop will take with this batch, for a law with an inner loop; without it
                 such a law learns the number from the first rollout.
+            momentum: of the optimizer, with `updates`, see `momentum_of`; what the adaptive law begins with, where it
+                would learn the lag in the run's first rollouts.
 
         Raises:
             InputError: shapes do not match, or the target exceeds ln(vocab_size).
@@ -130,7 +133,7 @@ class EntropyController:
         batch = batch_statistics(tokens, advantages, mask, groups, self._process_group, touched, own)
         if isinstance(self.config.law, Adaptive):
             self._rollout = known_rows(tokens, mask)
-        return self._decide(batch, kl, updates)
+        return self._decide(batch, kl, updates, momentum)
 
     def measured(self, responses: int) -> Tensor:
         """Which of this rank's responses the next `step` needs, by `measurement.share`: row numbers, rising.
@@ -151,6 +154,8 @@ class EntropyController:
         regions: BatchStatistics | None = None,
         standard_error: float = math.nan,
         kl: float = math.nan,
+        updates: int | None = None,
+        momentum: float | None = None,
     ) -> Decision:
         """The same from numbers alone, for simulators and loops without tensors.
 
@@ -158,11 +163,11 @@ class EntropyController:
             entropy: measured batch entropy, nats.
             regions: the batch's other statistics, for actuators that read them.
             standard_error: of `entropy`, nats; the statistics' own where they are given.
-            kl: as for `step`.
+            kl, updates, momentum: as for `step`.
         """
         if regions is None:
-            return self._decide(BatchStatistics(entropy=entropy, standard_error=standard_error, tokens=1), kl)
-        return self._decide(replace(regions, entropy=entropy), kl)
+            regions = BatchStatistics(entropy=entropy, standard_error=standard_error, tokens=1)
+        return self._decide(replace(regions, entropy=entropy), kl, updates, momentum)
 
     def refine(self, now: TokenStatistics, tokens: TokenStatistics, advantages: Tensor, mask: Tensor) -> Decision:
         """Between the forward pass and the loss of a minibatch: the adaptive law decides anew.
@@ -302,12 +307,12 @@ class EntropyController:
         actuation = self.config.guard.limited(actuation, decision.verdict.static_share, batch)
         return replace(decision, terms=terms, actuation=actuation)
 
-    def _decide(self, batch: BatchStatistics, kl: float, updates: int | None = None) -> Decision:
+    def _decide(self, batch: BatchStatistics, kl: float, updates: int | None, momentum: float | None) -> Decision:
         batch = possible(batch, self._step)
         held = not math.isfinite(batch.entropy)
         if not held:
             self._start(batch)
-        self._last_reading = reading = self._reading(batch, updates)
+        self._last_reading = reading = self._reading(batch, updates, momentum)
         actuate = cache(partial(self.config.actuator.actuate, batch=batch))  # a law asks for what is applied then
         terms = self._terms(reading, actuate)
         verdict = self._verdict(reading, terms, kl)
@@ -353,12 +358,12 @@ class EntropyController:
             )
         return verdict
 
-    def _reading(self, batch: BatchStatistics, updates: int | None) -> Reading:
+    def _reading(self, batch: BatchStatistics, updates: int | None, momentum: float | None) -> Reading:
         if self.config.target is None or (self.config.target.unit == "initial" and self._initial is None):
             return Reading(math.nan, math.nan, math.nan, batch.entropy)
         steps = [max(self._step - 1, 0), *range(self._step, self._step + AHEAD + 1)]
         past, *ahead = self.config.target.at(steps, self._initial).tolist()
-        return Reading(ahead[0], ahead[1], past, batch.entropy, batch.standard_error, tuple(ahead), updates)
+        return Reading(ahead[0], ahead[1], past, batch.entropy, batch.standard_error, tuple(ahead), updates, momentum)
 
     def _start(self, batch: BatchStatistics) -> None:
         """At the run's first measurement, or a new target's: the initial entropy, and whether the curve is possible."""

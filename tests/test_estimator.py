@@ -119,7 +119,7 @@ def test_what_every_rollout_adds_of_its_own_is_found(offset):
 
 
 def test_without_minibatches_no_shift_is_told_from_the_drift():
-    belief = excited(0.9, 0.1, 0.0, rollouts=20, offset=0.003).counted(1)
+    belief = excited(0.9, 0.1, 0.0, rollouts=20, offset=0.003).counted(1, None)
     for _ in range(5):
         belief = read_entropy(after_rollout(after_tick(belief, 0.0)), 0.9, 0.015)
     assert belief.figures()["estimate/shift"] == belief.figures()["estimate/shift_error"] == 0.0

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from controller.errors import InputError
+from controller.momentum import momentum_of
 
 from .config import UpdateConfig
 from .errors import Stopped, Unsampled
@@ -83,6 +84,11 @@ class Engine:
     def model(self) -> Any:
         """The policy, for sampling and evaluation."""
         return self.deepspeed.module
+
+    @property
+    def momentum(self) -> float | None:
+        """The optimizer's."""
+        return momentum_of(self.deepspeed.optimizer)
 
     def total(self, count: Tensor) -> Tensor:
         """The count summed over the ranks."""

@@ -62,6 +62,7 @@ def train_step(session: Session, step: int) -> dict[str, float]:
             groups=seen.rollout.groups,
             kl=kl,
             updates=session.config.updates,
+            momentum=session.engine.momentum,
         )
     with clock("update"):
         sums = update(session, batch, decision, step)

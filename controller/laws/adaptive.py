@@ -1,35 +1,23 @@
 """The adaptive law: no gains, an estimator in their place, and an inner loop between minibatches.
 
-With h the entropy, r its rate, c its carry, beta the drift and m the offset a tick as the estimator (`estimator.py`)
-believes them, a command v held for T ticks takes the entropy to
-
-    h + c [a_T r + g G_T (v + beta)] + m T,    a_T = rho (1 - rho^T) / (1 - rho),    G_T = T - a_T
-
-The law asks for the v that meets the target curve there, T ticks ahead, and decides anew at every tick (predictive
-functional control, Richalet 1978). T is the shortest horizon at which the uncertainty of h, r and beta makes no more
-than `spread` of uncertainty in v: a sure estimate acts at once, a noisy one slowly.
-
-Its terms add up to the demand, each divided by c g G_T but beta, which is a command already:
-
-    p = target now - h    i = -m T, less beta    d = -c a_T r    feedforward = target in T ticks - target now
-
-What the offset has done since the rollout counts to h.
+The estimator (`estimator.py`) believes an entropy, its rate, a gain, a lag, a drift; the plan (`horizon.py`) asks for
+the command that takes such a plant along the target curve with the least squared error. Both are taken up anew at
+every rollout and before each of its updates.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import lru_cache
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field
 
 from ..configuration import Config
-from .belief import CARRY, CHANGE, DRIFT, LAGS, LOG_GAIN, OFFSET, RATE, START, Belief, Floats, first_belief
+from .belief import DRIFT, LARGEST, Belief, first_belief
 from .estimator import after_rollout, after_tick, read_change, read_entropy
-from .interface import AHEAD, Reading, Realise, State, Terms, held
+from .horizon import planned
+from .interface import Reading, Realise, State, Terms, held
 
 UNKNOWN_ERROR = 0.02
 """Sampling error of an entropy that comes without one, as a share of it."""
@@ -43,8 +31,8 @@ class Adaptive(Config):
     """Holds the target with no gains to choose; everything here is optional."""
 
     type: Literal["adaptive"] = "adaptive"
-    spread: Annotated[float, Field(ge=0.01, le=10)] = 0.5
-    """Largest standard deviation of the command that the estimate's uncertainty may cause."""
+    effort: Annotated[float, Field(ge=0.01, le=10)] = 0.2
+    """What a command costs in the plan: one of 1 for a rollout as much as an error of `effort` times what it moves."""
     dead_band: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Errors up to this size count as zero, nats."""
     limit: Annotated[float, Field(ge=1e-6, le=1)] = 1.0
@@ -88,7 +76,7 @@ class Adaptive(Config):
         state = state | {"before": state["command"]}
         belief = self._at_rollout(state, reading)
         if state["aligned"]:
-            belief = _aligned(belief, self._plan(belief, reading, 0).demand - state["command"])
+            belief = self._aligned(belief, reading, state["command"])
         return self._decided(state | {"refined": 0, "aligned": False}, belief, reading, 0, realise)
 
     def refine(
@@ -119,8 +107,11 @@ class Adaptive(Config):
         entropy, error = reading.measurement, reading.standard_error
         error = max(error if math.isfinite(error) else UNKNOWN_ERROR * entropy, SMALLEST_ERROR)
         if not state["belief"]:
-            return first_belief(entropy, error, reading.updates or GUESSED_TICKS)
-        belief = Belief.from_numbers(state["belief"]).counted(max(state["refined"], 1))
+            ticks = reading.updates or GUESSED_TICKS
+            return first_belief(entropy, error, ticks, _told(reading, ticks))
+        belief = Belief.from_numbers(state["belief"])
+        if (ticks := max(state["refined"], 1)) != belief.ticks:
+            belief = belief.counted(ticks, _told(reading, ticks))
         belief = after_rollout(after_tick(belief, state["command"]))
         return read_entropy(belief, entropy, error)
 
@@ -136,52 +127,29 @@ class Adaptive(Config):
             demand = min(max(demand, before - self.rate_limit), before + self.rate_limit)
         return min(max(demand, -self.limit), self.limit)
 
-    def _plan(self, belief: Belief, reading: Reading, ticks: int) -> Terms:
-        """The demand at the shortest horizon that is sure enough, and its parts."""
-        horizon, coast = _horizons(belief.ticks)
-        carry = belief.mean[:, CARRY]
-        reach = carry * np.exp(belief.mean[:, LOG_GAIN]) * (horizon[:, None] - coast)
-        coast = carry * coast
-        target = np.interp((ticks + np.append(0.0, horizon)) / belief.ticks, range(len(reading.ahead)), reading.ahead)
-        shift = belief.mean[:, OFFSET] / belief.ticks
-        error = target[0] - belief.entropy - shift * ticks
-        error = np.sign(error) * np.maximum(np.abs(error) - self.dead_band, 0.0)
-        ahead = shift * horizon[:, None]
-        demand = (error + target[1:, None] - target[0] - coast * belief.mean[:, RATE] - ahead) / reach
-        best = self._sure(belief, coast, reach, demand)
-        weight = belief.weight
-        p, i, d, feedforward = (
-            float(weight @ part)
-            for part in (
-                error / reach[best],
-                -belief.mean[:, DRIFT] - ahead[best] / reach[best],
-                -coast[best] * belief.mean[:, RATE] / reach[best],
-                (target[1 + best] - target[0]) / reach[best],
-            )
-        )
-        return Terms(p=p, i=i, d=d, feedforward=feedforward, demand=p + i + d + feedforward)
+    def _plan(self, belief: Belief, reading: Reading, elapsed: int) -> Terms:
+        return planned(belief, reading.ahead, elapsed, self.limit, self.effort, self.dead_band)
 
-    def _sure(self, belief: Belief, coast: Floats, reach: Floats, demand: Floats) -> int:
-        """Which horizon: the first at which the demand's variance over the bank is at most spread^2, else the last."""
-        c, weight = belief.covariance, belief.weight
-        carry = belief.mean[:, CARRY]
-        level = c[:, START, START] + 2 * carry * c[:, START, CHANGE] + carry**2 * c[:, CHANGE, CHANGE]
-        with_rate = c[:, START, RATE] + carry * c[:, CHANGE, RATE]
-        variance = (level + 2 * coast * with_rate + coast**2 * c[:, RATE, RATE]) / reach**2
-        variance = variance + (demand - demand @ weight[:, None]) ** 2
-        sure = variance @ weight <= self.spread**2
-        return int(np.argmax(sure)) if sure.any() else len(sure) - 1
+    def _aligned(self, belief: Belief, reading: Reading, command: float) -> Belief:
+        """The belief with a drift at which the demand is the command in force, and unsure of it."""
+        from scipy.optimize import brentq
+
+        def excess(shift: float) -> float:
+            return self._plan(_drifting(belief, shift), reading, 0).demand - command
+
+        if excess(-LARGEST) > 0 > excess(LARGEST):  # else no drift explains it
+            belief = _drifting(belief, brentq(excess, -LARGEST, LARGEST, xtol=1e-13))
+        return belief.unsure_of_drift()
 
 
-def _aligned(belief: Belief, excess: float) -> Belief:
-    """The belief with a drift that makes the demand smaller by `excess`, and unsure of it."""
+def _told(reading: Reading, ticks: int) -> float | None:
+    """The lag a tick by the optimizer's momentum, where the loop tells it."""
+    if reading.momentum is None or reading.updates is None:
+        return None
+    return float(reading.momentum ** (reading.updates / ticks))
+
+
+def _drifting(belief: Belief, shift: float) -> Belief:
     mean = belief.mean.copy()
-    mean[:, DRIFT] += excess
-    return replace(belief, mean=mean).bounded().unsure_of_drift()
-
-
-@lru_cache(maxsize=64)
-def _horizons(ticks: int) -> tuple[Floats, Floats]:
-    """Horizons [choices] in ticks, up to AHEAD rollouts, and a_T of every candidate lag, [choices, lags]."""
-    horizon = np.unique(np.geomspace(1, AHEAD * ticks, 32).round())
-    return horizon, LAGS * (1 - LAGS ** horizon[:, None]) / (1 - LAGS)
+    mean[:, DRIFT] += shift
+    return replace(belief, mean=mean).bounded()

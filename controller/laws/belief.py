@@ -32,6 +32,8 @@ OFFSET_SPREAD = 0.001
 WIDEST: Floats = np.array([100.0] * 3 + [4 * x**2 for x in (DRIFT_SPREAD, GAIN_SPREAD, CARRY_SPREAD)] + [0.01])
 """Largest variances: (10 nats)^2, four times the prior's of drift, ln gain and carry, and (0.1 nats)^2."""
 CARRY_RANGE = (0.3, 1.7)
+TOLD_SPREAD = 0.5
+"""How far, in ln (1 - rho), the plant's lag may lie from the optimizer's own momentum, at one standard deviation."""
 MOST_TICKS = 1_000_000
 LARGEST = 100.0
 """Nats, and commands: no mean goes further."""
@@ -134,11 +136,13 @@ class Belief:
         mean[:, LOG_GAIN] = np.clip(mean[:, LOG_GAIN], prior - FARTHEST, prior + FARTHEST)
         return replace(self, mean=mean)
 
-    def counted(self, ticks: int) -> Belief:
-        """With the ticks that the last rollout really had.
+    def counted(self, ticks: int, lag: float | None) -> Belief:
+        """With another number of ticks, the last rollout's, and the lag a tick that the optimizer's momentum gives.
 
         Where no minibatch was seen the gain a rollout stays, and no shift can be told from the drift.
         """
+        if lag is not None:
+            self = replace(self, log_weight=_weighed(lag))
         if ticks > 1:
             return replace(self, ticks=ticks).bounded()
         mean, covariance = self.mean.copy(), self.covariance.copy()
@@ -154,8 +158,8 @@ class Belief:
         return replace(self, covariance=covariance)
 
 
-def first_belief(entropy: float, error: float, ticks: int) -> Belief:
-    """Before anything moved: the first measured entropy and its standard error, nats."""
+def first_belief(entropy: float, error: float, ticks: int, lag: float | None = None) -> Belief:
+    """Before anything moved: the first measured entropy and its standard error, nats; the lag a tick, if it is told."""
     prior_gain = USUAL_GAIN / ticks
     scale = max(entropy, 1e-3)
     mean = np.tile([entropy, 0.0, 0.0, 0.0, math.log(prior_gain), USUAL_CARRY, 0.0], (len(LAGS), 1))
@@ -163,4 +167,12 @@ def first_belief(entropy: float, error: float, ticks: int) -> Belief:
     spreads = np.array([error, 0.0, prior_gain, DRIFT_SPREAD, GAIN_SPREAD, CARRY_SPREAD, offset])
     covariance = np.tile(np.diag(spreads**2), (len(LAGS), 1, 1))
     shift = (SHIFT_NOISE * scale) ** 2
-    return Belief(mean, covariance, np.zeros(len(LAGS)), PUSH_NOISE**2, shift, ticks)
+    return Belief(mean, covariance, _weighed(lag), PUSH_NOISE**2, shift, ticks)
+
+
+def _weighed(lag: float | None) -> Floats:
+    """Log-weights of the candidates: all the same, or about the one that is told."""
+    if lag is None:
+        return np.zeros(len(LAGS))
+    away = np.log((1 - LAGS) / (1 - min(max(lag, LAGS[0]), LAGS[-1])))
+    return np.asarray(-0.5 * (away / TOLD_SPREAD) ** 2)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-AHEAD = 16
+AHEAD = 32
 """Steps that a law may look ahead."""
 Realise = Callable[[float], float]
 State = dict[str, Any]
@@ -36,6 +36,8 @@ class Reading:
     """The set-points of this step and of the next `AHEAD`, for laws that plan."""
     updates: int | None = None
     """Optimizer steps of this rollout, where the loop says."""
+    momentum: float | None = None
+    """The optimizer's, an update, where the loop says."""
 
     def in_log(self) -> Reading:
         """The same reading in log-entropy; values below 1e-6 nats count as 1e-6."""

@@ -28,11 +28,16 @@ class EntropyLoop:
         self._replay: dict[str, Any] | None = None
         self._empty = False
 
-    def decide(self, measured: list[Measured], updates: int | None = None) -> Decision:
-        """The decision on these responses, the same on every rank; `updates`: optimizer steps that use them."""
+    def decide(self, measured: list[Measured], updates: int | None, momentum: float | None) -> Decision:
+        """The decision on these responses, the same on every rank.
+
+        Args:
+            updates: optimizer steps that use them.
+            momentum: of the optimizer.
+        """
         batch = joined(measured)
         self.decision = self.controller.step(
-            batch.tokens, batch.advantages, batch.mask, groups=batch.groups, updates=updates
+            batch.tokens, batch.advantages, batch.mask, groups=batch.groups, updates=updates, momentum=momentum
         )
         self._replay = None
         if self.decision.batch.tokens == 0 and not self._empty:
@@ -44,14 +49,15 @@ class EntropyLoop:
             )
         return self.decision
 
-    def collect(self, measured: Measured, last: bool) -> Decision | None:
+    def collect(self, measured: Measured, last: bool, momentum: float | None) -> Decision | None:
         """A microbatch of an optimizer step that is measured in its own pass; after the last one, the decision."""
         self._window.append(measured)
         if not last:
             return None
         before = self.controller.state_dict()
-        decision = self.decide(self._window)
-        self._window, self._replay = [], {"state": before, "batch": plain_batch(decision.batch)}
+        decision = self.decide(self._window, 1, momentum)
+        self._window = []
+        self._replay = {"state": before, "batch": plain_batch(decision.batch), "momentum": momentum}
         return decision
 
     def state_dict(self) -> dict[str, Any]:
@@ -67,5 +73,5 @@ class EntropyLoop:
         self.controller.load_state_dict(saved["state"])
         if saved["batch"] is not None:
             batch = batch_from_plain(saved["batch"])
-            self.decision = self.controller.step_scalar(batch.entropy, batch)
+            self.decision = self.controller.step_scalar(batch.entropy, batch, updates=1, momentum=saved["momentum"])
             self._replay = saved

@@ -15,6 +15,7 @@ from trl import GRPOTrainer
 from ...configuration import parse, read_yaml
 from ...control import ControlConfig, EntropyController
 from ...decision import Decision
+from ...momentum import momentum_of
 from ...statistics import TokenStatistics
 from ..clamp import clamp_thresholds, weighed
 from ..measured import Measured
@@ -79,7 +80,7 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
             batch |= {ENTROPY: tokens.entropy, SENSITIVITY: tokens.sensitivity}
             self._vocab_size = tokens.vocab_size
             rollout = Measured(tokens, batch["advantages"], loss_mask(batch), batch[GROUP])
-            self._log(loop.decide([rollout], self._updates))
+            self._log(loop.decide([rollout], self._updates, momentum_of(self.optimizer)))
         return batch
 
     def _compute_loss(self, model: Any, inputs: Batch) -> Tensor:
@@ -125,7 +126,8 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
             self.epsilon_low, self.epsilon_high = clamp_thresholds(loop.decision, tokens, advantages, scored[0])
             inputs["advantages"] = weighed(loop.decision, tokens, advantages, loss_mask(inputs), scored[0])
         if old is None:
-            decision = loop.collect(Measured(tokens, advantages, loss_mask(inputs), inputs[GROUP]), last)
+            measured = Measured(tokens, advantages, loss_mask(inputs), inputs[GROUP])
+            decision = loop.collect(measured, last, momentum_of(self.optimizer))
             if decision is not None:
                 self._log(decision)
         return scored

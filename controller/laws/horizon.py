@@ -1,0 +1,140 @@
+"""The command that follows a known curve best within its limits: bounded least squares over the rollouts to come.
+
+With the belief's entropy h, rate r, carry c, drift beta, offset m and gain g (`estimator.py`), commands v_b, each held
+for a block of rollouts, take the entropy at the end of rollout j, k ticks from now, to
+
+    h + c a_k r + c g sum_b (v_b + beta) G_kb + m j,    a_k = rho (1 - rho^k) / (1 - rho)
+
+where G_kb is what a push of 1 over the block has moved by then. The plan is the set of v_b in [-limit, limit] with the
+least
+
+    sum_j (target_j - entropy_j)^2 + (effort c g)^2 sum_b (rollouts of the block) (v_b + beta)^2
+
+in the mean over the bank; its first command is applied and all is planned anew at the next tick (receding horizon;
+dynamic matrix control, Cutler and Ramaker 1980). Where the curve is faster than the command can follow, it so leaves
+early and turns back early, and the error is spread instead of ending in an overshoot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .belief import CARRY, DRIFT, LAGS, LOG_GAIN, OFFSET, RATE, Belief, Floats
+from .interface import AHEAD, Terms
+
+EDGES = np.array([0, 1, 2, 4, 8, 16, AHEAD])
+"""Of the blocks, in rollouts: commands far ahead need less detail."""
+
+
+@dataclass(frozen=True)
+class _Response:
+    """What a push of 1 in each block moves, and its products with all that the belief may say."""
+
+    end: Floats
+    """[rollouts]: from now to the end of each."""
+    length: Floats
+    """[blocks], rollouts."""
+    reach: Floats
+    """G, [lags, rollouts, blocks], ticks."""
+    squared: Floats
+    """G'G, [lags, blocks, blocks]."""
+    of_step: Floats
+    """G'1, [lags, blocks]."""
+    of_ramp: Floats
+    """G'end."""
+    of_coast: Floats
+    """G'a."""
+
+
+@lru_cache(maxsize=256)
+def _response(ticks: int, elapsed: int) -> _Response:
+    """`elapsed` of this rollout's `ticks` are over."""
+    span = np.arange(1, AHEAD + 1) * ticks - elapsed
+    edges = np.maximum(EDGES * ticks - elapsed, 0)
+    left = np.maximum(span[:, None] - edges, 0)
+    since = left - _coast(left)
+    reach = since[..., :-1] - since[..., 1:]
+    across = reach.transpose(0, 2, 1)
+    end = span / ticks
+    return _Response(
+        end,
+        np.diff(edges) / ticks,
+        reach,
+        across @ reach,
+        across.sum(-1),
+        across @ end,
+        (across @ _coast(span)[..., None])[..., 0],
+    )
+
+
+def _coast(span: NDArray[Any]) -> Floats:
+    """a, [lags, ...]: how far a rate of 1 goes on by itself, ticks."""
+    lags = LAGS.reshape(-1, *[1] * span.ndim)
+    return np.asarray(lags * (1 - lags**span) / (1 - lags))
+
+
+def planned(
+    belief: Belief, ahead: tuple[float, ...], elapsed: int, limit: float, effort: float, dead_band: float
+) -> Terms:
+    """The demand for the coming tick and its parts.
+
+    Args:
+        ahead: set-points of this rollout and of the next `AHEAD`, nats.
+        elapsed: ticks of this rollout that are over.
+        limit: largest size of a command.
+        effort: see above; positive.
+        dead_band: errors of now up to this size count as zero, nats.
+
+    Returns:
+        p: from the error now. i: against drift and offset. d: against the rate. feedforward: for the curve ahead, and
+        for what later commands cannot do because of their limits. The demand is their sum, and is not limited itself.
+    """
+    elapsed = min(elapsed, belief.ticks - 1)
+    response = _response(belief.ticks, elapsed)
+    passed = elapsed / belief.ticks
+    target = (1 - passed) * ahead[0] + passed * ahead[1]
+    curve = np.subtract(ahead[1:], target)
+    mean, weight = belief.mean, belief.weight
+    error = target - belief.entropy - mean[:, OFFSET] * passed
+    error = np.sign(error) * np.maximum(np.abs(error) - dead_band, 0.0)
+    scale = mean[:, CARRY] * np.exp(mean[:, LOG_GAIN])
+    once, twice = weight * scale, weight * scale**2
+    cost = response.length * (effort * belief.ticks * once.sum()) ** 2
+    square = np.tensordot(twice, response.squared, 1)
+    square[np.diag_indices_from(square)] += cost
+    drift = mean[:, DRIFT]
+    pulls = np.array(
+        [
+            (once * error) @ response.of_step,
+            -(once * mean[:, OFFSET]) @ response.of_ramp
+            - ((twice * drift)[:, None] * response.squared.sum(-1)).sum(0)
+            - cost * (weight @ drift),
+            -(once * mean[:, CARRY] * mean[:, RATE]) @ response.of_coast,
+            once @ (curve @ response.reach),
+        ]
+    )
+    pull = pulls.sum(0)
+    command = _bounded(square, pull, limit)
+    free = np.abs(command) < limit
+    free[0] = True
+    first = np.linalg.solve(square[np.ix_(free, free)], np.eye(free.sum())[0])
+    p, i, d, feedforward = (pulls[:, free] @ first).tolist()
+    feedforward -= float(first @ square[np.ix_(free, ~free)] @ command[~free])
+    return Terms(p=p, i=i, d=d, feedforward=feedforward, demand=p + i + d + feedforward)
+
+
+def _bounded(square: Floats, pull: Floats, limit: float) -> Floats:
+    """The x in [-limit, limit] with the least x' square x / 2 - x' pull."""
+    command = np.linalg.solve(square, pull)
+    if np.abs(command).max() <= limit:
+        return np.asarray(command)
+    from scipy.optimize import lsq_linear  # a quarter of a second to import, and not every run needs it
+
+    root = np.linalg.cholesky(square)
+    found = lsq_linear(root.T, np.linalg.solve(root, pull), (-limit, limit), method="bvls", max_iter=100)
+    return np.asarray(np.clip(found.x, -limit, limit))
