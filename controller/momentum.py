@@ -6,11 +6,16 @@ from typing import Any
 
 
 def momentum_of(optimizer: Any) -> float | None:
-    """The share of an update that comes from those before it: Adam's beta1, SGD's momentum; None where it has neither.
+    """The share of an update that comes from those before it: Adam's beta1, SGD's momentum.
 
     Args:
         optimizer: a `torch.optim.Optimizer`, or a wrapper of one that shows its `param_groups`.
+
+    Returns:
+        None where the optimizer tells neither, or is not made yet.
     """
-    group = optimizer.param_groups[0]
-    found = group["betas"][0] if "betas" in group else group.get("momentum")
+    groups = getattr(optimizer, "param_groups", None)
+    if not groups:
+        return None
+    found = groups[0]["betas"][0] if "betas" in groups[0] else groups[0].get("momentum")
     return None if found is None else float(found)

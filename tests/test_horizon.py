@@ -45,7 +45,7 @@ def cost(commands, believed, ahead, elapsed, effort):
     ("ahead", "ticks", "elapsed", "effort"),
     [
         ((0.7,) * (AHEAD + 1), 4, 3, 0.2),  # at its end all along
-        ((0.71,) * (AHEAD + 1), 4, 0, 2.0),
+        ((0.71,) * (AHEAD + 1), 4, 0, 10.0),
         (SWING[: AHEAD + 1], 1, 0, 0.2),
         (SWING[9 : AHEAD + 10], 4, 1, 0.2),
     ],

@@ -23,6 +23,10 @@ def test_it_is_read_off_the_optimizer(kind, settings, momentum):
     assert momentum_of(kind([torch.zeros(1, requires_grad=True)], lr=0.1, **settings)) == momentum
 
 
+def test_before_there_is_an_optimizer_nothing_is_told():
+    assert momentum_of(None) is None
+
+
 def lag_after(rollouts, refined=0, **told):
     control = EntropyController(CONTROL)
     for _ in range(rollouts):
