@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+from tests.runs import forget_launcher
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
@@ -14,3 +16,9 @@ def browser():
 
     with chromium() as opened:
         yield opened
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _not_launched():
+    """Trainers in this process leave a launcher's variables behind, some as soon as their settings are made."""
+    forget_launcher(os.environ)

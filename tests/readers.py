@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.runs import ENVIRONMENT, ROOT
+from tests.runs import ENVIRONMENT, ROOT, forget_launcher
 
 SHORT = "steps=4 rollout.prompts=8 update.minibatches=2 evaluation.every=4 evaluation.prompts=8 tracking.mlflow=null"
 LONG_ENOUGH = "steps=64"
@@ -58,10 +58,7 @@ def _fork(words: list[str], folder: Path) -> tuple[int, str]:
 
 def _main(words: list[str], folder: Path, log: Path) -> None:
     os.environ.update(ENVIRONMENT)
-    from trainer.engine import LAUNCHED
-
-    for name in LAUNCHED:  # what a test of the same process left behind
-        os.environ.pop(name, None)
+    forget_launcher(os.environ)
     os.chdir(folder)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
     os.dup2(file, 1)

@@ -8,7 +8,8 @@ import torch
 
 verl = pytest.importorskip("verl")
 
-os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+LAUNCHED = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+os.environ |= LAUNCHED
 torch.set_num_threads(1)
 
 import verl_cpu  # noqa: E402, F401
@@ -39,6 +40,11 @@ from trainer.models import ASSETS  # noqa: E402
 MODEL = str(ASSETS / "expressions")
 FLOAT32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
 CONTROL = {"law": {"type": "manual", "command": 0.5}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _launched(_not_launched):
+    os.environ.update(LAUNCHED)
 
 
 @pytest.fixture(scope="module")
