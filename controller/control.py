@@ -112,8 +112,8 @@ class EntropyController:
             kl: KL divergence to the start policy, nats a token, the same on every rank; for `guard.kl_limit`.
             updates: optimizer steps that the loop will take with this batch, for a law with an inner loop; without it
                 such a law learns the number from the first rollout.
-            momentum: of the optimizer, with `updates`, see `momentum_of`; what the adaptive law begins with, where it
-                would learn the lag in the run's first rollouts.
+            momentum: of the optimizer, with `updates`, see `momentum_of`; the adaptive law believes it where `refine`
+                does not show it minibatches, from which it would learn the lag.
 
         Raises:
             InputError: shapes do not match, or the target exceeds ln(vocab_size).

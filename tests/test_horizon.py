@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from controller.laws import AHEAD
 from controller.laws.belief import CARRY, CHANGE, DRIFT, LAGS, LOG_GAIN, OFFSET, RATE, START, first_belief
 from controller.laws.estimator import after_rollout, after_tick
-from controller.laws.horizon import EDGES, planned
+from controller.laws.horizon import EDGES, FORESIGHT, planned
 
 SWING = tuple(0.65 + 0.15 * math.sin(2 * math.pi * step / 50) for step in range(200))
 
@@ -37,7 +37,7 @@ def cost(commands, believed, ahead, elapsed, effort):
         total += (effort * moved) ** 2 / believed.ticks * (weight @ (command + drift) ** 2 - weight @ drift**2)
         if (tick + 1) % believed.ticks == 0:
             believed = after_rollout(believed)
-            total += weight @ (believed.mean[:, START] - ahead[rollout + 1]) ** 2
+            total += math.exp(-rollout / FORESIGHT) * (weight @ (believed.mean[:, START] - ahead[rollout + 1]) ** 2)
     return total
 
 

@@ -49,7 +49,7 @@ def test_where_no_minibatch_is_shown_the_lag_is_that_of_a_whole_rollout():
     assert lag_after(2, updates=8, momentum=0.9) == pytest.approx(0.9**8, abs=0.15)
 
 
-def test_minibatches_overrule_what_was_told():
+def test_minibatches_show_the_lag_better():
     control, noise = EntropyController(CONTROL), np.random.default_rng(0)
     for _ in range(30):
         control.step_scalar(0.6, standard_error=0.01, updates=8, momentum=0.9)

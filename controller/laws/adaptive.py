@@ -143,10 +143,13 @@ class Adaptive(Config):
 
 
 def _told(reading: Reading, ticks: int) -> float | None:
-    """The lag a tick by the optimizer's momentum, where the loop tells it."""
-    if reading.momentum is None or reading.updates is None:
+    """The lag of a rollout by the optimizer's momentum, where the loop tells it and shows no minibatches.
+
+    Minibatches show it better: there the entropy's response is quicker than the momentum, since a part of it is direct.
+    """
+    if ticks > 1 or reading.momentum is None or reading.updates is None:
         return None
-    return float(reading.momentum ** (reading.updates / ticks))
+    return float(reading.momentum**reading.updates)
 
 
 def _drifting(belief: Belief, shift: float) -> Belief:

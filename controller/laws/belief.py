@@ -18,8 +18,8 @@ UNMOVED: Floats = np.tile(np.eye(SIZE), (len(LAGS), 1, 1))
 ENDS = np.cumsum([SIZE * len(LAGS), SIZE * SIZE * len(LAGS), len(LAGS)])
 NUMBERS = int(ENDS[-1]) + 3
 USUAL_GAIN = 0.02
-"""Nats a rollout for a command of 1: the middle of the prior, which spans a factor of 4 at one standard deviation."""
-GAIN_SPREAD = 1.4
+"""Nats a rollout for a command of 1: the middle of the prior, which spans a factor of 2 at one standard deviation."""
+GAIN_SPREAD = 0.7
 DRIFT_SPREAD = 0.5
 USUAL_CARRY, CARRY_SPREAD = 0.9, 0.15
 """Share of a paired change that the next rollout shows: contexts move with the policy towards what lies near."""
@@ -32,7 +32,7 @@ OFFSET_SPREAD = 0.001
 WIDEST: Floats = np.array([100.0] * 3 + [4 * x**2 for x in (DRIFT_SPREAD, GAIN_SPREAD, CARRY_SPREAD)] + [0.01])
 """Largest variances: (10 nats)^2, four times the prior's of drift, ln gain and carry, and (0.1 nats)^2."""
 CARRY_RANGE = (0.3, 1.7)
-TOLD_SPREAD = 0.5
+TOLD_SPREAD = 0.2
 """How far, in ln (1 - rho), the plant's lag may lie from the optimizer's own momentum, at one standard deviation."""
 MOST_TICKS = 1_000_000
 LARGEST = 100.0

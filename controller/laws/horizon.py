@@ -8,7 +8,7 @@ for a block of rollouts, take the entropy at the end of rollout j, k ticks from 
 where G_kb is what a push of 1 over the block has moved by then. The plan is the set of v_b in [-limit, limit] with the
 least
 
-    sum_j (target_j - entropy_j)^2 + (effort c g)^2 sum_b (rollouts of the block) (v_b + beta)^2
+    sum_j exp(-j / 16) (target_j - entropy_j)^2 + (effort c g)^2 sum_b (rollouts of the block) (v_b + beta)^2
 
 in the mean over the bank; its first command is applied and all is planned anew at the next tick (receding horizon;
 dynamic matrix control, Cutler and Ramaker 1980). Where the curve is faster than the command can follow, it so leaves
@@ -29,26 +29,26 @@ from .interface import AHEAD, Terms
 
 EDGES = np.array([0, 1, 2, 4, 8, 16, AHEAD])
 """Of the blocks, in rollouts: commands far ahead need less detail."""
+FORESIGHT = 16
+"""Rollouts until an error counts 1 / e of one now: drift and gain are not known further ahead."""
 
 
 @dataclass(frozen=True)
 class _Response:
-    """What a push of 1 in each block moves, and its products with all that the belief may say."""
+    """What a push of 1 in each block moves, weighed by foresight, and its products with all that a belief may say."""
 
-    end: Floats
-    """[rollouts]: from now to the end of each."""
     length: Floats
     """[blocks], rollouts."""
-    reach: Floats
-    """G, [lags, rollouts, blocks], ticks."""
+    weighed: Floats
+    """G'W, [lags, blocks, rollouts], ticks; W: the weights of the rollouts."""
     squared: Floats
-    """G'G, [lags, blocks, blocks]."""
+    """G'WG, [lags, blocks, blocks]."""
     of_step: Floats
-    """G'1, [lags, blocks]."""
+    """G'W1, [lags, blocks]."""
     of_ramp: Floats
-    """G'end."""
+    """G'W end."""
     of_coast: Floats
-    """G'a."""
+    """G'W a."""
 
 
 @lru_cache(maxsize=256)
@@ -59,16 +59,14 @@ def _response(ticks: int, elapsed: int) -> _Response:
     left = np.maximum(span[:, None] - edges, 0)
     since = left - _coast(left)
     reach = since[..., :-1] - since[..., 1:]
-    across = reach.transpose(0, 2, 1)
-    end = span / ticks
+    weighed = reach.transpose(0, 2, 1) * np.exp(-np.arange(AHEAD) / FORESIGHT)
     return _Response(
-        end,
-        np.diff(edges) / ticks,
-        reach,
-        across @ reach,
-        across.sum(-1),
-        across @ end,
-        (across @ _coast(span)[..., None])[..., 0],
+        length=np.diff(edges) / ticks,
+        weighed=weighed,
+        squared=weighed @ reach,
+        of_step=weighed.sum(-1),
+        of_ramp=weighed @ (span / ticks),
+        of_coast=(weighed @ _coast(span)[..., None])[..., 0],
     )
 
 
@@ -115,7 +113,7 @@ def planned(
             - ((twice * drift)[:, None] * response.squared.sum(-1)).sum(0)
             - cost * (weight @ drift),
             -(once * mean[:, CARRY] * mean[:, RATE]) @ response.of_coast,
-            once @ (curve @ response.reach),
+            once @ (response.weighed @ curve),
         ]
     )
     pull = pulls.sum(0)
