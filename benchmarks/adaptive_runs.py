@@ -49,6 +49,7 @@ SETTINGS: dict[str, list[str]] = {
 }
 RELATIVE = {"type": "oscillatory_decay", "centre": 0.8, "amplitude": 0.18, "period": 50, "unit": "initial"}
 """The swing of a task whose entropy starts elsewhere."""
+OWN_SWING = {"task sums": RELATIVE, "task walk": RELATIVE}
 MAIN = ("4 minibatches", "16 minibatches")
 ROBUST = tuple(name for name in SETTINGS if name not in MAIN)
 
@@ -98,6 +99,8 @@ def plain_sgd(session: Session) -> None:
     engine.optimizer = torch.optim.SGD(engine.module.parameters(), lr=config.learning_rate)
 
 
+PREPARED: dict[str, Callable[[Session], None]] = {"SGD": plain_sgd}
+"""What a setting changes beyond the configuration, before the first step."""
 DISTURBANCES: dict[str, Callable[[Session], None]] = {
     "learning rate halved": learning_rate(0.5),
     "learning rate doubled": learning_rate(2.0),
@@ -154,8 +157,8 @@ def train(job: Job, out: Path) -> Run:
 
 def _rows(job: Job) -> Iterator[dict[str, float]]:
     session = open_session(load_config("examples/controlled.yaml", overrides(job)))
-    if job.setting == "SGD":
-        plain_sgd(session)
+    if prepare := PREPARED.get(job.setting):
+        prepare(session)
     for step in range(session.config.steps):
         if step == EVENT and job.setting in DISTURBANCES:
             DISTURBANCES[job.setting](session)
@@ -165,7 +168,7 @@ def _rows(job: Job) -> Iterator[dict[str, float]]:
 
 def overrides(job: Job) -> list[str]:
     """What the job changes in examples/controlled.yaml."""
-    target = RELATIVE if job.setting.startswith("task") else CURVES[job.curve]
+    target = OWN_SWING.get(job.setting, CURVES[job.curve])
     followed = {"target": target, "actuator": {"type": "sensitivity"}}
     control = STATIC if job.law == "static" else followed | {"law": law(job)}
     flow = yaml.safe_dump(control, default_flow_style=True, width=10_000).strip()
