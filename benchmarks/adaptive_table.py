@@ -14,8 +14,9 @@ HEAD = """# The adaptive law
 3e-4, Adam (0.9, 0.999), `sensitivity` actuator; seeds {seeds}. The adaptive law has no setting; the PID has gains of
 its own for each setting, tuned by rule on an excitation run of that setting (seed 102). Neither was tuned on these
 curves and seeds; but an earlier table of these runs showed two settings lost, and the law's plan and two of its priors
-were changed for that, on other curves, seeds and simulated plants. SGD is without momentum, at a learning rate of 0.1. On the tasks `sums` and `walk`, whose entropies start at 0.40
-and 1.34 nats, the swing is one of 0.18 about 0.8 times the start.
+were changed for that, on other curves, seeds and simulated plants. SGD is without momentum, at a learning rate of 0.1.
+On the tasks `sums` and `walk`, whose entropies start at 0.40 and 1.34 nats, the swing is one of 0.18 about 0.8 times
+the start.
 
 RMSE, net RMSE and bias are in % of the target's mean, from step 20 on, measured entropy against target. net^2 = mean
 over the seeds of RMSE^2 - mean se^2, with its standard error over the seeds; se is the standard error of the measured
