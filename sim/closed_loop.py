@@ -46,7 +46,9 @@ def simulate(
     rows = []
     for _ in range(steps):
         measurement = plant.measure(state, rng)
-        decision = controller.step_scalar(measurement, standard_error=plant.measurement_noise)
+        decision = controller.step_scalar(
+            measurement, standard_error=plant.measurement_noise, updates=updates or 1, momentum=inner.lag
+        )
         rollout, commands = state.entropy, []
         for update in range(updates or 1):
             if updates:
