@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.runs import forget_launcher
+from trainer.launcher import forget_launcher
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

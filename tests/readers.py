@@ -11,7 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.runs import ENVIRONMENT, ROOT, forget_launcher
+from tests.runs import ENVIRONMENT, ROOT
+from trainer.launcher import forget_launcher
 
 SHORT = "steps=4 rollout.prompts=8 update.minibatches=2 evaluation.every=4 evaluation.prompts=8 tracking.mlflow=null"
 LONG_ENOUGH = "steps=64"

@@ -4,8 +4,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import MutableMapping
 from pathlib import Path
+
+from trainer.launcher import forget_launcher
 
 SMALL = [
     "examples/controlled.yaml",
@@ -16,15 +17,6 @@ SMALL = [
     "checkpoint.every=2",
 ]
 ROOT = Path(__file__).parent.parent
-LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
-
-def forget_launcher(environment: MutableMapping[str, str]) -> None:
-    """Take out what says that a launcher started this process."""
-    for name in LAUNCHED:
-        environment.pop(name, None)
-
-
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 forget_launcher(ENVIRONMENT)
 

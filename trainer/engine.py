@@ -15,11 +15,9 @@ from controller.momentum import momentum_of
 
 from .config import UpdateConfig
 from .errors import Stopped, Unsampled
+from .launcher import LAUNCHED
 
 T = TypeVar("T")
-
-LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What a launcher tells every rank."""
 
 
 def init_distributed(device: str = "auto") -> None:

@@ -20,6 +20,7 @@ from controller.configuration import parse, read_yaml
 from controller.errors import InputError
 
 from ..config import RunConfig
+from ..launcher import forget_launcher
 
 
 def train_all(jobs: Mapping[str, RunConfig], out: Path, workers: int | None = None) -> list[str]:
@@ -81,11 +82,9 @@ def _train(content: dict[str, Any], folder: Path) -> None:
     log = os.open(f"{folder}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     for stream in (1, 2):
         os.dup2(log, stream)
-    from ..engine import LAUNCHED
+    forget_launcher(os.environ)  # what started the caller did not start this run
     from ..run import run
 
-    for name in LAUNCHED:  # a launcher of the caller did not launch this run
-        os.environ.pop(name, None)
     try:
         run(config, folder, resume=(folder / "metrics.jsonl").exists())
         if not is_finished(folder, config):  # it was cut short between its last checkpoint and its end
