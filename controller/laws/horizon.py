@@ -8,7 +8,7 @@ for a block of rollouts, take the entropy at the end of rollout j, k ticks from 
 where G_kb is what a push of 1 over the block has moved by then. The plan is the set of v_b in [-limit, limit] with the
 least
 
-    sum_j exp(-(j - 1) / 16) (target_j - entropy_j)^2 + (effort c g)^2 sum_b (rollouts of the block) (v_b + beta)^2
+    sum_j exp(-(j - 1) / 8) (target_j - entropy_j)^2 + (effort c g)^2 sum_b (rollouts of the block) (v_b + beta)^2
 
 in the mean over the bank; its first command is applied and all is planned anew at the next tick (receding horizon;
 dynamic matrix control, Cutler and Ramaker 1980). Where the curve is faster than the command can follow, it so leaves
@@ -29,7 +29,7 @@ from .interface import AHEAD, Terms
 
 EDGES = np.array([0, 1, 2, 4, 8, 16, AHEAD])
 """Of the blocks, in rollouts: commands far ahead need less detail."""
-FORESIGHT = 16
+FORESIGHT = 8
 """Rollouts until an error counts 1 / e of one now: drift and gain are not known further ahead."""
 
 
