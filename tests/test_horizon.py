@@ -96,7 +96,7 @@ def test_on_a_curve_that_is_too_fast_it_turns_back_before_the_curve_does():
     followed, commands = driven(ahead_of, plan)
     chased, _ = driven(ahead_of, at_once)
     first_peak = int(np.argmax(swing[:50]))
-    assert commands[first_peak] == -1.0
+    assert commands[first_peak] < 0
     assert np.std((followed - swing[:150])[20:]) < 0.75 * np.std((chased - swing[:150])[20:])
 
 
