@@ -163,7 +163,9 @@ class EntropyController:
             entropy: measured batch entropy, nats.
             regions: the batch's other statistics, for actuators that read them.
             standard_error: of `entropy`, nats; the statistics' own where they are given.
-            kl, updates, momentum: as for `step`.
+            kl: as for `step`.
+            updates: as for `step`.
+            momentum: as for `step`.
         """
         if regions is None:
             regions = BatchStatistics(entropy=entropy, standard_error=standard_error, tokens=1)

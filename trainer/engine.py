@@ -43,10 +43,11 @@ def init_distributed(device: str = "auto") -> None:
             f"`RANK` is set and {', '.join(f'`{name}`' for name in missing)} not; launch with `torchrun` or "
             "`deepspeed`, which set them all, or unset `RANK` for a run of one process."
         )
+    if "RANK" not in os.environ:
+        os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it
     if "RANK" not in os.environ and not dist.is_initialized():
         # a store in memory: no port that another run could take, no variables that a child would inherit
         backend = deepspeed.get_accelerator().communication_backend_name()
-        os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if not deepspeed.comm.is_initialized():
