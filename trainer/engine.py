@@ -45,10 +45,10 @@ def init_distributed(device: str = "auto") -> None:
         )
     if "RANK" not in os.environ:
         os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it
-    if "RANK" not in os.environ and not dist.is_initialized():
-        # a store in memory: no port that another run could take, no variables that a child would inherit
-        backend = deepspeed.get_accelerator().communication_backend_name()
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        if not dist.is_initialized():
+            # a store in memory: no port that another run could take, no variables that a child would inherit
+            backend = deepspeed.get_accelerator().communication_backend_name()
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if not deepspeed.comm.is_initialized():
         try:
