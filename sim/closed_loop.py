@@ -42,15 +42,16 @@ def simulate(
     """
     rng = np.random.default_rng(seed)
     controller, state = EntropyController(control), plant.start()
-    inner = plant.per_update(updates or 1)
+    ticks = updates or 1
+    inner = plant.per_update(ticks)
     rows = []
     for _ in range(steps):
         measurement = plant.measure(state, rng)
         decision = controller.step_scalar(
-            measurement, standard_error=plant.measurement_noise, updates=updates or 1, momentum=inner.lag
+            measurement, standard_error=plant.measurement_noise, updates=ticks, momentum=inner.lag
         )
         rollout, commands = state.entropy, []
-        for update in range(updates or 1):
+        for update in range(ticks):
             if updates:
                 error = PAIRED_NOISE * plant.measurement_noise * math.sqrt(update)
                 change = state.entropy - rollout + error * rng.standard_normal()

@@ -141,14 +141,13 @@ class Belief:
 
         Where no minibatch was seen the gain a rollout stays, and no shift can be told from the drift.
         """
-        if lag is not None:
-            self = replace(self, log_weight=_weighed(lag))
+        log_weight = self.log_weight if lag is None else _weighed(lag)
         if ticks > 1:
-            return replace(self, ticks=ticks).bounded()
+            return replace(self, log_weight=log_weight, ticks=ticks).bounded()
         mean, covariance = self.mean.copy(), self.covariance.copy()
         mean[:, LOG_GAIN] += math.log(self.ticks / ticks)
         mean[:, OFFSET] = covariance[:, OFFSET, :] = covariance[:, :, OFFSET] = 0.0
-        return replace(self, mean=mean, covariance=covariance, ticks=ticks).bounded()
+        return replace(self, mean=mean, covariance=covariance, log_weight=log_weight, ticks=ticks).bounded()
 
     def unsure_of_drift(self) -> Belief:
         """With the drift as uncertain as at the start, and unrelated to the rest."""

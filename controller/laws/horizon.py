@@ -43,8 +43,10 @@ class _Response:
     """G'W, [lags, blocks, rollouts], ticks; W: the weights of the rollouts."""
     squared: Floats
     """G'WG, [lags, blocks, blocks]."""
+    of_push: Floats
+    """G'WG1, [lags, blocks]."""
     of_step: Floats
-    """G'W1, [lags, blocks]."""
+    """G'W1."""
     of_ramp: Floats
     """G'W end."""
     of_coast: Floats
@@ -60,10 +62,12 @@ def _response(ticks: int, elapsed: int) -> _Response:
     since = left - _coast(left)
     reach = since[..., :-1] - since[..., 1:]
     weighed = reach.transpose(0, 2, 1) * np.exp(-np.arange(AHEAD) / FORESIGHT)
+    squared = weighed @ reach
     return _Response(
         length=np.diff(edges) / ticks,
         weighed=weighed,
-        squared=weighed @ reach,
+        squared=squared,
+        of_push=squared.sum(-1),
         of_step=weighed.sum(-1),
         of_ramp=weighed @ (span / ticks),
         of_coast=(weighed @ _coast(span)[..., None])[..., 0],
@@ -109,9 +113,7 @@ def planned(
     pulls = np.array(
         [
             (once * error) @ response.of_step,
-            -(once * mean[:, OFFSET]) @ response.of_ramp
-            - ((twice * drift)[:, None] * response.squared.sum(-1)).sum(0)
-            - cost * (weight @ drift),
+            -(once * mean[:, OFFSET]) @ response.of_ramp - (twice * drift) @ response.of_push - cost * (weight @ drift),
             -(once * mean[:, CARRY] * mean[:, RATE]) @ response.of_coast,
             once @ (response.weighed @ curve),
         ]
