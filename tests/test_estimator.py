@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from controller.laws.belief import DRIFT, LAGS, LOG_GAIN, Belief, first_belief
+from controller.laws.belief import DRIFT, LAGS, LOG_GAIN, RATE, Belief, first_belief
 from controller.laws.estimator import (
     CARRY_WALK,
     DIRECT,
@@ -119,7 +119,7 @@ def test_what_every_rollout_adds_of_its_own_is_found(offset):
 
 
 def test_without_minibatches_no_shift_is_told_from_the_drift():
-    belief = excited(0.9, 0.1, 0.0, rollouts=20, offset=0.003).counted(1, None)
+    belief = excited(0.9, 0.1, 0.0, rollouts=20, offset=0.003).counted(1)
     for _ in range(5):
         belief = read_entropy(after_rollout(after_tick(belief, 0.0)), 0.9, 0.015)
     assert belief.figures()["estimate/shift"] == belief.figures()["estimate/shift_error"] == 0.0
@@ -193,3 +193,13 @@ def test_the_drift_never_becomes_less_certain_than_four_times_its_prior():
     for _ in range(5000):
         belief = after_tick(belief, 0.0)
     assert belief.covariance[:, DRIFT, DRIFT].max() <= 4 * 0.5**2 + 1e-9
+
+
+def test_the_gain_of_a_rollout_is_expected_to_grow_as_the_root_of_its_updates():
+    expected = [first_belief(0.6, 0.02, updates).figures()["estimate/gain"] for updates in (2, 8, 32)]
+    assert expected == pytest.approx([0.01, 0.02, 0.04])
+
+
+def test_no_candidates_lag_outlasts_the_optimizers_own():
+    pushed = after_tick(first_belief(0.6, 0.02, 1), 1.0)
+    assert after_tick(pushed, 0.0, longest=0.0).mean[:, RATE] == pytest.approx(np.zeros(len(LAGS)))

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ..configuration import Config
-from .belief import DRIFT, LARGEST, Belief, first_belief
+from .belief import DRIFT, LARGEST, USUAL_TICKS, Belief, first_belief
 from .estimator import after_rollout, after_tick, read_change, read_entropy
 from .horizon import planned
 from .interface import Reading, Realise, State, Terms, held
@@ -23,8 +23,6 @@ UNKNOWN_ERROR = 0.02
 """Sampling error of an entropy that comes without one, as a share of it."""
 SMALLEST_ERROR = 1e-5
 """Nats: rounding."""
-GUESSED_TICKS = 8
-"""Optimizer steps of the first rollout, where the loop does not say."""
 
 
 class Adaptive(Config):
@@ -42,7 +40,15 @@ class Adaptive(Config):
 
     def start(self, command: float = 0.0) -> State:
         """The state before the first step: nothing is believed yet, and the command in force."""
-        return {"command": command, "before": command, "refined": 0, "skipped": 0, "aligned": False, "belief": []}
+        return {
+            "command": command,
+            "before": command,
+            "refined": 0,
+            "skipped": 0,
+            "told": None,
+            "aligned": False,
+            "belief": [],
+        }
 
     def take_over(self, state: State, reading: Reading) -> State:
         """A state from which the next decision is the command in force; the estimator keeps what it knows."""
@@ -74,10 +80,12 @@ class Adaptive(Config):
         if not reading.finite:
             return held(state)
         state = state | {"before": state["command"]}
-        belief = self._at_rollout(state, reading)
+        belief, told = self._at_rollout(state, reading), _told(reading)
+        if belief.ticks == 1 and told is not None:
+            belief = belief.told(told)
         if state["aligned"]:
             belief = self._aligned(belief, reading, state["command"])
-        return self._decided(state | {"refined": 0, "aligned": False}, belief, reading, 0, realise)
+        return self._decided(state | {"refined": 0, "told": told, "aligned": False}, belief, reading, 0, realise)
 
     def refine(
         self, state: State, reading: Reading, change: float, error: float, realise: Realise = float
@@ -107,12 +115,12 @@ class Adaptive(Config):
         entropy, error = reading.measurement, reading.standard_error
         error = max(error if math.isfinite(error) else UNKNOWN_ERROR * entropy, SMALLEST_ERROR)
         if not state["belief"]:
-            ticks = reading.updates or GUESSED_TICKS
-            return first_belief(entropy, error, ticks, _told(reading, ticks))
+            return first_belief(entropy, error, reading.updates or USUAL_TICKS)
         belief = Belief.from_numbers(state["belief"])
         if (ticks := max(state["refined"], 1)) != belief.ticks:
-            belief = belief.counted(ticks, _told(reading, ticks))
-        belief = after_rollout(after_tick(belief, state["command"]))
+            belief = belief.counted(ticks)
+        known = ticks == 1 and state["told"] is not None
+        belief = after_rollout(after_tick(belief, state["command"], longest=state["told"] if known else 1.0))
         return read_entropy(belief, entropy, error)
 
     def _decided(
@@ -142,12 +150,13 @@ class Adaptive(Config):
         return belief.unsure_of_drift()
 
 
-def _told(reading: Reading, ticks: int) -> float | None:
-    """The lag of a rollout by the optimizer's momentum, where the loop tells it and shows no minibatches.
+def _told(reading: Reading) -> float | None:
+    """The lag of a rollout by the optimizer's momentum, where the loop tells it.
 
-    Minibatches show it better: there the entropy's response is quicker than the momentum, since a part of it is direct.
+    For where it shows no minibatches: they show the lag better, as the entropy's response is quicker than the momentum
+    there, since a part of it is direct.
     """
-    if ticks > 1 or reading.momentum is None or reading.updates is None:
+    if reading.momentum is None or reading.updates is None:
         return None
     return float(reading.momentum**reading.updates)
 

@@ -17,9 +17,12 @@ SIZE = 7
 UNMOVED: Floats = np.tile(np.eye(SIZE), (len(LAGS), 1, 1))
 ENDS = np.cumsum([SIZE * len(LAGS), SIZE * SIZE * len(LAGS), len(LAGS)])
 NUMBERS = int(ENDS[-1]) + 3
+USUAL_TICKS = 8
+"""Optimizer steps of the first rollout, where the loop does not say."""
 USUAL_GAIN = 0.02
-"""Nats a rollout for a command of 1: the middle of the prior, which spans a factor of 2 at one standard deviation."""
+"""Nats a rollout of so many, for a command of 1: the middle of the prior."""
 GAIN_SPREAD = 0.7
+"""Standard deviation of ln gain to begin with: a factor of 2."""
 DRIFT_SPREAD = 0.5
 USUAL_CARRY, CARRY_SPREAD = 0.9, 0.15
 """Share of a paired change that the next rollout shows: contexts move with the policy towards what lies near."""
@@ -94,7 +97,7 @@ class Belief:
             ValueError: it cannot; the message says why.
         """
         numbers = np.array(self.numbers())
-        prior = math.log(USUAL_GAIN / self.ticks) if 1 <= self.ticks <= MOST_TICKS else math.nan
+        prior = _usual_log_gain(self.ticks) if 1 <= self.ticks <= MOST_TICKS else math.nan
         inside = np.abs(self.mean).max() <= LARGEST and np.abs(self.mean[:, LOG_GAIN] - prior).max() <= FARTHEST + 1e-9
         if not (np.isfinite(numbers).all() and inside and min(self.push, self.shift) > 0):
             raise ValueError("a number of the belief is not in its range")
@@ -130,24 +133,28 @@ class Belief:
 
     def bounded(self) -> Belief:
         """With every mean in its range, so that what is saved loads again."""
-        prior = math.log(USUAL_GAIN / self.ticks)
+        prior = _usual_log_gain(self.ticks)
         mean = np.clip(self.mean, -LARGEST, LARGEST)
         mean[:, CARRY] = np.clip(mean[:, CARRY], *CARRY_RANGE)
         mean[:, LOG_GAIN] = np.clip(mean[:, LOG_GAIN], prior - FARTHEST, prior + FARTHEST)
         return replace(self, mean=mean)
 
-    def counted(self, ticks: int, lag: float | None) -> Belief:
-        """With another number of ticks, the last rollout's, and the lag a tick that the optimizer's momentum gives.
+    def counted(self, ticks: int) -> Belief:
+        """With another number of ticks, the last rollout's.
 
         Where no minibatch was seen the gain a rollout stays, and no shift can be told from the drift.
         """
-        log_weight = self.log_weight if lag is None else _weighed(lag)
         if ticks > 1:
-            return replace(self, log_weight=log_weight, ticks=ticks).bounded()
+            return replace(self, ticks=ticks).bounded()
         mean, covariance = self.mean.copy(), self.covariance.copy()
         mean[:, LOG_GAIN] += math.log(self.ticks / ticks)
         mean[:, OFFSET] = covariance[:, OFFSET, :] = covariance[:, :, OFFSET] = 0.0
-        return replace(self, mean=mean, covariance=covariance, log_weight=log_weight, ticks=ticks).bounded()
+        return replace(self, mean=mean, covariance=covariance, ticks=ticks).bounded()
+
+    def told(self, lag: float) -> Belief:
+        """With the lag a tick that the optimizer's momentum gives."""
+        away = np.log((1 - LAGS) / (1 - min(max(lag, LAGS[0]), LAGS[-1])))
+        return replace(self, log_weight=-0.5 * (away / TOLD_SPREAD) ** 2)
 
     def unsure_of_drift(self) -> Belief:
         """With the drift as uncertain as at the start, and unrelated to the rest."""
@@ -157,21 +164,18 @@ class Belief:
         return replace(self, covariance=covariance)
 
 
-def first_belief(entropy: float, error: float, ticks: int, lag: float | None = None) -> Belief:
-    """Before anything moved: the first measured entropy and its standard error, nats; the lag a tick, if it is told."""
-    prior_gain = USUAL_GAIN / ticks
+def first_belief(entropy: float, error: float, ticks: int) -> Belief:
+    """Before anything moved: the first measured entropy and its standard error, nats."""
+    log_gain = _usual_log_gain(ticks)
     scale = max(entropy, 1e-3)
-    mean = np.tile([entropy, 0.0, 0.0, 0.0, math.log(prior_gain), USUAL_CARRY, 0.0], (len(LAGS), 1))
+    mean = np.tile([entropy, 0.0, 0.0, 0.0, log_gain, USUAL_CARRY, 0.0], (len(LAGS), 1))
     offset = OFFSET_SPREAD * scale if ticks > 1 else 0.0
-    spreads = np.array([error, 0.0, prior_gain, DRIFT_SPREAD, GAIN_SPREAD, CARRY_SPREAD, offset])
+    spreads = np.array([error, 0.0, math.exp(log_gain), DRIFT_SPREAD, GAIN_SPREAD, CARRY_SPREAD, offset])
     covariance = np.tile(np.diag(spreads**2), (len(LAGS), 1, 1))
     shift = (SHIFT_NOISE * scale) ** 2
-    return Belief(mean, covariance, _weighed(lag), PUSH_NOISE**2, shift, ticks)
+    return Belief(mean, covariance, np.zeros(len(LAGS)), PUSH_NOISE**2, shift, ticks)
 
 
-def _weighed(lag: float | None) -> Floats:
-    """Log-weights of the candidates: all the same, or about the one that is told."""
-    if lag is None:
-        return np.zeros(len(LAGS))
-    away = np.log((1 - LAGS) / (1 - min(max(lag, LAGS[0]), LAGS[-1])))
-    return np.asarray(-0.5 * (away / TOLD_SPREAD) ** 2)
+def _usual_log_gain(ticks: int) -> float:
+    """Of a tick: Adam's updates have one size, and those of a rollout, each on a part of it, add as their root."""
+    return math.log(USUAL_GAIN * math.sqrt(ticks / USUAL_TICKS) / ticks)

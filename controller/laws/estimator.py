@@ -58,14 +58,19 @@ NOISE_RANGE = (1e-4, 100.0)
 """Of the variances of w, and of the shift's relative to its first value."""
 
 
-def after_tick(belief: Belief, command: float) -> Belief:
-    """The belief after one optimizer step under `command`."""
+def after_tick(belief: Belief, command: float, longest: float = 1.0) -> Belief:
+    """The belief after one optimizer step under `command`.
+
+    Args:
+        longest: no candidate's lag counts as longer; the optimizer's own for this step, where the loop tells it.
+    """
     mean, step = belief.mean.copy(), UNMOVED.copy()
-    response = (1 - LAGS) * np.exp(mean[:, LOG_GAIN])
+    lags = np.minimum(LAGS, longest)
+    response = (1 - lags) * np.exp(mean[:, LOG_GAIN])
     push = response * (command + mean[:, DRIFT])
-    mean[:, RATE] = LAGS * mean[:, RATE] + push
+    mean[:, RATE] = lags * mean[:, RATE] + push
     mean[:, CHANGE] += mean[:, RATE]
-    step[:, CHANGE : RATE + 1, RATE : LOG_GAIN + 1] = np.stack([LAGS, response, push], axis=-1)[:, None]
+    step[:, CHANGE : RATE + 1, RATE : LOG_GAIN + 1] = np.stack([lags, response, push], axis=-1)[:, None]
     covariance = step @ belief.covariance @ step.transpose(0, 2, 1)
     covariance[:, CHANGE : RATE + 1, CHANGE : RATE + 1] += (response**2 * belief.push)[:, None, None]
     covariance[:, CHANGE, CHANGE] += DIRECT * belief.push * np.exp(2 * mean[:, LOG_GAIN])
