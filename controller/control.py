@@ -19,7 +19,7 @@ from .decision import Decision
 from .errors import InputError
 from .guard import Guard, Verdict, Watched
 from .laws import AHEAD, PID, WITHOUT_TARGET, Adaptive, Law, Reading, Terms
-from .plausible import ROUNDING, check_reachable, possible
+from .plausible import ROUNDING, check_reachable, check_told, possible
 from .sampled import Measurement, check_sampled
 from .saved import count, number, restored
 from .surrogate import Surrogate
@@ -116,7 +116,8 @@ class EntropyController:
                 does not show it minibatches, from which it would learn the lag.
 
         Raises:
-            InputError: shapes do not match, or the target exceeds ln(vocab_size).
+            InputError: shapes do not match, the target exceeds ln(vocab_size), no loop has so many updates, or no
+                optimizer such a momentum.
         """
         from .agreement import ballot  # torch, which the numbers-only half does not need
         from .measurement import batch_statistics
@@ -310,6 +311,7 @@ class EntropyController:
         return replace(decision, terms=terms, actuation=actuation)
 
     def _decide(self, batch: BatchStatistics, kl: float, updates: int | None, momentum: float | None) -> Decision:
+        check_told(updates, momentum)
         batch = possible(batch, self._step)
         held = not math.isfinite(batch.entropy)
         if not held:

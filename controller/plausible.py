@@ -1,4 +1,4 @@
-"""What an entropy can be: 0 to the ln of the vocabulary, for measurements and for targets."""
+"""What can be: an entropy from 0 to the ln of the vocabulary, measured or as a target, and what a loop tells."""
 
 from __future__ import annotations
 
@@ -39,4 +39,19 @@ def check_reachable(target: Target | None, vocab_size: int, initial: float) -> N
         raise InputError(
             f"the target reaches {highest:.3g} nats, above ln({vocab_size}) = {limit:.3g}, the entropy of a "
             "uniform choice; write a lower target."
+        )
+
+
+def check_told(updates: int | None, momentum: float | None) -> None:
+    """Whether a loop can have so many updates a rollout, and an optimizer such a momentum.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if updates is not None and updates < 1:
+        raise InputError(f"updates={updates!r} was given; a rollout has at least one, or leave it out.")
+    if momentum is not None and not 0 <= momentum < 1:
+        raise InputError(
+            f"momentum={momentum!r} is no share of an update; give `momentum_of(optimizer)`, a number from 0 to below "
+            "1, or leave it out."
         )

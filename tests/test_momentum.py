@@ -8,6 +8,7 @@ import torch
 
 from controller import EntropyController, momentum_of
 from controller.control import ControlConfig
+from controller.errors import InputError
 from controller.targets import Constant
 from tests.runs import SMALL
 from trainer.config import load_config
@@ -115,3 +116,25 @@ def test_minibatches_show_the_lag_better():
             decision = control.refine_scalar(change, 0.0005)
             change += 0.005 * (decision.command + 0.6 * noise.standard_normal())  # answers at once
     assert control.estimate["estimate/lag"] < 0.2
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"updates": 0}, r"^updates=0 was given; a rollout has at least one, or leave it out\.$"),
+        ({"updates": 1, "momentum": 1.0}, r"^momentum=1\.0 is no share of an update; give .*, or leave it out\.$"),
+        ({"updates": 1, "momentum": float("nan")}, r"^momentum=nan is no share of an update; .*$"),
+    ],
+)
+def test_what_no_loop_can_tell_is_refused_in_one_sentence(told, message):
+    with pytest.raises(InputError, match=message):
+        EntropyController(CONTROL).step_scalar(0.6, **told)
+
+
+def test_a_saved_lag_that_is_none_is_refused_in_one_sentence():
+    control = EntropyController(CONTROL)
+    control.step_scalar(0.6, updates=1, momentum=0.9)
+    state = control.state_dict()
+    state["law"]["told"] = 1.5
+    with pytest.raises(InputError, match=r"^controller state is damaged \(1\.5 is not from 0 to 1\); load an earlier"):
+        EntropyController(CONTROL).load_state_dict(state)

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ..configuration import Config
+from ..saved import number
 from .belief import DRIFT, LARGEST, USUAL_TICKS, Belief, first_belief
 from .estimator import after_rollout, after_tick, read_change, read_entropy
 from .horizon import planned
@@ -61,6 +62,8 @@ class Adaptive(Config):
         Raises:
             ValueError: it cannot; the message says why.
         """
+        if state["told"] is not None:
+            number(state["told"], 0, 1)
         if state["belief"]:
             Belief.from_numbers(state["belief"]).check()
 
