@@ -10,7 +10,7 @@ Blocks: main, static, robust, disturbance. A finished run adds a row to docs/res
 The adaptive law has no setting. The PID gets gains of its own for each setting, by rule: an excitation run of that
 setting (seed 102) is identified, and `entrostat tune` chooses gains on the fitted family for a swing of 0.15 about
 0.7, period 60 (of 0.18 about 0.85 of the start on other tasks). The adaptive law was developed on seeds 100 to 103 with
-that swing, one of period 45 about 0.68 and a constant of 0.55, and on simulated plants.
+that swing, the same begun at another phase, one of period 45 about 0.68 and a constant of 0.55, and simulated plants.
 """
 
 from __future__ import annotations

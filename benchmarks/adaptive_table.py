@@ -13,8 +13,9 @@ HEAD = """# The adaptive law
 `python -m benchmarks.adaptive`. 150 steps of 64 prompts x 8 responses where a row does not say otherwise, learning rate
 3e-4, Adam (0.9, 0.999), `sensitivity` actuator; seeds {seeds}. The adaptive law has no setting; the PID has gains of
 its own for each setting, tuned by rule on an excitation run of that setting (seed 102). Neither was tuned on these
-curves and seeds; but an earlier table of these runs showed two settings lost, and the law's plan and two of its priors
-were changed for that, on other curves, seeds and simulated plants. SGD is without momentum, at a learning rate of 0.1.
+curves and seeds; but earlier tables of these runs showed settings lost, and the law was changed for that (its plan, its
+priors, what it is told of the momentum), on other curves, seeds and simulated plants; one update a rollout was changed
+twice. SGD is without momentum, at a learning rate of 0.1.
 On the tasks `sums` and `walk`, whose entropies start at 0.40 and 1.34 nats, the swing is one of 0.18 about 0.8 times
 the start.
 
