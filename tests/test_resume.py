@@ -23,6 +23,11 @@ ENGINES = {
     "zero 0, bfloat16": ["engine.zero_stage=0", "engine.dtype=bfloat16"],
     "zero 3, bfloat16": ["engine.zero_stage=3", "engine.dtype=bfloat16"],
     "zero 0, adaptive law": ["engine.zero_stage=0", "control.law={type: adaptive}"],
+    "zero 2, adaptive law, told Adam's age": [
+        "engine.zero_stage=2",
+        "control.law={type: adaptive}",
+        "update.minibatches=1",
+    ],
 }
 EXAMPLE, *BASE = SMALL
 
