@@ -97,7 +97,7 @@ class Belief:
             ValueError: it cannot; the message says why.
         """
         numbers = np.array(self.numbers())
-        prior = _usual_log_gain(self.ticks) if 1 <= self.ticks <= MOST_TICKS else math.nan
+        prior = math.log(_usual_gain(self.ticks)) if 1 <= self.ticks <= MOST_TICKS else math.nan
         inside = np.abs(self.mean).max() <= LARGEST and np.abs(self.mean[:, LOG_GAIN] - prior).max() <= FARTHEST + 1e-9
         if not (np.isfinite(numbers).all() and inside and min(self.push, self.shift) > 0):
             raise ValueError("a number of the belief is not in its range")
@@ -133,7 +133,7 @@ class Belief:
 
     def bounded(self) -> Belief:
         """With every mean in its range, so that what is saved loads again."""
-        prior = _usual_log_gain(self.ticks)
+        prior = math.log(_usual_gain(self.ticks))
         mean = np.clip(self.mean, -LARGEST, LARGEST)
         mean[:, CARRY] = np.clip(mean[:, CARRY], *CARRY_RANGE)
         mean[:, LOG_GAIN] = np.clip(mean[:, LOG_GAIN], prior - FARTHEST, prior + FARTHEST)
@@ -166,16 +166,16 @@ class Belief:
 
 def first_belief(entropy: float, error: float, ticks: int) -> Belief:
     """Before anything moved: the first measured entropy and its standard error, nats."""
-    log_gain = _usual_log_gain(ticks)
+    prior_gain = _usual_gain(ticks)
     scale = max(entropy, 1e-3)
-    mean = np.tile([entropy, 0.0, 0.0, 0.0, log_gain, USUAL_CARRY, 0.0], (len(LAGS), 1))
+    mean = np.tile([entropy, 0.0, 0.0, 0.0, math.log(prior_gain), USUAL_CARRY, 0.0], (len(LAGS), 1))
     offset = OFFSET_SPREAD * scale if ticks > 1 else 0.0
-    spreads = np.array([error, 0.0, math.exp(log_gain), DRIFT_SPREAD, GAIN_SPREAD, CARRY_SPREAD, offset])
+    spreads = np.array([error, 0.0, prior_gain, DRIFT_SPREAD, GAIN_SPREAD, CARRY_SPREAD, offset])
     covariance = np.tile(np.diag(spreads**2), (len(LAGS), 1, 1))
     shift = (SHIFT_NOISE * scale) ** 2
     return Belief(mean, covariance, np.zeros(len(LAGS)), PUSH_NOISE**2, shift, ticks)
 
 
-def _usual_log_gain(ticks: int) -> float:
+def _usual_gain(ticks: int) -> float:
     """Of a tick: Adam's updates have one size, and those of a rollout, each on a part of it, add as their root."""
-    return math.log(USUAL_GAIN * math.sqrt(ticks / USUAL_TICKS) / ticks)
+    return USUAL_GAIN * math.sqrt(ticks / USUAL_TICKS) / ticks
