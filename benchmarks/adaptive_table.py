@@ -27,8 +27,8 @@ zero is possible. `<` stands for a net^2 below zero, with the upper end of its i
 Difference: RMSE of the adaptive law less that of the PID, seed by seed, with its standard error.
 """
 
-INSIDE = """From then on every measured entropy is within 5 % of the target + 2 of its standard errors. Of the 75 rollouts after
-the disturbance one may stray out by sampling alone, and then it counts.
+INSIDE = """From then on every measured entropy is within 5 % of the target + 2 of its standard errors. One of the 75
+rollouts after the disturbance may stray out by sampling alone, and then it counts.
 """
 
 
