@@ -55,7 +55,7 @@ def measure(name: str, law: str, steps: int) -> tuple[int, dict[str, np.ndarray]
         model = "expressions" if shape is None else grown(Path(folder), *shape)
         words = [f"model={model}", f"control.law={LAWS[law]}", "tracking.mlflow=null"]
         session = open_session(load_config("examples/controlled.yaml", words))
-    return sum(p.numel() for p in session.engine.model.parameters()), columns(session, steps)
+    return sum(p.numel() for p in session.engine.model.parameters()), columns(session, steps, whole=1)
 
 
 def grown(folder: Path, hidden: int, layers: int) -> str:

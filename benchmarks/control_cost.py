@@ -173,8 +173,11 @@ def compared(run: Callable[[str], float], swapped: bool) -> tuple[float, float]:
     return static, controlled - static
 
 
-def one_step(session: Session, step: int) -> dict[str, float]:
-    """Seconds of a static step, and of control on top of it by both comparisons; the weights go on as controlled."""
+def one_step(session: Session, step: int, whole: int) -> dict[str, float]:
+    """Seconds of a static step, and of control on top of it by both comparisons; the weights go on as controlled.
+
+    `whole`: how often whole steps are compared.
+    """
     session.sampler.push(version(step))
     sampling, drawn = timed(lambda: sample(session, step))
     start, recorder = kept(session), Recorder(session)
@@ -190,14 +193,14 @@ def one_step(session: Session, step: int) -> dict[str, float]:
         deciding.extend([decided] if name == "controlled" else [])
         return taken
 
-    pairs = [compared(lambda name: on(session, name)[0], swapped=index % 2 == 1) for index in range(WHOLE)]
-    static, whole = (statistics.median(column) for column in zip(*pairs, strict=True))
+    pairs = [compared(lambda name: on(session, name)[0], swapped=index % 2 == 1) for index in range(whole)]
+    static, apart = (statistics.median(column) for column in zip(*pairs, strict=True))
     with session.engine.model.register_forward_hook(recorder.write):
         on(session, "controlled")
     end = kept(session)
     parts = [compared(alone, swapped=index % 2 == 1)[1] for index in range(ALONE)]
     put_back(session, end)
-    found = {"whole": whole, "alone": statistics.median(parts), "step": statistics.median(deciding)}
+    found = {"whole": apart, "alone": statistics.median(parts), "step": statistics.median(deciding)}
     return {"static": sampling + static} | found
 
 
@@ -210,9 +213,9 @@ def cells(part: np.ndarray, static: np.ndarray) -> str:
     return " | ".join(shown)
 
 
-def columns(session: Session, steps: int) -> dict[str, np.ndarray]:
+def columns(session: Session, steps: int, whole: int = WHOLE) -> dict[str, np.ndarray]:
     """`one_step` of every step but the first three, seconds."""
-    rows = [one_step(session, step) for step in range(steps + 3)][3:]
+    rows = [one_step(session, step, whole) for step in range(steps + 3)][3:]
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
