@@ -167,6 +167,9 @@ class EntropyController:
             kl: as for `step`.
             updates: as for `step`.
             momentum: as for `step`.
+
+        Raises:
+            InputError: as for `step`.
         """
         if regions is None:
             regions = BatchStatistics(entropy=entropy, standard_error=standard_error, tokens=1)

@@ -135,6 +135,6 @@ def test_a_saved_lag_that_is_none_is_refused_in_one_sentence():
     control = EntropyController(CONTROL)
     control.step_scalar(0.6, updates=1, momentum=0.9)
     state = control.state_dict()
-    state["law"]["told"] = 1.5
+    state["law"]["longest"] = 1.5
     with pytest.raises(InputError, match=r"^controller state is damaged \(1\.5 is not from 0 to 1\); load an earlier"):
         EntropyController(CONTROL).load_state_dict(state)

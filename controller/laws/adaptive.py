@@ -46,7 +46,7 @@ class Adaptive(Config):
             "before": command,
             "refined": 0,
             "skipped": 0,
-            "told": None,
+            "longest": 1.0,
             "aligned": False,
             "belief": [],
         }
@@ -62,8 +62,7 @@ class Adaptive(Config):
         Raises:
             ValueError: it cannot; the message says why.
         """
-        if state["told"] is not None:
-            number(state["told"], 0, 1)
+        number(state["longest"], 0, 1)
         if state["belief"]:
             Belief.from_numbers(state["belief"]).check()
 
@@ -88,7 +87,8 @@ class Adaptive(Config):
             belief = belief.told(told)
         if state["aligned"]:
             belief = self._aligned(belief, reading, state["command"])
-        return self._decided(state | {"refined": 0, "told": told, "aligned": False}, belief, reading, 0, realise)
+        state = state | {"refined": 0, "longest": 1.0 if told is None else told, "aligned": False}
+        return self._decided(state, belief, reading, 0, realise)
 
     def refine(
         self, state: State, reading: Reading, change: float, error: float, realise: Realise = float
@@ -122,8 +122,8 @@ class Adaptive(Config):
         belief = Belief.from_numbers(state["belief"])
         if (ticks := max(state["refined"], 1)) != belief.ticks:
             belief = belief.counted(ticks)
-        known = ticks == 1 and state["told"] is not None
-        belief = after_rollout(after_tick(belief, state["command"], longest=state["told"] if known else 1.0))
+        longest = state["longest"] if ticks == 1 else 1.0
+        belief = after_rollout(after_tick(belief, state["command"], longest))
         return read_entropy(belief, entropy, error)
 
     def _decided(
