@@ -41,10 +41,20 @@ class ContributionCurve:
     raising: NDArray[np.float64]
     """[bins]."""
 
+    @cached_property
+    def raises(self) -> float:
+        """R: mean of |A S|, over all tokens, of those that raise entropy."""
+        return float(self.raising.sum())
+
+    @cached_property
+    def lowers(self) -> float:
+        """L: the same of those that lower it."""
+        return float(self.lowering.sum())
+
     @property
     def magnitude(self) -> float:
-        """Mean |A S| over all tokens: the largest first-order change that any choice of tokens could make."""
-        return float(self.lowering.sum() + self.raising.sum())
+        """R + L: mean |A S| over all tokens, from D where nothing raises entropy to D where nothing lowers it."""
+        return self.raises + self.lowers
 
     def kept(self, lowering_below: float, raising_below: float) -> float:
         """D: the mean of -A S when only tokens with |S| below the two bounds keep their gradient."""

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from .actuators import Actuation, Actuator, SensitivityThresholds, authority
+from .actuators import AnyActuator, SensitivityThresholds, authority
 from .batch import BatchStatistics
 from .configuration import Config, parse, read_yaml
 from .decision import Decision
 from .errors import InputError
 from .guard import Guard, Verdict, Watched
-from .laws import AHEAD, PID, WITHOUT_TARGET, Adaptive, Law, Reading, Terms
+from .laws import AHEAD, PID, AnyLaw, Reading, Terms
+from .laws.interface import held
+from .limits import WIDEST, Limits
 from .plausible import ROUNDING, check_reachable, check_told, possible
 from .sampled import Measurement, check_sampled
 from .saved import count, number, restored
@@ -41,9 +41,9 @@ class ControlConfig(Config):
 
     target: Target | None = None
     """The curve; none only for a law that follows nothing, as `manual`."""
-    law: Law = Field(default_factory=PID)
-    """From the error to a command in [-1, 1]."""
-    actuator: Actuator = Field(default_factory=SensitivityThresholds)
+    law: AnyLaw = Field(default_factory=PID)
+    """From the error to a command."""
+    actuator: AnyActuator = Field(default_factory=SensitivityThresholds)
     """From the command to clip thresholds."""
     surrogate: Surrogate = Surrogate()
     """What becomes of a token beyond its threshold."""
@@ -97,6 +97,7 @@ class EntropyController:
         advantages: Tensor,
         mask: Tensor,
         groups: Tensor | None = None,
+        *,
         kl: float = math.nan,
         updates: int | None = None,
         momentum: float | None = None,
@@ -112,8 +113,8 @@ class EntropyController:
             kl: KL divergence to the start policy, nats a token, the same on every rank; for `guard.kl_limit`.
             updates: optimizer steps that the loop will take with this batch, for a law with an inner loop; without it
                 such a law learns the number from the first rollout.
-            momentum: of the optimizer, with `updates`, see `momentum_of`; the adaptive law believes it where `refine`
-                does not show it minibatches, from which it would learn the lag.
+            momentum: the optimizer's, see `momentum_of`. The adaptive law uses it, with `updates`, if `refine` is not
+                called.
 
         Raises:
             InputError: shapes do not match, the target exceeds ln(vocab_size), no loop has so many updates, or no
@@ -132,9 +133,9 @@ class EntropyController:
         touched = self._watch.touched
         own = ballot(self.state_dict(), self._configuration, self._law_state["command"])
         batch = batch_statistics(tokens, advantages, mask, groups, self._process_group, touched, own)
-        if isinstance(self.config.law, Adaptive):
+        if self.config.law.has_inner_loop:
             self._rollout = known_rows(tokens, mask)
-        return self._decide(batch, kl, updates, momentum)
+        return self._decide(batch, self.config.actuator.limits(batch), kl, updates, momentum)
 
     def measured(self, responses: int) -> Tensor:
         """Which of this rank's responses the next `step` needs, by `measurement.share`: row numbers, rising.
@@ -154,6 +155,8 @@ class EntropyController:
         entropy: float,
         regions: BatchStatistics | None = None,
         standard_error: float = math.nan,
+        *,
+        reach: tuple[float, float] | None = None,
         kl: float = math.nan,
         updates: int | None = None,
         momentum: float | None = None,
@@ -164,6 +167,7 @@ class EntropyController:
             entropy: measured batch entropy, nats.
             regions: the batch's other statistics, for actuators that read them.
             standard_error: of `entropy`, nats; the statistics' own where they are given.
+            reach: lowest and highest command of this step; none: those of the statistics, or -1 and 1.
             kl: as for `step`.
             updates: as for `step`.
             momentum: as for `step`.
@@ -173,7 +177,9 @@ class EntropyController:
         """
         if regions is None:
             regions = BatchStatistics(entropy=entropy, standard_error=standard_error, tokens=1)
-        return self._decide(replace(regions, entropy=entropy), kl, updates, momentum)
+        batch = replace(regions, entropy=entropy)
+        limits = self.config.actuator.limits(batch) if reach is None else Limits(*reach)
+        return self._decide(batch, limits, kl, updates, momentum)
 
     def refine(self, now: TokenStatistics, tokens: TokenStatistics, advantages: Tensor, mask: Tensor) -> Decision:
         """Between the forward pass and the loss of a minibatch: the adaptive law decides anew.
@@ -194,7 +200,9 @@ class EntropyController:
             from .paired import paired_statistics
 
             paired = paired_statistics(now, tokens, advantages, mask, self._rollout, self._process_group)
-            decision = self._refined(decision, paired.change, paired.standard_error, paired.within(decision.batch))
+            batch = paired.within(decision.batch)
+            limits = self.config.actuator.limits(batch)
+            decision = self._refined(decision, paired.change, paired.standard_error, batch, limits)
         if decision.authority == 0:  # else the thresholds are known to touch tokens
             self._watch.observe(decision, now, tokens, advantages, mask)
         return decision
@@ -206,7 +214,9 @@ class EntropyController:
             InputError: as for `refine`.
         """
         decision = self._of_this_rollout("refine_scalar")
-        return self._refined(decision, change, standard_error, decision.batch) if self._inner_loop else decision
+        if not self._inner_loop:
+            return decision
+        return self._refined(decision, change, standard_error, decision.batch, decision.reach)
 
     def reconfigure(self, config: ControlConfig) -> None:
         """Change target, law, gains, actuator or guard during a run; the command goes on from where it is."""
@@ -241,11 +251,10 @@ class EntropyController:
         try:
             law = dict(state["law"])
             foreign = law.pop("type") != self.config.law.type
-            fresh = self.config.law.start(number(law["command"], -1, 1))
+            fresh = self.config.law.start(number(law["command"], -WIDEST, WIDEST))
             law = fresh if foreign else restored(fresh, law)
             hand_over = foreign or bool(state["hand_over"])
-            if isinstance(self.config.law, Adaptive):
-                self.config.law.check(law)
+            self.config.law.check(law)
             guard = restored(self.config.guard.start(), state["guard"])
             number(guard["static_share"], 0, 1)
             step, held = count(state["step"]), count(state["held"])
@@ -279,60 +288,60 @@ class EntropyController:
     @property
     def _inner_loop(self) -> bool:
         """Whether minibatches are decided anew: not without the law for it, nor while the loop is out of its hands."""
-        held = self._decision is None or self._decision.held or not math.isfinite(self._decision.setpoint)
-        idle = held or self._hand_over or self._guard_state["mode"] != "control"
-        return isinstance(self.config.law, Adaptive) and not idle
+        if self._decision is None or self._decision.held or self._decision.reach.idle:
+            return False
+        in_control = not self._hand_over and self._guard_state["mode"] == "control"
+        return self.config.law.has_inner_loop and in_control and math.isfinite(self._decision.setpoint)
 
     @property
     def estimate(self) -> dict[str, float]:
         """What the adaptive law believes of its plant, as `estimate/...`, to log; empty for other laws."""
-        return self.config.law.figures(self._law_state) if isinstance(self.config.law, Adaptive) else {}
+        return self.config.law.figures(self._law_state)
 
     def _of_this_rollout(self, call: str) -> Decision:
         if self._decision is None:
             raise InputError(f"{call}() was called before step(); call step() once for the rollout batch first.")
         return self._decision
 
-    def _refined(self, decision: Decision, change: float, error: float, batch: BatchStatistics) -> Decision:
+    def _refined(
+        self, decision: Decision, change: float, error: float, batch: BatchStatistics, reach: Limits
+    ) -> Decision:
         """The law's decision for a minibatch, on the minibatch's own contributions."""
-        law, state, reading = self.config.law, self._law_state, self._last_reading
-        assert isinstance(law, Adaptive)
+        config, state, reading = self.config, self._law_state, self._last_reading
         if reading.updates is not None and state["refined"] >= reading.updates:
             raise InputError(
                 f"refine() was called after the last of the {reading.updates} updates that step(updates=) announced; "
                 "call it once an optimizer step."
             )
-        actuation = decision.actuation
-
-        def realise(asked: float) -> float:
-            nonlocal actuation
-            actuation = self.config.actuator.actuate(self.config.guard.limited_command(asked, state["before"]), batch)
-            return actuation.command
-
-        terms, self._law_state = law.refine(state, reading, change, error, realise)
-        actuation = self.config.guard.limited(actuation, decision.verdict.static_share, batch)
+        limits = reach.near(state["before"], config.guard.rate)
+        terms, self._law_state = config.law.refine(state, reading, change, error, limits)
+        actuation = config.actuator.actuate(terms.command, batch)
+        actuation = config.guard.limited(actuation, decision.verdict.static_share, batch)
         return replace(decision, terms=terms, actuation=actuation)
 
-    def _decide(self, batch: BatchStatistics, kl: float, updates: int | None, momentum: float | None) -> Decision:
+    def _decide(
+        self, batch: BatchStatistics, reach: Limits, kl: float, updates: int | None, momentum: float | None
+    ) -> Decision:
         check_told(updates, momentum)
-        batch = possible(batch, self._step)
-        held = not math.isfinite(batch.entropy)
-        if not held:
+        batch, config = possible(batch, self._step), self.config
+        lost = not math.isfinite(batch.entropy)
+        if not lost:
             self._start(batch)
-        self._last_reading = reading = self._reading(batch, updates, momentum)
-        actuate = cache(partial(self.config.actuator.actuate, batch=batch))  # a law asks for what is applied then
-        terms = self._terms(reading, actuate)
+        self._last_reading = reading = replace(self._reading(batch, updates, momentum), reach=reach)
+        terms = self._terms(reading)
         verdict = self._verdict(reading, terms, kl)
-        self._held += held
+        self._held += lost
+        actuation = config.actuator.actuate(terms.command, batch)
         decision = Decision(
             step=self._step,
             setpoint=reading.setpoint,
             terms=terms,
-            actuation=self.config.guard.limited(actuate(terms.command), verdict.static_share, batch),
+            actuation=config.guard.limited(actuation, verdict.static_share, batch),
             batch=batch,
-            authority=authority(self.config.actuator, batch),
-            held=held,
-            surrogate=self.config.surrogate,
+            authority=authority(config.actuator, batch),
+            reach=reach,
+            held=lost,
+            surrogate=config.surrogate,
             verdict=verdict,
         )
         self._watch.check(decision)
@@ -340,18 +349,15 @@ class EntropyController:
         self._decision = decision
         return decision
 
-    def _terms(self, reading: Reading, actuate: Callable[[float], Actuation]) -> Terms:
-        """The law's step, or the last command where the guard has taken the loop out of its hands."""
-        law, last = self.config.law, self._law_state["command"]
-        if self._guard_state["mode"] != "control":
-            return Terms(demand=last, command=last)
+    def _terms(self, reading: Reading) -> Terms:
+        """The law's step; the last command where the guard has the loop, or where no command moves this batch."""
+        law = self.config.law
+        if reading.reach.idle or self._guard_state["mode"] != "control":
+            return held(self._law_state, reading.reach)[0]
         if self._hand_over:
-            self._law_state, self._hand_over = law.take_over(self._law_state, reading), not reading.finite
-
-        def realise(asked: float) -> float:
-            return actuate(self.config.guard.limited_command(asked, last)).command
-
-        terms, self._law_state = law.step(self._law_state, reading, realise)
+            self._law_state, self._hand_over = law.take_over(self._law_state, reading), not law.can_act(reading)
+        limits = reading.reach.near(self._law_state["command"], self.config.guard.rate)
+        terms, self._law_state = law.step(self._law_state, reading, limits)
         return terms
 
     def _verdict(self, reading: Reading, terms: Terms, kl: float) -> Verdict:
@@ -366,11 +372,22 @@ class EntropyController:
         return verdict
 
     def _reading(self, batch: BatchStatistics, updates: int | None, momentum: float | None) -> Reading:
+        initial = math.nan if self._initial is None else self._initial
         if self.config.target is None or (self.config.target.unit == "initial" and self._initial is None):
-            return Reading(math.nan, math.nan, math.nan, batch.entropy)
+            return Reading(math.nan, math.nan, math.nan, batch.entropy, initial=initial)
         steps = [max(self._step - 1, 0), *range(self._step, self._step + AHEAD + 1)]
         past, *ahead = self.config.target.at(steps, self._initial).tolist()
-        return Reading(ahead[0], ahead[1], past, batch.entropy, batch.standard_error, tuple(ahead), updates, momentum)
+        return Reading(
+            setpoint=ahead[0],
+            setpoint_next=ahead[1],
+            setpoint_previous=past,
+            measurement=batch.entropy,
+            standard_error=batch.standard_error,
+            ahead=tuple(ahead),
+            updates=updates,
+            momentum=momentum,
+            initial=initial,
+        )
 
     def _start(self, batch: BatchStatistics) -> None:
         """At the run's first measurement, or a new target's: the initial entropy, and whether the curve is possible."""
@@ -388,6 +405,6 @@ def _reason(error: Exception) -> str:
 
 
 def _followable(config: ControlConfig) -> ControlConfig:
-    if config.target is None and config.law.type not in WITHOUT_TARGET:
+    if config.target is None and config.law.follows_target:
         raise InputError(f"law `{config.law.type}` follows a target and none is given; add `target:`.")
     return config

@@ -18,6 +18,7 @@ from pydantic import Field, field_validator
 from .actuators import FLOOR, WIDEST, Actuation, Static, unclipped
 from .batch import BatchStatistics
 from .configuration import Config
+from .limits import WIDEST as LARGEST
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,8 +82,9 @@ class Guard(Config):
     """Smallest and largest eps_low of any token."""
     high: tuple[Bound, Bound] = (FLOOR, WIDEST)
     """Smallest and largest eps_high of any token."""
-    rate: Annotated[float, Field(ge=1e-6, le=2)] | None = None
-    """Largest change of the command in a step, whatever law asks for it; none: no limit."""
+    rate: Annotated[float, Field(ge=1e-6, le=2 * LARGEST)] | None = None
+    """Largest change of the command from one rollout to the next, whatever law asks for it; none: no limit. A batch
+    whose own ends have moved further moves it as far."""
     band: Annotated[float, Field(gt=0, le=1000)] = 0.25
     """Distance from the target that counts as outside, as a share of the target."""
     kl_limit: Annotated[float, Field(gt=0, le=1000)] | None = None
@@ -125,11 +127,6 @@ class Guard(Config):
             stop=alarm if self.action == "stop" else None,
         )
         return verdict, state | {"static_share": share}
-
-    def limited_command(self, asked: float, last: float) -> float:
-        """The command within [-1, 1] and within `rate` of the last one."""
-        reach = math.inf if self.rate is None else self.rate
-        return min(max(asked, last - reach, -1.0), last + reach, 1.0)
 
     def limited(self, actuation: Actuation, static_share: float, batch: BatchStatistics) -> Actuation:
         """The same actuation with `static_share` of the fallback in its thresholds, and within the limits."""

@@ -1,4 +1,4 @@
-"""Actuators: from a command in [-1, 1] to one step's thresholds, weights and penalties, chosen by `actuator.type`."""
+"""Actuators: from a command to one step's thresholds, weights and penalties, chosen by `actuator.type`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .dcpo import DCPO
 from .entropic import EntropicWeights
 from .entropy_bonus import EntropyBonus
 from .entropy_ratio import EntropyRatioClip
-from .interface import FLOOR, WIDEST, Actuation, Minibatch, unclipped
+from .interface import FLOOR, WIDEST, Actuation, Actuator, Minibatch, unclipped
 from .outliers import SensitivityOutliers
 from .region import RegionsOnly, RegionThresholds
 from .repo import RepoWeights
@@ -23,7 +23,7 @@ from .stare import StareWeights
 from .static import Static
 from .upper_clip import UpperClip
 
-Actuator = Annotated[
+AnyActuator = Annotated[
     Static
     | SplitRange
     | RegionThresholds
@@ -48,6 +48,7 @@ __all__ = [
     "WIDEST",
     "Actuation",
     "Actuator",
+    "AnyActuator",
     "ClipCov",
     "EntropicWeights",
     "EntropyBonus",
@@ -70,8 +71,8 @@ __all__ = [
 
 
 def authority(actuator: Actuator, batch: BatchStatistics) -> float:
-    """[D(1) - D(-1)] / (2 mean|A S|) at ratio 1: the share of the batch's pull that the actuator can turn."""
+    """[D(high) - D(low)] / mean|A S| at ratio 1: the share of the batch's pull that the actuator can turn, 0 to 1."""
     if batch.contributions is None or batch.contributions.magnitude == 0:
         return math.nan
-    reach = actuator.actuate(1.0, batch).change - actuator.actuate(-1.0, batch).change
-    return reach / (2 * batch.contributions.magnitude)
+    low, high = (actuator.actuate(end, batch).change for end in actuator.limits(batch))
+    return (high - low) / batch.contributions.magnitude
