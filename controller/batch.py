@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 REGIONS = ("e1", "e2", "e3", "e4")
+LOST = 0.01
+"""Largest share of tokens without finite numbers in a batch that counts as measured."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ class BatchStatistics:
     """Mean -ln p of the sampled tokens: the Monte-Carlo estimate of the same entropy, for a check."""
     tokens: int = 0
     nonfinite: int = 0
-    """Tokens of the mask with a NaN or infinite statistic or advantage, or one beyond 10^6."""
+    """Tokens of the mask with a NaN or infinite statistic or advantage, or one beyond 10^6; they are left out. Above
+    `LOST` of the tokens nothing is measured."""
     no_advantage: float = 0.0
     """Share of tokens with A = 0."""
     disagreement: float = 0.0

@@ -80,6 +80,7 @@ class EntropyController:
         self._decision: Decision | None = None
         self._rollout: Tensor | None = None
         self._last_reading = Reading(math.nan, math.nan, math.nan, math.nan)
+        self._paired: tuple[float, float] | None = None
         self._warned_groups = False
 
     @classmethod
@@ -101,6 +102,7 @@ class EntropyController:
         kl: float = math.nan,
         updates: int | None = None,
         momentum: float | None = None,
+        delayed: bool = False,
     ) -> Decision:
         """Decide the thresholds for this rollout batch; every rank of the process group gets the same decision.
 
@@ -115,6 +117,8 @@ class EntropyController:
                 such a law learns the number from the first rollout.
             momentum: the optimizer's, see `momentum_of`. The adaptive law uses it, with `updates`, if `refine` is not
                 called.
+
+            delayed: whether this decision acts on the next rollout's updates, and this one's run under the last.
 
         Raises:
             InputError: shapes do not match, the target exceeds ln(vocab_size), no loop has so many updates, or no
@@ -131,11 +135,11 @@ class EntropyController:
             )
             self._warned_groups = True
         touched = self._watch.touched
-        own = ballot(self.state_dict(), self._configuration, self._law_state["command"])
+        own = ballot(self.state_dict(), self._configuration)
         batch = batch_statistics(tokens, advantages, mask, groups, self._process_group, touched, own)
         if self.config.law.has_inner_loop:
             self._rollout = known_rows(tokens, mask)
-        return self._decide(batch, self.config.actuator.limits(batch), kl, updates, momentum)
+        return self._decide(batch, self.config.actuator.limits(batch), kl, updates, momentum, delayed)
 
     def measured(self, responses: int) -> Tensor:
         """Which of this rank's responses the next `step` needs, by `measurement.share`: row numbers, rising.
@@ -160,6 +164,7 @@ class EntropyController:
         kl: float = math.nan,
         updates: int | None = None,
         momentum: float | None = None,
+        delayed: bool = False,
     ) -> Decision:
         """The same from numbers alone, for simulators and loops without tensors.
 
@@ -171,6 +176,7 @@ class EntropyController:
             kl: as for `step`.
             updates: as for `step`.
             momentum: as for `step`.
+            delayed: as for `step`.
 
         Raises:
             InputError: as for `step`.
@@ -179,18 +185,18 @@ class EntropyController:
             regions = BatchStatistics(entropy=entropy, standard_error=standard_error, tokens=1)
         batch = replace(regions, entropy=entropy)
         limits = self.config.actuator.limits(batch) if reach is None else Limits(*reach)
-        return self._decide(batch, limits, kl, updates, momentum)
+        return self._decide(batch, limits, kl, updates, momentum, delayed)
 
     def refine(self, now: TokenStatistics, tokens: TokenStatistics, advantages: Tensor, mask: Tensor) -> Decision:
         """Between the forward pass and the loss of a minibatch: the adaptive law decides anew.
 
-        Call it once an optimizer step; where gradients are accumulated, with the first of its microbatches, whose
-        decision serves the others. The other laws have no inner loop and return the step's decision; the ratios
-        seen here tell whether its thresholds touch any token at all.
+        Call it once an optimizer step. Where gradients are accumulated give `now` of the first microbatch and the
+        others of the whole minibatch: its contributions decide how far the command reaches. The other laws have no
+        inner loop and return the step's decision; the ratios tell whether its thresholds touch any token at all.
 
         Args:
-            now: the minibatch's statistics under the current policy.
-            tokens: the rollout's, sliced like `advantages` and `mask`, as for the loss.
+            now: statistics under the current policy of the minibatch's first rows, or of all of them.
+            tokens: the rollout's statistics of the minibatch, sliced like `advantages` and `mask`.
 
         Raises:
             InputError: no step was taken yet, the tokens are of another batch, or the rollout's last update is done.
@@ -202,6 +208,7 @@ class EntropyController:
             paired = paired_statistics(now, tokens, advantages, mask, self._rollout, self._process_group)
             batch = paired.within(decision.batch)
             limits = self.config.actuator.limits(batch)
+            self._paired = paired.change, paired.standard_error
             decision = self._refined(decision, paired.change, paired.standard_error, batch, limits)
         if decision.authority == 0:  # else the thresholds are known to touch tokens
             self._watch.observe(decision, now, tokens, advantages, mask)
@@ -320,14 +327,23 @@ class EntropyController:
         return replace(decision, terms=terms, actuation=actuation)
 
     def _decide(
-        self, batch: BatchStatistics, reach: Limits, kl: float, updates: int | None, momentum: float | None
+        self,
+        batch: BatchStatistics,
+        reach: Limits,
+        kl: float,
+        updates: int | None,
+        momentum: float | None,
+        delayed: bool,
     ) -> Decision:
         check_told(updates, momentum)
+        if self._decision is not None and self._paired is not None:
+            self._watch.moved(self._decision, *self._paired)
+            self._paired = None
         batch, config = possible(batch, self._step), self.config
         lost = not math.isfinite(batch.entropy)
         if not lost:
             self._start(batch)
-        self._last_reading = reading = replace(self._reading(batch, updates, momentum), reach=reach)
+        self._last_reading = reading = replace(self._reading(batch, updates, momentum), reach=reach, delayed=delayed)
         terms = self._terms(reading)
         verdict = self._verdict(reading, terms, kl)
         self._held += lost

@@ -18,6 +18,7 @@ from .outliers import SensitivityOutliers
 from .region import RegionsOnly, RegionThresholds
 from .repo import RepoWeights
 from .sensitivity import SensitivityThresholds, solve_weight
+from .soft import SensitivityWeights
 from .split_range import SplitRange
 from .stare import StareWeights
 from .static import Static
@@ -28,6 +29,7 @@ AnyActuator = Annotated[
     | SplitRange
     | RegionThresholds
     | SensitivityThresholds
+    | SensitivityWeights
     | RegionsOnly
     | EntropicWeights
     | EntropyBonus
@@ -60,6 +62,7 @@ __all__ = [
     "RepoWeights",
     "SensitivityOutliers",
     "SensitivityThresholds",
+    "SensitivityWeights",
     "SplitRange",
     "StareWeights",
     "Static",

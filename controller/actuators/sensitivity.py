@@ -44,11 +44,7 @@ class SensitivityThresholds(Actuator):
 
     def limits(self, batch: BatchStatistics) -> Limits:
         """All that the batch can give; nothing where no token has both an advantage and a sensitivity."""
-        curve = batch.contributions
-        if curve is None:
-            return UNIT
-        unit = _unit(curve)
-        return Limits(-curve.lowers / unit, curve.raises / unit) if unit and batch.sensitivity_rms else IDLE
+        return reach_of(batch)
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
         """Solve D(w) = command * unit for w."""
@@ -57,7 +53,7 @@ class SensitivityThresholds(Actuator):
             return Actuation(0.0, _unknown)
         if rms == 0 or curve.magnitude == 0:
             return Actuation(0.0, self._rule(0.0, 1.0))
-        w = solve_weight(curve, command * _unit(curve), rms)
+        w = solve_weight(curve, command * unit_of(curve), rms)
         return Actuation(curve.kept(*_bounds(w, rms)), self._rule(w, rms))
 
     def _rule(self, w: float, rms: float) -> Rule:
@@ -82,10 +78,19 @@ def solve_weight(curve: ContributionCurve, change: float, rms: float) -> float:
     return sign * (rms / bound if bound > 0 else math.inf)
 
 
-def _unit(curve: ContributionCurve) -> float:
+def unit_of(curve: ContributionCurve) -> float:
     """What a command of 1 changes: the weaker side's reach, and no less than a tenth of the stronger side's."""
     weaker, stronger = sorted((curve.raises, curve.lowers))
     return max(weaker, stronger / WIDEST)
+
+
+def reach_of(batch: BatchStatistics) -> Limits:
+    """The commands from all that lowers entropy to all that raises it; 0 alone where the batch cannot be turned."""
+    curve = batch.contributions
+    if curve is None:
+        return UNIT
+    unit = unit_of(curve)
+    return Limits(-curve.lowers / unit, curve.raises / unit) if unit and batch.sensitivity_rms else IDLE
 
 
 def _unknown(tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:

@@ -80,8 +80,8 @@ class Adaptive(Law):
         limits = limits or reading.reach
         if not reading.finite:
             return held(state, limits)
-        state = state | {"before": state["command"]}
         belief, told = self._at_rollout(state, reading), _told(reading)
+        state = state | {"before": state["command"]}
         if belief.ticks == 1 and told is not None:
             belief = belief.told(told)
         if state["aligned"]:
@@ -119,28 +119,34 @@ class Adaptive(Law):
         if (ticks := max(state["refined"], 1)) != belief.ticks:
             belief = belief.counted(ticks)
         longest = state["longest"] if ticks == 1 else 1.0
-        belief = after_rollout(after_tick(belief, state["command"], longest))
+        acted = state["before"] if reading.delayed else state["command"]
+        belief = after_rollout(after_tick(belief, acted, longest))
         return read_entropy(belief, entropy, error)
 
     def _decided(
         self, state: State, belief: Belief, reading: Reading, ticks: int, limits: Limits
     ) -> tuple[Terms, State]:
-        terms = self._plan(belief, reading, ticks)
+        terms = self._plan(belief, reading, ticks, state["before"])
         allowed = limits.within(self.limit).near(state["before"], self.rate_limit)
         terms = terms.applied(allowed.nearest(terms.demand))
         return terms, state | {"command": terms.command, "belief": belief.numbers()}
 
-    def _plan(self, belief: Belief, reading: Reading, elapsed: int) -> Terms:
-        """The plan within this rollout's reach, all along the horizon."""
-        reach = reading.reach.within(self.limit)
-        return planned(belief, reading.ahead, elapsed, reach, self.effort, self.dead_band)
+    def _plan(self, belief: Belief, reading: Reading, elapsed: int, in_force: float) -> Terms:
+        """The plan within this rollout's reach, all along the horizon.
+
+        If the decision is delayed, the command in force moves the entropy once more before it acts.
+        """
+        ahead, reach = reading.ahead, reading.reach.within(self.limit)
+        if reading.delayed:
+            belief, ahead = after_rollout(after_tick(belief, in_force)), (*ahead[1:], ahead[-1])
+        return planned(belief, ahead, elapsed, reach, self.effort, self.dead_band)
 
     def _aligned(self, belief: Belief, reading: Reading, command: float) -> Belief:
         """The belief with a drift at which the demand is the command in force, and unsure of it."""
         from scipy.optimize import brentq
 
         def excess(shift: float) -> float:
-            return self._plan(_drifting(belief, shift), reading, 0).demand - command
+            return self._plan(_drifting(belief, shift), reading, 0, command).demand - command
 
         if excess(-LARGEST) > 0 > excess(LARGEST):  # else no drift explains it
             belief = _drifting(belief, brentq(excess, -LARGEST, LARGEST, xtol=1e-13))

@@ -39,6 +39,8 @@ class Reading:
     """Optimizer steps of this rollout, where the loop says."""
     momentum: float | None = None
     """The optimizer's, an update, where the loop says."""
+    delayed: bool = False
+    """Whether this rollout's updates run under the last decision, so that this one acts on the next rollout's."""
     reach: Limits = UNIT
     """The commands that the actuator can realise for this batch."""
     initial: float = math.nan
