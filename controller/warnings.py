@@ -69,15 +69,16 @@ class Watch:
         self._idle = self._idle + 1 if _no_authority(decision) and persists else 0
         self.touched = None
         if self._saturated == PATIENCE:
-            self._warn(_saturated(decision))
+            self._warn(_saturated(decision), f"saturated {decision.error > 0}")
         if self._idle == PATIENCE:
             self._warn(
                 f"the thresholds had no token within reach for {PATIENCE} steps: with positive thresholds and few "
                 "updates per rollout ratios never reach them; use more minibatches per rollout, or `actuator: {type: "
-                "sensitivity}`, whose thresholds may turn negative."
+                "sensitivity}`, whose thresholds may turn negative.",
+                "idle",
             )
         if self._gap.add(decision.batch):
-            self._warn(self._gap.sentence(decision.batch))
+            self._warn(self._gap.sentence(decision.batch), "gap")
 
     def moved(self, decision: Decision, change: float, error: float) -> None:
         """Hold a rollout's paired change of entropy, nats, against the command that was at its end for it."""
@@ -90,20 +91,22 @@ class Watch:
             self._warn(
                 f"the command has been at its {'high' if high else 'low'} end for {WRONG_WAY} rollouts and every one "
                 f"of them {'lowered' if high else 'raised'} the entropy: commands act with the wrong sign; look at the "
-                "sign of the advantages, and whether tokens, logits and sensitivities are of the same positions."
+                "sign of the advantages, and whether tokens, logits and sensitivities are of the same positions.",
+                "sign",
             )
 
-    def _warn(self, message: str) -> None:
-        if message not in self._warned:
+    def _warn(self, message: str, kind: str) -> None:
+        if kind not in self._warned:
             logger.warning(message)
-            self._warned.add(message)
+            self._warned.add(kind)
 
 
 class Gap:
     """The difference between mean surprisal and entropy, which have one expectation, over the last batches.
 
-    Given its context a token's -ln p has mean H and a variance of at most about H (ln V + 1), V the vocabulary: the
-    bound needs no further measurement, and holds where rare tokens make most of the entropy.
+    Given its context a token's -ln p has mean H, a variance of at most about H (ln V + 1), V the vocabulary, and hardly
+    ever exceeds ln V + 10. Bernstein's inequality with these bounds needs no further measurement, and holds where rare
+    tokens make most of the entropy.
     """
 
     def __init__(self) -> None:
@@ -119,8 +122,8 @@ class Gap:
         self._difference = MEMORY * self._difference + (batch.surprisal - batch.entropy) * batch.tokens
         self._variance = MEMORY**2 * self._variance + total * (math.log(batch.vocab_size) + 1)
         self._entropy = MEMORY * self._entropy + total
-        size = abs(self._difference)
-        return size > DEVIATIONS * math.sqrt(self._variance) and size > GAP * self._entropy
+        chance = DEVIATIONS * math.sqrt(self._variance) + DEVIATIONS**2 / 3 * (math.log(batch.vocab_size) + 10)
+        return abs(self._difference) > max(chance, GAP * self._entropy)
 
     def sentence(self, batch: BatchStatistics) -> str:
         """The warning."""
