@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from .actuators import AnyActuator, SensitivityThresholds, authority
+from .actuators import AnyActuator, SensitivityThresholds
 from .batch import BatchStatistics
 from .configuration import Config, parse, read_yaml
+from .cycle import Rollout, decided, first_entropy, has_inner_loop, refined
 from .decision import Decision
 from .errors import InputError
-from .guard import Guard, Verdict, Watched
-from .laws import AHEAD, PID, AnyLaw, Reading, Terms
-from .laws.interface import held
-from .limits import WIDEST, Limits
-from .plausible import ROUNDING, check_reachable, check_told, possible
+from .guard import Guard
+from .laws import PID, AnyLaw, Reading
+from .limits import Limits
+from .loop_state import LoopState, loop_state
+from .plausible import check_reachable, check_told, possible
 from .sampled import Measurement, check_sampled
-from .saved import count, number, restored
 from .surrogate import Surrogate
-from .targets import HIGHEST, Target
+from .targets import Target
 from .warnings import Watch
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from .statistics import TokenStatistics
 
 logger = logging.getLogger("controller")
-STATE_VERSION = 2
 
 
 class ControlConfig(Config):
@@ -69,18 +68,11 @@ class EntropyController:
         self.config = _followable(config)
         self._configuration = config.model_dump_json()
         self._process_group = process_group
-        self._step = 0
-        self._initial: float | None = None
+        self._state = LoopState.start(config)
         self._reachable = False
-        self._law_state = config.law.start()
-        self._guard_state = config.guard.start()
-        self._held = 0
-        self._hand_over = False
         self._watch = Watch()
-        self._decision: Decision | None = None
-        self._rollout: Tensor | None = None
-        self._last_reading = Reading(math.nan, math.nan, math.nan, math.nan)
-        self._paired: tuple[float, float] | None = None
+        self._last: tuple[Decision, Reading] | None = None
+        self._rows: Tensor | None = None
         self._warned_groups = False
 
     @classmethod
@@ -117,7 +109,6 @@ class EntropyController:
                 such a law learns the number from the first rollout.
             momentum: the optimizer's, see `momentum_of`. The adaptive law uses it, with `updates`, if `refine` is not
                 called.
-
             delayed: whether this decision acts on the next rollout's updates, and this one's run under the last.
 
         Raises:
@@ -138,8 +129,8 @@ class EntropyController:
         own = ballot(self.state_dict(), self._configuration)
         batch = batch_statistics(tokens, advantages, mask, groups, self._process_group, touched, own)
         if self.config.law.has_inner_loop:
-            self._rollout = known_rows(tokens, mask)
-        return self._decide(batch, self.config.actuator.limits(batch), kl, updates, momentum, delayed)
+            self._rows = known_rows(tokens, mask)
+        return self._decide(batch, None, kl=kl, updates=updates, momentum=momentum, delayed=delayed)
 
     def measured(self, responses: int) -> Tensor:
         """Which of this rank's responses the next `step` needs, by `measurement.share`: row numbers, rising.
@@ -152,7 +143,7 @@ class EntropyController:
         """
         import torch
 
-        return torch.from_numpy(self.config.measurement.rows(responses, self._step))
+        return torch.from_numpy(self.config.measurement.rows(responses, self._state.step))
 
     def step_scalar(
         self,
@@ -183,9 +174,8 @@ class EntropyController:
         """
         if regions is None:
             regions = BatchStatistics(entropy=entropy, standard_error=standard_error, tokens=1)
-        batch = replace(regions, entropy=entropy)
-        limits = self.config.actuator.limits(batch) if reach is None else Limits(*reach)
-        return self._decide(batch, limits, kl, updates, momentum, delayed)
+        batch, limits = replace(regions, entropy=entropy), None if reach is None else Limits(*reach)
+        return self._decide(batch, limits, kl=kl, updates=updates, momentum=momentum, delayed=delayed)
 
     def refine(self, now: TokenStatistics, tokens: TokenStatistics, advantages: Tensor, mask: Tensor) -> Decision:
         """Between the forward pass and the loss of a minibatch: the adaptive law decides anew.
@@ -201,15 +191,14 @@ class EntropyController:
         Raises:
             InputError: no step was taken yet, the tokens are of another batch, or the rollout's last update is done.
         """
-        decision = self._of_this_rollout("refine")
-        if self._inner_loop and self._rollout is not None:
+        decision, _ = self._of_this_rollout("refine")
+        if self._inner_loop and self._rows is not None:
             from .paired import paired_statistics
 
-            paired = paired_statistics(now, tokens, advantages, mask, self._rollout, self._process_group)
+            paired = paired_statistics(now, tokens, advantages, mask, self._rows, self._process_group)
             batch = paired.within(decision.batch)
-            limits = self.config.actuator.limits(batch)
-            self._paired = paired.change, paired.standard_error
-            decision = self._refined(decision, paired.change, paired.standard_error, batch, limits)
+            decision = self._refined(paired.change, paired.standard_error, batch, self.config.actuator.limits(batch))
+            self._watch.paired = paired.change, paired.standard_error
         if decision.authority == 0:  # else the thresholds are known to touch tokens
             self._watch.observe(decision, now, tokens, advantages, mask)
         return decision
@@ -220,66 +209,38 @@ class EntropyController:
         Raises:
             InputError: as for `refine`.
         """
-        decision = self._of_this_rollout("refine_scalar")
+        decision, _ = self._of_this_rollout("refine_scalar")
         if not self._inner_loop:
             return decision
-        return self._refined(decision, change, standard_error, decision.batch, decision.reach)
+        return self._refined(change, standard_error, decision.batch, decision.reach)
 
     def reconfigure(self, config: ControlConfig) -> None:
         """Change target, law, gains, actuator or guard during a run; the command goes on from where it is."""
-        if config.law.type != self.config.law.type:
-            self._law_state = config.law.start(self._law_state["command"])
-        self.config = _followable(config)
+        self._state = self._state.under(self.config, _followable(config))
+        self.config, self._reachable = config, False
         self._configuration = config.model_dump_json()
-        self._hand_over, self._reachable = True, False
-        self._guard_state = config.guard.start() | {"static_share": self._guard_state["static_share"]}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs, as plain JSON values."""
-        return {
-            "version": STATE_VERSION,
-            "step": self._step,
-            "initial_entropy": self._initial,
-            "law": {"type": self.config.law.type} | self._law_state,
-            "guard": self._guard_state,
-            "held": self._held,
-            "hand_over": self._hand_over,
-        }
+        return self._state.plain(self.config)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state`; a state of another law is taken over without a bump of the command.
 
         Raises:
-            InputError: the state is not one of this version.
+            InputError: the state is not one of this version, or it is damaged.
         """
-        if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
-            given = state.get("version") if isinstance(state, dict) else type(state).__name__
-            raise InputError(f"controller state has version {given!r}; give one saved with version {STATE_VERSION}.")
-        try:
-            law = dict(state["law"])
-            foreign = law.pop("type") != self.config.law.type
-            fresh = self.config.law.start(number(law["command"], -WIDEST, WIDEST))
-            law = fresh if foreign else restored(fresh, law)
-            hand_over = foreign or bool(state["hand_over"])
-            self.config.law.check(law)
-            guard = restored(self.config.guard.start(), state["guard"])
-            number(guard["static_share"], 0, 1)
-            step, held = count(state["step"]), count(state["held"])
-            initial = None if state["initial_entropy"] is None else number(state["initial_entropy"], 0, HIGHEST)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"controller state is damaged ({_reason(error)}); load an earlier checkpoint.") from None
-        self._law_state, self._guard_state, self._hand_over = law, guard, hand_over
-        self._step, self._held, self._initial = step, held, initial
+        self._state = loop_state(state, self.config)
 
     @property
     def stop(self) -> str | None:
         """Why the guard wants the run to end after the last step, with a checkpoint; none: it goes on."""
-        return None if self._decision is None else self._decision.stop
+        return None if self._last is None else self._last[0].stop
 
     @property
     def held(self) -> int:
         """How many measurements were not finite, each answered by holding the last command."""
-        return self._held
+        return self._state.held
 
     @property
     def reads_minibatches(self) -> bool:
@@ -290,134 +251,43 @@ class EntropyController:
         """
         if self.config.measurement.sampled:
             return True
-        return self._inner_loop or (self._decision is not None and self._decision.reads_entropy)
-
-    @property
-    def _inner_loop(self) -> bool:
-        """Whether minibatches are decided anew: not without the law for it, nor while the loop is out of its hands."""
-        if self._decision is None or self._decision.held or self._decision.reach.idle:
-            return False
-        in_control = not self._hand_over and self._guard_state["mode"] == "control"
-        return self.config.law.has_inner_loop and in_control and math.isfinite(self._decision.setpoint)
+        return self._inner_loop or (self._last is not None and self._last[0].reads_entropy)
 
     @property
     def estimate(self) -> dict[str, float]:
-        """What the adaptive law believes of its plant, as `estimate/...`, to log; empty for other laws."""
-        return self.config.law.figures(self._law_state)
+        """The adaptive law's estimates of its plant, as `estimate/...`, to log; empty for other laws."""
+        return self.config.law.figures(self._state.law)
 
-    def _of_this_rollout(self, call: str) -> Decision:
-        if self._decision is None:
+    @property
+    def _inner_loop(self) -> bool:
+        return has_inner_loop(self.config, self._state, None if self._last is None else self._last[0])
+
+    def _of_this_rollout(self, call: str) -> tuple[Decision, Reading]:
+        if self._last is None:
             raise InputError(f"{call}() was called before step(); call step() once for the rollout batch first.")
-        return self._decision
+        return self._last
 
-    def _refined(
-        self, decision: Decision, change: float, error: float, batch: BatchStatistics, reach: Limits
-    ) -> Decision:
-        """The law's decision for a minibatch, on the minibatch's own contributions."""
-        config, state, reading = self.config, self._law_state, self._last_reading
-        if reading.updates is not None and state["refined"] >= reading.updates:
-            raise InputError(
-                f"refine() was called after the last of the {reading.updates} updates that step(updates=) announced; "
-                "call it once an optimizer step."
-            )
-        limits = reach.near(state["before"], config.guard.rate)
-        terms, self._law_state = config.law.refine(state, reading, change, error, limits)
-        actuation = config.actuator.actuate(terms.command, batch)
-        actuation = config.guard.limited(actuation, decision.verdict.static_share, batch)
-        return replace(decision, terms=terms, actuation=actuation)
-
-    def _decide(
-        self,
-        batch: BatchStatistics,
-        reach: Limits,
-        kl: float,
-        updates: int | None,
-        momentum: float | None,
-        delayed: bool,
-    ) -> Decision:
-        check_told(updates, momentum)
-        if self._decision is not None and self._paired is not None:
-            self._watch.moved(self._decision, *self._paired)
-            self._paired = None
-        batch, config = possible(batch, self._step), self.config
-        lost = not math.isfinite(batch.entropy)
-        if not lost:
-            self._start(batch)
-        self._last_reading = reading = replace(self._reading(batch, updates, momentum), reach=reach, delayed=delayed)
-        terms = self._terms(reading)
-        verdict = self._verdict(reading, terms, kl)
-        self._held += lost
-        actuation = config.actuator.actuate(terms.command, batch)
-        decision = Decision(
-            step=self._step,
-            setpoint=reading.setpoint,
-            terms=terms,
-            actuation=config.guard.limited(actuation, verdict.static_share, batch),
-            batch=batch,
-            authority=authority(config.actuator, batch),
-            reach=reach,
-            held=lost,
-            surrogate=config.surrogate,
-            verdict=verdict,
-        )
-        self._watch.check(decision)
-        self._step += 1
-        self._decision = decision
+    def _decide(self, batch: BatchStatistics, reach: Limits | None, **told: Any) -> Decision:
+        check_told(told["updates"], told["momentum"])
+        batch = possible(batch, self._state.step)
+        self._check_target(batch)
+        rollout = Rollout(batch, self.config.actuator.limits(batch) if reach is None else reach, **told)
+        decision, reading, self._state = decided(self.config, self._state, rollout)
+        self._watch.check(decision, self.config.guard.action)
+        self._last = decision, reading
         return decision
 
-    def _terms(self, reading: Reading) -> Terms:
-        """The law's step; the last command where the guard has the loop, or where no command moves this batch."""
-        law = self.config.law
-        if reading.reach.idle or self._guard_state["mode"] != "control":
-            return held(self._law_state, reading.reach)[0]
-        if self._hand_over:
-            self._law_state, self._hand_over = law.take_over(self._law_state, reading), not law.can_act(reading)
-        limits = reading.reach.near(self._law_state["command"], self.config.guard.rate)
-        terms, self._law_state = law.step(self._law_state, reading, limits)
-        return terms
+    def _refined(self, change: float, error: float, batch: BatchStatistics, reach: Limits) -> Decision:
+        decision, reading = self._of_this_rollout("refine")
+        refinement, self._state = refined(self.config, self._state, reading, decision, change, error, batch, reach)
+        return refinement
 
-    def _verdict(self, reading: Reading, terms: Terms, kl: float) -> Verdict:
-        was = self._guard_state["mode"]
-        watched = Watched(reading.setpoint, reading.measurement, terms.saturated, kl)
-        verdict, self._guard_state = self.config.guard.step(self._guard_state, watched)
-        self._hand_over |= was != "control" and verdict.mode == "control"
-        if verdict.alarm:
-            logger.warning(
-                "step %d: %s; the guard's action is `%s`.", self._step, verdict.alarm, self.config.guard.action
-            )
-        return verdict
-
-    def _reading(self, batch: BatchStatistics, updates: int | None, momentum: float | None) -> Reading:
-        initial = math.nan if self._initial is None else self._initial
-        if self.config.target is None or (self.config.target.unit == "initial" and self._initial is None):
-            return Reading(math.nan, math.nan, math.nan, batch.entropy, initial=initial)
-        steps = [max(self._step - 1, 0), *range(self._step, self._step + AHEAD + 1)]
-        past, *ahead = self.config.target.at(steps, self._initial).tolist()
-        return Reading(
-            setpoint=ahead[0],
-            setpoint_next=ahead[1],
-            setpoint_previous=past,
-            measurement=batch.entropy,
-            standard_error=batch.standard_error,
-            ahead=tuple(ahead),
-            updates=updates,
-            momentum=momentum,
-            initial=initial,
-        )
-
-    def _start(self, batch: BatchStatistics) -> None:
-        """At the run's first measurement, or a new target's: the initial entropy, and whether the curve is possible."""
-        initial = batch.entropy if self._initial is None else self._initial
-        if initial <= ROUNDING:  # a batch of certainties tells of no start, and a multiple of nothing is no target
-            return
-        if not self._reachable and batch.vocab_size is not None:
+    def _check_target(self, batch: BatchStatistics) -> None:
+        """At the run's first measurement, or a new target's, refuse a curve that no policy can follow."""
+        initial = first_entropy(self._state, batch)
+        if not self._reachable and batch.vocab_size is not None and initial is not None:
             check_reachable(self.config.target, batch.vocab_size, initial)
             self._reachable = True
-        self._initial = initial
-
-
-def _reason(error: Exception) -> str:
-    return f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
 
 
 def _followable(config: ControlConfig) -> ControlConfig:

@@ -37,6 +37,9 @@ class Watch:
         self._idle = 0
         self._wrong_way = 0
         self._gap = Gap()
+        self.paired: tuple[float, float] | None = None
+        """The last paired change of entropy since the rollout and its standard error, nats."""
+        self._rollout: Decision | None = None
         self.touched: Tensor | None = None
         """Whether a minibatch since the last check had a token that is cut; it stays on the device."""
         self._warned: set[str] = set()
@@ -59,8 +62,13 @@ class Watch:
         touched = ((low | high) & mask[rows].bool()).any()
         self.touched = touched if self.touched is None else self.touched | touched
 
-    def check(self, decision: Decision) -> None:
-        """Warn about what has lasted for `PATIENCE` steps; each warning is given once."""
+    def check(self, decision: Decision, action: str) -> None:
+        """Warn about what has lasted for `PATIENCE` steps, each warning once; say what the guard does."""
+        if alarm := decision.verdict.alarm:
+            logger.warning("step %d: %s; the guard's action is `%s`.", decision.step, alarm, action)
+        if self._rollout is not None and self.paired is not None:
+            self._moved(self._rollout, *self.paired)
+        self._rollout, self.paired = decision, None
         if decision.held:
             logger.warning("step %d: the measured entropy is not finite; the last command is held.", decision.step)
             return
@@ -80,7 +88,7 @@ class Watch:
         if self._gap.add(decision.batch):
             self._warn(self._gap.sentence(decision.batch), "gap")
 
-    def moved(self, decision: Decision, change: float, error: float) -> None:
+    def _moved(self, decision: Decision, change: float, error: float) -> None:
         """Hold a rollout's paired change of entropy, nats, against the command that was at its end for it."""
         high, low = decision.command >= 0.99 * decision.reach.high, decision.command <= 0.99 * decision.reach.low
         if high == low or not math.isfinite(change):
