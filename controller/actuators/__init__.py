@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ..batch import BatchStatistics
+from ..extension import custom
 from .covariance import ClipCov, KLCov
 from .dcpo import DCPO
 from .entropic import EntropicWeights
@@ -42,6 +43,7 @@ AnyActuator = Annotated[
     | StareWeights
     | RepoWeights,
     Field(discriminator="type"),
+    *custom(Actuator),
 ]
 
 __all__ = [

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ..extension import custom
 from .adaptive import Adaptive
 from .excitation import Excitation
 from .interface import AHEAD, Law, Reading, State, Terms
@@ -16,6 +17,7 @@ from .sign import Doubling, Gate, SignIntegral
 AnyLaw = Annotated[
     PID | Adaptive | Manual | Excitation | Schedule | OscillatoryDecay | SignIntegral | Gate | Doubling,
     Field(discriminator="type"),
+    *custom(Law),
 ]
 __all__ = [
     "AHEAD",
