@@ -78,4 +78,4 @@ def _reach(runs: Prediction) -> str:
 def out_of_reach(runs: Prediction) -> list[tuple[int, int]]:
     """First and last steps of the stretches where most runs miss the target with their command at its end."""
     missed = np.abs(runs.setpoint - runs.entropy) > BEHIND * runs.setpoint
-    return stretches((missed & (np.abs(runs.command) >= 1)).mean(axis=1) > 0.5)
+    return stretches((missed & runs.at_end).mean(axis=1) > 0.5)
