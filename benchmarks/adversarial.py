@@ -34,7 +34,7 @@ GOOD = 20
 SHARE = 1 / 3
 """Of a fresh controller's swing, between an error up and an error down, that a recovered one must still have."""
 SMALLEST = 1e-3
-"""A swing below it, of a command of the order of 1, is that of a law without gains: a derivative alone leaves no trace."""
+"""A swing below it, of a command of about 1, is that of a law without gains: a derivative alone leaves no trace."""
 PROBES = inputs.probes()
 BATCH = replace(inputs.good_statistics(), vocab_size=None)
 

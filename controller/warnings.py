@@ -18,6 +18,15 @@ PATIENCE = 10
 TOLERANCE = 0.05
 """Share of the set-point above which an error counts as persisting."""
 
+BEYOND_LOW = (
+    "above its target: nothing that lowers it is left to add; slow the curve's fall down, or take a larger learning "
+    "rate or more updates a rollout"
+)
+BEYOND_HIGH = (
+    "below its target: nothing that raises it is left to add; slow the curve's climb down, give prompts that are "
+    "solved now and then, or use `actuator: {type: entropy_bonus}`"
+)
+
 
 class Watch:
     """Counts what went wrong in a row. It logs and never decides."""
@@ -57,9 +66,8 @@ class Watch:
         self.touched = None
         if self._saturated == PATIENCE:
             self._warn(
-                f"the command has been at its end for {PATIENCE} steps while the entropy is "
-                f"{decision.error:+.3f} nats from its target: the target asks for more than these thresholds can "
-                "do; slow the curve down, or widen the actuator's range."
+                f"the command has been at its end for {PATIENCE} steps while the entropy is {abs(decision.error):.3f} "
+                f"nats {BEYOND_LOW if decision.error < 0 else BEYOND_HIGH}."
             )
         if self._idle == PATIENCE:
             self._warn(

@@ -93,8 +93,8 @@ def predict(law: PID, plants: Sequence[MomentumPlant], target: Target, steps: in
     def column(name: str) -> Floats:
         return np.stack([getattr(row, name)[:, :, 0].T.ravel() for row in rows])
 
-    columns = [column(name) for name in ("setpoint", "entropy", "command")]
-    return Prediction(*columns, *_ends(plants, len(seeds)), first=len(seeds))
+    low, high = _ends(plants, len(seeds))
+    return Prediction(column("setpoint"), column("entropy"), column("command"), low, high, first=len(seeds))
 
 
 def predict_adaptive(
@@ -106,7 +106,8 @@ def predict_adaptive(
     setpoint, entropy, command = (
         np.stack([getattr(run, name) for run in runs], axis=1) for name in ("setpoint", "entropy", "command")
     )
-    return Prediction(setpoint, entropy, command, *_ends(plants, len(seeds)), first=len(seeds))
+    low, high = _ends(plants, len(seeds))
+    return Prediction(setpoint, entropy, command, low, high, first=len(seeds))
 
 
 def _ends(plants: Sequence[MomentumPlant], repeats: int = 1) -> Floats:

@@ -64,7 +64,9 @@ class LoggedRun:
 
     def part(self, end: int) -> LoggedRun:
         """The first `end` steps."""
-        columns = {name: getattr(self, name) for name in ("steps", "entropy", "command", "standard_error", "low", "high")}
+        columns = {
+            name: getattr(self, name) for name in ("steps", "entropy", "command", "standard_error", "low", "high")
+        }
         return replace(self, **{name: values[:end] for name, values in columns.items() if values is not None})
 
     def check(self) -> None:

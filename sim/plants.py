@@ -32,8 +32,8 @@ class MomentumPlant(Config):
         y_{k+1} = y_k + rate_{k+1} + process noise,     f(v) = tanh(saturation v) / saturation
 
     with y = H (`space: nats`) or ln H (`space: log`), and H measured with white noise. Rates are in nats (or
-    log-nats) a step. f has slope 1 at 0 and bends towards +-1 / saturation; saturation 0 is the straight line. A command
-    beyond `low` or `high` counts as that end.
+    log-nats) a step. f has slope 1 at 0 and bends towards +-1 / saturation; saturation 0 is the straight line.
+    A command beyond `low` or `high` counts as that end.
     """
 
     space: Literal["nats", "log"] = "nats"

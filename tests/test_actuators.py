@@ -184,12 +184,13 @@ def test_at_its_end_a_command_keeps_one_side_whole_and_nothing_of_the_other(adva
     assert decision.actuation.change == pytest.approx(end * (end * pull(batch)).clip(min=0).mean(), rel=1e-5)
 
 
-sensitivities = arrays(np.float32, (2, 24), elements=st.floats(-2, 2, width=32))
-advantages_of_tokens = arrays(np.float32, (2, 24), elements=st.floats(-3, 3, width=32) | st.just(0.0))
+# Or none at all: a token whose part of the whole is below the rounding of sums may fall on either side of an end.
+sizes = st.floats(2**-10, 2, width=32) | st.floats(-2, -(2**-10), width=32) | st.just(0.0)
+numbers = arrays(np.float32, (2, 24), elements=sizes)
 
 
 @settings(max_examples=150, deadline=None)
-@given(s=sensitivities, a=advantages_of_tokens, strength=st.sampled_from([1e-4, 1e-2, 1.0]))
+@given(s=numbers, a=numbers, strength=st.sampled_from([1e-4, 1e-2, 1.0]))
 def test_whatever_the_batch_its_ends_are_all_that_raises_and_all_that_lowers(s, a, strength):
     s, a = strength * torch.from_numpy(s), torch.from_numpy(a)
     tokens = TokenStatistics(torch.full((2, 24), -0.5), torch.full((2, 24), 0.6), s, 23)

@@ -34,7 +34,19 @@ def test_a_command_at_its_end_for_ten_steps_is_said_once(caplog):
     for step in range(40):
         control.step_scalar(0.5)
         assert len(warnings(caplog)) == (step >= 9)
-    assert "the command has been at its end for 10 steps" in warnings(caplog)[0]
+    assert "the command has been at its end for 10 steps while the entropy is 2.000 nats below" in warnings(caplog)[0]
+
+
+def test_the_warning_names_the_side_and_what_helps_there(caplog):
+    for target, measured in ((0.2, 0.5), (0.8, 0.5)):
+        control = controller(target={"type": "constant", "value": target}, law={"type": "pid", "kp": 50.0})
+        for _ in range(10):
+            control.step_scalar(measured, reach=(-3, 1))
+    above, below = warnings(caplog)
+    assert "0.300 nats above its target" in above
+    assert "fall" in above
+    assert "0.300 nats below its target" in below
+    assert "climb" in below
 
 
 def test_a_command_at_its_end_on_target_is_no_reason_to_warn(caplog):
@@ -123,7 +135,9 @@ def test_a_batch_that_cannot_be_measured_is_held_counted_and_logged(kind, actuat
     before = control.step(*BATCH)
     law_state = control.state_dict()["law"]
     held = [control.step(*batch) for _ in range(2)]
-    assert {decision.command for decision in held} == {before.command}
+    # A batch without a token that can be ranked has no command but 0; the law keeps its own for the next one.
+    assert {decision.command for decision in held} == {0.0 if actuator == "sensitivity" else before.command}
+    assert law_state["command"] == before.command
     assert all(decision.held for decision in held)
     assert control.held == control.state_dict()["held"] == 2
     assert control.state_dict()["law"] == law_state
@@ -305,7 +319,20 @@ def test_a_decision_logs_plain_numbers_under_names_that_are_no_prefix_of_each_ot
     assert all(type(value) in (int, float) for value in metrics.values())
     names = sorted(metrics)
     assert not [(a, b) for a in names for b in names if b.startswith(a + "/")]
-    contract = {"setpoint", "measurement", "error", "p", "i", "d", "feedforward", "command", "saturated", "authority", "command_low", "command_high"}
+    contract = {
+        "setpoint",
+        "measurement",
+        "error",
+        "p",
+        "i",
+        "d",
+        "feedforward",
+        "command",
+        "saturated",
+        "authority",
+        "command_low",
+        "command_high",
+    }
     assert {f"controller/{name}" for name in contract} <= metrics.keys()
     assert {f"region/e{i}/{part}" for i in range(1, 5) for part in ("fraction", "contribution")} <= metrics.keys()
 

@@ -68,7 +68,11 @@ def test_a_plan_that_does_not_fit_is_refused(settings, words):
 
 @pytest.mark.parametrize(
     ("override", "shape", "amplitude"),
-    [("excite=staircase", "staircase", 1.0), ("excite={shape: staircase, amplitude: 0.5}", "staircase", 0.5), ("excite={amplitude: 0.4}", "prbs", 0.4)],
+    [
+        ("excite=staircase", "staircase", 1.0),
+        ("excite={shape: staircase, amplitude: 0.5}", "staircase", 0.5),
+        ("excite={amplitude: 0.4}", "prbs", 0.4),
+    ],
 )
 def test_excite_takes_the_place_of_a_runs_law(override, shape, amplitude, tmp_path):
     (tmp_path / "control.yaml").write_text("target: {type: constant, value: 0.6}\nlaw: {type: pid, kp: 3}\n")

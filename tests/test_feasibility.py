@@ -16,7 +16,9 @@ def settled_rate(plant, entropy, command):
     return after.entropy - entropy
 
 
-@pytest.mark.parametrize("changes", [{}, {"space": "log"}, {"saturation": 2.0}, {"leak": 0.1, "level": 0.5}, {"low": -2.5, "high": 0.4}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"space": "log"}, {"saturation": 2.0}, {"leak": 0.1, "level": 0.5}, {"low": -2.5, "high": 0.4}]
+)
 def test_the_band_is_what_the_plant_does_at_both_ends_of_the_command(changes):
     plant = PLANT.model_copy(update=changes)
     band = reach(np.full(2, 0.8), [plant])

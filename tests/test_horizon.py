@@ -109,7 +109,7 @@ def test_parts_add_up_where_later_commands_are_at_their_limits_too():
 
 
 def test_a_plan_that_falls_faster_than_it_climbs_turns_up_earlier_than_one_of_equal_ends():
-    # Up after a fall that its low end could make in time: with a weak high end the climb has to begin before the curve's.
+    # Up after a fall: with a weak high end the climb has to begin before the curve's.
     valley = tuple(0.7 - 0.004 * min(step, 16) + 0.012 * max(step - 16, 0) for step in range(AHEAD + 1))
     demands = [planned(known(0.7, 0.0), valley, 0, Limits(-4.0, high), 0.2, 0.0).demand for high in (4.0, 0.5)]
     assert demands[1] > demands[0] + 0.1

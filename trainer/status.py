@@ -96,7 +96,7 @@ def sparks(values: list[float]) -> str:
 
 
 def bar(command: float, low: float, high: float) -> str:
-    """The command between its ends as a bar from 0, which is marked: to the left it lowers entropy, to the right not."""
+    """The command between its ends as a bar from 0, which is marked: left of it entropy falls, right of it it rises."""
     ends = Limits(low, high)
     ends, command = (UNIT, 0.0) if ends.idle or not math.isfinite(command) else (ends, ends.nearest(command))
     zero, place = (round((BAR - 1) * (v - ends.low) / (ends.high - ends.low)) for v in (0.0, command))

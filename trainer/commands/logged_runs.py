@@ -30,7 +30,8 @@ def load_logged(source: str, lag: float | None, noise: float | None, tracking: s
 
     Args:
         source: a run's folder; a CSV of step, entropy and command (or eps_low, eps_high) and, if known,
-            standard_error, command_low and command_high; an MLflow run's id; or an MLflow experiment's name: all of its runs.
+            standard_error, command_low and command_high; an MLflow run's id; or an MLflow experiment's name: all of its
+            runs.
         lag: of the momentum; none: as the run's configuration says.
         noise: standard error of the entropy, nats, where a log has none.
         tracking: MLflow's tracking URI.
