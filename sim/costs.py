@@ -66,6 +66,12 @@ class Prediction:
         """Share of all steps with the command at its end."""
         return float(self.at_end.mean())
 
+    @property
+    def ends_in_words(self) -> str:
+        """How often the command is at its end, and where that is on the nominal plant."""
+        where = f"{self.low[0]:.3g} or {self.high[0]:.3g}"
+        return f"command at its end ({where}) in {100 * self.saturated:.0f} % of the steps"
+
 
 def costs(
     laws: Sequence[PID], plants: Sequence[MomentumPlant], target: Target, steps: int, seeds: Sequence[int]

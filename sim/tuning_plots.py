@@ -174,7 +174,7 @@ def _prediction(entropy: Axes, command: Axes, runs: Prediction) -> None:
     entropy.legend(frameon=False, fontsize=8, loc="lower left")
     command.axhspan(runs.low[0], runs.high[0], color="0.95", zorder=0)
     command.set(ylabel="command")
-    command.set_title(f"command at its end in {100 * runs.saturated:.0f} % of the steps")
+    command.set_title(runs.ends_in_words)
 
 
 def _thresholds(axes: Axes, runs: Prediction, actuator: Actuator) -> None:
