@@ -34,7 +34,7 @@ GOOD = 20
 SHARE = 1 / 3
 """Of a fresh controller's swing, between an error up and an error down, that a recovered one must still have."""
 SMALLEST = 1e-3
-"""A swing below it, of a command in [-1, 1], is that of a law without gains: a derivative alone leaves no trace."""
+"""A swing below it, of a command of about 1, is that of a law without gains: a derivative alone leaves no trace."""
 PROBES = inputs.probes()
 BATCH = replace(inputs.good_statistics(), vocab_size=None)
 
@@ -144,10 +144,12 @@ def _wrong(control: EntropyController, decision: Decision, before: dict[str, Any
     terms = decision.terms
     if not all(math.isfinite(x) for x in (terms.p, terms.i, terms.d, terms.feedforward, terms.demand)):
         found.append(f"a term is not finite: {terms}")
-    if not -1 <= decision.command <= 1:
-        found.append(f"the command is {decision.command}")
-    last, dead = before["law"]["command"], decision.actuation.command == 0
-    if guard.rate is not None and abs(decision.command - last) > guard.rate + 1e-12 and not dead:
+    low, high = decision.reach
+    if not low <= decision.command <= high:
+        found.append(f"the command is {decision.command}, and the batch gives {low} to {high}")
+    last = before["law"]["command"]
+    nearest = decision.reach.nearest(last)  # the batch's own ends may have moved further
+    if guard.rate is not None and abs(decision.command - nearest) > guard.rate + 1e-12:
         found.append(f"the command moved from {last} to {decision.command}, faster than {guard.rate}")
     followed = control.config.law.type == "pid" and not before["hand_over"]
     if decision.held and followed and control.state_dict()["law"] != before["law"]:

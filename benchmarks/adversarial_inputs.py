@@ -12,9 +12,9 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from controller.actuators import Actuator
+from controller.actuators import AnyActuator
 from controller.batch import REGIONS, BatchStatistics, ContributionCurve, Region
-from controller.laws import Law
+from controller.laws import AnyLaw
 from controller.measurement import EDGES, batch_statistics
 from controller.statistics import TokenStatistics, token_statistics
 
@@ -97,11 +97,11 @@ def _kinds(union: Any, *without: str) -> list[type[BaseModel]]:
 
 def _law(rng: Random) -> dict[str, Any]:
     if rng.random() < 0.3:
-        return anything(rng, rng.choice(_kinds(Law, "pid", "manual", "excitation")))
+        return anything(rng, rng.choice(_kinds(AnyLaw, "pid", "manual", "excitation")))
     if rng.random() < 0.1:
         return rng.choice(
             [
-                {"type": "manual", "command": rng.uniform(-1, 1)},
+                {"type": "manual", "command": rng.choice([-10, 10, rng.uniform(-2, 2)])},
                 {"type": "excitation", "amplitude": 0.7, "offset": 0.3, "hold": rng.choice([1, 5])},
                 {"type": "excitation", "shape": "staircase", "hold": 1, "levels": rng.choice([3, 9])},
             ]
@@ -114,7 +114,7 @@ def _law(rng: Random) -> dict[str, Any]:
         setpoint_weight=rng.random(),
         feedforward={"gain": rng.choice([1e-5, 0.02, 1.0]), "lag": rng.choice([0.0, 0.43, 0.999])},
         dead_band=rng.choice([1e-9, 0.02, 0.5]),
-        limit=rng.choice([1e-6, 0.3, 1.0]),
+        limit=rng.choice([1e-6, 0.3, 1.0, 10.0]),
         rate_limit=rng.choice([1e-6, 0.1, 2.0]),
         anti_windup="back_calculation",
         tracking_time=rng.choice([1.0, 5.0, 1000.0]),
@@ -123,7 +123,7 @@ def _law(rng: Random) -> dict[str, Any]:
 
 def _actuator(rng: Random) -> dict[str, Any]:
     if rng.random() < 0.4:
-        return anything(rng, rng.choice(_kinds(Actuator, "regions_only")))
+        return anything(rng, rng.choice(_kinds(AnyActuator, "regions_only")))
     limit = rng.choice([0.1, 5.0, 10.0])
     return rng.choice(
         [
@@ -134,7 +134,6 @@ def _actuator(rng: Random) -> dict[str, Any]:
             {
                 "type": "sensitivity",
                 "standard": rng.choice([1e-6, 0.2, 1.0]),
-                "w_max": rng.choice([1e-3, 20.0, 1e6]),
                 "limit": limit,
             },
         ]

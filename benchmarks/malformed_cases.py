@@ -32,7 +32,7 @@ ACTUATORS = [
     {"type": "static", "low": 0.2, "high": 0.28},
     {"type": "split_range", "standard": 0.2, "probability": "current"},
     {"type": "region", "standard": 0.2, "span": 2, "limit": 5},
-    {"type": "sensitivity", "standard": 0.2, "w_max": 20, "limit": 5},
+    {"type": "sensitivity", "standard": 0.2, "limit": 5},
 ]
 LAWS = [{"type": "manual", "command": 0.3}, {"type": "excitation", "amplitude": 0.5, "hold": 6, "levels": 5, "seed": 1}]
 RUN = {

@@ -28,6 +28,15 @@ MEMORY = 0.95
 WRONG_WAY = 20
 """Rollouts at an end of the command that must all move the entropy the other way."""
 
+BEYOND_LOW = (
+    "above its target: nothing that lowers it is left to add; slow the curve's fall down, or take a larger learning "
+    "rate or more updates a rollout"
+)
+BEYOND_HIGH = (
+    "below its target: nothing that raises it is left to add; slow the curve's climb down, give prompts that are "
+    "solved now and then, or use `actuator: {type: entropy_bonus}`"
+)
+
 
 class Watch:
     """Counts what went wrong in a row. It logs and never decides."""
@@ -144,18 +153,11 @@ class Gap:
 
 
 def _saturated(decision: Decision) -> str:
-    side, remedy = ("above", "falls more slowly") if decision.error < 0 else ("below", "rises more slowly")
-    text = f"the command has been at its end for {PATIENCE} steps while the entropy is {abs(decision.error):.3f} nats "
-    text += f"{side} its target: this batch "
+    head = f"the command has been at its end for {PATIENCE} steps while the entropy is {abs(decision.error):.3f} nats "
     if decision.reach.idle:
-        return (
-            text + "cannot be turned, as no token has an advantage or the actuator is fixed; see that rewards differ."
-        )
-    way = "lower" if decision.error < 0 else "raise"
-    return (
-        text + f"gives no more to {way} it; draw a curve that {remedy}, or allow more change a rollout (learning rate, "
-        "updates, responses)."
-    )
+        side = "above" if decision.error < 0 else "below"
+        return head + f"{side} its target, and nothing turns this batch: see that prompts earn different rewards."
+    return head + (BEYOND_LOW if decision.error < 0 else BEYOND_HIGH) + "."
 
 
 def _no_authority(decision: Decision) -> bool:

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A simulated run, one entry a step: entropies in nats, the command in [-1, 1]."""
+    """A simulated run, one entry a step: entropies in nats, the command within the plant's ends."""
 
     setpoint: Floats
     entropy: Floats
@@ -48,7 +48,11 @@ def simulate(
     for _ in range(steps):
         measurement = plant.measure(state, rng)
         decision = controller.step_scalar(
-            measurement, standard_error=plant.measurement_noise, updates=ticks, momentum=inner.lag
+            measurement,
+            standard_error=plant.measurement_noise,
+            reach=plant.reach,
+            updates=ticks,
+            momentum=inner.lag,
         )
         rollout, commands = state.entropy, []
         for update in range(ticks):

@@ -43,6 +43,9 @@ class Prediction:
     entropy: Floats
     """Without measurement noise."""
     command: Floats
+    low: Floats
+    """[runs], the low end of each plant's command."""
+    high: Floats
     first: int
     """Runs of the first plant: they are the first columns."""
 
@@ -54,9 +57,20 @@ class Prediction:
         return np.asarray(100 * rms / np.maximum(self.setpoint[late].mean(0), 1e-9))
 
     @property
+    def at_end(self) -> NDArray[np.bool_]:
+        """[steps, runs], whether the command is at one of its ends."""
+        return (self.command <= self.low) | (self.command >= self.high)
+
+    @property
     def saturated(self) -> float:
         """Share of all steps with the command at its end."""
-        return float((np.abs(self.command) >= 1).mean())
+        return float(self.at_end.mean())
+
+    @property
+    def ends_in_words(self) -> str:
+        """How often the command is at its end, and where that is on the nominal plant."""
+        where = f"{self.low[0]:.3g} or {self.high[0]:.3g}"
+        return f"command at its end ({where}) in {100 * self.saturated:.0f} % of the steps"
 
 
 def costs(
@@ -66,11 +80,12 @@ def costs(
     shape = (len(seeds), len(plants), len(laws))
     itae, effort, rate, ends = (np.zeros(shape) for _ in range(4))
     level, last = np.zeros(shape), None
+    low, high = _ends(plants)[..., None]
     for step, row in enumerate(run_family(laws, plants, target, steps, seeds)):
         itae += (step + 1) * np.abs(row.setpoint - row.entropy)
         effort += row.command**2
         rate += 0.0 if last is None else (row.command - last) ** 2
-        ends += np.abs(row.command) >= 1.0
+        ends += (row.command <= low) | (row.command >= high)
         level += row.setpoint
         last = row.command
     scale = 100 / (steps * (steps + 1) / 2) / (np.maximum(level, 1e-9) / steps)
@@ -84,7 +99,8 @@ def predict(law: PID, plants: Sequence[MomentumPlant], target: Target, steps: in
     def column(name: str) -> Floats:
         return np.stack([getattr(row, name)[:, :, 0].T.ravel() for row in rows])
 
-    return Prediction(column("setpoint"), column("entropy"), column("command"), first=len(seeds))
+    low, high = _ends(plants, len(seeds))
+    return Prediction(column("setpoint"), column("entropy"), column("command"), low, high, first=len(seeds))
 
 
 def predict_adaptive(
@@ -96,4 +112,10 @@ def predict_adaptive(
     setpoint, entropy, command = (
         np.stack([getattr(run, name) for run in runs], axis=1) for name in ("setpoint", "entropy", "command")
     )
-    return Prediction(setpoint, entropy, command, first=len(seeds))
+    low, high = _ends(plants, len(seeds))
+    return Prediction(setpoint, entropy, command, low, high, first=len(seeds))
+
+
+def _ends(plants: Sequence[MomentumPlant], repeats: int = 1) -> Floats:
+    """[2, plants * repeats]: low and high end of the command of every plant, each `repeats` times in a row."""
+    return np.repeat(np.array([plant.reach for plant in plants]).T, repeats, axis=1)

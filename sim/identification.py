@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from controller.errors import InputError
+from controller.limits import Limits
 
 from .likelihood import ALL, BLIND, Model, Shape, Space, estimate, whiten
 from .logged import REMEDY, LoggedRun, check_excitation
@@ -48,6 +49,8 @@ class Identified:
     """Schwarz's criterion; lower is better."""
     held_out: float
     """1 - (one-step errors)^2 / (those of the same model without input)^2 on the held-out ends; 1 is perfect."""
+    reach: Limits
+    """The command's ends, medians over the runs."""
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -79,6 +82,8 @@ class Identified:
             lag=self.lag,
             delay=self.model.delay,
             saturation=self.shape.saturation,
+            low=self.reach.low,
+            high=self.reach.high,
             drift=drift,
             ramp=ramp,
             leak=self.shape.leak,
@@ -142,6 +147,7 @@ def fit(runs: Sequence[LoggedRun], model: Model) -> Identified:
         initial=float(np.mean([np.nanmean(run.entropy[:5]) for run in runs])),
         bic=2 * best.loss + math.log(best.count) * (len(start) + len(best.theta) + len(runs)),
         held_out=math.nan,
+        reach=Limits(*np.median([run.reach for run in runs], axis=0).tolist()),
     )
 
 

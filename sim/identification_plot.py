@@ -24,8 +24,8 @@ def draw_characteristic(fitted: Identified, runs: Sequence[LoggedRun], path: Pat
 
     unit = "ln H" if fitted.model.space == "log" else "H (nats)"
     command, rate = measured_rates(fitted, runs)
-    span = max(1.0, float(np.abs(command).max()))
-    grid = np.linspace(-span, span, 81)
+    low, high = fitted.reach
+    grid = np.linspace(min(low, float(command.min())), max(high, float(command.max())), 81)
     curves = [characteristic(plant, grid) for plant in fitted.family(200)]
     figure = Figure(figsize=(6, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -35,6 +35,7 @@ def draw_characteristic(fitted: Identified, runs: Sequence[LoggedRun], path: Pat
     axes.errorbar(centre, mean, 1.96 * error, fmt="o", ms=4, color=POINTS, label="measured changes, binned (95 %)")
     axes.axhline(0, color="0.7", lw=0.8)
     axes.axvline(0, color="0.7", lw=0.8)
+    axes.axvspan(low, high, color="0.95", zorder=0, label="between the command's ends")
     axes.set(xlabel="command", ylabel=f"change of {unit} a step, once settled", title="What a command does to entropy")
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=120)

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from controller.errors import InputError
 from controller.laws.pid import LONGEST_LAG
+from controller.limits import UNIT, Limits
 from controller.targets import HIGHEST
+
+from .plants import WIDEST
 
 Floats = NDArray[np.float64]
 SHORTEST = 60
 """Steps below which a drift, its change and random steps cannot be told apart: 40 real ones gave a drift that, carried
 on to 150, left the target by twice its size."""
-WIDEST = 100.0
-"""Of a command: those that stand for thresholds may leave [-1, 1], but not by far."""
 REMEDY = "record one with `entrostat train CONFIG excite=prbs --out OUT`, as long as the run to come"
 
 
@@ -33,21 +34,40 @@ class LoggedRun:
     entropy: Floats
     """Measured, nats."""
     command: Floats
-    """[steps], in [-1, 1]; or [steps, parts]: commands that act at once, whose effects on the rate add up."""
+    """[steps]; or [steps, parts]: commands that act at once, whose effects on the rate add up."""
     standard_error: Floats
     """Of the entropy, nats."""
     lag: float
     """Of the optimizer's momentum: beta1 ^ updates per rollout."""
+    low: Floats | None = None
+    """[steps], the command's low end where it was logged."""
+    high: Floats | None = None
+    """[steps], its high end."""
 
     @property
     def parts(self) -> Floats:
         """The command as [steps, parts]."""
         return self.command.reshape(len(self.command), -1)
 
+    @property
+    def reach(self) -> Limits:
+        """The command's ends: the medians of the logged ones, over batches that a command can move.
+
+        Where none are logged: -1 and 1, or the commands themselves where they go beyond.
+        """
+        if self.low is None or self.high is None:
+            return Limits(min(UNIT.low, float(np.min(self.command))), max(UNIT.high, float(np.max(self.command))))
+        moved = self.low < self.high
+        if not moved.any():
+            return UNIT
+        return Limits(float(np.median(self.low[moved])), float(np.median(self.high[moved])))
+
     def part(self, end: int) -> LoggedRun:
         """The first `end` steps."""
-        columns = ("steps", "entropy", "command", "standard_error")
-        return replace(self, **{name: getattr(self, name)[:end] for name in columns})
+        columns = {
+            name: getattr(self, name) for name in ("steps", "entropy", "command", "standard_error", "low", "high")
+        }
+        return replace(self, **{name: values[:end] for name, values in columns.items() if values is not None})
 
     def check(self) -> None:
         """Whether a plant can be identified from this run.
@@ -78,7 +98,11 @@ class LoggedRun:
             ("an entropy", self.entropy, 0.0, HIGHEST),
             ("a command", self.command, -WIDEST, WIDEST),
             ("a standard error", self.standard_error, 0.0, HIGHEST),
+            ("a low end", self.low, -WIDEST, 0.0),
+            ("a high end", self.high, 0.0, WIDEST),
         ):
+            if values is None:
+                continue
             wrong = values[(values < low) | (values > high)]
             if len(wrong):
                 raise InputError(f"{self.name} has {what} of {wrong[0]:g}; give a log in [{low:g}, {high:g}].")

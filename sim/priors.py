@@ -115,9 +115,10 @@ def family_around(plant: MomentumPlant, seed: int = 0) -> PlantFamily:
     unit = "nats" if plant.space == "nats" else "log-nats"
     low, high = ranges["lag"]
     assumed = (
-        f"one plant ({plant.space}: gain {plant.gain:.3g} {unit} a step, lag {plant.lag:.2f}, delay {plant.delay}) and "
-        f"{COUNT} around it: gain x / 1.3, lag {low:.2f} to {high:.2f}, drift +- 15 % of the gain, ramp +- 50 %, start "
-        f"+- {INITIAL_SPREAD:.0%}, noise x 0.7 to 1.4"
+        f"one plant ({plant.space}: gain {plant.gain:.3g} {unit} a step, lag {plant.lag:.2f}, delay {plant.delay}, "
+        f"command {plant.low:.3g} to {plant.high:.3g}) and {COUNT} around it: gain x / 1.3, "
+        f"lag {low:.2f} to {high:.2f}, drift +- 15 % of the gain, ramp +- 50 %, start +- {INITIAL_SPREAD:.0%}, "
+        "noise x 0.7 to 1.4"
     )
     return _family(plant, ranges, assumed, seed)
 

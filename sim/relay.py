@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from controller.errors import InputError
 
-from .plants import MomentumPlant
+from .plants import WIDEST, MomentumPlant
 
-QUIET = {"drift": 0.0, "ramp": 0.0, "process_noise": 0.0, "measurement_noise": 0.0}
+QUIET = {"drift": 0.0, "ramp": 0.0, "process_noise": 0.0, "measurement_noise": 0.0, "low": -WIDEST, "high": WIDEST}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Ultimate:
 def relay_experiment(
     plant: MomentumPlant, amplitude: float = 0.25, hysteresis: float = 0.0, steps: int = 1000
 ) -> Ultimate:
-    """Ku and Tu of the plant without its drift and noise, swinging about its initial entropy.
+    """Ku and Tu of the plant without its drift, noise and ends, swinging about its initial entropy.
 
     Args:
         amplitude: the relay's command, +-.

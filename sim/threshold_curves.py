@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from controller.actuators import Actuator
 
 Floats = NDArray[np.float64]
-GRID = np.linspace(-1, 1, 41)
+POINTS = 41
 REGIONS = ("E1", "E2", "E3", "E4")
 
 
-def threshold_curves(actuator: Actuator, seed: int = 0) -> dict[str, Floats]:
-    """Mean half-width of each region's tokens at ratio 1, for every command of `GRID`.
+def threshold_curves(actuator: Actuator, seed: int = 0) -> tuple[Floats, dict[str, Floats]]:
+    """Commands from one end of the batch to the other, and each region's mean half-width at ratio 1 for them.
 
     E1 and E2 (A > 0) have upper thresholds, E3 and E4 (A < 0) lower ones. A negative one cuts its tokens from the
     first update on.
@@ -37,9 +37,10 @@ def threshold_curves(actuator: Actuator, seed: int = 0) -> dict[str, Floats]:
     advantages = rollout.advantages[0]
     batch = batch_statistics(tokens, advantages, mask, rollout.groups)
     a = advantages[:, None].expand(tokens.logprob.shape)
+    commands = np.linspace(*actuator.limits(batch), POINTS)
     rows = []
-    for command in GRID.tolist():
+    for command in commands.tolist():
         low, high = actuator.actuate(command, batch).rule(tokens, a, tokens.logprob)
         eps = torch.where(a > 0, high, low)
         rows.append([float(eps[region == index].mean()) for index in range(len(REGIONS))])
-    return dict(zip(REGIONS, np.array(rows).T, strict=True))
+    return commands, dict(zip(REGIONS, np.array(rows).T, strict=True))

@@ -16,7 +16,7 @@ from .costs import Costs, Prediction
 from .margins import frequencies, law_at, plant_at
 from .objective import BEYOND
 from .plants import MomentumPlant
-from .threshold_curves import GRID, threshold_curves
+from .threshold_curves import threshold_curves
 from .tuning import Tuning
 
 if TYPE_CHECKING:
@@ -172,21 +172,22 @@ def _prediction(entropy: Axes, command: Axes, runs: Prediction) -> None:
     entropy.set(ylabel="entropy [nats]", ylim=(0, 1.1 * float(runs.entropy.max())))
     entropy.set_title(f"predicted run: RMSE {np.median(runs.error):.1f} %, worst {runs.error.max():.1f} %")
     entropy.legend(frameon=False, fontsize=8, loc="lower left")
-    command.set(ylabel="command", ylim=(-1.05, 1.05))
-    command.set_title(f"command at its end in {100 * runs.saturated:.0f} % of the steps")
+    command.axhspan(runs.low[0], runs.high[0], color="0.95", zorder=0)
+    command.set(ylabel="command")
+    command.set_title(runs.ends_in_words)
 
 
 def _thresholds(axes: Axes, runs: Prediction, actuator: Actuator) -> None:
     """Along the nominal plant's run, on a batch of the policy plant."""
     command = runs.command[:, 0]
     try:
-        curves = threshold_curves(actuator)
+        commands, curves = threshold_curves(actuator)
     except ImportError:  # everything else here runs without torch
         axes.text(0.5, 0.5, "thresholds: pip install 'entrostat[torch]'", ha="center", transform=axes.transAxes)
         axes.set_axis_off()
         return
     for (name, curve), colour in zip(curves.items(), REGION_COLOURS, strict=True):
-        axes.plot(np.interp(command, GRID, curve), color=colour, lw=1, label=name)
+        axes.plot(np.interp(command, commands, curve), color=colour, lw=1, label=name)
     axes.axhline(0, color="0.4", lw=0.8)
     # At an end of the command a threshold may go to its limit: that it leaves the panel says enough.
     axes.set(xlabel="step", ylabel="half-width", xlim=(0, len(command) - 1), ylim=(-0.35, 0.65))

@@ -37,6 +37,7 @@ def _line(step: int, steps: int, controlled: bool) -> dict[str, float | None]:
     if controlled:
         line |= {f"controller/{key}": 0.1 * wave for key in ("p", "i", "d", "feedforward", "command")}
         line |= {"controller/setpoint": 0.8, "controller/standard_error": 0.01, "controller/authority": 0.4}
+        line |= {"controller/command_low": -2.0 - 0.5 * wave, "controller/command_high": 1.0}
         line |= {"controller/saturated": int(step % 10 < 3), "controller/held": int(step == 5)}
     return line
 
@@ -55,6 +56,6 @@ def _snapshot(step: int, controlled: bool) -> dict:
     tokens |= {"ratio": [1.0] * size, "region": region, "cut": cut}
     answer = {"prompt": f"{step} =", "reward": 1.0, "advantage": 0.5, "tokens": ["7", "+", "<b>"]}
     answer |= {"region": [1, 2, 0], "cut": [int(controlled), 0, 0]}
-    commands = [-1.0, 0.0, 1.0]
+    commands = [-2.0, -0.5, 1.0]
     curve = {"command": commands, "change": [0.02 * v for v in commands], "chosen": (0.5, 0.01)}
     return {"step": step, "tokens": tokens, "answers": [answer] * 2, "authority": curve}

@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from controller import BatchStatistics, InputError, TokenStatistics
 from controller.actuators import Actuator, RegionThresholds, SensitivityThresholds, SplitRange, Static, solve_weight
 from controller.batch import ContributionCurve
+from controller.limits import IDLE, UNIT, WIDEST
 from controller.loss import per_token
 
 EVERY = [Static(), SplitRange(), SplitRange(probability="rollout"), RegionThresholds(), SensitivityThresholds()]
@@ -127,8 +128,10 @@ def test_sensitivity_thresholds_match_hand_computed_ones():
     torch.testing.assert_close(high, 0.2 * torch.tensor([[1 - w, 1 + w, 1 - w, 1 + 2 * w]]))
     torch.testing.assert_close(low, 0.2 * torch.tensor([[1 + w, 1 - w, 1 + w, 1 - 2 * w]]))
     assert kept(decision, batch).tolist() == [True, False, False, True]
-    # The batch can raise by 0.6 / 4 and lower by 0.3 / 4: commands go as far as both sides can.
+    # The batch can raise by 0.6 / 4 and lower by 0.3 / 4, the command's unit.
     assert decision.actuation.change == pytest.approx(-0.3 / 4)
+    assert decision.reach == pytest.approx((-1, 2))
+    assert decide(batch, 2.0, actuator={"type": "sensitivity"}).actuation.change == pytest.approx(0.6 / 4)
 
 
 def test_sensitivity_without_command_balances_raising_and_lowering():
@@ -139,14 +142,16 @@ def test_sensitivity_without_command_balances_raising_and_lowering():
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("command", SPAN)
-def test_sensitivity_leaves_the_share_of_the_reach_that_was_asked_for(command, seed):
+@pytest.mark.parametrize("share", SPAN)
+def test_sensitivity_leaves_as_many_units_as_were_asked_for_from_end_to_end(share, seed):
     batch = random_batch(seed, batch=480)
+    low, high = decide(batch, 0.0, actuator={"type": "sensitivity"}).reach
+    command = share * high if share > 0 else -share * low
     decision = decide(batch, command, actuator={"type": "sensitivity"})
     pulls, left = pull(batch), np.where(kept(decision, batch), pull(batch), 0.0).mean()
     bin_weight = 0.03 * np.abs(pulls).mean()
-    reach = min(pulls.clip(min=0).mean(), (-pulls).clip(min=0).mean())  # of the weaker side, were all the other cut
-    assert decision.actuation.change == pytest.approx(command * reach, abs=bin_weight)
+    unit = min(pulls.clip(min=0).mean(), (-pulls).clip(min=0).mean())  # of the weaker side, were all the other cut
+    assert decision.actuation.change == pytest.approx(command * unit, abs=bin_weight)
     assert left == pytest.approx(decision.actuation.change, abs=bin_weight)
     assert decision.command == command
     assert not decision.saturated
@@ -155,41 +160,69 @@ def test_sensitivity_leaves_the_share_of_the_reach_that_was_asked_for(command, s
 @pytest.mark.parametrize("actuator", EVERY, ids=lambda a: a.type)
 def test_more_command_never_means_less_predicted_change(actuator):
     statistics = decide(BATCH, 0.0).batch
-    changes = [actuator.actuate(v, statistics).change for v in np.linspace(-1, 1, 201)]
+    changes = [actuator.actuate(v, statistics).change for v in np.linspace(*actuator.limits(statistics), 201)]
     assert all(after >= before - 1e-12 for before, after in pairwise(changes))
 
 
 def test_more_command_cuts_more_of_what_lowers_entropy_and_less_of_what_raises_it():
     raising = pull(BATCH) > 0
-    left = [kept(decide(BATCH, v, actuator={"type": "sensitivity"}), BATCH) for v in SPAN]
+    reach = decide(BATCH, 0.0, actuator={"type": "sensitivity"}).reach
+    left = [kept(decide(BATCH, v, actuator={"type": "sensitivity"}), BATCH) for v in np.linspace(*reach, 21)]
     for before, after in pairwise(left):
         assert not (after & ~before & ~raising).any()
         assert not (before & ~after & raising).any()
 
 
 @pytest.mark.parametrize("advantage_sign", [1, -1])
-def test_at_its_end_a_command_keeps_only_the_weaker_side(advantage_sign):
-    # Tokens that all lower entropy but for a few: v = 1 can at most keep those few.
+@pytest.mark.parametrize("end", [-1, 1])
+def test_at_its_end_a_command_keeps_one_side_whole_and_nothing_of_the_other(advantage_sign, end):
+    # Tokens that nearly all pull one way.
     batch = BATCH._replace(advantages=advantage_sign * BATCH.advantages.abs())
-    decision = decide(batch, float(np.sign(-pull(batch).mean())), actuator={"type": "sensitivity"})
-    weaker = np.sign(pull(batch)) == -np.sign(pull(batch).mean())
-    assert kept(decision, batch)[weaker].all()
-    strongest = np.abs(pull(batch)) > 0.05 * np.abs(pull(batch)).max()
-    assert not kept(decision, batch)[~weaker & strongest & (pull(batch) != 0)].any()
+    decision = decide(batch, end * WIDEST, actuator={"type": "sensitivity"})
+    assert kept(decision, batch)[np.sign(pull(batch)) == end].all()
+    assert not kept(decision, batch)[np.sign(pull(batch)) == -end].any()
+    assert decision.actuation.change == pytest.approx(end * (end * pull(batch)).clip(min=0).mean(), rel=1e-5)
 
 
-def test_a_batch_that_pulls_one_way_only_gives_no_authority():
+# Or none at all: a token whose part of the whole is below the rounding of sums may fall on either side of an end.
+sizes = st.floats(2**-10, 2, width=32) | st.floats(-2, -(2**-10), width=32) | st.just(0.0)
+numbers = arrays(np.float32, (2, 24), elements=sizes)
+
+
+@settings(max_examples=150, deadline=None)
+@given(s=numbers, a=numbers, strength=st.sampled_from([1e-4, 1e-2, 1.0]))
+def test_whatever_the_batch_its_ends_are_all_that_raises_and_all_that_lowers(s, a, strength):
+    s, a = strength * torch.from_numpy(s), torch.from_numpy(a)
+    tokens = TokenStatistics(torch.full((2, 24), -0.5), torch.full((2, 24), 0.6), s, 23)
+    batch = Batch(tokens, a, torch.ones(2, 24), torch.arange(2))
+    pulls = pull(batch)
+    for end in (-1, 1):
+        decision = decide(batch, end * WIDEST, actuator={"type": "sensitivity"})
+        helps = (end * pulls).clip(min=0)
+        if decision.reach == IDLE:
+            assert not pulls.any()
+            continue
+        assert kept(decision, batch)[helps > 0].all()
+        assert not kept(decision, batch)[end * pulls < 0].any()
+        assert decision.actuation.change == pytest.approx(end * helps.mean(), rel=1e-5, abs=1e-12)
+        assert abs(decision.command) <= WIDEST * (1 + 1e-9)
+
+
+def test_a_batch_that_pulls_one_way_only_gives_all_of_that_and_nothing_of_the_other():
     tokens = row_of_tokens((-0.5, 0.6, 0.3), (-0.5, 0.6, 0.1))
     batch = Batch(tokens, torch.ones(1), torch.ones(1, 2), torch.zeros(1, dtype=torch.long))
-    decisions = [decide(batch, v, actuator={"type": "sensitivity"}) for v in SPAN]
-    assert [decision.authority for decision in decisions] == pytest.approx([0.0] * len(SPAN), abs=1e-12)
-    assert {decision.actuation.change for decision in decisions} == {decisions[0].actuation.change}
+    low, *_, high = (decide(batch, v, actuator={"type": "sensitivity"}) for v in WIDEST * SPAN)
+    assert low.reach == pytest.approx((-WIDEST, 0))
+    assert low.authority == pytest.approx(1)
+    assert (low.actuation.change, high.actuation.change) == (pytest.approx(-0.2), 0)
+    assert kept(low, batch).all()
+    assert not kept(high, batch).any()
 
 
 @pytest.mark.parametrize("change", np.linspace(-0.6, 0.6, 25))
 def test_the_weight_solves_for_the_change(change):
     curve = ContributionCurve(np.array([0.0, 0.5, 1.0, 2.0]), np.array([0.1, 0.2, 0.1]), np.array([0.3, 0.1, 0.2]))
-    w = solve_weight(curve, change, rms=1.0, w_max=1e9)
+    w = solve_weight(curve, change, rms=1.0)
     bound = 1.0 / abs(w)
     left = curve.kept(bound, math.inf) if w > 0 else curve.kept(math.inf, bound)
     assert left == pytest.approx(np.clip(change, -0.4, 0.6), abs=1e-6)
@@ -202,6 +235,7 @@ def test_without_advantages_sensitivity_thresholds_are_the_standard_ones(command
     for eps in decision.thresholds(batch.tokens, batch.advantages[:, None]):
         torch.testing.assert_close(eps, torch.full_like(eps, 0.3))
     assert decision.actuation.change == 0
+    assert (decision.command, decision.reach) == (0, IDLE)
 
 
 def test_a_standard_of_zero_has_no_sign_to_turn_and_is_refused():
@@ -249,7 +283,7 @@ anything = arrays(np.float32, (5, 3, 4), elements=any_float32 | st.floats(-1, 1,
 
 
 @settings(max_examples=150, deadline=None)
-@given(values=anything, command=st.floats(-1, 1), actuator=st.sampled_from(EVERY))
+@given(values=anything, command=st.floats(-10, 10), actuator=st.sampled_from(EVERY))
 def test_thresholds_are_finite_and_within_limits_whatever_the_tokens(values, command, actuator: Actuator):
     logprob, entropy, sensitivity, advantages, now = torch.from_numpy(values)
     tokens = TokenStatistics(-logprob.abs(), entropy, sensitivity, 9)
@@ -259,7 +293,7 @@ def test_thresholds_are_finite_and_within_limits_whatever_the_tokens(values, com
         assert eps.isfinite().all()
         assert eps.min() >= -1
         assert eps.max() <= 5
-    assert -1 <= decision.command <= 1
+    assert decision.reach.low <= decision.command <= decision.reach.high
     assert math.isfinite(decision.actuation.change)
 
 
@@ -276,6 +310,7 @@ def test_thresholds_carry_no_gradient(actuator):
 @pytest.mark.parametrize("actuator", [Static(), SplitRange()], ids=lambda a: a.type)
 def test_positive_thresholds_have_no_authority_at_ratio_one(actuator):
     decision = decide(BATCH, 0.5, actuator=actuator.model_dump())
+    assert decision.reach == (IDLE if actuator.type == "static" else UNIT)
     assert decision.authority == 0
     assert kept(decision, BATCH).all()
     assert decision.actuation.change == pytest.approx(pull(BATCH).mean(), rel=1e-9)

@@ -12,6 +12,7 @@ from controller import ControlConfig, EntropyController, InputError
 from controller.configuration import parse
 from controller.laws import PID
 from controller.laws.interface import Reading
+from controller.limits import IDLE, UNIT, Limits
 from controller.statistics import TokenStatistics
 
 NUMBERS = st.floats(width=64) | st.sampled_from([0.0, -0.0, 1e-6, 0.5, 0.7, 1.2, math.inf, -math.inf, math.nan])
@@ -31,12 +32,19 @@ LAWS = st.fixed_dictionaries(
         "kd": GAINS,
         "error": st.sampled_from(["nats", "log"]),
         "rate_limit": st.sampled_from([1e-6, 0.1, 2.0]),
-        "limit": st.sampled_from([1e-6, 0.5, 1.0]),
+        "limit": st.sampled_from([1e-6, 0.5, 1.0, 4.0]),
         "dead_band": st.sampled_from([0.0, 0.02]),
         "setpoint_weight": st.floats(0, 1),
         "anti_windup": st.sampled_from(["conditional", "back_calculation"]),
     },
-) | st.just({"type": "manual", "command": 0.3})
+) | st.sampled_from(
+    [
+        {"type": "manual", "command": 0.3},
+        {"type": "excitation", "shape": "staircase", "amplitude": 1.0, "hold": 1},
+        {"type": "schedule", "steps": 9},
+    ]
+)
+REACHES = st.sampled_from([None, UNIT, IDLE, Limits(-6.0, 1.0), Limits(-0.2, 3.0), Limits(0.0, 10.0)])
 ACTUATORS = st.sampled_from([{"type": "static"}, {"type": "split_range"}, {"type": "region"}])
 GUARDS = st.fixed_dictionaries(
     {},
@@ -65,12 +73,12 @@ class AnyOrder(RuleBasedStateMachine):
         self.last = None
         self.limits = ()
 
-    @rule(entropy=NUMBERS | ENTROPIES, kl=NUMBERS)
-    def step(self, entropy, kl):
+    @rule(entropy=NUMBERS | ENTROPIES, kl=NUMBERS, reach=REACHES)
+    def step(self, entropy, kl, reach):
         before = self.one.state_dict()
         self.limits = self.config.guard.low, self.config.guard.high
         self.actuator = self.config.actuator.type
-        self.last, twin = (control.step_scalar(entropy, kl=kl) for control in (self.one, self.two))
+        self.last, twin = (control.step_scalar(entropy, reach=reach, kl=kl) for control in (self.one, self.two))
         assert json.dumps(self.last.metrics()) == json.dumps(twin.metrics())
         if self.last.held and not before["hand_over"]:
             assert self.one.state_dict()["law"] == before["law"]
@@ -102,7 +110,7 @@ class AnyOrder(RuleBasedStateMachine):
     def stays_within_its_limits(self):
         if self.last is None:
             return
-        assert -1 <= self.last.command <= 1
+        assert self.last.reach.low <= self.last.command <= self.last.reach.high
         assert math.isfinite(self.last.command)
         if self.actuator == "sensitivity":  # needs a batch
             return
@@ -131,7 +139,7 @@ def test_twenty_good_readings_after_any_history_leave_a_pid_within_its_limit_and
     for measurement in (0.3, 1.5):
         now = state
         for _ in range(20):
-            terms, now = pid.step(now, Reading(0.9, 0.9, 0.9, measurement), lambda asked: min(max(asked, -1), 1))
-        assert abs(terms.command) <= pid.limit
+            terms, now = pid.step(now, Reading(0.9, 0.9, 0.9, measurement))
+        assert abs(terms.command) <= min(pid.limit or 1.0, 1.0)
         ends.append(terms.command)
     assert ends[0] >= ends[1]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from controller import ControlConfig, EntropyController
+from controller import ControlConfig, EntropyController, InputError
 from controller.configuration import parse
 from sim.closed_loop import simulate
 from sim.plants import MomentumPlant, PlantState
@@ -164,6 +164,48 @@ def test_a_command_leaves_its_end_within_a_few_steps_of_the_errors_turn(anti_win
     assert (run.command[20:150] == 1).all()
     assert run.entropy[151] > 0.6
     assert (run.command[156:170] < 1).all()
+
+
+def test_a_plants_ends_limit_the_command_and_what_it_feels():
+    model = plant(low=-3.0, high=0.5)
+    assert (model.response(-9.0), model.response(2.0), model.response(0.2)) == (-3.0, 0.5, 0.2)
+    run = loop(STEP_UP, {"kp": 4.0, "ki": 0.1}, low=-3.0, high=0.5)
+    assert run.command.max() == 0.5
+    down = loop({"type": "constant", "value": 0.1}, {"kp": 9.0, "ki": 0.1}, low=-3.0, high=0.5)
+    assert down.command.min() == -3.0
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.1, 1.0), (-1.0, -0.1), (0.0, 0.0)])
+def test_ends_without_zero_between_them_are_refused(low, high):
+    with pytest.raises(InputError, match=r"`(low|high)`"):
+        parse(MomentumPlant, {"low": low, "high": high})
+
+
+def changing_ends(law, steps=400, updates=1, target=0.4):
+    """Entropies, commands and ends of a loop in which every batch has ends of its own, the low one mostly stronger."""
+    rng, model = np.random.default_rng(7), plant(gain=0.02, drift=-0.004, measurement_noise=0.004).per_update(updates)
+    control = EntropyController(parse(ControlConfig, {"target": {"type": "constant", "value": target}, "law": law}))
+    model, state, rows = model.model_copy(update={"low": -10.0, "high": 10.0}), model.start(), []
+    for _ in range(steps):
+        ends = (-rng.uniform(0.8, 5.0), rng.uniform(0.5, 2.0))
+        measured, start = model.measure(state, rng), state.entropy
+        decision = control.step_scalar(measured, standard_error=0.004, reach=ends, updates=updates)
+        for _ in range(updates):
+            decision = control.refine_scalar(state.entropy - start, 0.001)
+            state = model.step(state, decision.command, rng)
+            rows.append((state.entropy, decision.command, *ends))
+    return np.array(rows).T
+
+
+@pytest.mark.parametrize(("law", "updates"), [({"type": "pid", "kp": 10.0, "ki": 0.5}, 1), ({"type": "adaptive"}, 4)])
+def test_a_law_follows_ends_that_change_from_batch_to_batch(law, updates):
+    entropy, command, low, high = changing_ends(law, updates=updates)
+    assert ((low <= command) & (command <= high)).all()
+    assert (command[: 5 * updates] == low[: 5 * updates]).any()  # the fall from 0.9 goes as fast as each batch allows
+    assert command.min() < -2
+    late = entropy[len(entropy) // 2 :]
+    assert late.mean() == pytest.approx(0.4, abs=0.01)
+    assert late.std() < 0.03
 
 
 def test_a_missing_measurement_holds_the_command_and_the_loop_recovers():

@@ -34,7 +34,19 @@ def test_a_command_at_its_end_for_ten_steps_is_said_once(caplog):
     for step in range(40):
         control.step_scalar(0.5)
         assert len(warnings(caplog)) == (step >= 9)
-    assert "the command has been at its end for 10 steps" in warnings(caplog)[0]
+    assert "the command has been at its end for 10 steps while the entropy is 2.000 nats below" in warnings(caplog)[0]
+
+
+def test_the_warning_names_the_side_and_what_helps_there(caplog):
+    for target, measured in ((0.2, 0.5), (0.8, 0.5)):
+        control = controller(target={"type": "constant", "value": target}, law={"type": "pid", "kp": 50.0})
+        for _ in range(10):
+            control.step_scalar(measured, reach=(-3, 1))
+    above, below = warnings(caplog)
+    assert "0.300 nats above its target" in above
+    assert "fall" in above
+    assert "0.300 nats below its target" in below
+    assert "climb" in below
 
 
 def test_a_command_at_its_end_on_target_is_no_reason_to_warn(caplog):
@@ -123,7 +135,9 @@ def test_a_batch_that_cannot_be_measured_is_held_counted_and_logged(kind, actuat
     before = control.step(*BATCH)
     law_state = control.state_dict()["law"]
     held = [control.step(*batch) for _ in range(2)]
-    assert {decision.command for decision in held} == {before.command}
+    # A batch without a token that can be ranked has no command but 0; the law keeps its own for the next one.
+    assert {decision.command for decision in held} == {0.0 if actuator == "sensitivity" else before.command}
+    assert law_state["command"] == before.command
     assert all(decision.held for decision in held)
     assert control.held == control.state_dict()["held"] == 2
     assert control.state_dict()["law"] == law_state
@@ -224,6 +238,79 @@ def test_manual_mode_needs_no_target(caplog):
     assert not warnings(caplog)
 
 
+PLANS = [
+    {"type": "schedule", "steps": 12},
+    {"type": "excitation", "shape": "staircase", "hold": 1, "levels": 9},
+    {"type": "excitation", "hold": 2},
+    {"type": "manual", "command": -0.6},
+    {"type": "oscillatory_decay", "steps": 12},
+]
+FALLING = [1.0 - 0.06 * k for k in range(16)]
+
+
+def planned(control, entropies, **options):
+    return [control.step_scalar(entropy, **options).command for entropy in entropies]
+
+
+@pytest.mark.parametrize("law", PLANS, ids=lambda law: law["type"])
+def test_a_plan_goes_on_where_it_was_after_a_change_of_the_configuration(law):
+    whole, control = controller(law=law), controller(law=law)
+    expected = planned(whole, FALLING)
+    commands = planned(control, FALLING[:6])
+    control.reconfigure(config(law=law, guard={"patience": 7}))
+    assert commands + planned(control, FALLING[6:]) == expected
+
+
+@pytest.mark.parametrize("law", PLANS, ids=lambda law: law["type"])
+def test_a_plan_goes_on_where_it_was_once_the_guard_hands_back(law):
+    guard = {"action": "hold", "kl_limit": 0.1, "patience": 2}
+    expected, control = planned(controller(law=law), FALLING), controller(law=law, guard=guard)
+    before = planned(control, FALLING[:4]) + planned(control, FALLING[4:6], kl=1.0)
+    held = [control.step_scalar(FALLING[6], kl=0.0) for _ in range(2)]
+    assert {decision.command for decision in held} == {before[-1]}
+    assert held[-1].verdict.mode == "control"
+    assert before + planned(control, FALLING[6:]) == expected
+
+
+@pytest.mark.parametrize("law", PLANS, ids=lambda law: law["type"])
+def test_a_plan_begins_at_its_first_step_after_another_laws_state(law):
+    other, control = controller(law=LAW), controller(law=law)
+    planned(other, [0.5] * 5)
+    control.load_state_dict(json.loads(json.dumps(other.state_dict())))
+    fresh = controller(law=law)
+    fresh.step_scalar(0.5) if law["type"] == "oscillatory_decay" else None
+    commands = planned(control, FALLING)
+    if law["type"] == "oscillatory_decay":  # the run's initial entropy is the one that the other law started from
+        assert control.state_dict()["initial_entropy"] == control.state_dict()["law"]["initial"] == 0.5
+        return
+    assert commands == planned(fresh, FALLING)
+
+
+# ends
+
+
+def test_a_batch_without_advantages_applies_nothing_and_leaves_the_law_as_it_was():
+    control, idle = controller(law=LAW), BATCH._replace(advantages=torch.zeros(32))
+    before = [control.step(*BATCH) for _ in range(3)][-1]
+    law = control.state_dict()["law"]
+    for _ in range(5):
+        decision = control.step(*idle)
+        assert (decision.command, decision.reach) == (0, (0, 0))
+        assert control.state_dict()["law"] == law
+    assert before.command != 0
+    assert 0 < abs(control.step(*BATCH).command - before.command) <= LAW["rate_limit"] + 1e-12
+
+
+@pytest.mark.parametrize("law", [{"type": "pid", "kp": 5.0}, {"type": "adaptive"}])
+def test_a_command_goes_to_the_batchs_own_ends_and_the_log_says_where_they_are(law):
+    control = controller(law=law)
+    for reach in ((-4.0, 1.0), (-2.0, 0.5), (-7.0, 3.0)):
+        metrics = control.step_scalar(5.0, reach=reach).metrics()
+        ends = metrics["controller/command_low"], metrics["controller/command_high"]
+        assert (metrics["controller/command"], *ends) == (reach[0], *reach)
+    assert control.step_scalar(5.0).reach == (-1, 1)
+
+
 # decision and state
 
 
@@ -232,7 +319,20 @@ def test_a_decision_logs_plain_numbers_under_names_that_are_no_prefix_of_each_ot
     assert all(type(value) in (int, float) for value in metrics.values())
     names = sorted(metrics)
     assert not [(a, b) for a in names for b in names if b.startswith(a + "/")]
-    contract = {"setpoint", "measurement", "error", "p", "i", "d", "feedforward", "command", "saturated", "authority"}
+    contract = {
+        "setpoint",
+        "measurement",
+        "error",
+        "p",
+        "i",
+        "d",
+        "feedforward",
+        "command",
+        "saturated",
+        "authority",
+        "command_low",
+        "command_high",
+    }
     assert {f"controller/{name}" for name in contract} <= metrics.keys()
     assert {f"region/e{i}/{part}" for i in range(1, 5) for part in ("fraction", "contribution")} <= metrics.keys()
 

@@ -12,6 +12,9 @@ def test_a_run_of_the_adaptive_law_says_what_it_learned(tmp_path):
     words = in_words(load_run(tmp_path / "run"))
     assert words in done.stdout
     assert "2 updates a rollout, each shown to it" in words
+    last = lines(tmp_path / "run")[-1]
+    ends = f"{last['controller/command_low']:+.2f} to {last['controller/command_high']:+.2f}"
+    assert f"(the last batch gave {ends})" in words
     assert f"{lines(tmp_path / 'run')[-1]['estimate/gain']:.3g} nats a rollout for a command of 1 (95 %:" in words
 
 

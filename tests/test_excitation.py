@@ -39,6 +39,14 @@ def test_a_staircase_visits_every_level_and_averages_to_its_offset():
     np.testing.assert_allclose(np.abs(np.diff(commands[::3])), 0.25)
 
 
+def test_a_staircase_goes_from_end_to_end_of_each_batch():
+    config = parse(ControlConfig, {"law": {"type": "excitation", "shape": "staircase", "amplitude": 1.0, "hold": 1}})
+    control, ends = EntropyController(config), [(-4.0, 1.0), (-0.5, 2.0)] * 4
+    commands = [control.step_scalar(0.6, reach=reach).command for reach in ends]
+    shares = [0.0, 0.5, 1.0, 0.5, 0.0, -0.5, -1.0, -0.5]
+    assert commands == [share * (high if share > 0 else -low) for share, (low, high) in zip(shares, ends, strict=True)]
+
+
 def test_it_needs_no_target_goes_on_after_a_checkpoint_and_holds_on_nan():
     config = parse(ControlConfig, {"law": {"type": "excitation", "hold": 1}})
     control = EntropyController(config)
@@ -60,7 +68,11 @@ def test_a_plan_that_does_not_fit_is_refused(settings, words):
 
 @pytest.mark.parametrize(
     ("override", "shape", "amplitude"),
-    [("excite=staircase", "staircase", 0.6), ("excite={amplitude: 0.4}", "prbs", 0.4)],
+    [
+        ("excite=staircase", "staircase", 1.0),
+        ("excite={shape: staircase, amplitude: 0.5}", "staircase", 0.5),
+        ("excite={amplitude: 0.4}", "prbs", 0.4),
+    ],
 )
 def test_excite_takes_the_place_of_a_runs_law(override, shape, amplitude, tmp_path):
     (tmp_path / "control.yaml").write_text("target: {type: constant, value: 0.6}\nlaw: {type: pid, kp: 3}\n")

@@ -23,6 +23,7 @@ LAWS = [
     {"kp": 30, "ki": 6, "kd": 9, "feedforward": FORWARD},
     {"kp": 12, "ki": 1, "kd": 3, "derivative_filter": 5, "setpoint_weight": 0.4, "dead_band": 0.02},
     {"kp": 14, "ki": 1, "rate_limit": 0.1, "limit": 0.6},
+    {"kp": 60, "ki": 9, "kd": 9, "limit": 2.0},
     {"kp": 14, "ki": 3, "anti_windup": "back_calculation", "tracking_time": 7, "setpoint_weight": 0.9},
     {"kp": 12, "ki": 1, "kd": 60, "anti_windup": "back_calculation"},
     {"kp": 10, "ki": 0.5, "anti_windup": "none"},
@@ -34,6 +35,8 @@ PLANTS = [
     {"gain": 0.015, "lag": 0.8, "delay": 1, "saturation": 1.5},
     {"gain": 0.04, "lag": 0.2, "leak": 0.03, "level": 0.5, "delay": 2},
     {"gain": 0.02, "lag": 0.5, "drift": -0.05, "initial": 0.15},
+    {"gain": 0.02, "lag": 0.43, "drift": -0.004, "low": -2.5, "high": 0.4},
+    {"gain": 0.02, "lag": 0.43, "saturation": 0.5, "low": 0.0, "high": 3.0},
 ]
 NOISES = [{}, {"measurement_noise": 0.03, "process_noise": 0.01}]
 
@@ -65,6 +68,7 @@ def test_those_loops_reach_limits_and_the_floor():
     assert any((np.abs(row.command) == 1).any() for row in rows)
     assert any((np.abs(row.command) == 0.6).any() for row in rows)
     assert any((row.entropy == 0).any() for row in rows)
+    assert {float(v) for row in rows for v in row.command.ravel()} >= {-2.5, -2.0, 0.4}
 
 
 def test_all_plants_and_laws_of_a_seed_get_the_same_noise():

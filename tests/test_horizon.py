@@ -11,6 +11,7 @@ from controller.laws import AHEAD
 from controller.laws.belief import CARRY, CHANGE, DRIFT, LAGS, LOG_GAIN, OFFSET, RATE, START, first_belief
 from controller.laws.estimator import after_rollout, after_tick
 from controller.laws.horizon import EDGES, FORESIGHT, planned
+from controller.limits import UNIT, Limits
 
 SWING = tuple(0.65 + 0.15 * math.sin(2 * math.pi * step / 50) for step in range(200))
 
@@ -50,16 +51,17 @@ def cost(commands, believed, ahead, elapsed, effort):
         (SWING[9 : AHEAD + 10], 4, 1, 0.2),
     ],
 )
-def test_the_command_is_the_one_that_a_slow_search_on_the_model_finds(ahead, ticks, elapsed, effort):
+@pytest.mark.parametrize("reach", [UNIT, Limits(-4.0, 0.5), Limits(-0.3, 3.0)])
+def test_the_command_is_the_one_that_a_slow_search_on_the_model_finds(ahead, ticks, elapsed, effort, reach):
     believed = belief(ticks, means={OFFSET: 0.001 if ticks > 1 else 0.0, CHANGE: 0.004 if elapsed else 0.0})
     best = minimize(
         lambda commands: 1e4 * cost(commands, believed, ahead, elapsed, effort),
         np.zeros(len(EDGES) - 1),
-        bounds=[(-1, 1)] * (len(EDGES) - 1),
+        bounds=[reach] * (len(EDGES) - 1),
         options={"ftol": 1e-15, "gtol": 1e-10},
     )
-    found = planned(believed, ahead, elapsed, 1.0, effort, 0.0)
-    assert np.clip(found.demand, -1, 1) == pytest.approx(best.x[0], abs=5e-3)
+    found = planned(believed, ahead, elapsed, reach, effort, 0.0)
+    assert reach.nearest(found.demand) == pytest.approx(best.x[0], abs=5e-3)
 
 
 def driven(ahead_of, command_of, gain=0.008, lag=0.9, steps=150):
@@ -85,7 +87,7 @@ def test_on_a_curve_that_is_too_fast_it_turns_back_before_the_curve_does():
     swing = np.array(SWING)
 
     def plan(entropy, rate, ahead):
-        return float(np.clip(planned(known(entropy, rate), ahead, 0, 1.0, 0.2, 0.0).demand, -1, 1))
+        return float(np.clip(planned(known(entropy, rate), ahead, 0, UNIT, 0.2, 0.0).demand, -1, 1))
 
     def at_once(entropy, rate, ahead):
         return 1.0 if ahead[1] > entropy + 9 * rate else -1.0
@@ -101,12 +103,25 @@ def test_on_a_curve_that_is_too_fast_it_turns_back_before_the_curve_does():
 
 
 def test_parts_add_up_where_later_commands_are_at_their_limits_too():
-    terms = planned(belief(), (0.7,) + (0.1,) * AHEAD, 0, 1.0, 0.2, 0.0)
+    terms = planned(belief(), (0.7,) + (0.1,) * AHEAD, 0, UNIT, 0.2, 0.0)
     assert terms.demand < -1
+    assert terms.p + terms.i + terms.d + terms.feedforward == pytest.approx(terms.demand, abs=1e-12)
+
+
+def test_a_plan_that_falls_faster_than_it_climbs_turns_up_earlier_than_one_of_equal_ends():
+    # Up after a fall: with a weak high end the climb has to begin before the curve's.
+    valley = tuple(0.7 - 0.004 * min(step, 16) + 0.012 * max(step - 16, 0) for step in range(AHEAD + 1))
+    demands = [planned(known(0.7, 0.0), valley, 0, Limits(-4.0, high), 0.2, 0.0).demand for high in (4.0, 0.5)]
+    assert demands[1] > demands[0] + 0.1
+
+
+def test_a_batch_that_no_command_moves_is_planned_for_too():
+    terms = planned(belief(), SWING[: AHEAD + 1], 0, Limits(0.0, 0.0), 0.2, 0.0)
+    assert math.isfinite(terms.demand)
     assert terms.p + terms.i + terms.d + terms.feedforward == pytest.approx(terms.demand, abs=1e-12)
 
 
 def test_effort_calms_the_command():
     ahead = (0.75,) * (AHEAD + 1)
-    quick, calm = (planned(belief(), ahead, 0, 1.0, effort, 0.0).demand for effort in (0.05, 5.0))
+    quick, calm = (planned(belief(), ahead, 0, UNIT, effort, 0.0).demand for effort in (0.05, 5.0))
     assert 0.2 < calm < quick - 0.2  # 0.2 works against the drift alone

@@ -1,5 +1,7 @@
 """Identification against plants that are known, and against a likelihood written out in full."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
@@ -109,6 +111,22 @@ def test_the_family_spreads_as_the_covariance_says():
     assert np.std(gains) == pytest.approx(np.sqrt(fit.covariance[0, 0]), rel=0.1)
 
 
+def test_the_ends_are_the_medians_of_the_logged_ones_over_batches_that_could_be_moved():
+    run = logged()
+    low, high = np.full(150, -2.5), np.full(150, 1.0)
+    low[:40], high[:40] = 0.0, 0.0  # idle batches
+    low[40:50] = -9.0
+    plant = identify([replace(run, low=low, high=high)]).plant()
+    assert (plant.low, plant.high) == (-2.5, 1.0)
+    assert identify([run]).plant().reach == (-1.0, 1.0)
+
+
+def test_a_command_beyond_the_usual_ends_widens_them_where_none_are_logged():
+    run = logged({"law": {"type": "manual", "command": 0.0}})
+    command = np.where(np.arange(150) % 12 < 6, -1.7, 0.3)
+    assert replace(run, command=command).reach == (-1.7, 1.0)
+
+
 def broken(**changes):
     run = logged(steps=60)
     return LoggedRun(**run.__dict__ | changes)
@@ -128,6 +146,7 @@ STEPS = np.arange(60.0)
         ([broken(command=np.where(STEPS == 9, np.nan, 0.1 * (STEPS % 2)))], "without a command"),
         ([broken(standard_error=np.full(60, np.nan))], "--noise"),
         ([logged(), logged(lag=0.1)], "differ in updates per rollout"),
+        ([broken(low=np.full(60, 0.5), high=np.ones(60))], r"a low end of 0.5; give a log in \[-100, 0\]"),
         ([logged(gain=0.0, process_noise=0.02)], "holds zero"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
@@ -18,15 +19,19 @@ from trainer.commands.logged_runs import load_logged
 def log(tmp_path):
     """A CSV of a simulated excitation run."""
     run = logged()
-    columns = np.column_stack([run.steps, run.entropy, run.command, run.standard_error])
+    columns = [run.steps, run.entropy, run.command, run.standard_error, np.full(150, -2.5), np.full(150, 1.0)]
+    header = "step,entropy,command,standard_error,command_low,command_high"
     path = tmp_path / "run.csv"
-    np.savetxt(path, columns, delimiter=",", header="step,entropy,command,standard_error", comments="")
+    np.savetxt(path, np.column_stack(columns), delimiter=",", header=header, comments="")
     return path
 
 
 def test_the_plant_file_tunes_a_controller(log, tmp_path):
     plant, curve = tmp_path / "plant.yaml", tmp_path / "curve.yaml"
-    assert "which raises entropy" in run_identify([str(log)], plant, lag=0.43)
+    words = run_identify([str(log)], plant, lag=0.43)
+    assert "which raises entropy" in words
+    assert "a command from -2.5 to 1, ends of the median batch" in words
+    assert {(one["low"], one["high"]) for one in yaml.safe_load(plant.read_text())["family"]} == {(-2.5, 1.0)}
     curve.write_text("{type: constant, value: 0.6}")
     done = entrostat("tune", "--target", curve, "--plant", plant, "--out", tmp_path / "tuned", "--steps", "60")
     assert done.returncode == 0, done.stderr
@@ -65,6 +70,8 @@ def store(tmp_path):
     columns = {
         "actor/entropy": run.entropy,
         "controller/command": run.command,
+        "controller/command_low": np.full(150, -3.0),
+        "controller/command_high": np.full(150, 1.5),
         "controller/standard_error": run.standard_error,
     }
     metrics = [Metric(name, value, 0, k) for name, column in columns.items() for k, value in enumerate(column)]
@@ -78,6 +85,7 @@ def test_a_run_is_read_back_from_mlflow(store, by):
     (read,) = load_logged(run_id if by == "run id" else "excited", None, None, uri)
     assert read.lag == pytest.approx(0.9**8)
     np.testing.assert_allclose(read.parts[:, 0], run.command)
+    assert read.reach == (-3.0, 1.5)
     np.testing.assert_allclose(read.entropy, run.entropy)
 
 

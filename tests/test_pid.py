@@ -2,12 +2,14 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from controller import PID
 from controller.laws import Manual, Reading
+from controller.limits import Limits
 
 NAN = math.nan
 
@@ -17,11 +19,11 @@ def reading(setpoint, measurement, coming=None, past=None):
     return Reading(setpoint, setpoint if coming is None else coming, setpoint if past is None else past, measurement)
 
 
-def run(law, readings, state=None, realise=float):
+def run(law, readings, state=None, limits=None):
     """Terms of every step, and the state after the last."""
     state, terms = law.start() if state is None else state, []
     for given in readings:
-        term, state = law.step(state, given, realise)
+        term, state = law.step(state, given, limits)
         terms.append(term)
     return terms, state
 
@@ -106,6 +108,31 @@ def test_the_limit_bounds_the_command_and_is_said():
     assert [term.saturated for term in terms] == [True, True, False]
 
 
+def within(low, high, *rest):
+    return replace(reading(*rest), reach=Limits(low, high))
+
+
+def test_without_a_limit_the_command_goes_to_the_batchs_own_ends():
+    law = PID(kp=1.0, ki=0.0)
+    terms, _ = run(law, [within(-6.0, 1.0, 0.0, 9.0), within(-0.5, 4.0, 9.0, 1.0), within(-6.0, 1.0, 1.0, 4.0)])
+    assert [term.command for term in terms] == [-6.0, 4.0, -3.0]
+    assert [term.saturated for term in terms] == [True, True, False]
+
+
+def test_a_limit_narrows_unequal_ends_on_the_side_on_which_it_is_smaller():
+    law = PID(kp=1.0, ki=0.0, limit=2.0)
+    assert commands(law, [within(-6.0, 1.0, 0.0, 9.0), within(-6.0, 1.0, 9.0, 0.0)]) == [-2.0, 1.0]
+
+
+@pytest.mark.parametrize("anti_windup", ["conditional", "back_calculation"])
+def test_the_integral_winds_up_at_neither_of_two_unequal_ends(anti_windup):
+    law = PID(kp=0.1, ki=0.1, anti_windup=anti_windup)
+    _, low = run(law, 300 * [within(-4.0, 0.5, 0.2, 1.5)])
+    _, high = run(law, 300 * [within(-4.0, 0.5, 1.5, 0.2)])
+    assert -4.5 < low["integral"] < -3.0
+    assert 0.2 < high["integral"] < 1.0
+
+
 def test_the_rate_limit_bounds_the_change_of_the_command_alone():
     law = PID(kp=1.0, ki=0.0, rate_limit=0.25)
     assert commands(law, [reading(1.9, 1.0)] * 5) == pytest.approx([0.25, 0.5, 0.75, 0.9, 0.9])
@@ -177,7 +204,7 @@ def test_the_integral_stays_bounded_through_a_long_saturation(anti_windup):
 
 def test_the_integrator_tracks_the_command_that_the_actuator_really_applied():
     law = PID(kp=0.0, ki=0.1)
-    terms, state = run(law, [reading(1.5, 0.5)] * 30, realise=lambda command: min(command, 0.35))
+    terms, state = run(law, [reading(1.5, 0.5)] * 30, limits=Limits(-1, 0.35))
     assert terms[-1].command == 0.35
     assert terms[-1].saturated
     assert state["integral"] <= 0.4
@@ -262,6 +289,6 @@ def test_manual_mode_applies_its_command_whatever_it_reads():
 
 
 def test_manual_mode_says_when_the_actuator_cannot_follow():
-    (terms,), state = run(Manual(command=1.0), [reading(NAN, 0.5)], realise=lambda command: 0.7)
+    (terms,), state = run(Manual(command=1.0), [reading(NAN, 0.5)], limits=Limits(-1, 0.7))
     assert (terms.command, terms.demand, terms.saturated) == (0.7, 1.0, True)
     assert state == {"command": 0.7}

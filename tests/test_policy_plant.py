@@ -161,7 +161,7 @@ def test_every_response_is_trained_on_once_an_epoch():
     assert not torch.equal(*batches[0])
 
 
-@pytest.mark.parametrize("command", [-1.0, -0.3, 0.0, 0.5, 1.0])
+@pytest.mark.parametrize("command", [-10.0, -1.0, -0.3, 0.0, 0.5, 1.0, 10.0])
 def test_a_small_step_moves_entropy_by_what_the_controller_predicts(command):
     # One SGD step on the logits: dH = learning rate * D / contexts, with D the decision's own prediction.
     rate = 1e-2

@@ -21,8 +21,8 @@ LAW = {"type": "pid", "kp": 14, "ki": 2}
 def predict(tmp_path):
     """Simulate a control configuration on `PLANT`; returns the words."""
 
-    def run(steps=150, **control):
-        for name, content in (("control", control), ("plant", PLANT)):
+    def run(steps=150, plant=PLANT, **control):
+        for name, content in (("control", control), ("plant", plant)):
             (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
         return run_simulate(
             tmp_path / "control.yaml", tmp_path / "plant.yaml", steps, seeds=2, out=tmp_path / "predicted.png"
@@ -42,6 +42,19 @@ def test_a_target_that_jumps_is_named_where_the_plant_cannot_follow(predict):
     points = [[0, 0.85], [60, 0.85], [61, 1.35], [149, 1.35]]
     words = predict(target={"type": "table", "points": points}, law=LAW)
     assert "more than the plant can give: steps 61 to 7" in words
+
+
+def test_a_plants_own_ends_are_what_can_be_reached(predict):
+    curve = {"type": "table", "points": [[0, 0.85], [60, 0.85], [61, 0.45], [149, 0.45]]}
+    narrow = predict(target=curve, law=LAW, plant=PLANT | {"low": -0.5, "high": 0.5})
+    wide = predict(target=curve, law=LAW, plant=PLANT | {"low": -4.0, "high": 0.5})
+    assert "command at its end (-0.5 or 0.5) in" in narrow
+    assert "command at its end (-4 or 0.5) in" in wide
+
+    def last(words):
+        return int(words.split("steps 61 to ")[1].split("\n")[0].split(",")[0])
+
+    assert last(narrow) > last(wide) + 10
 
 
 def test_a_law_that_follows_nothing_is_refused(predict):

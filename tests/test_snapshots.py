@@ -66,6 +66,14 @@ def test_the_chosen_point_lies_on_the_authority_curve(run: Path) -> None:
     assert authority.change == sorted(authority.change)
 
 
+def test_the_authority_curve_runs_from_one_end_of_the_batch_to_the_other(run: Path) -> None:
+    authority = read_snapshots(run)[0].authority
+    assert authority.command[0] < 0 < authority.command[-1]
+    assert min(-authority.command[0], authority.command[-1]) == pytest.approx(1)  # the weaker side's
+    unit = authority.change[0] / authority.command[0]
+    assert authority.change[-1] == pytest.approx(unit * authority.command[-1], rel=1e-3)
+
+
 def test_answers_are_told_token_by_token(run: Path) -> None:
     answer = read_snapshots(run)[0].answers[0]
     assert len(answer.tokens) == len(answer.region) == len(answer.cut) > 0

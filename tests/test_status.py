@@ -13,6 +13,8 @@ STEP = {
     "controller/setpoint": 0.85,
     "controller/error": 0.05,
     "controller/command": -0.5,
+    "controller/command_low": -1.0,
+    "controller/command_high": 1.0,
     "controller/saturated": 0.0,
     "threshold/low_mean": 0.1,
     "threshold/high_mean": 0.3,
@@ -59,16 +61,27 @@ def test_the_remaining_time_follows_from_the_last_steps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "drawn"),
+    ("command", "ends", "drawn"),
     [
-        (0.0, "··········|··········"),
-        (1.0, "··········|██████████"),
-        (-0.5, "·····█████|··········"),
-        (math.nan, "·" * 10 + "|" + "·" * 10),
+        (0.0, (-1, 1), "··········|··········"),
+        (1.0, (-1, 1), "··········|██████████"),
+        (-0.5, (-1, 1), "·····█████|··········"),
+        (math.nan, (-1, 1), "·" * 10 + "|" + "·" * 10),
+        (-3.0, (-3, 1), "███████████████|·····"),
+        (0.45, (-3, 1), "···············|██···"),
+        (-0.5, (-10, 0), "···················█|"),
+        (0.0, (0, 0), "··········|··········"),
     ],
 )
-def test_the_bar_goes_from_the_middle_to_the_command(command: float, drawn: str) -> None:
-    assert bar(command) == drawn
+def test_the_bar_goes_from_nothing_to_the_command_between_its_ends(
+    command: float, ends: tuple[float, float], drawn: str
+) -> None:
+    assert bar(command, *ends) == drawn
+
+
+def test_the_block_says_where_the_ends_are() -> None:
+    text = shown(True, STEP | {"controller/command": -2.0, "controller/command_low": -2.45})
+    assert "-2.5 to 1" in text[text.rindex("command") :]
 
 
 def test_sparks_run_from_the_lowest_to_the_highest_value() -> None:

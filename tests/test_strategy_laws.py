@@ -121,7 +121,7 @@ def test_a_one_sided_coefficient_stays_at_its_smallest():
 @pytest.mark.parametrize("law", STATEFUL, ids=lambda law: law.type)
 def test_a_state_through_json_goes_on_as_if_nothing_had_happened(law):
     entropies = [0.9, 0.3, 0.8, 0.1, 0.6, 0.4]
-    whole, first, second = (controller(law=law.model_dump(), actuator={"type": "static"}) for _ in range(3))
+    whole, first, second = (controller(law=law.model_dump(), actuator={"type": "split_range"}) for _ in range(3))
     expected = [whole.step_scalar(entropy).command for entropy in entropies]
     given = [first.step_scalar(entropy).command for entropy in entropies[:3]]
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))

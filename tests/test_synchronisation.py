@@ -7,7 +7,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from controller import policy_loss
-from controller.actuators import Actuator
+from controller.actuators import AnyActuator
 from controller.loss import per_token, threshold_sums
 from tests.batches import controller, random_batch
 
@@ -51,7 +51,7 @@ def test_a_step_waits_for_the_device_once_and_a_minibatch_never(actuator):
 
 def types():
     """Of all actuators."""
-    return [kind.model_fields["type"].default for kind in get_args(get_args(Actuator)[0])]
+    return [kind.model_fields["type"].default for kind in get_args(get_args(AnyActuator)[0])]
 
 
 @pytest.mark.parametrize("actuator", types())

@@ -23,7 +23,7 @@ CONTRACT = [
     *(f"actor/{name}" for name in ("entropy", "pg_loss", "ppo_kl", "grad_norm", "lr")),
     *(f"clip_ratio/{name}_mean" for name in ("low", "high", "region")),
     *(f"controller/{name}" for name in ("setpoint", "measurement", "error", "p", "i", "d", "feedforward")),
-    *(f"controller/{name}" for name in ("command", "saturated", "authority")),
+    *(f"controller/{name}" for name in ("command", "command_low", "command_high", "saturated", "authority")),
     *(f"region/e{index}/{name}" for index in (1, 2, 3, 4) for name in ("fraction", "contribution")),
     *(f"time/{name}" for name in ("rollout", "measure", "control", "update", "step")),
     "reward/mean",

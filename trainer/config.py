@@ -232,7 +232,8 @@ class RunConfig(Config):
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """The run that a YAML file describes, with `dotted.key=value` overrides laid over it.
 
-    `excite=prbs`, `excite=staircase` or `excite={amplitude: 0.4}` stands for `control.law={type: excitation, ...}`.
+    `excite=prbs`, `excite=staircase` or `excite={amplitude: 0.4}` stands for `control.law={type: excitation, ...}`; a
+    staircase of no other amplitude goes from end to end of each batch.
 
     Raises:
         InputError: the file or an override cannot be read, or something in it does not fit.
@@ -262,7 +263,9 @@ def _lay_over(content: dict[str, Any], override: str) -> None:
     except yaml.YAMLError:
         raise InputError(f"`{override}`: {value!r} is not a YAML value; quote it.") from None
     if key == "excite":
-        key, given = "control.law", {"type": "excitation"} | (given if isinstance(given, dict) else {"shape": given})
+        given = given if isinstance(given, dict) else {"shape": given}
+        whole = {"amplitude": 1.0} if given.get("shape") == "staircase" and not given.get("offset") else {}
+        key, given = "control.law", {"type": "excitation"} | whole | given
     *parents, last = key.split(".")
     for parent in parents:
         content = content.setdefault(parent, {})

@@ -30,7 +30,7 @@ def in_words(run: Run) -> str:
             f"plant       {inner}",
             f"gain        {gain:.3g} nats a rollout for a command of 1 (95 %: {low:.3g} to {high:.3g})",
             f"lag         {lag:.2f} of the rate is left after an update: {lag_in_rollouts(lag, updates):.2g} rollouts",
-            f"disturbance as a command of {drift:+.2f}, {gain * drift:+.3g} nats a rollout; updates add "
+            f"disturbance as a command of {drift:+.2f}{_reach(run)}, {gain * drift:+.3g} nats a rollout; updates add "
             f"{run.column('estimate/update_noise')[-1]:.2g} nats rms of their own",
             f"contexts    the next rollout shows {carry:.2f} of a change on the last one's, and {shift:+.2g} +- "
             f"{1.96 * unsure:.2g} nats of its own",
@@ -44,6 +44,12 @@ def in_words(run: Run) -> str:
 def lag_in_rollouts(lag: float, updates: float) -> float:
     """The momentum's time constant, 1 / (1 - lag) updates, in rollouts; 0 without momentum."""
     return lag / (1 - lag) / updates
+
+
+def _reach(run: Run) -> str:
+    """The ends of the command in the last rollout, where they are logged."""
+    low, high = (run.column(f"controller/command_{end}")[-1] for end in ("low", "high"))
+    return f" (the last batch gave {low:+.2f} to {high:+.2f})" if math.isfinite(low + high) else ""
 
 
 def noise_share(run: Run) -> str:

@@ -21,7 +21,8 @@ from .session import Session
 RESPONSES, TOKENS, ANSWERS = 32, 240, 8
 LONGEST, PROMPT = 160, 400
 """Tokens of an answer and characters of a prompt that are kept."""
-COMMANDS = np.linspace(-1.0, 1.0, 41)
+COMMANDS = 41
+"""Points of the authority curve, from one end of the batch's commands to the other."""
 
 
 class Snapshots:
@@ -101,13 +102,15 @@ def _answer(session: Session, batch: Batch, seen: dict[str, Tensor], row: int, i
 
 
 def _authority(session: Session, decision: Decision) -> Authority | None:
-    actuator = session.control.config.actuator
-    change = [actuator.actuate(float(v), decision.batch).change for v in COMMANDS]
+    if decision.reach.idle:
+        return None
+    actuator, commands = session.control.config.actuator, np.linspace(*decision.reach, COMMANDS).tolist()
+    change = [actuator.actuate(v, decision.batch).change for v in commands]
     values = [*change, decision.command, decision.actuation.change]
     if not all(map(math.isfinite, values)):
         return None
     chosen = (_short(decision.command), _short(decision.actuation.change))
-    return Authority(command=[_short(v) for v in COMMANDS], change=[_short(x) for x in change], chosen=chosen)
+    return Authority(command=[_short(v) for v in commands], change=[_short(x) for x in change], chosen=chosen)
 
 
 def _numbers(values: Tensor, whole: bool = False) -> list[Any]:

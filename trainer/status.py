@@ -14,10 +14,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from controller.limits import UNIT, Limits
+
 SPARKS = "▁▂▃▄▅▆▇█"
 SEEN = 40
 """Steps of the spark line and of the rate behind the remaining time."""
 BAR = 21
+COMMAND = ("command", "command_low", "command_high")
 Metrics = Mapping[str, float]
 
 
@@ -73,7 +76,8 @@ class Status:
         aim = "" if math.isnan(m["controller/setpoint"]) else f"target {m['controller/setpoint']:.3f}"
         table.add_row("entropy", f"{m['actor/entropy']:.3f}", aim, sparks(list(self._entropies)))
         limit = "at its limit" if m["controller/saturated"] else ""
-        table.add_row("command", f"{m['controller/command']:+.2f}", limit, bar(m["controller/command"]))
+        command, low, high = (m[f"controller/{key}"] for key in COMMAND)
+        table.add_row("command", f"{command:+.2f}", limit, f"{bar(command, low, high)} {low:.2g} to {high:.2g}")
         low, high = f"eps_low {m['threshold/low_mean']:.2f}", f"eps_high {m['threshold/high_mean']:.2f}"
         table.add_row("thresholds", low, high, f"{m['clip_ratio/region_mean']:.1%} of the tokens cut")
         table.add_row("reward", f"{m['reward/mean']:.3f}", "", _evaluated(self._evaluation))
@@ -91,12 +95,13 @@ def sparks(values: list[float]) -> str:
     return "".join(SPARKS[round((v - low) * scale)] if math.isfinite(v) else " " for v in values)
 
 
-def bar(command: float) -> str:
-    """The command in [-1, 1] as a bar from the middle: left lowers entropy, right raises it."""
-    half = BAR // 2
-    reach = round(half * min(max(command, -1.0), 1.0)) if math.isfinite(command) else 0
-    cells = ["█" if min(reach, 0) <= place <= max(reach, 0) and place else "·" for place in range(-half, half + 1)]
-    cells[half] = "|"
+def bar(command: float, low: float, high: float) -> str:
+    """The command between its ends as a bar from 0, which is marked: left of it entropy falls, right of it it rises."""
+    ends = Limits(low, high)
+    ends, command = (UNIT, 0.0) if ends.idle or not math.isfinite(command) else (ends, ends.nearest(command))
+    zero, place = (round((BAR - 1) * (v - ends.low) / (ends.high - ends.low)) for v in (0.0, command))
+    cells = ["█" if min(zero, place) <= cell <= max(zero, place) else "·" for cell in range(BAR)]
+    cells[zero] = "|"
     return "".join(cells)
 
 

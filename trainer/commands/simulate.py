@@ -63,7 +63,7 @@ def _words(law: str, runs: Prediction) -> str:
     low, middle, high = np.percentile(runs.error, [5, 50, 95])
     return (
         f"{law:11s} RMSE {middle:.1f} % of the target's mean (5 to 95 % of {runs.entropy.shape[1]} runs: {low:.1f} to "
-        f"{high:.1f} %), without measurement noise; command at its end in {100 * runs.saturated:.0f} % of the steps"
+        f"{high:.1f} %), without measurement noise; {runs.ends_in_words}"
     )
 
 
@@ -78,4 +78,4 @@ def _reach(runs: Prediction) -> str:
 def out_of_reach(runs: Prediction) -> list[tuple[int, int]]:
     """First and last steps of the stretches where most runs miss the target with their command at its end."""
     missed = np.abs(runs.setpoint - runs.entropy) > BEHIND * runs.setpoint
-    return stretches((missed & (np.abs(runs.command) >= 1)).mean(axis=1) > 0.5)
+    return stretches((missed & runs.at_end).mean(axis=1) > 0.5)

@@ -123,7 +123,7 @@ def _report(tuning: Tuning, runs: Prediction) -> str:
         f"margins     {_margins(margins)}; Ms {tuning.sensitivity:.2f} on the worst plant",
         f"step        {_step(step)}",
         f"prediction  RMSE {np.median(runs.error):.1f} % of the target's mean (worst run {runs.error.max():.1f} %), "
-        f"measurement noise left out; command at its end in {100 * runs.saturated:.0f} % of the steps",
+        f"measurement noise left out; {runs.ends_in_words}",
     ]
     if runs.saturated > 0.05:
         lines.append("            the target is beyond some of these plants: slow it down, or identify the plant")

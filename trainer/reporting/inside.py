@@ -72,8 +72,8 @@ def _region_map(first: dict) -> figure:
 
 def _authority(first: dict) -> figure:
     panel = Panel("Authority: the change of entropy that each command predicts", "D(v), mean of -A S", {})
-    plot = blank(panel, "command v", 420, x_range=Range1d(-1.05, 1.05))
-    plot.name = "authority curve"
+    plot = blank(panel, "command v", 420)
+    plot.name, plot.x_range = "authority curve", Range1d(-1.05, 1.05, name="authority x")
     plot.line("command", "change", source=ColumnDataSource(first["authority"], name="authority"), width=2)
     point = ColumnDataSource(first["point"], name="point")
     plot.scatter("command", "change", source=point, size=12, marker="diamond", color=ORANGE)

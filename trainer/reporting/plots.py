@@ -105,9 +105,10 @@ class Sheet:
             plot.varea("step", "low", "high", source=self.steps(index), color=ink, alpha=0.15)
 
     def limits(self, plot: figure, panel: Panel) -> None:
-        """Shade the steps at which a command sat at its limit, on the side of that limit."""
-        plot.y_range = Range1d(-1.05, 1.05)
+        """Shade what commands could be chosen from, and the steps at which one sat at its limit."""
         for index in range(len(self.runs)):
+            band = {"y1": "lowest", "y2": "highest", "fill_alpha": 0.08}
+            self.own(index, plot.varea("step", source=self.steps(index), color=colour(index), **band))
             style = {"fill_color": colour(index), "fill_alpha": 0.25, "line_color": None}
             self.own(index, plot.vbar("step", top="limit", width=1, source=self.steps(index), **style))
 

@@ -49,7 +49,10 @@ class Answer(Config):
 
 
 class Authority(Config):
-    """D(v): the first-order entropy change that every command predicts for the batch, in units of mean(-A S)."""
+    """D(v): the first-order entropy change that every command predicts for the batch, in units of mean(-A S).
+
+    Commands run from the batch's low end to its high end.
+    """
 
     command: Column
     change: Column
