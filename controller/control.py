@@ -17,7 +17,7 @@ from .cycle import Rollout, decided, first_entropy, has_inner_loop, refined
 from .decision import Decision
 from .errors import InputError
 from .guard import Guard
-from .laws import PID, AnyLaw, Reading
+from .laws import Adaptive, AnyLaw, Reading
 from .limits import Limits
 from .loop_state import LoopState, loop_state
 from .plausible import check_reachable, check_told, possible
@@ -40,7 +40,7 @@ class ControlConfig(Config):
 
     target: Target | None = None
     """The curve; none only for a law that follows nothing, as `manual`."""
-    law: AnyLaw = Field(default_factory=PID)
+    law: AnyLaw = Field(default_factory=Adaptive)
     """From the error to a command."""
     actuator: AnyActuator = Field(default_factory=SensitivityThresholds)
     """From the command to clip thresholds."""

@@ -135,7 +135,7 @@ class Gap:
         """Take a batch in; whether the difference is beyond chance."""
         if batch.vocab_size is None or not math.isfinite(batch.surprisal + batch.entropy):
             return False
-        total = batch.entropy * batch.tokens
+        total = max(batch.entropy, 0.0) * batch.tokens
         self._difference = MEMORY * self._difference + (batch.surprisal - batch.entropy) * batch.tokens
         self._variance = MEMORY**2 * self._variance + total * (math.log(batch.vocab_size) + 1)
         self._entropy = MEMORY * self._entropy + total

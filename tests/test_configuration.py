@@ -54,7 +54,7 @@ BAD = {
         ["`surrogate.form`", "'soft'", "'clip' or 'gradient_preserving'"],
     ),
     "below its range": ({"target": TARGET, "law": {"type": "pid", "kp": -1}}, ["`law.kp`", "-1", "greater than or"]),
-    "above its range": ({"target": TARGET, "law": {"type": "manual", "command": 2}}, ["`law.command`", "2", "less"]),
+    "above its range": ({"target": TARGET, "law": {"type": "manual", "command": 20}}, ["`law.command`", "20", "less"]),
     "not a number": ({"target": TARGET, "law": {"type": "pid", "kp": float("nan")}}, ["`law.kp`", "nan", "finite"]),
     "infinite": ({"target": TARGET, "actuator": {"type": "static", "high": float("inf")}}, ["`actuator.high`", "inf"]),
     "wrong size": (
@@ -207,7 +207,7 @@ def test_a_configuration_survives_the_way_through_json():
 
 def test_an_empty_configuration_needs_a_target_and_nothing_else():
     config = parse(ControlConfig, {"target": TARGET})
-    assert (config.law.type, config.actuator.type, config.surrogate.form) == ("pid", "sensitivity", "clip")
+    assert (config.law.type, config.actuator.type, config.surrogate.form) == ("adaptive", "sensitivity", "clip")
 
 
 def test_content_that_is_no_mapping_gets_one_sentence():

@@ -163,7 +163,7 @@ def test_a_batch_that_teaches_nothing_is_measured_and_trained_on(kind, actuator)
 
 
 def test_the_integral_does_not_grow_while_no_token_can_be_turned():
-    control = controller(target={"type": "constant", "value": 0.1})
+    control = controller(target={"type": "constant", "value": 0.1}, law=LAW)
     batch = BATCH._replace(advantages=torch.zeros(32))
     integrals = [control.step(*batch).i for _ in range(30)]
     assert abs(control.state_dict()["law"]["integral"]) <= abs(integrals[0])
@@ -219,7 +219,7 @@ def test_a_measurement_missing_at_the_hand_over_delays_it(first_law):
 
 
 def test_a_law_that_follows_a_target_needs_one_from_the_start_and_during_the_run():
-    sentence = r"^law `pid` follows a target and none is given; add `target:`\.$"
+    sentence = r"^law `adaptive` follows a target and none is given; add `target:`\.$"
     with pytest.raises(InputError, match=sentence):
         EntropyController(parse(ControlConfig, {}))
     control = controller(law=LAW)

@@ -90,11 +90,27 @@ def test_only_a_saturated_command_counts():
     assert not any(decision.stop for decision in run(control, 30 * [LOST]))
 
 
-def test_a_step_inside_starts_the_count_anew_and_one_without_a_measurement_does_not():
+def test_a_step_inside_starts_the_count_anew_and_one_without_a_measurement_counts():
     guard = {"patience": 3, "action": "stop"}
     assert not any(d.stop for d in run(controller(law=SHARP, guard=guard), 5 * [LOST, LOST, 0.6]))
     stops = [d.stop is not None for d in run(controller(law=SHARP, guard=guard), [LOST, NAN, LOST, NAN, LOST])]
-    assert stops == [False, False, False, False, True]
+    assert stops == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize(("action", "mode"), [("warn", "control"), ("hold", "hold"), ("static", "static")])
+def test_a_loop_that_has_become_blind_is_noticed_whatever_the_action(action, mode, caplog):
+    control = controller(law=SHARP, guard={"patience": 4, "action": action})
+    decisions = run(control, [0.6, 0.6] + 9 * [NAN])
+    assert len(warnings(caplog)) >= 1
+    assert "no entropy to go by" in warnings(caplog)[0]
+    assert decisions[-1].verdict.mode == mode
+
+
+def test_a_loop_that_sees_again_is_handed_back():
+    control = controller(law=SHARP, guard={"patience": 4, "action": "hold"})
+    modes = [decision.verdict.mode for decision in run(control, 5 * [NAN] + 5 * [0.6])]
+    assert modes[4] == "hold"
+    assert modes[-1] == "control"
 
 
 def test_stop_gives_its_reason_on_the_decision_and_asks_again_only_after_as_many_steps_more():

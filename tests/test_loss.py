@@ -134,6 +134,7 @@ def test_metrics_of_a_tiny_example():
             "clip_ratio/high_mean": 1 / 5,
             "clip_ratio/region_mean": 2 / 5,
             "gradient/zero_fraction": 3 / 5,
+            "gradient/nonfinite_fraction": 0.0,
         },
         rel=1e-5,
     )

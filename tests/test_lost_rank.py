@@ -21,11 +21,11 @@ from trainer.config import load_config
 from trainer.loop import train_step
 from trainer.run import open_session
 
-session = open_session(load_config(sys.argv[2], sys.argv[3:]))
+session = open_session(load_config(sys.argv[3], sys.argv[4:]))
 train_step(session, 0)
 said = ""
 if dist.get_rank() == 1:
-    session.control._law_state["command"] += 2.0**-50
+    session.control._state.law["command"] += float(sys.argv[2])
 try:
     train_step(session, 1)
 except Disagreement as error:
@@ -34,13 +34,17 @@ Path(sys.argv[1], f"rank{dist.get_rank()}.json").write_text(json.dumps([said, se
 """
 
 
-def test_a_difference_in_the_last_bit_of_a_command_stops_both_ranks_with_both_values(tmp_path):
-    (said, step), other = torchrun(tmp_path, DISAGREE, *SMALL)
+def test_two_commands_that_differ_stop_both_ranks_with_both_values(tmp_path):
+    (said, step), other = torchrun(tmp_path, DISAGREE, "1e-3", *SMALL)
     assert [said, step] == other
     assert step == 1  # nothing was decided on it
     commands = re.findall(r"-?\d\.\d+", said)
     assert len(set(commands)) == 2
     assert "ranks 0 and 1" in said
+
+
+def test_commands_that_differ_in_the_last_bits_of_linear_algebra_go_on(tmp_path):
+    assert torchrun(tmp_path, DISAGREE, "1e-12", *SMALL) == [["", 2], ["", 2]]
 
 
 def start(out, rank, port):

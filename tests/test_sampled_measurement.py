@@ -17,6 +17,8 @@ from trainer.run import open_session
 
 PROMPTS, GROUP, MEAN = 64, 8, 0.7
 
+PID = {"type": "pid", "kp": 3.0, "ki": 0.1}
+
 
 def population(generator, time=6):
     """Statistics of a batch of a population whose mean entropy is MEAN: prompts, responses and tokens all scatter."""
@@ -76,7 +78,7 @@ def test_the_stated_standard_error_covers_the_truth_at_its_nominal_rate(share):
 
 
 def test_the_choice_follows_from_seed_and_step_alone():
-    first, resumed = (controller(measurement={"share": 0.25, "seed": 3}) for _ in range(2))
+    first, resumed = (controller(law=PID, measurement={"share": 0.25, "seed": 3}) for _ in range(2))
     choices = []
     for step in range(3):
         choices.append(first.measured(32).tolist())
@@ -107,11 +109,11 @@ def test_at_ratio_one_the_loss_is_that_of_the_whole_measurement():
 
 
 def test_a_sampled_measurement_reads_the_minibatches():
-    assert controller(measurement={"share": 0.5}).reads_minibatches
-    assert not controller().reads_minibatches
+    assert controller(law=PID, measurement={"share": 0.5}).reads_minibatches
+    assert not controller(law=PID).reads_minibatches
 
 
-@pytest.mark.parametrize("part", [{"law": {"type": "adaptive"}}, {"actuator": {"type": "entropy_ratio"}}])
+@pytest.mark.parametrize("part", [{}, {"law": PID, "actuator": {"type": "entropy_ratio"}}])
 def test_what_compares_each_token_with_itself_wants_all_of_them(part):
     with pytest.raises(InputError, match=r"share` is 0\.5.*write `share: 1`"):
         controller(measurement={"share": 0.5}, **part)
@@ -119,11 +121,11 @@ def test_what_compares_each_token_with_itself_wants_all_of_them(part):
 
 def test_fewer_than_two_responses_are_no_sample():
     with pytest.raises(InputError, match=r"share` is 0\.1.*less than two of the 16.*at least 0\.125"):
-        controller(measurement={"share": 0.1}).measured(16)
+        controller(law=PID, measurement={"share": 0.1}).measured(16)
 
 
 def test_a_hosts_pass_measures_everything():
-    config = {"target": {"type": "constant", "value": 0.6}, "measurement": {"share": 0.5}}
+    config = {"target": {"type": "constant", "value": 0.6}, "law": PID, "measurement": {"share": 0.5}}
     assert "measurement.share" in of_configuration(ControlConfig.model_validate(config))[0]
 
 

@@ -35,7 +35,7 @@ class Waits(TorchFunctionMode):
 
 @pytest.mark.parametrize("actuator", ACTUATORS)
 def test_a_step_waits_for_the_device_once_and_a_minibatch_never(actuator):
-    control, batch = controller(actuator={"type": actuator}), random_batch(3)
+    control, batch = controller(law={"type": "pid"}, actuator={"type": actuator}), random_batch(3)
     part = batch.rows(slice(0, 8))
     for _ in range(2):
         with Waits() as step:
