@@ -16,6 +16,7 @@ from .actuators import Actuation, Actuator, SensitivityThresholds, authority
 from .batch import BatchStatistics
 from .configuration import Config, parse, read_yaml
 from .decision import Decision
+from .density import check_density
 from .errors import InputError
 from .guard import Guard, Verdict, Watched
 from .laws import AHEAD, PID, WITHOUT_TARGET, Adaptive, Law, Reading, Terms
@@ -356,7 +357,7 @@ class EntropyController:
 
     def _verdict(self, reading: Reading, terms: Terms, kl: float) -> Verdict:
         was = self._guard_state["mode"]
-        watched = Watched(reading.setpoint, reading.measurement, terms.saturated, kl)
+        watched = Watched(reading.setpoint, reading.measurement, terms.saturated, kl, reading.density)
         verdict, self._guard_state = self.config.guard.step(self._guard_state, watched)
         self._hand_over |= was != "control" and verdict.mode == "control"
         if verdict.alarm:
@@ -367,14 +368,18 @@ class EntropyController:
 
     def _reading(self, batch: BatchStatistics, updates: int | None, momentum: float | None) -> Reading:
         if self.config.target is None or (self.config.target.unit == "initial" and self._initial is None):
-            return Reading(math.nan, math.nan, math.nan, batch.entropy)
+            return Reading(math.nan, math.nan, math.nan, batch.entropy, density=batch.density)
         steps = [max(self._step - 1, 0), *range(self._step, self._step + AHEAD + 1)]
         past, *ahead = self.config.target.at(steps, self._initial).tolist()
-        return Reading(ahead[0], ahead[1], past, batch.entropy, batch.standard_error, tuple(ahead), updates, momentum)
+        told = updates, momentum, batch.density
+        return Reading(ahead[0], ahead[1], past, batch.entropy, batch.standard_error, tuple(ahead), *told)
 
     def _start(self, batch: BatchStatistics) -> None:
         """At the run's first measurement, or a new target's: the initial entropy, and whether the curve is possible."""
         initial = batch.entropy if self._initial is None else self._initial
+        if not self._reachable and batch.density:
+            check_density(self.config, initial)
+            self._reachable = True
         if initial <= ROUNDING:  # a batch of certainties tells of no start, and a multiple of nothing is no target
             return
         if not self._reachable and batch.vocab_size is not None:

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ..configuration import Config
+from ..density import scale
 from ..saved import number
 from .belief import DRIFT, LARGEST, USUAL_TICKS, Belief, first_belief
 from .estimator import after_rollout, after_tick, read_change, read_entropy
@@ -115,16 +116,16 @@ class Adaptive(Config):
 
     def _at_rollout(self, state: State, reading: Reading) -> Belief:
         """What is believed once the rollout's entropy is read."""
-        entropy, error = reading.measurement, reading.standard_error
-        error = max(error if math.isfinite(error) else UNKNOWN_ERROR * entropy, SMALLEST_ERROR)
+        entropy, error, density = reading.measurement, reading.standard_error, reading.density
+        error = max(error if math.isfinite(error) else UNKNOWN_ERROR * scale(entropy, density), SMALLEST_ERROR)
         if not state["belief"]:
-            return first_belief(entropy, error, reading.updates or USUAL_TICKS)
+            return first_belief(entropy, error, reading.updates or USUAL_TICKS, density)
         belief = Belief.from_numbers(state["belief"])
         if (ticks := max(state["refined"], 1)) != belief.ticks:
             belief = belief.counted(ticks)
         longest = state["longest"] if ticks == 1 else 1.0
-        belief = after_rollout(after_tick(belief, state["command"], longest))
-        return read_entropy(belief, entropy, error)
+        belief = after_rollout(after_tick(belief, state["command"], longest), density)
+        return read_entropy(belief, entropy, error, density)
 
     def _decided(
         self, state: State, belief: Belief, reading: Reading, ticks: int, realise: Realise

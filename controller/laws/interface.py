@@ -38,6 +38,8 @@ class Reading:
     """Optimizer steps of this rollout, where the loop says."""
     momentum: float | None = None
     """The optimizer's, an update, where the loop says."""
+    density: bool = False
+    """Whether the entropy is a density's, of either sign."""
 
     def in_log(self) -> Reading:
         """The same reading in log-entropy; values below 1e-6 nats count as 1e-6."""
