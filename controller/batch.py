@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 REGIONS = ("e1", "e2", "e3", "e4")
+LOST = 0.01
+"""Largest share of tokens without finite numbers in a batch that counts as measured."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,20 @@ class ContributionCurve:
     raising: NDArray[np.float64]
     """[bins]."""
 
+    @cached_property
+    def raises(self) -> float:
+        """R: mean of |A S|, over all tokens, of those that raise entropy."""
+        return float(self.raising.sum())
+
+    @cached_property
+    def lowers(self) -> float:
+        """L: the same of those that lower it."""
+        return float(self.lowering.sum())
+
     @property
     def magnitude(self) -> float:
-        """Mean |A S| over all tokens: the largest first-order change that any choice of tokens could make."""
-        return float(self.lowering.sum() + self.raising.sum())
+        """R + L: mean |A S| over all tokens, from D where nothing raises entropy to D where nothing lowers it."""
+        return self.raises + self.lowers
 
     def kept(self, lowering_below: float, raising_below: float) -> float:
         """D: the mean of -A S when only tokens with |S| below the two bounds keep their gradient."""
@@ -71,7 +83,8 @@ class BatchStatistics:
     """Mean -ln p of the sampled tokens: the Monte-Carlo estimate of the same entropy, for a check."""
     tokens: int = 0
     nonfinite: int = 0
-    """Tokens of the mask with a NaN or infinite statistic or advantage, or one beyond 10^6."""
+    """Tokens of the mask with a NaN or infinite statistic or advantage, or one beyond 10^6; they are left out. Above
+    `LOST` of the tokens nothing is measured."""
     no_advantage: float = 0.0
     """Share of tokens with A = 0."""
     disagreement: float = 0.0

@@ -10,6 +10,7 @@ from .actuators import Actuation, Minibatch
 from .batch import BatchStatistics
 from .guard import Verdict
 from .laws import Terms
+from .limits import UNIT, Limits
 from .surrogate import Surrogate
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Decision:
-    """One step's decision, the same on every rank. Entropies in nats, the command in [-1, 1]."""
+    """One step's decision, the same on every rank. Entropies in nats; the command lies within `reach`."""
 
     step: int
     setpoint: float
@@ -29,7 +30,9 @@ class Decision:
     actuation: Actuation
     batch: BatchStatistics
     authority: float
-    """[D(1) - D(-1)] / (2 mean|A S|) at ratio 1: the share of the batch's pull that the actuator can turn."""
+    """[D(high) - D(low)] / mean|A S| at ratio 1: the share of the batch's pull that the actuator can turn, 0 to 1."""
+    reach: Limits = UNIT
+    """The commands that this rollout batch can realise."""
     held: bool = False
     """The measurement was not finite: the last command was kept."""
     surrogate: Surrogate = field(default_factory=Surrogate)
@@ -53,7 +56,7 @@ class Decision:
 
     @property
     def command(self) -> float:
-        """The command applied, in [-1, 1]."""
+        """The command applied: 0 balances, positive raises entropy, in units of the weaker side's reach."""
         return self.terms.command
 
     @property
@@ -131,6 +134,8 @@ class Decision:
             "controller/d": self.d,
             "controller/feedforward": self.feedforward,
             "controller/command": self.command,
+            "controller/command_low": self.reach.low,
+            "controller/command_high": self.reach.high,
             "controller/saturated": float(self.saturated),
             "controller/authority": self.authority,
             "controller/predicted_change": self.actuation.change,

@@ -33,13 +33,15 @@ def check_density(config: ControlConfig, initial: float) -> None:
     Raises:
         InputError: one of them does not.
     """
+    from .laws import PID, OscillatoryDecay
+
     target, law, kind = config.target, config.law, config.actuator.type
     if kind in READ_PROBABILITIES:
         raise InputError(
             f"`actuator.type` is {kind!r}, made for probabilities, and this policy has densities; write `sensitivity` "
             "or `region`."
         )
-    if law.type == "oscillatory_decay" or (law.type == "pid" and law.error == "log"):
+    if isinstance(law, OscillatoryDecay) or (isinstance(law, PID) and law.error == "log"):
         raise InputError(
             f"`law.type` {law.type!r} takes shares of the entropy, or its logarithm, and that of a density may be "
             "negative; write `law: {type: adaptive}`, or a `pid` with `error: nats`."

@@ -47,8 +47,8 @@ class _Factor:
         if coordinates == 0:
             return self
         several = math.prod(self.logprob.shape[-coordinates:])
-        columns = (x.flatten(-coordinates).sum(-1) for x in (self.logprob, self.entropy, self.sensitivity))
-        return _Factor(*columns, None if self.values is None else self.values**several)
+        logprob, entropy, s = (x.flatten(-coordinates).sum(-1) for x in (self.logprob, self.entropy, self.sensitivity))
+        return _Factor(logprob, entropy, s, None if self.values is None else self.values**several)
 
 
 def distribution_statistics(
@@ -78,8 +78,8 @@ def distribution_statistics(
             "of an action in `torch.distributions.Independent`."
         )
     columns = found.logprob, found.entropy if entropy_gradient else found.entropy.detach(), found.sensitivity.detach()
-    rows = (x.float() if len(shape) == 2 else x.float()[:, None] for x in columns)
-    return TokenStatistics(*rows, found.values)
+    logprob, entropy, s = (x.float() if len(shape) == 2 else x.float()[:, None] for x in columns)
+    return TokenStatistics(logprob, entropy, s, found.values)
 
 
 def _several(factors: Sequence[Distribution], actions: Tensor) -> _Factor:
@@ -113,12 +113,12 @@ def _one(distribution: Distribution, actions: Tensor) -> _Factor:
     name = type(distribution).__name__
     if isinstance(distribution, TransformedDistribution):
         raise InputError(
-            f"{name} transforms its actions, as a tanh does, and then the entropy has no closed form; give the Gaussian "
-            "before the transform and its actions, and name the entropy as that."
+            f"{name} transforms its actions, as a tanh does, and then the entropy has no closed form; give the "
+            "Gaussian before the transform and its actions, and name the entropy as that."
         )
     raise InputError(
-        f"{name} has no sensitivity in closed form here; give a Categorical, Bernoulli or Normal, or an `Independent` of "
-        "one."
+        f"{name} has no sensitivity in closed form here; give a Categorical, Bernoulli or Normal, or an `Independent` "
+        "of one."
     )
 
 
@@ -126,8 +126,8 @@ def _categorical(distribution: Categorical, actions: Tensor) -> _Factor:
     logits = distribution.logits
     vocab = logits.shape[-1]
     tokens = token_statistics(logits.reshape(-1, vocab), actions.long().reshape(-1), entropy_gradient=True)
-    columns = (x.view(actions.shape) for x in (tokens.logprob, tokens.entropy, tokens.sensitivity))
-    return _Factor(*columns, vocab)
+    logprob, entropy, s = (x.view(actions.shape) for x in (tokens.logprob, tokens.entropy, tokens.sensitivity))
+    return _Factor(logprob, entropy, s, vocab)
 
 
 def _bernoulli(distribution: Bernoulli, actions: Tensor) -> _Factor:

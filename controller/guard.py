@@ -19,6 +19,7 @@ from .actuators import FLOOR, WIDEST, Actuation, Static, unclipped
 from .batch import BatchStatistics
 from .configuration import Config
 from .density import scale
+from .limits import WIDEST as LARGEST
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,18 +75,20 @@ class Verdict:
 class Guard(Config):
     """Limits of the thresholds, and when the loop is taken out of the law's hands.
 
-    A step counts as outside when the entropy is further from the target than `band` while the command is saturated, or
-    when the KL divergence to the start policy exceeds `kl_limit`. After `patience` such steps in a row the guard warns
-    and takes its action. `hold` and `static` end after `patience` steps inside, whatever the command; the law then
-    goes on from the command in force, and the static share of the thresholds falls as it rose.
+    A step counts as outside when the entropy is further from the target than `band` while the command is saturated,
+    when the KL divergence to the start policy exceeds `kl_limit`, or when no entropy could be measured. After
+    `patience` such steps in a row the guard warns and takes its action. `hold` and `static` end after `patience` steps
+    inside, whatever the command; the law then goes on from the command in force, and the static share of the thresholds
+    falls as it rose.
     """
 
     low: tuple[Bound, Bound] = (FLOOR, WIDEST)
     """Smallest and largest eps_low of any token."""
     high: tuple[Bound, Bound] = (FLOOR, WIDEST)
     """Smallest and largest eps_high of any token."""
-    rate: Annotated[float, Field(ge=1e-6, le=2)] | None = None
-    """Largest change of the command in a step, whatever law asks for it; none: no limit."""
+    rate: Annotated[float, Field(ge=1e-6, le=2 * LARGEST)] | None = None
+    """Largest change of the command from one rollout to the next, whatever law asks for it; none: no limit. A batch
+    whose own ends have moved further moves it as far."""
     band: Annotated[float, Field(gt=0, le=1000)] = 0.25
     """Distance from the target that counts as outside, as a share of the target."""
     kl_limit: Annotated[float, Field(gt=0, le=1000)] | None = None
@@ -111,9 +114,8 @@ class Guard(Config):
         return {"mode": "control", "outside": 0, "inside": 0, "static_share": 0.0}
 
     def step(self, state: State, seen: Watched) -> tuple[Verdict, State]:
-        """One step of the watchdog, pure; a measurement that is not finite counts neither way."""
-        if math.isfinite(seen.measurement):
-            state = self._counted(state, seen)
+        """One step of the watchdog, pure."""
+        state = self._counted(state, seen)
         alarm = self._alarm(seen) if state["outside"] == self.patience else None
         if alarm and self.action != "warn":
             mode = "control" if self.action == "stop" else self.action
@@ -128,11 +130,6 @@ class Guard(Config):
             stop=alarm if self.action == "stop" else None,
         )
         return verdict, state | {"static_share": share}
-
-    def limited_command(self, asked: float, last: float) -> float:
-        """The command within [-1, 1] and within `rate` of the last one."""
-        reach = math.inf if self.rate is None else self.rate
-        return min(max(asked, last - reach, -1.0), last + reach, 1.0)
 
     def limited(self, actuation: Actuation, static_share: float, batch: BatchStatistics) -> Actuation:
         """The same actuation with `static_share` of the fallback in its thresholds, and within the limits."""
@@ -157,7 +154,7 @@ class Guard(Config):
     def _counted(self, state: State, seen: Watched) -> State:
         width = self.band * scale(seen.setpoint, seen.density)
         away = abs(seen.setpoint - seen.measurement) > width  # never, where a number is missing
-        beyond = self._beyond(seen)
+        beyond = self._beyond(seen) or not math.isfinite(seen.measurement)
         if state["mode"] == "control":
             return state | {"outside": state["outside"] + 1 if beyond or (away and seen.saturated) else 0}
         inside = 0 if away or beyond else state["inside"] + 1
@@ -175,7 +172,9 @@ class Guard(Config):
         return end if abs(end - share) <= step + 1e-9 else share + math.copysign(step, end - share)
 
     def _alarm(self, seen: Watched) -> str:
-        if self._beyond(seen):
+        if not math.isfinite(seen.measurement):
+            now = "the loop had no entropy to go by, now none either: the measurement is not finite"
+        elif self._beyond(seen):
             now = f"the KL divergence to the start policy was above {self.kl_limit:g}, now {seen.kl:.3g} nats a token"
         else:
             now = f"entropy was outside {self.band:.0%} of its target with the command at its end"

@@ -21,6 +21,7 @@ MEANS = (
     "clip_ratio/high_mean",
     "clip_ratio/region_mean",
     "gradient/zero_fraction",
+    "gradient/nonfinite_fraction",
 )
 
 
@@ -42,7 +43,8 @@ def policy_loss(
 
     with r = exp(logprob - tokens.logprob), and w and q the token's weight and penalty: 1 and 0 but for actuators that
     set them. A token is cut where A > 0 and r > 1 + eps_high, or A < 0 and r < 1 - eps_low; a negative threshold cuts
-    at r = 1. Thresholds and weights are detached.
+    at r = 1. Thresholds and weights are detached. A token whose ratio or advantage is not finite is left out, and
+    counted.
 
     Args:
         logprob: [batch, time], ln p under the current policy, with gradient.
@@ -60,16 +62,21 @@ def policy_loss(
         The loss, and detached scalars. All but the loss are means over the mask, so that minibatches and ranks
         add up when weighted with their token counts: `actor/pg_loss`, `actor/ppo_kl`,
         `clip_ratio/{low,high,region}_mean` (cut by the lower, the upper threshold; by either or by a weight of 0),
-        `gradient/zero_fraction`.
+        `gradient/zero_fraction`, `gradient/nonfinite_fraction`.
     """
-    a, live = per_token(advantages, logprob), mask.bool()
-    log_ratio = torch.where(live, logprob - tokens.logprob.detach(), 0.0)
+    a, response = per_token(advantages, logprob), mask.bool()
+    log_ratio = logprob - tokens.logprob.detach()
+    live = response & (log_ratio.detach() + a).isfinite()
+    a, log_ratio = torch.where(live, a, 0.0), torch.where(live, log_ratio, 0.0)
     ratio = log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
     eps_low, eps_high = decision.thresholds(tokens, a, logprob) if thresholds is None else thresholds
     low, high, good = 1 - eps_low, 1 + eps_high, a > 0
     cut_low, cut_high = _outside(ratio, a, low, high)
     cut, batch = cut_low | cut_high, Minibatch(logprob, tokens, a, mask, now)
     value = a * torch.where(cut, _beyond(decision.surrogate, ratio, torch.where(good, high, low), good), ratio)
+    if (limit := decision.surrogate.ratio_limit) is not None:
+        far = (a < 0) & (ratio > limit)
+        value, cut = torch.where(far, a * limit, value), cut | far
     weights = decision.weights(batch)
     if weights is not None:
         value, cut = weights * value, cut | (weights == 0)
@@ -78,7 +85,7 @@ def policy_loss(
     total = count if normaliser is None else normaliser
     surrogate = -torch.where(live, value, 0.0).sum() / total
     loss = surrogate if penalty is None else surrogate + torch.where(live, penalty, 0.0).sum() / total
-    means = _means(log_ratio.detach(), (cut_low, cut_high, cut, cut | (a == 0)), live, count)
+    means = _means(log_ratio.detach(), (cut_low, cut_high, cut, cut | (a == 0), ~live), response, count)
     return loss, {"actor/pg_loss": surrogate.detach()} | means
 
 

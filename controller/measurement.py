@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .agreement import Ballot, reduced
-from .batch import REGIONS, BatchStatistics, ContributionCurve, Region
+from .batch import LOST, REGIONS, BatchStatistics, ContributionCurve, Region
 from .errors import InputError
 from .regions import region_of
 from .statistics import TokenStatistics
@@ -139,7 +139,7 @@ def _means(sums: np.ndarray, vocab_size: int | None) -> BatchStatistics:
     kinds[1, :, 1, 2] *= -1
     active = kinds[..., 0].sum()
     pulls = binned[..., 2].sum(1) / count
-    measurable = 0 < total["tokens"] == total["measured"]
+    measurable = total["measured"] > 0 and total["tokens"] - total["measured"] <= LOST * total["tokens"]
     entropy = total["entropy"] / count if measurable else math.nan
     return BatchStatistics(
         entropy=float(entropy),

@@ -10,12 +10,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .batch import BatchStatistics, ContributionCurve
+from .batch import LOST, BatchStatistics, ContributionCurve
 from .errors import InputError
 from .measurement import CLUSTERS, LARGEST, aligned, cluster_sums, contribution_sums, edges, standard_error
 from .statistics import TokenStatistics
 
-SCALARS = 6
+SCALARS = 7
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Paired:
     """One minibatch before its update, the same on every rank."""
 
     change: float
-    """Mean of H now - H at the rollout over the minibatch's tokens, nats; NaN where a number of it is not finite."""
+    """Mean of H now - H at the rollout over the minibatch's tokens, nats; NaN where too many are not finite."""
     standard_error: float
     """Of `change`, clustered by response."""
     contributions: ContributionCurve
@@ -60,8 +60,8 @@ def paired_statistics(
     policy, which only the next rollout shows.
 
     Args:
-        now: the minibatch's statistics under the current policy, [batch, time].
-        tokens: the rollout's, sliced alike.
+        now: statistics under the current policy of the minibatch's first rows, [rows, time].
+        tokens: the rollout's statistics of the whole minibatch, [batch, time].
         advantages: [batch] or [batch, time].
         mask: [batch, time].
         known: [responses], `known_rows` of the rollout.
@@ -70,7 +70,8 @@ def paired_statistics(
         InputError: shapes do not match, or responses are not of that rollout.
     """
     advantages, mask = aligned(tokens, advantages, mask)
-    aligned(now, advantages, mask)
+    rows = len(now.logprob)
+    aligned(now, advantages[:rows], mask[:rows])
     sums = _local_sums(now, tokens, advantages, mask, known)
     if dist.is_available() and dist.is_initialized() and dist.get_world_size(process_group) > 1:
         dist.all_reduce(sums, group=process_group)
@@ -78,27 +79,29 @@ def paired_statistics(
 
 
 def _local_sums(now: TokenStatistics, old: TokenStatistics, advantages: Tensor, mask: Tensor, known: Tensor) -> Tensor:
-    given = (now.entropy - old.entropy, old.sensitivity, advantages)
-    columns = torch.stack([x.detach().double() for x in given])
+    first = slice(len(now.logprob))
+    moved = (now.entropy - old.entropy[first]).detach().double()
+    paired = mask[first] & (moved.abs() <= LARGEST)
+    changes = torch.stack([mask[first].double(), paired.double(), torch.where(paired, moved, 0.0)]).sum(2)
+    columns = torch.stack([x.detach().double() for x in (old.sensitivity, advantages)])
     good = mask & (columns.abs().amax(0) <= LARGEST)
-    change, s, a = torch.where(good, columns, 0.0)
+    s, a = torch.where(good, columns, 0.0)
     active = (a != 0).double()
-    responses = torch.stack([mask.double(), good.double(), change, active, active * s * s]).sum(2)
     rows = _fingerprint(old, mask)
     place = torch.searchsorted(known, rows).clamp(max=max(len(known) - 1, 0))
     foreign = mask.any(1) & ((known[place] != rows) if len(known) else True)
     return torch.cat(
         [
-            responses.sum(1),
-            foreign.sum().double().reshape(1),
-            cluster_sums(responses[1:3], None),
+            changes.sum(1),
+            torch.stack([good.sum(), active.sum(), (active * s * s).sum(), foreign.sum()]).double(),
+            cluster_sums(changes[1:], None),
             contribution_sums((a * s < 0).long(), 2, a, s, old.vocab_size is None),
         ]
     )
 
 
 def _means(sums: np.ndarray, density: bool) -> Paired:
-    tokens, measured, change, active, squares, foreign = sums[:SCALARS]
+    tokens, measured, change, counted, active, squares, foreign = sums[:SCALARS]
     cluster = dict(zip(CLUSTERS, sums[SCALARS:], strict=False))
     if foreign:
         raise InputError(
@@ -106,8 +109,8 @@ def _means(sums: np.ndarray, density: bool) -> Paired:
             "step's rollout batch."
         )
     count = max(measured, 1.0)
-    mean = float(change / count) if 0 < tokens == measured else math.nan
-    pulls = sums[SCALARS + len(CLUSTERS) :].reshape(2, -1, 3)[..., 2] / count
+    mean = float(change / count) if measured > 0 and tokens - measured <= LOST * tokens else math.nan
+    pulls = sums[SCALARS + len(CLUSTERS) :].reshape(2, -1, 3)[..., 2] / max(counted, 1.0)
     return Paired(
         change=mean,
         standard_error=standard_error(cluster, mean, count),

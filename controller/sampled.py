@@ -6,11 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from .actuators import Actuator
-from .actuators.interface import Share
+from .actuators.interface import Actuator, Share
 from .configuration import Config
 from .errors import InputError
-from .laws import Law
+from .laws.interface import Law
 
 
 class Measurement(Config):
@@ -55,9 +54,9 @@ def check_sampled(measurement: Measurement, law: Law, actuator: Actuator) -> Non
     Raises:
         ValueError: one of them does not.
     """
-    for key, given, paired in (("law", law.type, "adaptive"), ("actuator", actuator.type, "entropy_ratio")):
-        if measurement.sampled and given == paired:
+    for key, part in (("law", law), ("actuator", actuator)):
+        if measurement.sampled and part.needs_every_token:
             raise ValueError(
-                f"`measurement.share` is {measurement.share:g}, and {key} `{paired}` compares every token's entropy "
+                f"`measurement.share` is {measurement.share:g}, and {key} `{part.type}` compares every token's entropy "
                 f"with its own at the rollout; write `share: 1` or another {key}."
             )

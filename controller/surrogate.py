@@ -23,3 +23,6 @@ class Surrogate(Config):
     """`gradient_preserving` only: scale of the gradient kept below the band."""
     beta_high: Scale = 1.0
     """`gradient_preserving` only: scale of the gradient kept above the band."""
+    ratio_limit: Annotated[float, Field(gt=1, le=1e6)] | None = None
+    """Ratio beyond which a token with A < 0 has no gradient and its loss no longer grows: dual clip (arXiv 1912.09729,
+    section 3.2; 3 there); none: no such cap. Without it one token of an absurd ratio can decide the step."""

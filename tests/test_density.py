@@ -19,7 +19,7 @@ STATES, SAMPLES, UPDATES = 16, 16, 8
 
 
 class GaussianBandit:
-    """Two coordinates; the reward is minus the squared distance from a point of the state; one spread for all states."""
+    """Two coordinates, one spread for all states; the reward is minus the squared distance from the state's point."""
 
     def __init__(self, control, seed=0):
         self.control, self.generator = control, torch.Generator().manual_seed(seed)

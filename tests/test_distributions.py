@@ -1,4 +1,4 @@
-"""Statistics of any policy's distribution against automatic differentiation, torch's own formulas and ours of tokens."""
+"""Statistics of any distribution against automatic differentiation, torch's own formulas and ours of tokens."""
 
 import math
 

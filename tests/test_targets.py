@@ -119,13 +119,13 @@ def test_no_curve_goes_below_zero(change):
     [
         (
             {"type": "constant", "value": -0.1},
-            r"`target.value`: -0.1 is below 0, the entropy of a certain choice; write 0",
+            r"`target.value`: -0.1 is below 0, the entropy of a certain",
         ),
         ({"type": "constant", "value": math.nan}, r"`target.value` is nan: input should be a finite number\."),
         ({"type": "constant", "value": math.inf}, r"`target.value` is inf: input should be a finite number\."),
         (
             {"type": "linear"} | RAMP | {"end": -0.3},
-            r"`target.end`: -0.3 is below 0, .*, or `unit: differential` for a",
+            r"`target.end`: -0.3 is below 0, .*, or `unit: differential` for",
         ),
         (
             {"type": "linear"} | RAMP | {"steps": 0},

@@ -51,7 +51,7 @@ def test_a_second_controller_is_refused():
 @pytest.mark.skipif(not hasattr(arguments(), "entropy_coef"), reason="this TRL has no entropy bonus")
 def test_an_entropy_bonus_is_remarked_on():
     (sentence,) = remarks(control(), arguments(entropy_coef=0.01))
-    assert "two hands on one wheel" in sentence
+    assert "pushes the entropy up" in sentence
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_parts_of_the_configuration_that_trls_loss_cannot_have_are_refused(conte
         ({"mask_truncated_completions": True}, "mask_truncated_completions"),
         ({"top_entropy_quantile": 0.2}, "top_entropy_quantile"),
         ({"top_p": 0.9}, "whole softmax at temperature 1.0"),
-        ({"gradient_accumulation_steps": 4}, "one step more of delay"),
+        ({"gradient_accumulation_steps": 4}, "acts one rollout late"),
     ],
 )
 def test_a_setting_that_works_against_the_loop_gets_one_sentence(setting, word):

@@ -138,8 +138,10 @@ def update(session: Session, batch: Batch, decision: Decision, step: int) -> Sum
 def losses(session: Session, batch: Batch, decision: Decision, parts: Sequence[slice], sums: Sums) -> Iterator[Tensor]:
     """The loss of each microbatch of a minibatch; together they are its loss, since all share one normaliser.
 
-    The first one refines the decision for all: the policy does not move before the last.
+    The first one refines the decision for all: the policy does not move before the last. How far a command reaches is
+    known of the whole minibatch before its forward pass.
     """
+    whole = slice(parts[0].start, parts[-1].stop)
     counts = [batch.rollout.mask[rows].sum() for rows in parts]
     total = session.engine.total(sum(counts[1:], counts[0]))
     for index, (rows, count) in enumerate(zip(parts, counts, strict=True)):
@@ -148,7 +150,8 @@ def losses(session: Session, batch: Batch, decision: Decision, parts: Sequence[s
         now = statistics(session, session.engine.deepspeed, rollout, entropy_gradient=gradient, logprob_only=not rest)
         old = batch.before(rows, now)
         if index == 0:
-            decision = session.control.refine(now, old, advantages, rollout.mask)
+            known = (batch.tokens[whole], batch.advantages[whole], batch.rollout.rows(whole).mask)
+            decision = session.control.refine(now, *(known if batch.whole else (old, advantages, rollout.mask)))
             sums.add({"inner/command_mean": decision.command, "inner/saturated_mean": float(decision.saturated)}, 1)
         known = None if batch.thresholds is None else [eps[rows] for eps in batch.thresholds]
         loss, metrics = policy_loss(

@@ -1,4 +1,4 @@
-"""Actuators: from a command in [-1, 1] to one step's thresholds, weights and penalties, chosen by `actuator.type`."""
+"""Actuators: from a command to one step's thresholds, weights and penalties, chosen by `actuator.type`."""
 
 from __future__ import annotations
 
@@ -8,26 +8,29 @@ from typing import Annotated
 from pydantic import Field
 
 from ..batch import BatchStatistics
+from ..extension import custom
 from .covariance import ClipCov, KLCov
 from .dcpo import DCPO
 from .entropic import EntropicWeights
 from .entropy_bonus import EntropyBonus
 from .entropy_ratio import EntropyRatioClip
-from .interface import FLOOR, WIDEST, Actuation, Minibatch, unclipped
+from .interface import FLOOR, WIDEST, Actuation, Actuator, Minibatch, unclipped
 from .outliers import SensitivityOutliers
 from .region import RegionsOnly, RegionThresholds
 from .repo import RepoWeights
 from .sensitivity import SensitivityThresholds, solve_weight
+from .soft import SensitivityWeights
 from .split_range import SplitRange
 from .stare import StareWeights
 from .static import Static
 from .upper_clip import UpperClip
 
-Actuator = Annotated[
+AnyActuator = Annotated[
     Static
     | SplitRange
     | RegionThresholds
     | SensitivityThresholds
+    | SensitivityWeights
     | RegionsOnly
     | EntropicWeights
     | EntropyBonus
@@ -40,6 +43,7 @@ Actuator = Annotated[
     | StareWeights
     | RepoWeights,
     Field(discriminator="type"),
+    *custom(Actuator),
 ]
 
 __all__ = [
@@ -48,6 +52,7 @@ __all__ = [
     "WIDEST",
     "Actuation",
     "Actuator",
+    "AnyActuator",
     "ClipCov",
     "EntropicWeights",
     "EntropyBonus",
@@ -59,6 +64,7 @@ __all__ = [
     "RepoWeights",
     "SensitivityOutliers",
     "SensitivityThresholds",
+    "SensitivityWeights",
     "SplitRange",
     "StareWeights",
     "Static",
@@ -70,8 +76,8 @@ __all__ = [
 
 
 def authority(actuator: Actuator, batch: BatchStatistics) -> float:
-    """[D(1) - D(-1)] / (2 mean|A S|) at ratio 1: the share of the batch's pull that the actuator can turn."""
+    """[D(high) - D(low)] / mean|A S| at ratio 1: the share of the batch's pull that the actuator can turn, 0 to 1."""
     if batch.contributions is None or batch.contributions.magnitude == 0:
         return math.nan
-    reach = actuator.actuate(1.0, batch).change - actuator.actuate(-1.0, batch).change
-    return reach / (2 * batch.contributions.magnitude)
+    low, high = (actuator.actuate(end, batch).change for end in actuator.limits(batch))
+    return (high - low) / batch.contributions.magnitude

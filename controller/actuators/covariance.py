@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from ..batch import BatchStatistics
-from ..configuration import Config
-from .interface import Actuation, Minibatch, Share
+from .interface import Actuation, Fixed, Minibatch, Share
 from .static import Static
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 Covariance = Annotated[float, Field(ge=-1000, le=1000)]
 
 
-class ClipCov(Config):
+class ClipCov(Fixed):
     """A random `share` of the tokens loses its gradient, out of those with covariance between `low` and `high`.
 
     Constants of the source: share 2e-4, window (1, 5), thresholds 0.2. At least one token goes where one is in the
@@ -66,7 +65,7 @@ class ClipCov(Config):
         return low | high
 
 
-class KLCov(Config):
+class KLCov(Fixed):
     """loss + coefficient |ln r| on the `share` of the tokens with the largest covariance; no thresholds.
 
     The penalty is an estimate of the KL divergence to the rollout's policy: at ratio 1 its gradient is 0, so the first

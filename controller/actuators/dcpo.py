@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from ..batch import BatchStatistics
-from ..configuration import Config
-from .interface import Actuation, HalfWidth, Widest, unclipped
+from .interface import Actuation, Fixed, HalfWidth, Widest, unclipped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +17,7 @@ SMALLEST = 1e-12
 """Probabilities below it count as this: their band is at its limit anyway."""
 
 
-class DCPO(Config):
+class DCPO(Fixed):
     """A band that is wide for tokens that were improbable at the rollout:
 
         1/2 + 1/2 sqrt(max(1 - 4 low / p_old, 0))  <=  r  <=  min(1/2 + 1/2 sqrt(1 + 4 high / p_old), 1 + limit)
@@ -37,7 +36,7 @@ class DCPO(Config):
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
         """The same for every command."""
-        return Actuation(command, unclipped(batch), self._thresholds)
+        return Actuation(unclipped(batch), self._thresholds)
 
     def _thresholds(self, tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:
         p = tokens.logprob.detach().exp().nan_to_num(1.0).clamp(min=SMALLEST)

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from ..batch import BatchStatistics
-from ..configuration import Config
-from .interface import Actuation, Minibatch
+from .interface import Actuation, Actuator, Minibatch
 from .static import Static
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class EntropicWeights(Config):
+class EntropicWeights(Actuator):
     """Tokens that the policy is sure of count more or less, by the sign of their advantage:
 
         p > probability:    w = 1 - v  for A > 0,    w = 1 + v  for A < 0

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from ..batch import BatchStatistics
-from ..configuration import Config
-from .interface import Actuation, Minibatch
+from ..limits import UNIT, Limits
+from .interface import Actuation, Actuator, Minibatch
 from .static import Static
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class EntropyBonus(Config):
+class EntropyBonus(Actuator):
     """loss - c H, with H the mean entropy of the minibatch under the current policy and c = v coefficient.
 
     The source's coefficient is c_k = a_k where H_k <= H*, else 0, with a_{k+1} = a_k + delta below the target and
@@ -32,6 +32,10 @@ class EntropyBonus(Config):
     """Weight of the mean entropy at a command of 1."""
     thresholds: Static = Static()
     """The ratio's band."""
+
+    def limits(self, batch: BatchStatistics) -> Limits:
+        """A bonus acts on a batch without advantages too."""
+        return UNIT
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
         """A bonus of command * coefficient; none at all at 0."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from ..batch import BatchStatistics
-from ..configuration import Config
-from .interface import Actuation, HalfWidth, Minibatch
+from .interface import Actuation, Fixed, HalfWidth, Minibatch
 from .static import Static
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ SMALLEST = 1e-8
 """Nats below which an entropy counts as this: both entropies of a decided context are rounding."""
 
 
-class EntropyRatioClip(Config):
+class EntropyRatioClip(Fixed):
     """A token has a gradient only while 1 - low < H_now / H_old < 1 + high, H the entropy of its context.
 
     Constants of the source: 0.05 on both sides, on top of DAPO's thresholds (0.2, 0.28) or of GPPO's surrogate. At the
@@ -28,6 +27,7 @@ class EntropyRatioClip(Config):
     1e-8 nats. It acts on its own, without a target.
     """
 
+    needs_every_token: ClassVar[bool] = True
     type: Literal["entropy_ratio"] = "entropy_ratio"
     low: HalfWidth = 0.05
     """Lower half-width of the entropy ratio's band."""

@@ -1,7 +1,8 @@
-"""What every actuator has in common: from a command to the setting of one step's loss.
+"""The contract of an actuator: from a command to the setting of one step's loss.
 
-`actuator.actuate(command, batch)` returns an `Actuation`: the command that could be applied, the rule that gives
-eps_low and eps_high for every token, and D, the first-order entropy change that the rule leaves at ratio 1:
+`actuator.limits(batch)` gives the commands that the batch in hand can realise. `actuator.actuate(command, batch)` turns
+one of them into an `Actuation`: the rule that gives eps_low and eps_high for every token, and D, the first-order
+entropy change that the rule leaves at ratio 1:
 
     D = mean over response tokens of -A S, counting only tokens that keep their gradient.
 
@@ -12,14 +13,17 @@ something else than thresholds weigh tokens, or add a term to the loss of each; 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
 from ..batch import BatchStatistics
+from ..configuration import Config
 from ..errors import InputError
+from ..limits import IDLE, UNIT, Limits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,8 +86,6 @@ class Minibatch:
 class Actuation:
     """One step's setting of the loss."""
 
-    command: float
-    """The command applied: the one asked for, or the nearest that the actuator reaches."""
     change: float
     """D at ratio 1: predicted first-order change of entropy, in units of mean(-A S); NaN: not predicted."""
     rule: Rule
@@ -96,6 +98,32 @@ class Actuation:
     """minibatch -> what is added to every token's loss, [batch, time], with gradient; none: nothing."""
     reads_entropy: bool = False
     """Whether weights or penalty read the current policy's entropy: the loop then passes it, with its gradient."""
+
+
+class Actuator(Config, ABC):
+    """Base of every actuator."""
+
+    type: str
+    """By which a configuration chooses it."""
+
+    needs_every_token: ClassVar[bool] = False
+    """Whether it compares tokens with themselves at the rollout, so that a sampled measurement is not enough."""
+
+    def limits(self, batch: BatchStatistics) -> Limits:
+        """The commands that this batch can realise; none but 0 where no token has an advantage."""
+        return IDLE if batch.no_advantage == 1 else UNIT
+
+    @abstractmethod
+    def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
+        """The setting of the loss for a command within `limits(batch)`."""
+
+
+class Fixed(Actuator):
+    """An actuator that does the same whatever the command."""
+
+    def limits(self, batch: BatchStatistics) -> Limits:
+        """No command but 0."""
+        return IDLE
 
 
 def unclipped(batch: BatchStatistics) -> float:

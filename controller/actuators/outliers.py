@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from ..batch import BatchStatistics
-from ..configuration import Config
-from .interface import Actuation, Minibatch
+from .interface import Actuation, Fixed, Minibatch
 from .static import Static
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class SensitivityOutliers(Config):
+class SensitivityOutliers(Fixed):
     """A token with A < 0 has no gradient where z < -mu sigma, z being its centred sensitivity, sigma the spread of z.
 
         Clip_B (centre: batch):         z = s - mean of s over the minibatch,    s = p (ln p + H)

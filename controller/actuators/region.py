@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from ..batch import REGIONS, BatchStatistics
-from ..configuration import Config
-from .interface import FLOOR, Actuation, HalfWidth, Minibatch, Widest
+from .interface import FLOOR, Actuation, Actuator, Fixed, HalfWidth, Minibatch, Widest
 from .static import Static
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from .interface import Thresholds
 
 
-class RegionThresholds(Config):
+class RegionThresholds(Actuator):
     """A threshold for each of E1..E4 (arXiv 2602.09782, section 3).
 
         E1, E4 (they lower entropy):  eps = standard (1 - span v)
@@ -50,10 +49,10 @@ class RegionThresholds(Config):
 
         kept = {"e1": lowering, "e2": raising, "e3": raising, "e4": lowering}
         change = sum(batch.regions[name].contribution for name in batch.regions if kept[name] >= 0)
-        return Actuation(command, change, rule)
+        return Actuation(change, rule)
 
 
-class RegionsOnly(Config):
+class RegionsOnly(Fixed):
     """Training on the tokens of some regions alone (arXiv 2602.09782, section 3): the others have no gradient.
 
     Regions are told apart by surprisal against entropy, at the rollout. The loss is still divided by all tokens, so

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from ..batch import BatchStatistics
-from ..configuration import Config
-from .interface import Actuation, Minibatch
+from .interface import Actuation, Actuator, Minibatch
 from .static import Static
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ LOWEST = -100.0
 """ln p below it counts as this."""
 
 
-class RepoWeights(Config):
+class RepoWeights(Actuator):
     """Advantages rescaled by surprisal, so that they no longer go with ln p:
 
         w = max(1 - zeta ln p, 0)  for A > 0,    w = max(1 + zeta ln p, 0)  for A < 0,    zeta = v largest

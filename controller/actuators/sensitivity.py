@@ -9,9 +9,9 @@ import numpy as np
 from pydantic import Field
 
 from ..batch import BatchStatistics, ContributionCurve
-from ..configuration import Config
 from ..errors import InputError
-from .interface import FLOOR, Actuation, Widest
+from ..limits import IDLE, UNIT, WIDEST, Limits
+from .interface import FLOOR, Actuation, Actuator, Widest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,60 +20,77 @@ if TYPE_CHECKING:
     from .interface import Rule, Thresholds
 
 
-class SensitivityThresholds(Config):
+class SensitivityThresholds(Actuator):
     """Tokens ranked by their entropy sensitivity S; thresholds of the strongest turn negative and cut them.
 
         s = S / rms(S over tokens with A != 0)
         eps_high = standard (1 - w s) for A > 0,   eps_low = standard (1 + w s) for A < 0,   limited to `limit`
 
     w > 0 cuts, strongest first, the tokens that lower entropy; w < 0 those that raise it; the cut is in force at
-    ratio 1 as well. The command asks for a share of what the batch can give in both directions, and w is solved
-    for: D(w) = v min(D(w_max), -D(-w_max)). So v = 0 balances the two sides to first order, v = 1 keeps only what
-    raises entropy where that is the weaker side (a collapsing policy), and v = -1 keeps only what lowers it where that
-    is. A batch in which no token has both an advantage and a sensitivity cannot be turned: command 0 is applied.
-    S: arXiv 2602.09782, section 3, with the context's baseline.
+    ratio 1 as well. With R and L the means of |A S| over the tokens that raise and that lower entropy, w solves
+
+        D(w) = v unit,    unit = min(R, L), at least max(R, L) / 10,    v from -L / unit to R / unit
+
+    v = 0 balances the two sides to first order, and v = +-1 is what the weaker side can do. At the high end every token
+    that lowers entropy is cut and none that raises it; at the low end the other way round. S: arXiv 2602.09782, section
+    3, with the context's baseline.
     """
 
     type: Literal["sensitivity"] = "sensitivity"
     standard: Annotated[float, Field(ge=1e-6, le=1)] = 0.2
     """Half-width of a token without sensitivity."""
-    w_max: Annotated[float, Field(gt=0, le=1e6)] = 20.0
-    """Largest |w|: at that, tokens with |S| above rms / w_max are cut."""
     limit: Widest = 5.0
     """Largest half-width."""
 
+    def limits(self, batch: BatchStatistics) -> Limits:
+        """All that the batch can give; nothing where no token has both an advantage and a sensitivity."""
+        return reach_of(batch)
+
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
-        """Solve D(w) = command * reach for w; every command can be reached."""
+        """Solve D(w) = command * unit for w."""
         curve, rms = batch.contributions, batch.sensitivity_rms
         if curve is None:
-            return Actuation(command, 0.0, _unknown)
+            return Actuation(0.0, _unknown)
         if rms == 0 or curve.magnitude == 0:
-            return Actuation(0.0, 0.0, self._rule(0.0, 1.0))
-        up, down = curve.kept(*_bounds(self.w_max, rms)), curve.kept(*_bounds(-self.w_max, rms))
-        w = solve_weight(curve, command * max(min(up, -down), 0.0), rms, self.w_max)
-        return Actuation(command, curve.kept(*_bounds(w, rms)), self._rule(w, rms))
+            return Actuation(0.0, self._rule(0.0, 1.0))
+        w = solve_weight(curve, command * unit_of(curve), rms)
+        return Actuation(curve.kept(*_bounds(w, rms)), self._rule(w, rms))
 
     def _rule(self, w: float, rms: float) -> Rule:
         def rule(tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:
-            scale = self.standard * w / rms  # may be beyond float32, and its product with S = 0 no number
+            scale = self.standard * w / rms  # infinite at an end, and its product with S = 0 no number
             pull = (scale * tokens.sensitivity).nan_to_num(0.0)
             return (self.standard + pull).clamp(FLOOR, self.limit), (self.standard - pull).clamp(FLOOR, self.limit)
 
         return rule
 
 
-def solve_weight(curve: ContributionCurve, change: float, rms: float, w_max: float) -> float:
-    """The w at which D(w) = change, within [-w_max, w_max]; D rises with w.
+def solve_weight(curve: ContributionCurve, change: float, rms: float) -> float:
+    """The w at which D(w) = change, from -inf to inf; D rises with w.
 
     A token with |S| above rms / |w| loses its gradient: for w > 0 if it lowers entropy, for w < 0 if it raises it.
     """
-    raising, lowering = float(curve.raising.sum()), float(curve.lowering.sum())
-    if change >= raising - lowering:
-        sign, cumulative, keep = 1.0, curve.cumulative[0], raising - change
+    if change >= curve.raises - curve.lowers:
+        sign, cumulative, keep = 1.0, curve.cumulative[0], curve.raises - change
     else:
-        sign, cumulative, keep = -1.0, curve.cumulative[1], lowering + change
+        sign, cumulative, keep = -1.0, curve.cumulative[1], curve.lowers + change
     bound = float(np.interp(keep, cumulative, curve.edges))
-    return sign * min(rms / bound if bound > 0 else math.inf, w_max)
+    return sign * (rms / bound if bound > 0 else math.inf)
+
+
+def unit_of(curve: ContributionCurve) -> float:
+    """What a command of 1 changes: the weaker side's reach, and no less than a tenth of the stronger side's."""
+    weaker, stronger = sorted((curve.raises, curve.lowers))
+    return max(weaker, stronger / WIDEST)
+
+
+def reach_of(batch: BatchStatistics) -> Limits:
+    """The commands from all that lowers entropy to all that raises it; 0 alone where the batch cannot be turned."""
+    curve = batch.contributions
+    if curve is None:
+        return UNIT
+    unit = unit_of(curve)
+    return Limits(-curve.lowers / unit, curve.raises / unit) if unit and batch.sensitivity_rms else IDLE
 
 
 def _unknown(tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:

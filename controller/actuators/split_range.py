@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from ..batch import BatchStatistics
-from ..configuration import Config
-from .interface import Actuation, HalfWidth, unclipped
+from .interface import Actuation, Actuator, HalfWidth, unclipped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from .interface import Thresholds
 
 
-class SplitRange(Config):
+class SplitRange(Actuator):
     """FlexEC's thresholds at a point (u_high, u_low) of [0, 1]^2:
 
         eps_high = eps_std + u_high (Hup(p) - eps_std),    Hup(p)  = 0.50 - 0.25 p
@@ -62,4 +61,4 @@ class SplitRange(Config):
             low = self.standard + u_low * (0.30 - 0.13 * p - self.standard)
             return low, high
 
-        return Actuation(command, unclipped(batch), rule, reads_logprob=self.probability == "current")
+        return Actuation(unclipped(batch), rule, reads_logprob=self.probability == "current")

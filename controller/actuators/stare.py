@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from ..batch import BatchStatistics
-from ..configuration import Config
-from .interface import Actuation, Minibatch, Share
+from .interface import Actuation, Actuator, Minibatch, Share
 from .static import Static
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class StareWeights(Config):
+class StareWeights(Actuator):
     """The most surprising tokens with A > 0 weigh more, and those with A < 0 less, in proportion to the command:
 
         w = 1 + v (positive - 1)  on the `share` of the tokens with A > 0 that have the largest -ln p

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from ..batch import BatchStatistics
-from ..configuration import Config
-from .interface import WIDEST, Actuation, HalfWidth, unclipped
+from .interface import WIDEST, Actuation, Fixed, HalfWidth, unclipped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from .interface import Thresholds
 
 
-class Static(Config):
+class Static(Fixed):
     """Fixed thresholds: GRPO (0.2, 0.2; arXiv 2402.03300), DAPO's clip-higher (0.2, 0.28; 2503.14476)."""
 
     type: Literal["static"] = "static"
@@ -28,7 +27,7 @@ class Static(Config):
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
         """The same thresholds for every command."""
-        return Actuation(command, unclipped(batch), self._thresholds)
+        return Actuation(unclipped(batch), self._thresholds)
 
     def _thresholds(self, tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:
         like = tokens.logprob.detach()

@@ -7,12 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ..batch import BatchStatistics
-from ..configuration import Config
-from .interface import WIDEST, Actuation, HalfWidth
+from .interface import WIDEST, Actuation, Actuator, HalfWidth
 from .static import Static
 
 
-class UpperClip(Config):
+class UpperClip(Actuator):
     """eps_high = base + v span, the same for all tokens, within [0, 10]; eps_low stays.
 
     MAI-Thinking-1 (Microsoft AI, technical report of June 2026, eq. 7 and 8): band [1 - eps, 1 / (1 - eps) + k], k <-

@@ -11,6 +11,10 @@ def of_configuration(config: ControlConfig) -> list[str]:
     found = []
     if config.surrogate.form != "clip":
         found.append(f"`surrogate.form` is {config.surrogate.form!r} and the host's loss clips; write `form: clip`.")
+    if config.surrogate.ratio_limit is not None:
+        found.append(
+            "`surrogate.ratio_limit` caps a ratio that the host's own loss forms; remove it, and set the host's."
+        )
     if config.guard.kl_limit is not None:
         found.append("`guard.kl_limit` needs a KL divergence that is not measured before the update; remove it.")
     if config.measurement.sampled:

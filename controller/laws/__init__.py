@@ -1,30 +1,29 @@
-"""Control laws: from a reading of the entropy to a command in [-1, 1], chosen by `law.type`."""
+"""Control laws: from a reading of the entropy to a command, chosen by `law.type`."""
 
 from typing import Annotated
 
 from pydantic import Field
 
+from ..extension import custom
 from .adaptive import Adaptive
 from .excitation import Excitation
-from .interface import AHEAD, Reading, Realise, State, Terms
+from .interface import AHEAD, Law, Reading, State, Terms
 from .manual import Manual
 from .oscillatory import OscillatoryDecay
 from .pid import PID
 from .schedule import Schedule
 from .sign import Doubling, Gate, SignIntegral
 
-Law = Annotated[
+AnyLaw = Annotated[
     PID | Adaptive | Manual | Excitation | Schedule | OscillatoryDecay | SignIntegral | Gate | Doubling,
     Field(discriminator="type"),
+    *custom(Law),
 ]
-WITHOUT_TARGET = ("manual", "excitation", "schedule", "oscillatory_decay")
-"""Laws that follow no curve."""
-
 __all__ = [
     "AHEAD",
     "PID",
-    "WITHOUT_TARGET",
     "Adaptive",
+    "AnyLaw",
     "Doubling",
     "Excitation",
     "Gate",
@@ -32,7 +31,6 @@ __all__ = [
     "Manual",
     "OscillatoryDecay",
     "Reading",
-    "Realise",
     "Schedule",
     "SignIntegral",
     "State",

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ..configuration import Config
 from ..density import scale
+from ..limits import WIDEST, Limits
 from ..saved import number
 from .belief import DRIFT, LARGEST, USUAL_TICKS, Belief, first_belief
 from .estimator import after_rollout, after_tick, read_change, read_entropy
 from .horizon import planned
-from .interface import Reading, Realise, State, Terms, held
+from .interface import Law, Reading, State, Terms, held
 
 UNKNOWN_ERROR = 0.02
 """Sampling error of an entropy that comes without one, as a share of it."""
@@ -27,17 +27,20 @@ SMALLEST_ERROR = 1e-5
 """Nats: rounding."""
 
 
-class Adaptive(Config):
+class Adaptive(Law):
     """Holds the target with no gains to choose; everything here is optional."""
 
+    has_inner_loop: ClassVar[bool] = True
+    needs_every_token: ClassVar[bool] = True
     type: Literal["adaptive"] = "adaptive"
     effort: Annotated[float, Field(ge=0.01, le=10)] = 0.2
-    """What a command costs in the plan: one of 1 for a rollout as much as an error of `effort` times what it moves."""
+    """Penalty on the command: a command of 1 for one rollout costs as much as an error of `effort` x the entropy that
+    it moves. Larger is calmer and slower."""
     dead_band: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Errors up to this size count as zero, nats."""
-    limit: Annotated[float, Field(ge=1e-6, le=1)] = 1.0
-    """Largest size of the command."""
-    rate_limit: Annotated[float, Field(ge=1e-6, le=2)] | None = None
+    limit: Annotated[float, Field(ge=1e-6, le=WIDEST)] | None = None
+    """Largest size of the command; none: the batch's own ends."""
+    rate_limit: Annotated[float, Field(ge=1e-6, le=2 * WIDEST)] | None = None
     """Largest change of the command from one rollout to the next; none: no limit."""
 
     def start(self, command: float = 0.0) -> State:
@@ -73,37 +76,30 @@ class Adaptive(Config):
             return {}
         return Belief.from_numbers(state["belief"]).figures() | {"estimate/skipped": float(state["skipped"])}
 
-    def step(self, state: State, reading: Reading, realise: Realise = float) -> tuple[Terms, State]:
-        """One decision at a rollout; a reading that is not finite changes nothing.
-
-        Args:
-            reading: set-points now and ahead, the measured entropy and its standard error, nats.
-            realise: the actuator: command asked for -> command applied.
-        """
+    def step(self, state: State, reading: Reading, limits: Limits | None = None) -> tuple[Terms, State]:
+        """One decision at a rollout; a reading that is not finite changes nothing."""
+        limits = limits or reading.reach
         if not reading.finite:
-            return held(state)
-        state = state | {"before": state["command"]}
+            return held(state, limits)
         belief, told = self._at_rollout(state, reading), _told(reading)
+        state = state | {"before": state["command"]}
         if belief.ticks == 1 and told is not None:
             belief = belief.told(told)
         if state["aligned"]:
             belief = self._aligned(belief, reading, state["command"])
         state = state | {"refined": 0, "longest": 1.0 if told is None else told, "aligned": False}
-        return self._decided(state, belief, reading, 0, realise)
+        return self._decided(state, belief, reading, 0, limits)
 
     def refine(
-        self, state: State, reading: Reading, change: float, error: float, realise: Realise = float
+        self, state: State, reading: Reading, change: float, error: float, limits: Limits | None = None
     ) -> tuple[Terms, State]:
         """A decision before each of the rollout's updates, the first included.
 
-        Args:
-            reading: the rollout's.
-            change: mean of H now - H at the rollout over the minibatch's tokens, nats; one that is not finite is
-                skipped and counted.
-            error: its standard error.
+        A change that is not finite is skipped and counted.
         """
+        limits = limits or reading.reach
         if not (reading.finite and state["belief"]):  # the step held its command
-            return held(state)
+            return held(state, limits)
         belief, ticks = Belief.from_numbers(state["belief"]), state["refined"]
         state = state | {"refined": ticks + 1}
         if ticks:
@@ -112,7 +108,7 @@ class Adaptive(Config):
             state = state | {"skipped": state["skipped"] + 1}
         elif ticks:
             belief = read_change(belief, change, max(error if math.isfinite(error) else 0.0, SMALLEST_ERROR))
-        return self._decided(state, belief, reading, ticks, realise)
+        return self._decided(state, belief, reading, ticks, limits)
 
     def _at_rollout(self, state: State, reading: Reading) -> Belief:
         """What is believed once the rollout's entropy is read."""
@@ -124,30 +120,34 @@ class Adaptive(Config):
         if (ticks := max(state["refined"], 1)) != belief.ticks:
             belief = belief.counted(ticks)
         longest = state["longest"] if ticks == 1 else 1.0
-        belief = after_rollout(after_tick(belief, state["command"], longest), density)
+        acted = state["before"] if reading.delayed else state["command"]
+        belief = after_rollout(after_tick(belief, acted, longest), density)
         return read_entropy(belief, entropy, error, density)
 
     def _decided(
-        self, state: State, belief: Belief, reading: Reading, ticks: int, realise: Realise
+        self, state: State, belief: Belief, reading: Reading, ticks: int, limits: Limits
     ) -> tuple[Terms, State]:
-        terms = self._plan(belief, reading, ticks)
-        terms = terms.applied(realise(self._limited(terms.demand, state["before"])))
+        terms = self._plan(belief, reading, ticks, state["before"])
+        allowed = limits.within(self.limit).near(state["before"], self.rate_limit)
+        terms = terms.applied(allowed.nearest(terms.demand))
         return terms, state | {"command": terms.command, "belief": belief.numbers()}
 
-    def _limited(self, demand: float, before: float) -> float:
-        if self.rate_limit is not None:
-            demand = min(max(demand, before - self.rate_limit), before + self.rate_limit)
-        return min(max(demand, -self.limit), self.limit)
+    def _plan(self, belief: Belief, reading: Reading, elapsed: int, in_force: float) -> Terms:
+        """The plan within this rollout's reach, all along the horizon.
 
-    def _plan(self, belief: Belief, reading: Reading, elapsed: int) -> Terms:
-        return planned(belief, reading.ahead, elapsed, self.limit, self.effort, self.dead_band)
+        If the decision is delayed, the command in force moves the entropy once more before it acts.
+        """
+        ahead, reach = reading.ahead, reading.reach.within(self.limit)
+        if reading.delayed:
+            belief, ahead = after_rollout(after_tick(belief, in_force), reading.density), (*ahead[1:], ahead[-1])
+        return planned(belief, ahead, elapsed, reach, self.effort, self.dead_band)
 
     def _aligned(self, belief: Belief, reading: Reading, command: float) -> Belief:
         """The belief with a drift at which the demand is the command in force, and unsure of it."""
         from scipy.optimize import brentq
 
         def excess(shift: float) -> float:
-            return self._plan(_drifting(belief, shift), reading, 0).demand - command
+            return self._plan(_drifting(belief, shift), reading, 0, command).demand - command
 
         if excess(-LARGEST) > 0 > excess(LARGEST):  # else no drift explains it
             belief = _drifting(belief, brentq(excess, -LARGEST, LARGEST, xtol=1e-13))

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ..limits import UNIT, Limits
 from .plan import Plan
 
 PERIOD = 63  # of a maximal-length register of six bits
@@ -15,17 +16,18 @@ class Excitation(Plan):
     """An open-loop command about `offset`; each of its values lasts `hold` steps, and the target is not followed.
 
         prbs:       offset +- amplitude by a maximal-length register, x^6 + x^5 + 1, which starts where `seed` says
-        staircase:  `levels` values from offset - amplitude to offset + amplitude, from the middle up, down and back
+        staircase:  `levels` values from offset - amplitude to offset + amplitude, from the middle up, down and back,
+                    each a share of the batch's end on its side: 1 is the high end and -1 the low one
 
-    Both average to the offset (a PRBS over its 63 values, a staircase over one round), so that entropy, which
-    integrates the command, comes back. The sequence is that of Ljung, System Identification (1999), section 13.3.
+    A PRBS averages to the offset over its 63 values, so that entropy, which integrates the command, comes back. The
+    sequence is that of Ljung, System Identification (1999), section 13.3.
     """
 
     type: Literal["excitation"] = "excitation"
     shape: Literal["prbs", "staircase"] = "prbs"
-    """Two values in a random-looking order, or a staircase of several, which shows saturation too."""
+    """Two values in a random-looking order, or a staircase of several, which shows both ends too."""
     amplitude: Annotated[float, Field(gt=0, le=1)] = 0.6
-    """Largest distance from the offset."""
+    """Largest distance from the offset; 1 with `staircase` goes from end to end."""
     offset: Annotated[float, Field(ge=-1, le=1)] = 0.0
     """The command's mean; one that about holds the entropy keeps the run where it is to be controlled."""
     hold: Annotated[int, Field(ge=1, le=1_000_000)] = 6
@@ -46,11 +48,13 @@ class Excitation(Plan):
             raise ValueError(f"levels is {self.levels}; write an odd number, so that one of them is the offset.")
         return self
 
-    def at(self, step: int) -> float:
-        """The planned command, in [-1, 1], at a step of the plan."""
+    def at(self, step: int, reach: Limits = UNIT) -> float:
+        """The planned command at a step of the plan, for a batch of this reach."""
         place = step // self.hold
-        relative = self._prbs(place) if self.shape == "prbs" else self._staircase(place)
-        return self.offset + self.amplitude * relative
+        if self.shape == "prbs":
+            return self.offset + self.amplitude * self._prbs(place)
+        share = self.offset + self.amplitude * self._staircase(place)
+        return share * (reach.high if share > 0 else -reach.low)
 
     def _prbs(self, place: int) -> float:
         register = self.seed % PERIOD + 1

@@ -5,8 +5,8 @@ for a block of rollouts, take the entropy at the end of rollout j, k ticks from 
 
     h + c a_k r + c g sum_b (v_b + beta) G_kb + m j,    a_k = rho (1 - rho^k) / (1 - rho)
 
-where G_kb is what a push of 1 over the block has moved by then. The plan is the set of v_b in [-limit, limit] with the
-least
+where G_kb is what a push of 1 over the block has moved by then. The plan is the set of v_b within the batch's two ends
+with the least
 
     sum_j exp(-(j - 1) / 8) (target_j - entropy_j)^2 + (effort c g)^2 sum_b (rollouts of the block) (v_b + beta)^2
 
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..limits import Limits
 from .belief import CARRY, DRIFT, LAGS, LOG_GAIN, OFFSET, RATE, Belief, Floats
 from .interface import AHEAD, Terms
 
@@ -81,14 +82,14 @@ def _coast(span: NDArray[Any]) -> Floats:
 
 
 def planned(
-    belief: Belief, ahead: tuple[float, ...], elapsed: int, limit: float, effort: float, dead_band: float
+    belief: Belief, ahead: tuple[float, ...], elapsed: int, reach: Limits, effort: float, dead_band: float
 ) -> Terms:
     """The demand for the coming tick and its parts.
 
     Args:
         ahead: set-points of this rollout and of the next `AHEAD`, nats.
         elapsed: ticks of this rollout that are over.
-        limit: largest size of a command.
+        reach: the ends of the command, now and along the horizon.
         effort: see above; positive.
         dead_band: errors of now up to this size count as zero, nats.
 
@@ -119,8 +120,8 @@ def planned(
         ]
     )
     pull = pulls.sum(0)
-    command = _bounded(square, pull, limit)
-    free = np.abs(command) < limit
+    command = _bounded(square, pull, reach)
+    free = (command > reach.low) & (command < reach.high)
     free[0] = True
     first = np.linalg.solve(square[np.ix_(free, free)], np.eye(free.sum())[0])
     p, i, d, feedforward = (pulls[:, free] @ first).tolist()
@@ -128,13 +129,15 @@ def planned(
     return Terms(p=p, i=i, d=d, feedforward=feedforward, demand=p + i + d + feedforward)
 
 
-def _bounded(square: Floats, pull: Floats, limit: float) -> Floats:
-    """The x in [-limit, limit] with the least x' square x / 2 - x' pull."""
+def _bounded(square: Floats, pull: Floats, reach: Limits) -> Floats:
+    """The x within `reach` with the least x' square x / 2 - x' pull."""
     command = np.linalg.solve(square, pull)
-    if np.abs(command).max() <= limit:
+    if reach.low <= command.min() and command.max() <= reach.high:
         return np.asarray(command)
+    if reach.idle:
+        return np.full_like(command, reach.low)
     from scipy.optimize import lsq_linear  # a quarter of a second to import, and not every run needs it
 
     root = np.linalg.cholesky(square)
-    found = lsq_linear(root.T, np.linalg.solve(root, pull), (-limit, limit), method="bvls", max_iter=100)
-    return np.asarray(np.clip(found.x, -limit, limit))
+    found = lsq_linear(root.T, np.linalg.solve(root, pull), reach, method="bvls", max_iter=100)
+    return np.asarray(np.clip(found.x, *reach))

@@ -1,35 +1,33 @@
 """Manual mode: the command is set by hand."""
 
-import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ..configuration import Config
-from .interface import Reading, Realise, State, Terms, held
+from ..limits import WIDEST, Limits
+from .interface import Law, Reading, State, Terms, held
 
 
-class Manual(Config):
+class Manual(Law):
     """A command that never moves: static clipping with the `static` actuator, or one point of a staircase."""
 
+    follows_target: ClassVar[bool] = False
     type: Literal["manual"] = "manual"
-    command: Annotated[float, Field(ge=-1, le=1)] = 0.0
-    """The command of every step."""
+    command: Annotated[float, Field(ge=-WIDEST, le=WIDEST)] = 0.0
+    """The command of every step; 10 and -10 stand at the batch's ends."""
 
     def start(self, command: float = 0.0) -> State:
         """The state before the first step."""
         return {"command": command}
 
     def take_over(self, state: State, reading: Reading) -> State:
-        """Manual mode has nothing to align: its command is given."""
-        return {"command": state["command"]}
+        """The state as it is: the command is given."""
+        return state
 
-    def step(self, state: State, reading: Reading, realise: Realise = float) -> tuple[Terms, State]:
-        """The same command whatever is read; a measurement that is not finite holds the one in force.
-
-        `saturated` where the actuator, or the guard's rate, does not let it be applied.
-        """
-        if not math.isfinite(reading.measurement):
-            return held(state)
-        command = realise(self.command)
+    def step(self, state: State, reading: Reading, limits: Limits | None = None) -> tuple[Terms, State]:
+        """The same command whatever is read; a measurement that is not finite holds the one in force."""
+        limits = limits or reading.reach
+        if not self.can_act(reading):
+            return held(state, limits)
+        command = limits.nearest(self.command)
         return Terms(demand=self.command).applied(command), {"command": command}

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ..configuration import Config
-from .interface import Reading, Realise, State, Terms, held
+from ..limits import Limits
+from .interface import Law, Reading, State, Terms, held
 
 
-class OscillatoryDecay(Config):
+class OscillatoryDecay(Law):
     """Boost once the entropy is at the floor, suppress once it is above a ceiling that comes down to the floor:
 
         tau_low = floor H_init,    tau_high(k) = tau_low + (H_init - tau_low) (1 - k / T)
@@ -20,9 +20,10 @@ class OscillatoryDecay(Config):
     With the actuator `split_range` v = 1 is the source's (Hup, eps_std), its state 1, and v = -1 (eps_std, Mlow), its
     state 0. floor 0.2 is the source's. It follows no target. Left open: the state at the start, here 0, since H starts
     at the ceiling and has to come down; and what follows T, where the ceiling stays at the floor here. H_init is the
-    first measurement.
+    run's first measurement.
     """
 
+    follows_target: ClassVar[bool] = False
     type: Literal["oscillatory_decay"] = "oscillatory_decay"
     steps: Annotated[int, Field(ge=2, le=10**9)]
     """T, the steps of the whole run."""
@@ -34,19 +35,21 @@ class OscillatoryDecay(Config):
         return {"count": 0, "initial": None, "boosting": False, "command": command}
 
     def take_over(self, state: State, reading: Reading) -> State:
-        """From its beginning: a relay has no bump to avoid."""
-        return self.start(state["command"])
+        """The state as it is: a relay has no bump to avoid."""
+        return state
 
-    def step(self, state: State, reading: Reading, realise: Realise = float) -> tuple[Terms, State]:
+    def step(self, state: State, reading: Reading, limits: Limits | None = None) -> tuple[Terms, State]:
         """One switch, or none; a measurement that is not finite changes nothing."""
-        entropy = reading.measurement
-        if not math.isfinite(entropy):
-            return held(state)
-        initial = entropy if state["initial"] is None else state["initial"]
+        limits = limits or reading.reach
+        if not self.can_act(reading):
+            return held(state, limits)
+        entropy, initial = reading.measurement, state["initial"]
+        if initial is None:
+            initial = reading.initial if math.isfinite(reading.initial) else entropy
         low, high = self.thresholds(state["count"], initial)
         boosting = entropy <= low or (state["boosting"] and entropy <= high)
         demand = 1.0 if boosting else -1.0
-        terms = Terms(demand=demand).applied(realise(demand))
+        terms = Terms(demand=demand).applied(limits.nearest(demand))
         state = {"count": state["count"] + 1, "initial": initial, "boosting": boosting, "command": terms.command}
         return terms, state
 

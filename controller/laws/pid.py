@@ -17,15 +17,17 @@ and back-calculation after Astrom and Hagglund, Advanced PID Control (2006), cha
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ..configuration import Config
-from .interface import Reading, Realise, State, Terms
+from ..limits import WIDEST, Limits
+from .interface import Law, Reading, State, Terms, held
 
 Gain = Annotated[float, Field(ge=0, le=1e6)]
-"""At most 10^6: the command has a size of 1, and an error of 10^-6 nats is rounding."""
+"""At most 10^6: the command's unit is 1, and an error of 10^-6 nats is rounding."""
 LONGEST_LAG = 0.999
 """A momentum of a thousand steps."""
 NEGLIGIBLE = 1e-4
@@ -45,7 +47,7 @@ class FeedForward(Config):
     """What is left of the entropy's rate after a step without command: beta1 ^ updates per rollout."""
 
 
-class PID(Config):
+class PID(Law):
     """Gains and limits; `step` is pure."""
 
     type: Literal["pid"] = "pid"
@@ -65,9 +67,9 @@ class PID(Config):
     """The plant to invert along the curve; none: no feed-forward."""
     dead_band: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Errors up to this size count as zero (nats or log-nats)."""
-    limit: Annotated[float, Field(ge=1e-6, le=1)] = 1.0
-    """Largest size of the command."""
-    rate_limit: Annotated[float, Field(ge=1e-6, le=2)] | None = None
+    limit: Annotated[float, Field(ge=1e-6, le=WIDEST)] | None = None
+    """Largest size of the command; none: the batch's own ends."""
+    rate_limit: Annotated[float, Field(ge=1e-6, le=2 * WIDEST)] | None = None
     """Largest change of the command in a step; none: no limit."""
     anti_windup: Literal["conditional", "back_calculation", "none"] = "conditional"
     """What keeps the integral from growing while the command is at an end: it stands still, or gives way; none:
@@ -96,21 +98,19 @@ class PID(Config):
         terms = self._terms(fresh, self._units(reading))
         return fresh | {"integral": (state["command"] - terms.demand) / self.memory}
 
-    def step(self, state: State, reading: Reading, realise: Realise = float) -> tuple[Terms, State]:
-        """One decision.
-
-        Args:
-            reading: set-points and measured entropy, nats; a reading that is not finite changes nothing.
-            realise: the actuator: command asked for -> command applied.
-        """
+    def step(self, state: State, reading: Reading, limits: Limits | None = None) -> tuple[Terms, State]:
+        """One decision; a reading that is not finite changes nothing."""
+        limits = limits or reading.reach
         if not reading.finite:
-            return Terms(i=state["integral"], demand=state["command"], command=state["command"]), state
+            terms, state = held(state, limits)
+            return replace(terms, i=state["integral"]), state
         reading = self._units(reading)
-        terms = self._terms(state, reading)
-        terms = terms.applied(realise(self._limited(terms.demand, state["command"])))
+        terms, reach = self._terms(state, reading), reading.reach.within(self.limit)
+        allowed = limits.within(self.limit).near(state["command"], self.rate_limit)
+        terms = terms.applied(allowed.nearest(terms.demand))
         return terms, {
-            "integral": self._integral(terms, state["integral"], self._error(reading)),
-            "derivative": _clipped(terms.d, self.limit),
+            "integral": self._integral(terms, state["integral"], self._error(reading), reach),
+            "derivative": reach.nearest(terms.d),
             "measurement": reading.measurement,
             "origin": self._origin(state, reading),
             "command": terms.command,
@@ -156,12 +156,7 @@ class PID(Config):
         lag = self.feedforward.lag
         return (coming - lag * past) / ((1 - lag) * self.feedforward.gain)
 
-    def _limited(self, demand: float, last: float) -> float:
-        if self.rate_limit is not None:
-            demand = min(max(demand, last - self.rate_limit), last + self.rate_limit)
-        return _clipped(demand, self.limit)
-
-    def _integral(self, terms: Terms, before: float, error: float) -> float:
+    def _integral(self, terms: Terms, before: float, error: float, reach: Limits) -> float:
         """The integral after the step: it does not grow against an end that the command has reached.
 
         Back-calculation gives way to the applied command but for the derivative's part of the shortfall: a kick is
@@ -176,7 +171,7 @@ class PID(Config):
         if self.anti_windup == "back_calculation":
             kept = terms.i + _without(shortfall, terms.d) / self.tracking_time
         bias = terms.p - self.kp * error + terms.feedforward
-        lowest, highest = -self.limit - max(bias, 0.0), self.limit - min(bias, 0.0)
+        lowest, highest = reach.low - max(bias, 0.0), reach.high - min(bias, 0.0)
         return kept - RELEASE * (kept - min(max(kept, lowest), highest))
 
 
@@ -184,7 +179,3 @@ def _without(shortfall: float, derivative: float) -> float:
     """What of the shortfall would be there without the derivative: no more than it, and never the other way."""
     slow = shortfall + derivative
     return min(max(slow, min(shortfall, 0.0)), max(shortfall, 0.0))
-
-
-def _clipped(value: float, limit: float) -> float:
-    return min(max(value, -limit), limit)

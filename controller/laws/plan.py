@@ -1,33 +1,36 @@
-"""What laws have in common whose command is planned ahead."""
+"""Laws whose command is planned ahead."""
 
 from __future__ import annotations
 
-import math
+from abc import abstractmethod
+from typing import ClassVar
 
-from ..configuration import Config
-from .interface import Reading, Realise, State, Terms, held
+from ..limits import UNIT, Limits
+from .interface import Law, Reading, State, Terms, held
 
 
-class Plan(Config):
+class Plan(Law):
     """A law that applies `at(0)`, `at(1)`, ... step by step and follows no target."""
+
+    follows_target: ClassVar[bool] = False
 
     def start(self, command: float = 0.0) -> State:
         """The state before the first step."""
         return {"count": 0, "command": command}
 
     def take_over(self, state: State, reading: Reading) -> State:
-        """The plan from its beginning: it has nothing to align."""
-        return self.start(state["command"])
+        """The plan from where it was: it has nothing to align."""
+        return state
 
-    def step(self, state: State, reading: Reading, realise: Realise = float) -> tuple[Terms, State]:
+    def step(self, state: State, reading: Reading, limits: Limits | None = None) -> tuple[Terms, State]:
         """The plan's next value whatever is read; a measurement that is not finite holds the last one."""
-        if not math.isfinite(reading.measurement):
-            return held(state)
-        demand = self.at(state["count"])
-        terms = Terms(demand=demand).applied(realise(demand))
+        limits = limits or reading.reach
+        if not self.can_act(reading):
+            return held(state, limits)
+        demand = self.at(state["count"], reading.reach)
+        terms = Terms(demand=demand).applied(limits.nearest(demand))
         return terms, {"count": state["count"] + 1, "command": terms.command}
 
-    def at(self, step: int) -> float:
-        """The planned command, in [-1, 1], at a step of the plan."""
-        # a plan is one by this method alone; each law that is one says it
-        raise NotImplementedError
+    @abstractmethod
+    def at(self, step: int, reach: Limits = UNIT) -> float:
+        """The planned command at a step of the plan, for a batch of this reach."""

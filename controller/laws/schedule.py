@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ..limits import UNIT, Limits
 from .plan import Plan
 
 
@@ -26,7 +27,7 @@ class Schedule(Plan):
     phase_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Share of the steps that the first phase takes."""
 
-    def at(self, step: int) -> float:
+    def at(self, step: int, reach: Limits = UNIT) -> float:
         """lambda at a step, in [-1, 1]."""
         first = self.phase_ratio * self.steps
         if step <= first:

@@ -9,14 +9,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ..configuration import Config
-from .interface import Reading, Realise, State, Terms, held
+from ..limits import Limits
+from .interface import Law, Reading, State, Terms, held
 
 Level = Annotated[float, Field(ge=-1, le=1)]
 Size = Annotated[float, Field(ge=1e-6, le=1)]
 
 
-class SignIntegral(Config):
+class SignIntegral(Law):
     """i <- clip(i + increment sign(H* - H), low, high), and v = i: MAI-Thinking-1 (report of June 2026, eq. 8).
 
     `gated` is the adaptive coefficient of Skywork-OR1 (arXiv 2505.22312) and TRL: v is i before its step while H <= H*,
@@ -51,19 +51,20 @@ class SignIntegral(Config):
         """An integral that goes on from the command in force."""
         return {"integral": _clipped(state["command"], self.low, self.high), "command": state["command"]}
 
-    def step(self, state: State, reading: Reading, realise: Realise = float) -> tuple[Terms, State]:
+    def step(self, state: State, reading: Reading, limits: Limits | None = None) -> tuple[Terms, State]:
         """One step; a reading that is not finite changes nothing."""
+        limits = limits or reading.reach
         if not reading.finite:
-            return held(state)
+            return held(state, limits)
         error, before = reading.setpoint - reading.measurement, state["integral"]
         wanted = before + self.increment * _sign(error, at_zero=float(self.gated))
         after = _clipped(wanted, self.low, self.high)
         demand = wanted if not self.gated else before if error >= 0 else 0.0
-        terms = Terms(i=after, demand=demand).applied(realise(after if not self.gated else demand))
+        terms = Terms(i=after, demand=demand).applied(limits.nearest(after if not self.gated else demand))
         return terms, {"integral": after, "command": terms.command}
 
 
-class Gate(Config):
+class Gate(Law):
     """v = 1 while H < H*, else 0: the gate of STARE (arXiv 2606.19236, section 4)."""
 
     type: Literal["gate"] = "gate"
@@ -76,16 +77,17 @@ class Gate(Config):
         """A gate has nothing to align."""
         return self.start(state["command"])
 
-    def step(self, state: State, reading: Reading, realise: Realise = float) -> tuple[Terms, State]:
+    def step(self, state: State, reading: Reading, limits: Limits | None = None) -> tuple[Terms, State]:
         """Open or shut; a reading that is not finite changes nothing."""
+        limits = limits or reading.reach
         if not reading.finite:
-            return held(state)
+            return held(state, limits)
         demand = float(reading.measurement < reading.setpoint)
-        terms = Terms(p=demand, demand=demand).applied(realise(demand))
+        terms = Terms(p=demand, demand=demand).applied(limits.nearest(demand))
         return terms, {"command": terms.command}
 
 
-class Doubling(Config):
+class Doubling(Law):
     """|v| is multiplied by `factor` while v pulls towards the target, and divided by it while v pulls away.
 
     REPO-R's and ADAPO's controller (arXiv 2603.11682; the target there is the initial entropy). v stays within
@@ -119,13 +121,14 @@ class Doubling(Config):
         negative = self.two_sided and state["command"] < 0
         return {"coefficient": -size if negative else size, "command": state["command"]}
 
-    def step(self, state: State, reading: Reading, realise: Realise = float) -> tuple[Terms, State]:
+    def step(self, state: State, reading: Reading, limits: Limits | None = None) -> tuple[Terms, State]:
         """One doubling or halving; a reading that is not finite changes nothing."""
+        limits = limits or reading.reach
         if not reading.finite:
-            return held(state)
+            return held(state, limits)
         wanted = self._moved(state["coefficient"], _sign(reading.setpoint - reading.measurement))
         coefficient = _clipped(wanted, -1.0, 1.0)
-        terms = Terms(i=coefficient, demand=wanted).applied(realise(coefficient))
+        terms = Terms(i=coefficient, demand=wanted).applied(limits.nearest(coefficient))
         return terms, {"coefficient": coefficient, "command": terms.command}
 
     def _moved(self, coefficient: float, direction: float) -> float:

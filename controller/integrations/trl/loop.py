@@ -28,16 +28,25 @@ class EntropyLoop:
         self._replay: dict[str, Any] | None = None
         self._empty = False
 
-    def decide(self, measured: list[Measured], updates: int | None, momentum: float | None) -> Decision:
+    def decide(
+        self, measured: list[Measured], updates: int | None, momentum: float | None, delayed: bool = False
+    ) -> Decision:
         """The decision on these responses, the same on every rank.
 
         Args:
             updates: optimizer steps that use them.
             momentum: of the optimizer.
+            delayed: whether their own optimizer step runs under the last decision.
         """
         batch = joined(measured)
         self.decision = self.controller.step(
-            batch.tokens, batch.advantages, batch.mask, groups=batch.groups, updates=updates, momentum=momentum
+            batch.tokens,
+            batch.advantages,
+            batch.mask,
+            groups=batch.groups,
+            updates=updates,
+            momentum=momentum,
+            delayed=delayed,
         )
         self._replay = None
         if self.decision.batch.tokens == 0 and not self._empty:
@@ -55,7 +64,7 @@ class EntropyLoop:
         if not last:
             return None
         before = self.controller.state_dict()
-        decision = self.decide(self._window, 1, momentum)
+        decision = self.decide(self._window, 1, momentum, delayed=True)
         self._window = []
         self._replay = {"state": before, "batch": plain_batch(decision.batch), "momentum": momentum}
         return decision
@@ -73,5 +82,7 @@ class EntropyLoop:
         self.controller.load_state_dict(saved["state"])
         if saved["batch"] is not None:
             batch = batch_from_plain(saved["batch"])
-            self.decision = self.controller.step_scalar(batch.entropy, batch, updates=1, momentum=saved["momentum"])
+            self.decision = self.controller.step_scalar(
+                batch.entropy, batch, updates=1, momentum=saved["momentum"], delayed=True
+            )
             self._replay = saved

@@ -63,21 +63,19 @@ def remarks(config: ControlConfig, args: Any) -> list[str]:
             "`actuator: {type: sensitivity}`, or steps_per_generation or num_iterations above "
             "gradient_accumulation_steps."
         )
-    if updates_per_rollout(args) <= 1 and not _scores_rollouts(args):
+    if updates_per_rollout(args) <= 1 and not _scores_rollouts(args) and config.law.type != "adaptive":
         found.append(
-            "one optimizer step a rollout: TRL scores it once, in the loss, so a decision is made from the rollout "
-            "before it; allow the gains for one step more of delay."
+            "one optimizer step a rollout: TRL scores it once, in the loss, so each decision acts one rollout late; "
+            "use `law: {type: adaptive}`, which plans for that, or "
+            f"steps_per_generation={4 * args.gradient_accumulation_steps}."
         )
     if args.beta != 0:
         found.append(
             f"beta={args.beta} pulls the policy to its reference and with it the entropy, against every target that is "
-            "elsewhere; beta=0.0 leaves the wheel to one hand."
+            "elsewhere; set beta=0.0."
         )
     if getattr(args, "entropy_coef", 0.0) != 0:
-        found.append(
-            f"entropy_coef={args.entropy_coef} pushes the entropy up beside the controller: two hands on one wheel; "
-            "set it to 0.0."
-        )
+        found.append(f"entropy_coef={args.entropy_coef} pushes the entropy up beside the controller; set it to 0.0.")
     if args.mask_truncated_completions:
         found.append(
             "mask_truncated_completions=True: truncated completions are neither trained on nor measured, so the "

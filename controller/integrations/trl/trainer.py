@@ -79,7 +79,7 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
             tokens = first.tokens
             batch |= {ENTROPY: tokens.entropy, SENSITIVITY: tokens.sensitivity}
             self._vocab_size = tokens.vocab_size
-            rollout = Measured(tokens, batch["advantages"], loss_mask(batch), batch[GROUP])
+            rollout = Measured(tokens, self._pulls(batch), loss_mask(batch), batch[GROUP])
             self._log(loop.decide([rollout], self._updates, momentum_of(self.optimizer)))
         return batch
 
@@ -121,16 +121,41 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
             tokens = TokenStatistics(old, inputs[ENTROPY], inputs[SENSITIVITY], self._vocab_size)
             if first:
                 now = TokenStatistics(scored[0].detach(), scored[1].detach(), tokens.sensitivity, self._vocab_size)
-                loop.decision = loop.controller.refine(now, tokens, advantages, loss_mask(inputs))
+                loop.decision = loop.controller.refine(now, *self._minibatch(inputs))
         if loop.decision is not None:
             self.epsilon_low, self.epsilon_high = clamp_thresholds(loop.decision, tokens, advantages, scored[0])
             inputs["advantages"] = weighed(loop.decision, tokens, advantages, loss_mask(inputs), scored[0])
         if old is None:
-            measured = Measured(tokens, advantages, loss_mask(inputs), inputs[GROUP])
+            measured = Measured(tokens, self._pulls(inputs), loss_mask(inputs), inputs[GROUP])
             decision = loop.collect(measured, last, momentum_of(self.optimizer))
             if decision is not None:
                 self._log(decision)
         return scored
+
+    def _minibatch(self, inputs: Batch) -> tuple[TokenStatistics, Tensor, Tensor]:
+        """The rollout's statistics, advantages and mask of the optimizer step that `inputs` is the first part of.
+
+        TRL keeps the microbatches of a rollout in the order in which it trains on them.
+        """
+        start, of_rollout = self._step, self.args.steps_per_generation
+        left = of_rollout * self.num_iterations - start % (of_rollout * self.num_iterations)
+        count = min(self.current_gradient_accumulation_steps, left)
+        later = [self._buffered_inputs[(start + k) % of_rollout] for k in range(1, count)]
+        parts = [inputs, *later]
+        names = ("old_per_token_logps", ENTROPY, SENSITIVITY)
+        logprob, entropy, sensitivity = (torch.cat([part[name] for part in parts]) for name in names)
+        tokens = TokenStatistics(logprob, entropy, sensitivity, self._vocab_size)
+        pulls, masks = (torch.cat([of(part) for part in parts]) for of in (self._pulls, loss_mask))
+        return tokens, pulls, masks
+
+    def _pulls(self, batch: Batch) -> Tensor:
+        """The advantages, weighed as the loss weighs its tokens: `grpo` divides by the length of each response."""
+        advantages: Tensor = batch["advantages"]
+        if self.args.loss_type != "grpo":
+            return advantages
+        lengths = loss_mask(batch).sum(1).clamp(min=1).to(advantages.dtype)
+        weights = lengths.mean() / lengths
+        return advantages * (weights if advantages.dim() == 1 else weights[:, None])
 
     def _prompts_of(self, responses: int) -> Tensor:
         """[responses]: which prompt each of this rank's responses answers; numbers do not repeat over rollouts."""

@@ -1,0 +1,69 @@
+"""Parts of one's own: a law, an actuator, a task or a tracker that a configuration names by its import path.
+
+    law: {type: custom, import_path: my_package.my_module:MyLaw, gain: 3}
+
+The class is a subclass of the part's base; the other keys are its own fields.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, SerializerFunctionWrapHandler, WrapSerializer, WrapValidator
+
+from .configuration import ConfigT, parse
+from .errors import InputError
+
+CUSTOM = "custom"
+Base = TypeVar("Base")
+
+
+def imported(path: object, base: type[Base]) -> type[Base]:
+    """The class that `package.module:Class` names.
+
+    Raises:
+        InputError: there is none, or it is no subclass of `base`.
+    """
+    module, _, name = path.partition(":") if isinstance(path, str) else ("", "", "")
+    if not (module and name):
+        raise InputError(f"`import_path` is {path!r}; write `package.module:Class`.")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever the user's module raises
+        raise InputError(
+            f"`import_path` {path} cannot be imported ({type(error).__name__}: {error}); write the "
+            "`package.module:Class` of a module that is installed, or lies where the command runs."
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise InputError(f"`import_path` {path} is no subclass of {base.__name__}; derive it from that class.")
+    return found
+
+
+def custom(base: type[ConfigT]) -> tuple[WrapValidator, WrapSerializer]:
+    """Lets a field of several kinds take a class of the user's own as well, and writes it back as it was given."""
+
+    def read(content: Any, known: Callable[[Any], Any]) -> Any:
+        if _own(content, base):
+            return content
+        if not (isinstance(content, Mapping) and content.get("type") == CUSTOM):
+            return known(content)
+        options = {key: value for key, value in content.items() if key not in ("type", "import_path")}
+        return parse(imported(content.get("import_path"), base), options, source=str(content.get("import_path")))
+
+    def write(part: Any, known: SerializerFunctionWrapHandler) -> Any:
+        if not _own(part, base):
+            return known(part)
+        kind = type(part)
+        return {"type": CUSTOM, "import_path": f"{kind.__module__}:{kind.__qualname__}"} | {
+            key: value for key, value in part.model_dump(mode="json").items() if key != "type"
+        }
+
+    return WrapValidator(read), WrapSerializer(write)
+
+
+def _own(part: Any, base: type[BaseModel]) -> bool:
+    """Whether `part` is an instance of a class of the user's own: one that lives in another package."""
+    package = base.__module__.split(".")[0]
+    return isinstance(part, base) and type(part).__module__.split(".")[0] != package

@@ -1,0 +1,40 @@
+"""Limits: the commands that can be applied, from a low end to a high end."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+WIDEST = 10.0
+"""Largest command. The unit of a command is the reach of the batch's weaker side; beyond ten times that, it grows."""
+
+
+class Limits(NamedTuple):
+    """An interval of commands. 0 changes nothing or balances; each end is all that there is in that direction."""
+
+    low: float = -1.0
+    high: float = 1.0
+
+    def nearest(self, command: float) -> float:
+        """The command in the interval that is nearest to `command`."""
+        return min(max(command, self.low), self.high)
+
+    def within(self, size: float | None) -> Limits:
+        """The part of the interval in which no command is larger than `size`; none: all of it."""
+        return self if size is None else Limits(max(self.low, -size), min(self.high, size))
+
+    def near(self, last: float, rate: float | None) -> Limits:
+        """The part of the interval within `rate` of `last`; its nearest point where there is no such part."""
+        if rate is None:
+            return self
+        return Limits(self.nearest(last - rate), self.nearest(last + rate))
+
+    @property
+    def idle(self) -> bool:
+        """Whether no command moves anything."""
+        return self.low == self.high
+
+
+UNIT = Limits()
+"""Of an actuator whose command is a share of its largest setting."""
+IDLE = Limits(0.0, 0.0)
+"""Of an actuator that does the same whatever the command, or of a batch that cannot be turned."""
