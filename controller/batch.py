@@ -97,5 +97,8 @@ class BatchStatistics:
     """By the sign of S, baseline included."""
     contributions: ContributionCurve | None = None
     vocab_size: int | None = None
+    """Number of actions; none where it is not known, or the policy is a density."""
+    density: bool = False
+    """Whether actions are continuous: the entropy is differential, of either sign."""
     touched: bool = False
     """Whether a token of the minibatches since the last batch was cut, on any rank."""

@@ -15,6 +15,7 @@ from .batch import BatchStatistics
 from .configuration import Config, parse, read_yaml
 from .cycle import Rollout, decided, first_entropy, has_inner_loop, refined
 from .decision import Decision
+from .density import check_density
 from .errors import InputError
 from .guard import Guard
 from .laws import Adaptive, AnyLaw, Reading
@@ -285,6 +286,9 @@ class EntropyController:
     def _check_target(self, batch: BatchStatistics) -> None:
         """At the run's first measurement, or a new target's, refuse a curve that no policy can follow."""
         initial = first_entropy(self._state, batch)
+        if not self._reachable and batch.density and math.isfinite(batch.entropy):
+            check_density(self.config, batch.entropy if initial is None else initial)
+            self._reachable = True
         if not self._reachable and batch.vocab_size is not None and initial is not None:
             check_reachable(self.config.target, batch.vocab_size, initial)
             self._reachable = True

@@ -121,6 +121,7 @@ def _reading(config: ControlConfig, state: LoopState, rollout: Rollout) -> Readi
         reach=rollout.reach,
         delayed=rollout.delayed,
         initial=math.nan if initial is None else initial,
+        density=rollout.batch.density,
     )
     if target is None or (target.unit == "initial" and initial is None):
         return reading
@@ -144,7 +145,7 @@ def _terms(config: ControlConfig, state: LoopState, reading: Reading) -> tuple[T
 def _verdict(
     config: ControlConfig, state: LoopState, reading: Reading, terms: Terms, kl: float
 ) -> tuple[Verdict, LoopState]:
-    watched = Watched(reading.setpoint, reading.measurement, terms.saturated, kl)
+    watched = Watched(reading.setpoint, reading.measurement, terms.saturated, kl, reading.density)
     verdict, guard = config.guard.step(state.guard, watched)
     handed_back = state.guard["mode"] != "control" and verdict.mode == "control"
     return verdict, replace(state, guard=guard, hand_over=state.hand_over or handed_back)

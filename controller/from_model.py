@@ -71,7 +71,7 @@ def _through_head(
         sizes.append(tokens.vocab_size)
         return torch.stack([tokens.logprob, tokens.entropy, tokens.sensitivity], dim=-1)
 
-    sizes: list[int] = []
+    sizes: list[int | None] = []
     with _replaced_forward(head, measure):
         logprob, entropy, sensitivity = model(**inputs).logits.unbind(-1)
     entropy = entropy if options["entropy_gradient"] else entropy.detach()

@@ -18,6 +18,7 @@ from pydantic import Field, field_validator
 from .actuators import FLOOR, WIDEST, Actuation, Static, unclipped
 from .batch import BatchStatistics
 from .configuration import Config
+from .density import scale
 from .limits import WIDEST as LARGEST
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Watched:
     measurement: float
     saturated: bool
     kl: float = math.nan
+    density: bool = False
+    """Whether the entropy is a density's, of either sign."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,8 @@ class Guard(Config):
         )
 
     def _counted(self, state: State, seen: Watched) -> State:
-        away = abs(seen.setpoint - seen.measurement) > self.band * seen.setpoint  # never, where a number is missing
+        width = self.band * scale(seen.setpoint, seen.density)
+        away = abs(seen.setpoint - seen.measurement) > width  # never, where a number is missing
         beyond = self._beyond(seen) or not math.isfinite(seen.measurement)
         if state["mode"] == "control":
             return state | {"outside": state["outside"] + 1 if beyond or (away and seen.saturated) else 0}

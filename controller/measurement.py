@@ -22,6 +22,8 @@ logger = logging.getLogger("controller")
 # |S| is at most about ln(vocab) / 4; below the first edge a token's part in D is lost in rounding.
 EDGES = np.concatenate([[0.0], np.geomspace(1e-6, 10.0, 128)])
 BINS = len(EDGES) - 1
+EDGES_OF_DENSITY = np.concatenate([[0.0], np.geomspace(1e-4, 1e3, BINS)])
+"""The same for continuous actions: S is a sum of 1 - z^2 over an action's coordinates."""
 LARGEST = 1e6
 """A number of a token beyond it counts as infinite: normalised advantages are below the root of the group's size."""
 SCALARS = ("tokens", "measured", "entropy", "surprisal", "squares", "touched")
@@ -94,7 +96,7 @@ def _local_sums(
             responses.sum(1),
             (mask.new_zeros(1) if touched is None else touched.reshape(1)).double(),
             cluster_sums(responses[1:3], groups),
-            contribution_sums(2 * region_of(a, logprob, entropy) + (s <= 0), 8, a, s),
+            contribution_sums(2 * region_of(a, logprob, entropy) + (s <= 0), 8, a, s, tokens.vocab_size is None),
         ]
     )
 
@@ -108,20 +110,26 @@ def cluster_sums(responses: Tensor, groups: Tensor | None) -> Tensor:
     return torch.cat([count.reshape(1), (responses @ responses.T).reshape(4)])
 
 
-def contribution_sums(kind: Tensor, kinds: int, a: Tensor, s: Tensor) -> Tensor:
+def contribution_sums(kind: Tensor, kinds: int, a: Tensor, s: Tensor, density: bool) -> Tensor:
     """[kinds x bins x (count, sum |A|, sum |A S|)], flat, of tokens with A != 0; a token's bin is that of |S|."""
     size = a.abs()
     values = torch.stack([(size > 0).double(), size, (a * s).abs()], dim=-1).reshape(-1, 3)
-    place = BINS * kind + torch.bucketize(s.abs(), _edges(s.device))
+    place = BINS * kind + torch.bucketize(s.abs(), _edges(s.device, density))
     return values.new_zeros(kinds * BINS, 3).index_add_(0, place.reshape(-1), values).reshape(-1)
 
 
+def edges(density: bool) -> np.ndarray:
+    """[bins + 1], the |S| between the bins of `contribution_sums`."""
+    return EDGES_OF_DENSITY if density else EDGES
+
+
 @cache
-def _edges(device: torch.device) -> Tensor:
-    return torch.as_tensor(EDGES[1:-1], device=device)
+def _edges(device: torch.device, density: bool) -> Tensor:
+    return torch.as_tensor(edges(density)[1:-1], device=device)
 
 
-def _means(sums: np.ndarray, vocab_size: int) -> BatchStatistics:
+def _means(sums: np.ndarray, vocab_size: int | None) -> BatchStatistics:
+    density = vocab_size is None
     total, rest = dict(zip(SCALARS, sums, strict=False)), sums[len(SCALARS) :]
     cluster, rest = dict(zip(CLUSTERS, rest, strict=False)), rest[len(CLUSTERS) :]
     count = max(total["measured"], 1.0)
@@ -144,8 +152,9 @@ def _means(sums: np.ndarray, vocab_size: int) -> BatchStatistics:
         sensitivity_rms=math.sqrt(total["squares"] / max(active, 1.0)),
         regions=_regions(kinds, 2, count),
         exact_regions=_regions(kinds, 1, count),
-        contributions=ContributionCurve(EDGES, lowering=pulls[0, 0] + pulls[1, 1], raising=pulls[0, 1] + pulls[1, 0]),
+        contributions=ContributionCurve(edges(density), pulls[0, 0] + pulls[1, 1], pulls[0, 1] + pulls[1, 0]),
         vocab_size=vocab_size,
+        density=density,
         touched=bool(total["touched"] > 0),
     )
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .batch import LOST, BatchStatistics, ContributionCurve
 from .errors import InputError
-from .measurement import CLUSTERS, EDGES, LARGEST, aligned, cluster_sums, contribution_sums, standard_error
+from .measurement import CLUSTERS, LARGEST, aligned, cluster_sums, contribution_sums, edges, standard_error
 from .statistics import TokenStatistics
 
 SCALARS = 7
@@ -75,7 +75,7 @@ def paired_statistics(
     sums = _local_sums(now, tokens, advantages, mask, known)
     if dist.is_available() and dist.is_initialized() and dist.get_world_size(process_group) > 1:
         dist.all_reduce(sums, group=process_group)
-    return _means(sums.cpu().numpy())
+    return _means(sums.cpu().numpy(), tokens.vocab_size is None)
 
 
 def _local_sums(now: TokenStatistics, old: TokenStatistics, advantages: Tensor, mask: Tensor, known: Tensor) -> Tensor:
@@ -95,12 +95,12 @@ def _local_sums(now: TokenStatistics, old: TokenStatistics, advantages: Tensor, 
             changes.sum(1),
             torch.stack([good.sum(), active.sum(), (active * s * s).sum(), foreign.sum()]).double(),
             cluster_sums(changes[1:], None),
-            contribution_sums((a * s < 0).long(), 2, a, s),
+            contribution_sums((a * s < 0).long(), 2, a, s, old.vocab_size is None),
         ]
     )
 
 
-def _means(sums: np.ndarray) -> Paired:
+def _means(sums: np.ndarray, density: bool) -> Paired:
     tokens, measured, change, counted, active, squares, foreign = sums[:SCALARS]
     cluster = dict(zip(CLUSTERS, sums[SCALARS:], strict=False))
     if foreign:
@@ -114,6 +114,6 @@ def _means(sums: np.ndarray) -> Paired:
     return Paired(
         change=mean,
         standard_error=standard_error(cluster, mean, count),
-        contributions=ContributionCurve(EDGES, lowering=pulls[0], raising=pulls[1]),
+        contributions=ContributionCurve(edges(density), lowering=pulls[0], raising=pulls[1]),
         sensitivity_rms=math.sqrt(squares / max(active, 1.0)),
     )

@@ -1,4 +1,4 @@
-"""What can be: an entropy from 0 to the ln of the vocabulary, measured or as a target, and what a loop tells."""
+"""What can be: an entropy from 0 to the ln of the number of actions, measured or as a target; what a loop tells."""
 
 from __future__ import annotations
 
@@ -19,22 +19,28 @@ ROUNDING = 1e-3
 
 def possible(batch: BatchStatistics, step: int) -> BatchStatistics:
     """The batch, its entropy NaN where no policy can have it: a measurement gone wrong must not move the law."""
+    lowest = -HIGHEST if batch.density else 0.0
     highest = HIGHEST if batch.vocab_size is None else math.log(max(batch.vocab_size, 1))
-    if not math.isfinite(batch.entropy) or -ROUNDING <= batch.entropy <= highest + ROUNDING:
+    if not math.isfinite(batch.entropy) or lowest - ROUNDING <= batch.entropy <= highest + ROUNDING:
         return batch
     logger.warning("step %d: no entropy can be %.3g nats; it counts as not finite.", step, batch.entropy)
     return replace(batch, entropy=math.nan)
 
 
 def check_reachable(target: Target | None, vocab_size: int, initial: float) -> None:
-    """Whether the curve stays within ln(vocab_size) over its first 10,000 steps.
+    """Whether the curve stays between 0 and ln(vocab_size) over its first 10,000 steps.
 
     Raises:
         InputError: it does not.
     """
     if target is None:
         return
-    highest, limit = float(target.at(np.arange(10_000), initial).max()), math.log(vocab_size)
+    values, limit = target.at(np.arange(10_000), initial), math.log(vocab_size)
+    highest, lowest = float(values.max()), float(values.min())
+    if lowest < 0:
+        raise InputError(
+            f"the target falls to {lowest:.3g} nats, below 0, the entropy of a certain choice; write a higher target."
+        )
     if highest > limit:
         raise InputError(
             f"the target reaches {highest:.3g} nats, above ln({vocab_size}) = {limit:.3g}, the entropy of a "

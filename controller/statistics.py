@@ -20,12 +20,13 @@ class TokenStatistics:
     """
 
     logprob: Tensor
-    """ln p of the sampled token, <= 0."""
+    """ln p of the sampled token, <= 0; of a density it may be positive."""
     entropy: Tensor
-    """H of its context, nats, 0 <= H <= ln vocab_size."""
+    """H of its context, nats, 0 <= H <= ln vocab_size; of a density of either sign."""
     sensitivity: Tensor
     """S: pushing up a token with S > 0 lowers H, one with S < 0 raises it."""
-    vocab_size: int
+    vocab_size: int | None
+    """Number of tokens, or of actions; none: actions are continuous, and p is a density."""
 
     def __getitem__(self, rows: Any) -> TokenStatistics:
         return replace(

@@ -1,7 +1,8 @@
 """Target curves: the entropy that a run is asked to have at every step, in nats.
 
 A curve is written in nats, or (`unit: initial`) as a multiple of the run's own initial entropy, which is
-known only once the run has been measured; `target.at(step, initial)` then needs that number.
+known only once the run has been measured; `target.at(step, initial)` then needs that number. `unit: differential` is
+nats too, of a policy over continuous actions, whose differential entropy may be negative.
 The shapes increase-then-decrease, decrease-increase-decrease and oscillatory decay are the ones that
 Flexible Entropy Control (arXiv 2602.09782, section 4) drives open loop with threshold schedules; here they are
 curves to be tracked.
@@ -18,7 +19,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from .configuration import Config, shorten
 from .errors import InputError
@@ -32,7 +33,18 @@ SHORTEST, LONGEST = 1e-3, 1e9
 """Steps: of ramps, periods and the distance between the points of a table."""
 
 Floats = NDArray[np.float64]
-Level = Annotated[float, Field(ge=0, le=HIGHEST)]
+
+
+def _of_its_unit(level: float, info: ValidationInfo) -> float:
+    if level < 0 and info.data.get("unit") != "differential":
+        raise ValueError(
+            f"{level:g} is below 0, the entropy of a certain choice; write 0 or more, or `unit: differential` for a "
+            "policy over continuous actions."
+        )
+    return level
+
+
+Level = Annotated[float, Field(ge=-HIGHEST, le=HIGHEST), AfterValidator(_of_its_unit)]
 Step = Annotated[float, Field(ge=-LONGEST, le=LONGEST)]
 Steps = Annotated[float, Field(ge=SHORTEST, le=LONGEST)]
 
@@ -40,11 +52,11 @@ Steps = Annotated[float, Field(ge=SHORTEST, le=LONGEST)]
 class Curve(Config):
     """What all targets share: a unit, and values at any step."""
 
-    unit: Literal["nats", "initial"] = "nats"
-    """`nats`, or `initial` for multiples of the run's own initial entropy."""
+    unit: Literal["nats", "initial", "differential"] = "nats"
+    """`nats`, `initial` for multiples of the run's own initial entropy, or `differential` for nats of either sign."""
 
     def at(self, step: ArrayLike, initial: float | None = None) -> Floats:
-        """The target in nats at `step` (scalar or array, steps), never below zero.
+        """The target in nats at `step` (scalar or array, steps), below zero for `unit: differential` only.
 
         Args:
             initial: the run's initial entropy in nats; needed by `unit: initial` only.
@@ -52,7 +64,10 @@ class Curve(Config):
         Raises:
             InputError: the unit is `initial` and no initial entropy is given.
         """
-        values = np.maximum(self._shape(np.asarray(step, dtype=float)), 0.0)
+        values = self._shape(np.asarray(step, dtype=float))
+        if self.unit == "differential":
+            return values
+        values = np.maximum(values, 0.0)
         if self.unit == "nats":
             return values
         if initial is None:
@@ -174,8 +189,8 @@ class OscillatoryDecay(Curve):
     type: Literal["oscillatory_decay"] = "oscillatory_decay"
     centre: Level
     """The level that it swings about."""
-    amplitude: Level
-    """Largest distance from the centre, at most `centre`."""
+    amplitude: Annotated[float, Field(ge=0, le=HIGHEST)]
+    """Largest distance from the centre, at most `centre` unless the unit is `differential`."""
     period: Steps
     """Steps of one swing."""
     decay: Steps | None = None
@@ -185,7 +200,7 @@ class OscillatoryDecay(Curve):
 
     @model_validator(mode="after")
     def _stays_above_zero(self) -> OscillatoryDecay:
-        if self.amplitude > self.centre:
+        if self.amplitude > self.centre and self.unit != "differential":
             raise ValueError(
                 f"amplitude {self.amplitude} exceeds centre {self.centre}, so the target would be negative; "
                 f"write an amplitude of at most {self.centre}."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .batch import BatchStatistics
 from .decision import Decision
+from .density import scale
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,7 +82,7 @@ class Watch:
         if decision.held:
             logger.warning("step %d: the measured entropy is not finite; the last command is held.", decision.step)
             return
-        persists = abs(decision.error) > TOLERANCE * decision.setpoint
+        persists = abs(decision.error) > TOLERANCE * scale(decision.setpoint, decision.batch.density)
         self._saturated = self._saturated + 1 if decision.saturated and persists else 0
         self._idle = self._idle + 1 if _no_authority(decision) and persists else 0
         self.touched = None

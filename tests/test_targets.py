@@ -117,10 +117,16 @@ def test_no_curve_goes_below_zero(change):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"type": "constant", "value": -0.1}, r"`target.value` is -0.1: input should be greater than or equal to 0\."),
+        (
+            {"type": "constant", "value": -0.1},
+            r"`target.value`: -0.1 is below 0, the entropy of a certain",
+        ),
         ({"type": "constant", "value": math.nan}, r"`target.value` is nan: input should be a finite number\."),
         ({"type": "constant", "value": math.inf}, r"`target.value` is inf: input should be a finite number\."),
-        ({"type": "linear"} | RAMP | {"end": -0.3}, r"`target.end` is -0.3: input should be greater than or equal to"),
+        (
+            {"type": "linear"} | RAMP | {"end": -0.3},
+            r"`target.end`: -0.3 is below 0, .*, or `unit: differential` for",
+        ),
         (
             {"type": "linear"} | RAMP | {"steps": 0},
             r"`target.steps` is 0: input should be greater than or equal to 0\.001\.",
@@ -143,7 +149,7 @@ def test_no_curve_goes_below_zero(change):
             r"`target.points`: step 10 comes after step 20; write the points in rising order, at least 0\.001 steps",
         ),
         ({"type": "table", "points": [[0, 0.9], [0, 0.5]]}, r"step 0 comes after step 0"),
-        ({"type": "table", "points": [[0, 0.9], [5, -0.5]]}, r"`target.points.1.1` is -0.5: input should be greater"),
+        ({"type": "table", "points": [[0, 0.9], [5, -0.5]]}, r"`target.points.1.1`: -0.5 is below 0, the entropy of"),
         ({"type": "table", "points": [[0, 0.9], [math.nan, 0.5]]}, r"`target.points.1.0` is nan: input should be a f"),
         (
             {"type": "table", "points": [[0, 0.9]]},
@@ -154,7 +160,10 @@ def test_no_curve_goes_below_zero(change):
             {"type": "table", "file": "missing.csv"},
             r"cannot read missing.csv \(.*\); give the path of a CSV of step and value\.$",
         ),
-        ({"type": "linear"} | RAMP | {"unit": "bits"}, r"`target.unit` is 'bits': input should be 'nats' or 'initial'"),
+        (
+            {"type": "linear"} | RAMP | {"unit": "bits"},
+            r"`target.unit` is 'bits': input should be 'nats', 'initial' or 'differential'",
+        ),
     ],
 )
 def test_what_cannot_be_a_target_is_refused_in_one_sentence(content, message):

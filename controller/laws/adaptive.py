@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from ..density import scale
 from ..limits import WIDEST, Limits
 from ..saved import number
 from .belief import DRIFT, LARGEST, USUAL_TICKS, Belief, first_belief
@@ -111,17 +112,17 @@ class Adaptive(Law):
 
     def _at_rollout(self, state: State, reading: Reading) -> Belief:
         """What is believed once the rollout's entropy is read."""
-        entropy, error = reading.measurement, reading.standard_error
-        error = max(error if math.isfinite(error) else UNKNOWN_ERROR * entropy, SMALLEST_ERROR)
+        entropy, error, density = reading.measurement, reading.standard_error, reading.density
+        error = max(error if math.isfinite(error) else UNKNOWN_ERROR * scale(entropy, density), SMALLEST_ERROR)
         if not state["belief"]:
-            return first_belief(entropy, error, reading.updates or USUAL_TICKS)
+            return first_belief(entropy, error, reading.updates or USUAL_TICKS, density)
         belief = Belief.from_numbers(state["belief"])
         if (ticks := max(state["refined"], 1)) != belief.ticks:
             belief = belief.counted(ticks)
         longest = state["longest"] if ticks == 1 else 1.0
         acted = state["before"] if reading.delayed else state["command"]
-        belief = after_rollout(after_tick(belief, acted, longest))
-        return read_entropy(belief, entropy, error)
+        belief = after_rollout(after_tick(belief, acted, longest), density)
+        return read_entropy(belief, entropy, error, density)
 
     def _decided(
         self, state: State, belief: Belief, reading: Reading, ticks: int, limits: Limits
@@ -138,7 +139,7 @@ class Adaptive(Law):
         """
         ahead, reach = reading.ahead, reading.reach.within(self.limit)
         if reading.delayed:
-            belief, ahead = after_rollout(after_tick(belief, in_force)), (*ahead[1:], ahead[-1])
+            belief, ahead = after_rollout(after_tick(belief, in_force), reading.density), (*ahead[1:], ahead[-1])
         return planned(belief, ahead, elapsed, reach, self.effort, self.dead_band)
 
     def _aligned(self, belief: Belief, reading: Reading, command: float) -> Belief:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..density import SMALLEST_SCALE
+
 Floats = NDArray[np.float64]
 
 LAGS: Floats = np.array([0.0, 0.4, 0.7, 0.9, 0.95])
@@ -164,10 +166,15 @@ class Belief:
         return replace(self, covariance=covariance)
 
 
-def first_belief(entropy: float, error: float, ticks: int) -> Belief:
+def scale_of(entropy: Floats | float, density: bool) -> Floats:
+    """The nats that shares of an entropy are shares of here."""
+    return np.maximum(np.abs(entropy), SMALLEST_SCALE) if density else np.maximum(entropy, 1e-3)
+
+
+def first_belief(entropy: float, error: float, ticks: int, density: bool = False) -> Belief:
     """Before anything moved: the first measured entropy and its standard error, nats."""
     prior_gain = _usual_gain(ticks)
-    scale = max(entropy, 1e-3)
+    scale = float(scale_of(entropy, density))
     mean = np.tile([entropy, 0.0, 0.0, 0.0, math.log(prior_gain), USUAL_CARRY, 0.0], (len(LAGS), 1))
     offset = OFFSET_SPREAD * scale if ticks > 1 else 0.0
     spreads = np.array([error, 0.0, prior_gain, DRIFT_SPREAD, GAIN_SPREAD, CARRY_SPREAD, offset])

@@ -38,6 +38,7 @@ from .belief import (
     WIDEST,
     Belief,
     Floats,
+    scale_of,
 )
 
 DRIFT_WALK, GAIN_WALK = 0.03, 0.03
@@ -79,7 +80,7 @@ def after_tick(belief: Belief, command: float, longest: float = 1.0) -> Belief:
     return replace(belief, mean=mean, covariance=_bounded(covariance)).bounded()
 
 
-def after_rollout(belief: Belief) -> Belief:
+def after_rollout(belief: Belief, density: bool = False) -> Belief:
     """The belief at the next rollout, before its entropy is read."""
     mean, step = belief.mean.copy(), UNMOVED.copy()
     step[:, START, CHANGE], step[:, START, CARRY], step[:, START, OFFSET] = mean[:, CARRY], mean[:, CHANGE], 1.0
@@ -89,16 +90,16 @@ def after_rollout(belief: Belief) -> Belief:
     covariance[:, START, START] += belief.shift
     covariance[:, CARRY, CARRY] += CARRY_WALK**2
     if belief.ticks > 1:
-        covariance[:, OFFSET, OFFSET] += (OFFSET_WALK * np.maximum(mean[:, START], 1e-3)) ** 2
+        covariance[:, OFFSET, OFFSET] += (OFFSET_WALK * scale_of(mean[:, START], density)) ** 2
     return replace(belief, mean=mean, covariance=_bounded(covariance)).bounded()
 
 
-def read_entropy(belief: Belief, entropy: float, error: float) -> Belief:
+def read_entropy(belief: Belief, entropy: float, error: float, density: bool = False) -> Belief:
     """Correct by a rollout's measured entropy and its standard error, nats."""
     belief, surprise = _corrected(belief, START, entropy, error**2)
     if belief.ticks == 1:
         return _followed(belief, surprise)
-    first = (SHIFT_NOISE * max(entropy, 1e-3)) ** 2
+    first = (SHIFT_NOISE * float(scale_of(entropy, density))) ** 2
     shift = belief.shift * math.exp(LEARNING * (min(surprise, GATE) - 1))
     return replace(belief, shift=min(max(shift, NOISE_RANGE[0] * first), NOISE_RANGE[1] * first))
 

@@ -45,6 +45,8 @@ class Reading:
     """The commands that the actuator can realise for this batch."""
     initial: float = math.nan
     """The run's initial entropy, nats."""
+    density: bool = False
+    """Whether the entropy is a density's, of either sign."""
 
     def in_log(self) -> Reading:
         """The same reading in log-entropy; values below 1e-6 nats count as 1e-6."""

@@ -20,7 +20,7 @@ class Tap:
 
     entropy: Tensor | None = None
     sensitivity: Tensor | None = None
-    vocab_size: int = 0
+    vocab_size: int | None = 0
 
     def of_actions(self, count: int) -> tuple[Tensor, Tensor]:
         """Both at the last `count` positions, as OpenRLHF cuts its `action_log_probs`."""

@@ -25,7 +25,7 @@ def check_settings(config: ControlConfig, args: Any, vocab_size: int) -> None:
     """
     for sentence in refusals(config, args):
         raise InputError(sentence)
-    if config.target is not None and config.target.unit == "nats":
+    if config.target is not None and config.target.unit != "initial":
         check_reachable(config.target, vocab_size, math.nan)
     for sentence in remarks(config, args):
         logger.warning("%s", sentence)
