@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
+from typing import Any
 
 from .errors import InputError
 
@@ -25,19 +27,44 @@ def read_bytes(path: str | Path, what: str, limit: int = MAX_CONFIG_BYTES) -> by
     Raises:
         InputError: no such file, not a regular one, not readable, or too large.
     """
+    check_regular(path, what)
     try:
-        mode = Path(path).stat().st_mode
-        if not stat.S_ISREG(mode):
-            kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
-            raise InputError(f"cannot read {path} ({kind}); give the path of {what}.")
         with Path(path).open("rb") as file:
             content = file.read(limit + 1)
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror}); give the path of {what}.") from None
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"cannot read {str(path)!r} ({error}); give the path of {what}.") from None
     if len(content) > limit:
         raise InputError(f"{path} is larger than {limit} bytes; give {what} of a smaller size.")
     return content
+
+
+def read_json(path: str | Path, what: str, limit: int = MAX_CONFIG_BYTES) -> Any:
+    """The value of a JSON file of at most `limit` bytes.
+
+    Raises:
+        InputError: as `read_bytes`, or it is not JSON.
+    """
+    try:
+        return json.loads(read_bytes(path, what, limit))
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} is not JSON ({reason}); give the path of {what}.") from None
+
+
+def check_regular(path: str | Path, what: str) -> None:
+    """Refuse what cannot be read from start to end; for files that a library opens.
+
+    Raises:
+        InputError: there is no such file, or it is a directory, a device or a pipe.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror}); give the path of {what}.") from None
+    except ValueError as error:
+        raise InputError(f"cannot read {str(path)!r} ({error}); give the path of {what}.") from None
+    if not stat.S_ISREG(mode):
+        kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+        raise InputError(f"cannot read {path} ({kind}); give the path of {what}.")

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.files import MAX_LOG_BYTES, read_bytes
+
 Floats = NDArray[np.float64]
 Columns = dict[str, list[float]]
 
@@ -52,7 +54,7 @@ def _read(path: Path, head: str) -> list[dict[str, list[float]]]:
     if not path.exists():
         return []
     lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for text in read_bytes(path, "a search's journal", MAX_LOG_BYTES).decode(errors="replace").splitlines():
         try:
             lines.append(json.loads(text))
         except ValueError:

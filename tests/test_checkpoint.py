@@ -10,7 +10,8 @@ import torch
 
 from controller.errors import InputError
 from tests.runs import ENVIRONMENT, ROOT
-from trainer.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from trainer import checkpoint
+from trainer.checkpoint import load_checkpoint, newest_checkpoint, newest_step, save_checkpoint
 
 PARTS = {"policy": {"w": torch.arange(6.0).view(2, 3)}, "optimizer": {"exp_avg.w": torch.zeros(2, 3)}}
 
@@ -31,6 +32,45 @@ def test_the_last_checkpoints_are_kept_in_order_of_steps(tmp_path):
     for step in (9, 10, 100, 1000):
         save(tmp_path, step)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step00000100", "step00001000"]
+
+
+def spoil(path):
+    (path / "state.json").write_text("{}")
+
+
+def steps(folder):
+    return sorted(int(path.name.removeprefix("step")) for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("damaged", [20, 30])
+def test_a_damaged_checkpoint_does_not_count_among_those_that_are_kept(tmp_path, damaged):
+    for step in (10, 20, 30):
+        save(tmp_path, step, keep=3)
+    spoil(tmp_path / f"step{damaged:08d}")
+    save(tmp_path, 40, keep=3)
+    assert steps(tmp_path) == [10, 20, 30, 40]
+    save(tmp_path, 50, keep=2)
+    assert steps(tmp_path) == [40, 50]
+
+
+def test_what_is_saved_after_going_back_over_a_damaged_checkpoint_stays(tmp_path):
+    before, path = save(tmp_path, 10), save(tmp_path, 20)
+    spoil(path)
+    assert newest_checkpoint(tmp_path) == before
+    assert newest_step(tmp_path) == 10
+    saved = save(tmp_path, 15, keep=1)
+    assert saved == tmp_path / "step00000015"
+    assert load_checkpoint(saved)[1] == {"step": 15}
+    assert not before.exists()
+
+
+def test_a_save_hashes_no_checkpoint_that_this_process_wrote(tmp_path, monkeypatch):
+    hashed, real = [], checkpoint._sha256
+    monkeypatch.setattr(checkpoint, "_sha256", lambda path: hashed.append(path.parent.name) or real(path))
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, step, PARTS, {"step": step}, keep=2)
+    assert len(hashed) == 9
+    assert all(name.endswith(".new") for name in hashed)
 
 
 def test_there_is_none_in_a_folder_without(tmp_path):

@@ -1,8 +1,12 @@
 """Data sets in the formats of GSM8K, MATH and DAPO-Math-17k, read by the code that reads real ones; their rewards."""
 
 import json
+import os
 import random
+import signal
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,8 +14,10 @@ import pytest
 pytest.importorskip("datasets")
 pytest.importorskip("math_verify")
 
+from controller.configuration import parse
 from controller.errors import InputError
 from trainer.config import RunConfig
+from trainer.rewards import Overtime, time_limit
 from trainer.tasks import load_task
 from trainer.tasks.answers import boxed, final_answer
 from trainer.tasks.dataset import DatasetConfig
@@ -92,6 +98,72 @@ def test_an_answer_that_takes_too_long_is_wrong_and_the_next_one_is_judged(verif
     assert time.monotonic() - start < 5
     assert hurried("", "\\boxed{\\frac{2}{4}}", "0.5") == 1
     hurried.close()
+
+
+SLOW = "\\boxed{" + "+".join(f"\\frac{{{n}}}{{{n + 1}}}" for n in range(1, 1000)) + "}"
+"""Takes seconds, and is judged in the end."""
+TRUTH = [1, 0, 1, 0, 0, 1, 0, 1]
+QUESTIONS = [(f"\\boxed{{\\frac{{{2 * n + 1}}}{{2}}}}", f"{n}.{5 if right else 7}") for n, right in enumerate(TRUTH)]
+
+
+@contextmanager
+def ctrl_c(seconds):
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    yield
+    timer.cancel()
+
+
+@pytest.mark.parametrize(("interruption", "error"), [(time_limit, Overtime), (ctrl_c, KeyboardInterrupt)])
+def test_an_answer_that_is_cut_off_leaves_no_verdict_to_those_after_it(interruption, error):
+    patient = Verifier(300.0)
+    patient("", "\\boxed{1}", "2")  # the child is up
+    with pytest.raises(error), interruption(0.1):
+        patient("", SLOW, "3")
+    assert [patient("", *question) for question in QUESTIONS] == TRUTH
+    patient.close()
+
+
+def test_a_verifier_that_is_cut_off_while_it_starts_answers_afterwards():
+    patient = Verifier(300.0)
+    with pytest.raises(Overtime), time_limit(0.01):
+        patient("", "\\boxed{1}", "2")
+    assert [patient("", *question) for question in QUESTIONS] == TRUTH
+    patient.close()
+
+
+def test_a_verdict_that_comes_late_is_not_taken_for_the_next_one():
+    class Late(Verifier):
+        """Left with a question, as by an interruption that nobody answered."""
+
+        def _verdict(self, answer, gold):
+            self._asked += 1
+            self._pipe.send((self._asked, "\\boxed{5}", "7"))
+            return super()._verdict(answer, gold)
+
+    late = Late(300.0)
+    assert [late("", *question) for question in QUESTIONS] == TRUTH
+    late.close()
+
+
+def ends_at_once(pipe):
+    """A child without math-verify."""
+
+
+def test_a_verifier_whose_child_does_not_start_says_so_instead_of_judging(monkeypatch):
+    monkeypatch.setattr("trainer.tasks.verifier._serve", ends_at_once)
+    with pytest.raises(InputError, match="math-verify did not start"):
+        Verifier(5.0)("", "\\boxed{1}", "2")
+
+
+@pytest.mark.parametrize(("seconds", "reward", "fits"), [(10, "math", False), (9, "math", True), (10, "exact", True)])
+def test_a_verifier_whose_limit_is_not_below_the_rewards_is_refused(seconds, reward, fits):
+    content = {"task": {"dataset": "gsm8k", "seconds": seconds, "reward": reward}, "rollout": {"reward_seconds": 10}}
+    if fits:
+        assert parse(RunConfig, content).task.seconds == seconds
+    else:
+        with pytest.raises(InputError, match=r"write a `task\.seconds` below 10"):
+            parse(RunConfig, content)
 
 
 def doubled(prompt, answer, right):

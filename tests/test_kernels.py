@@ -68,11 +68,15 @@ def test_kernels_from_logits_agree_with_the_reference(vocab, masked, dtype, trit
     assert_alike(both(measure, logits, monkeypatch), caplog)
 
 
+@pytest.mark.parametrize("layout", ["usual", "strided"])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_the_kernel_from_hidden_states_agrees_with_the_reference(with_bias, triton, monkeypatch, caplog):
+def test_the_kernel_from_hidden_states_agrees_with_the_reference(with_bias, layout, triton, monkeypatch, caplog):
     generator = torch.Generator().manual_seed(1)
     hidden, weight = torch.randn(1, 70, 40, generator=generator), torch.randn(1031, 40, generator=generator)
     bias = torch.randn(1031, generator=generator) if with_bias else None
+    if layout == "strided":
+        hidden, weight = hidden.mT.contiguous().mT, weight.T.contiguous().T
+        bias = torch.stack([bias, bias + 1], dim=1)[:, 0] if with_bias else None
     actions = torch.randint(1031, (1, 70), generator=generator)
     hidden.requires_grad_()
 
@@ -84,6 +88,22 @@ def test_the_kernel_from_hidden_states_agrees_with_the_reference(with_bias, trit
         torch.testing.assert_close(getattr(got, name), getattr(expected, name), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     assert kernels._verdicts == {("moments_from_hidden", torch.float32): True}
+
+
+@pytest.mark.parametrize("order", [(2, 0, 1), (0, 2, 1), (1, 0, 2)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_kernels_read_and_write_logits_of_any_layout(order, masked, triton, monkeypatch, caplog):
+    logits, actions, mask = some_tokens(5003)
+    laid_out = logits.permute(order).contiguous().permute(*torch.tensor(order).argsort().tolist())
+    assert laid_out.stride() != logits.stride()
+    laid_out.requires_grad_()
+    token_statistics(logits, torch.zeros(2, 5, dtype=torch.long))  # the kernel is checked on tokens of the usual layout
+
+    def measure():
+        options = {"mask": mask if masked else None, "vocab_size": 5001, "entropy_gradient": True}
+        return token_statistics(laid_out[:, :-1], actions, 0.7, **options)
+
+    assert_alike(both(measure, laid_out, monkeypatch), caplog)
 
 
 def test_nan_logits_give_nan_for_their_own_token_only(triton):

@@ -1,6 +1,7 @@
 """What each tracker holds of a run: MLflow on SQLite, TensorBoard's event files, W&B offline."""
 
 import struct
+from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from trainer.config import load_config
 from trainer.tracking.delivery import QUIET, Courier
 from trainer.tracking.folder import RunFolder
-from trainer.tracking.stores import asked_for
+from trainer.tracking.stores import asked_for, open_store
+from trainer.tracking.wandb_store import last_step
 
 STEPS = 12
 
@@ -93,6 +95,75 @@ def test_tensorboard_holds_every_step_under_the_same_names(folder: RunFolder) ->
     assert "controller/error" not in found.Tags()["tensors"]
 
 
+def event_files(folder: RunFolder) -> list[Path]:
+    return sorted((folder.path / "tensorboard").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+
+
+def in_tensorboard(folder: RunFolder, name: str) -> list[tuple[int, float]]:
+    """(step, value) of all event files, in no order that matters."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    events = [event for path in event_files(folder) for event in EventFileLoader(str(path)).Load()]
+    found = [(e.step, float(v.tensor.float_val[0])) for e in events for v in e.summary.value if v.tag == name]
+    return sorted(found)
+
+
+@pytest.mark.parametrize("lost", [1, 150, 400, 0])
+def test_a_kill_at_any_byte_leaves_tensorboard_with_every_value_once(folder: RunFolder, lost: int) -> None:
+    """A kill loses what was not yet written, `lost` bytes, and whatever would have been noted about it."""
+    pytest.importorskip("tensorboard", reason="TensorBoard is missing: pip install 'entrostat[tensorboard]'")
+    for step in range(STEPS, STEPS + 4):
+        folder.append(step, {"actor/entropy": 1 / (step + 1), "actor/lr": 0.5, "actor/grad_norm": 1.0})
+    before = {path.name: path.read_bytes() for path in folder.path.glob("tensorboard*.json")}
+    assert Courier(folder, load_config(folder.path / "config.yaml"), "tensorboard").deliver(None)
+    (folder.path / "tensorboard.json").unlink(missing_ok=True)
+    for name, content in before.items():
+        (folder.path / name).write_bytes(content)
+    [file] = event_files(folder)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size - lost])
+    for _ in range(2):
+        folder.set_status("RUNNING")
+        deliver(folder, "tensorboard")
+    for name in ("actor/lr", "actor/grad_norm"):
+        assert [step for step, _ in in_tensorboard(folder, name)] == list(range(STEPS, STEPS + 4))
+    assert [step for step, _ in in_tensorboard(folder, "actor/entropy")] == list(range(STEPS + 4))
+
+
+def test_an_event_file_without_a_value_does_not_hide_the_one_before(folder: RunFolder) -> None:
+    pytest.importorskip("tensorboard", reason="TensorBoard is missing: pip install 'entrostat[tensorboard]'")
+    config = load_config(folder.path / "config.yaml")
+    deliver(folder, "tensorboard")
+    (folder.path / "tensorboard.json").unlink()
+    stores = [open_store("tensorboard", folder, config) for _ in range(2)]
+    assert [store.connect() for store in stores] == [STEPS - 2] * 2
+    stores[1].send(folder.rows())
+    assert len(in_tensorboard(folder, "actor/entropy")) == STEPS + STEPS - 1  # all but the last, which it knew of
+
+
+def test_wandb_offline_sends_again_what_a_kill_kept_from_the_disk(folder: RunFolder) -> None:
+    pytest.importorskip("wandb", reason="W&B is missing: pip install 'entrostat[wandb]'")
+    deliver(folder, "wandb")
+    [file] = (folder.path / "wandb").glob("offline-run-*/*.wandb")
+    whole = file.read_bytes()
+    for step in (7, 3):
+        cut = bisect_left(range(len(whole)), step, key=lambda size: len(steps_in(whole[:size])))
+        file.write_bytes(whole[: cut + 5])  # within the next record
+        assert last_step(folder.path / "wandb", folder.key("wandb")) == step - 1
+    folder.set_status("RUNNING")
+    deliver(folder, "wandb")
+    found = [
+        step for path in (folder.path / "wandb").glob("offline-run-*/*.wandb") for step in steps_in(path.read_bytes())
+    ]
+    assert sorted(found) == list(range(STEPS))
+
+
+def steps_in(data: bytes) -> list[int]:
+    history = (
+        {item.key or "/".join(item.nested_key): item.value_json for item in r.history.item} for r in parsed(data)
+    )
+    return [int(row["_step"]) for row in history if "actor/entropy" in row]
+
+
 def test_wandb_offline_holds_every_step_and_the_configuration(folder: RunFolder) -> None:
     pytest.importorskip("wandb", reason="W&B is missing: pip install 'entrostat[wandb]'")
     deliver(folder, "wandb")
@@ -107,14 +178,20 @@ def test_wandb_offline_holds_every_step_and_the_configuration(folder: RunFolder)
 
 def wandb_records(folder: Path) -> Iterator:
     """What W&B wrote, record by record: a LevelDB log, in blocks of 32 KiB, behind a header of 7 bytes."""
+    [path] = folder.glob("offline-run-*/*.wandb")
+    return parsed(path.read_bytes())
+
+
+def parsed(data: bytes) -> Iterator:
     from wandb.proto.wandb_internal_pb2 import Record
 
-    [path] = folder.glob("offline-run-*/*.wandb")
-    data, place, whole = path.read_bytes(), 7, b""
+    place, whole = 7, b""
     while place + 7 <= len(data):
         if 32768 - place % 32768 < 7:
             place += 32768 - place % 32768
         _, length, kind = struct.unpack("<IHB", data[place : place + 7])
+        if place + 7 + length > len(data):
+            return
         whole += data[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):  # the whole of a record, or its last part

@@ -27,12 +27,16 @@ from controller.files import read_bytes
 logger = logging.getLogger("trainer")
 STATE, MANIFEST, TENSORS = "state.json", "manifest.json", ".safetensors"
 Tensors = Mapping[str, Tensor]
+Stamp = tuple[tuple[str, int, int], ...]
+_known: dict[Path, tuple[Stamp | None, str | None]] = {}
+"""Checkpoints that this process has written or hashed, as they were then, and what is wrong with them."""
 
 
 def save_checkpoint(folder: Path, step: int, parts: Mapping[str, Tensors], state: Mapping[str, Any], keep: int) -> None:
     """Write the checkpoint of `step` whole, or leave the others as they were; then drop all but the last `keep`.
 
-    One of that step that is there and whole stays: a step has one state.
+    One of that step that is there and whole stays: a step has one state. A damaged one does not count: it goes when
+    `keep` whole ones are newer.
 
     Args:
         parts: a file's name -> its tensors by name.
@@ -58,8 +62,8 @@ def save_checkpoint(folder: Path, step: int, parts: Mapping[str, Tensors], state
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    for old in _saved(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    _known[path] = _stamp(path), None
+    _prune(folder, keep)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -79,8 +83,8 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def newest_step(folder: Path) -> int | None:
-    """The step of the newest checkpoint, whole or not; none: there is none."""
-    names = [path.name.removeprefix("step") for path in _saved(folder)]
+    """The step of the newest checkpoint that is not known to be damaged; none: there is none."""
+    names = [path.name.removeprefix("step") for path in _saved(folder) if not _known.get(path, (None, None))[1]]
     return max((int(name) for name in names if name.isdecimal()), default=None)
 
 
@@ -114,6 +118,28 @@ def _clear(folder: Path) -> None:
         shutil.rmtree(rest)
 
 
+def _prune(folder: Path, keep: int) -> None:
+    """Drop what is older than the last `keep` whole checkpoints."""
+    whole = 0
+    for path in reversed(_saved(folder)):
+        if whole == keep:
+            shutil.rmtree(path, ignore_errors=True)
+            _known.pop(path, None)
+        elif not _known_damage(path):
+            whole += 1
+
+
+def _known_damage(path: Path) -> str | None:
+    """As `_damage`, of what this process has written or hashed without hashing it again while its files stay."""
+    stamp, damage = _known.get(path, (None, None))
+    return damage if stamp and stamp == _stamp(path) else _damage(path)
+
+
+def _stamp(path: Path) -> Stamp:
+    files = [(file.name, file.lstat()) for file in sorted(path.iterdir())]
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in files)
+
+
 def _write_tensors(path: Path, tensors: Tensors) -> None:
     try:
         save_file(dict(tensors), path)
@@ -132,11 +158,15 @@ def _hashes(path: Path) -> dict[str, str]:
 
 def _damage(path: Path) -> str | None:
     """What is wrong with a checkpoint, if anything."""
+    stamp, damage = None, None
     try:
+        stamp = _stamp(path)
         wrong = [name for name, value in _hashes(path).items() if _sha256(path / name) != value]
+        damage = f"the hash of {wrong[0]} is not the saved one" if wrong else None
     except (OSError, ValueError, RecursionError) as error:
-        return _reason(error)
-    return f"the hash of {wrong[0]} is not the saved one" if wrong else None
+        damage = _reason(error)
+    _known[path] = stamp, damage
+    return damage
 
 
 def _reason(error: Exception) -> str:

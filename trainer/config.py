@@ -228,6 +228,16 @@ class RunConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _verifier_ends_first(self) -> RunConfig:
+        task, limit = self.task, self.rollout.reward_seconds
+        if isinstance(task, DatasetConfig) and task.reward == "math" and task.seconds >= limit:
+            raise ValueError(
+                f"`task.seconds` is {task.seconds:g}, and `rollout.reward_seconds`, {limit:g}, would cut its answers "
+                f"off before they are found wrong; write a `task.seconds` below {limit:g}."
+            )
+        return self
+
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """The run that a YAML file describes, with `dotted.key=value` overrides laid over it.

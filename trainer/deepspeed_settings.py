@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 from controller.errors import InputError
+from controller.files import read_json
 
 from .config import EngineConfig, UpdateConfig
 
@@ -48,12 +47,7 @@ def _user_settings(given: str | dict[str, Any] | None) -> dict[str, Any]:
     if given is None:
         return {}
     if isinstance(given, str):
-        try:
-            given = json.loads(Path(given).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"cannot read `engine.deepspeed`, {given}, as JSON ({error}); give the path of DeepSpeed's."
-            ) from None
+        given = read_json(given, "DeepSpeed's JSON in `engine.deepspeed`")
     if not isinstance(given, dict):
         raise InputError("`engine.deepspeed` holds no keys; give DeepSpeed's JSON object.")
     given = {key: value for key, value in given.items() if value != "auto"}

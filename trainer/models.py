@@ -10,14 +10,24 @@ from typing import Any
 import torch
 
 from controller.errors import InputError
+from controller.files import check_regular
 
 ASSETS = Path(__file__).parent / "assets"
 
 
 def model_source(name: str) -> str:
-    """What transformers and vLLM load for the name of a shipped asset, a folder, or a model of the Hub."""
-    folder = ASSETS / name
-    return str(folder) if folder.is_dir() else name
+    """What transformers and vLLM load for the name of a shipped asset, a folder, or a model of the Hub.
+
+    Raises:
+        InputError: something in the folder cannot be read to its end.
+    """
+    shipped = ASSETS / name
+    source = shipped if shipped.is_dir() else Path(name)
+    if source.is_dir():
+        for file in source.iterdir():
+            if not file.is_dir():
+                check_regular(file, f"a file of the model `{name}`")
+    return str(source) if source == shipped else name
 
 
 def load_model(name: str, dtype: torch.dtype = torch.float32, chat: bool = False) -> tuple[Any, Any]:

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from controller.agreement import Disagreement
 from controller.control import EntropyController
 from controller.errors import InputError
+from controller.files import check_regular
 from controller.saved import count
 
 from .checkpoint import load_checkpoint, newest_checkpoint, newest_step, save_checkpoint
@@ -48,6 +49,7 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
     if folder.started and not resume:
         raise InputError(f"{out} already holds a run; give another --out, or {RESUME.format(out=out)}.")
     session = open_session(config)
+    session.engine.on_lead(lambda: _check_attachments(config))
     start = _restore(session, folder) if resume else 0
     tracker = Tracker(config, folder) if session.engine.rank == 0 else None
     if start >= config.steps:
@@ -67,6 +69,11 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
         except RuntimeError:
             heartbeat.await_verdict()  # where a rank was lost in a collective this is the last line
             raise
+
+
+def _check_attachments(config: RunConfig) -> None:
+    for path in config.tracking.attachments:
+        check_regular(path, "a file to attach, or leave it out of `tracking.attachments`")
 
 
 def open_session(config: RunConfig) -> Session:

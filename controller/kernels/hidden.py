@@ -84,7 +84,7 @@ def moments_from_hidden(
     A product of float32 is done in float32, not in the matrix unit's ten bits.
     """
     tokens, features = hidden.shape
-    hidden, weight = hidden.contiguous(), weight.contiguous()
+    hidden, weight, bias = hidden.contiguous(), weight.contiguous(), None if bias is None else bias.contiguous()
     blocks = triton.cdiv(len(weight), COLUMNS)
     splits = min(SPLITS, blocks)
     span = COLUMNS * triton.cdiv(blocks, splits)

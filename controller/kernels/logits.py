@@ -35,7 +35,7 @@ def _online(peak, z, f, q, g, x, here, scale, floor):
 
 @triton.jit
 def _forward(
-    logits, actions, mask, out, chosen, batch_stride, time_stride, time, width, scale, floor, count,
+    logits, actions, mask, out, chosen, batch_stride, time_stride, column_stride, time, width, scale, floor, count,
     MASKED: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
@@ -51,9 +51,9 @@ def _forward(
     for first in range(0, width * used, COLUMNS):
         columns = first + tl.arange(0, COLUMNS)
         here = columns < width
-        x = tl.load(start + columns, mask=here, other=float("-inf")).to(tl.float32)
+        x = tl.load(start + columns.to(tl.int64) * column_stride, mask=here, other=float("-inf")).to(tl.float32)
         peak, z, f, q, g = _online(peak, z, f, q, g, x, here, scale, floor)
-    own = tl.load(start + tl.load(actions + row), mask=used != 0, other=0.0).to(tl.float32)
+    own = tl.load(start + tl.load(actions + row) * column_stride, mask=used != 0, other=0.0).to(tl.float32)
     peak = tl.where(used != 0, peak, 0.0)
     z = tl.where(used != 0, z, 1.0)
     q = tl.where(used != 0, q, 1.0)
@@ -67,8 +67,8 @@ def _forward(
 
 @triton.jit
 def _backward(
-    logits, actions, mask, per_token, out, batch_stride, time_stride, out_batch, out_time, time, width, scale, floor,
-    count, MASKED: tl.constexpr, BONUS: tl.constexpr, COLUMNS: tl.constexpr,
+    logits, actions, mask, per_token, out, batch_stride, time_stride, column_stride, out_batch, out_time, out_column,
+    time, width, scale, floor, count, MASKED: tl.constexpr, BONUS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
@@ -78,24 +78,28 @@ def _backward(
     if MASKED:
         used = tl.load(mask + row).to(tl.int32)
     read = logits + (row // time) * batch_stride + (row % time) * time_stride
-    x = tl.load(read + columns, mask=columns < width * used, other=float("-inf")).to(tl.float32)
+    places = columns.to(tl.int64)
+    x = tl.load(read + places * column_stride, mask=columns < width * used, other=float("-inf")).to(tl.float32)
     y = tl.maximum((x - tl.load(per_token + row)) * scale, floor, propagate_nan=tl.PropagateNan.ALL)
     pull = tl.load(per_token + count + row)
     if BONUS:
         pull = pull + tl.load(per_token + 3 * count + row) * y
     slope = tl.exp2(y) * pull + tl.where(columns == tl.load(actions + row), tl.load(per_token + 2 * count + row), 0.0)
-    tl.store(start + columns, tl.where(used != 0, slope, 0.0).to(out.dtype.element_ty), mask=here)
+    tl.store(start + places * out_column, tl.where(used != 0, slope, 0.0).to(out.dtype.element_ty), mask=here)
 
 
 def moments_from_logits(
     logits: Tensor, actions: Tensor, mask: Tensor | None, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """As `from_logits.block_moments`: moments [5, batch, time] and the sampled tokens' logits, in one launch."""
+    """As `from_logits.block_moments`: moments [5, batch, time] and the sampled tokens' logits, in one launch.
+
+    Logits of any strides: a copy would double the largest tensor that there is.
+    """
     batch, time, width = logits.shape
     out = torch.empty((5, batch, time), dtype=torch.float32, device=logits.device)
     chosen = torch.empty((batch, time), dtype=torch.float32, device=logits.device)
     _forward[(batch * time,)](
-        logits, actions.contiguous(), _bytes(mask), out, chosen, logits.stride(0), logits.stride(1), time, width,
+        logits, actions.contiguous(), _bytes(mask), out, chosen, *logits.stride(), time, width,
         scale_of(temperature), FLOOR, batch * time,
         MASKED=mask is not None, COLUMNS=_columns(width), num_warps=8,
     )  # fmt: skip
@@ -116,8 +120,8 @@ def gradient_of_logits(
     packed = torch.stack([peak, a, own, own if b is None else b]).float().contiguous()
     columns = _columns(width)
     _backward[(batch * time, triton.cdiv(width, columns))](
-        logits, actions.contiguous(), _bytes(mask), packed, out, logits.stride(0), logits.stride(1), out.stride(0),
-        out.stride(1), time, width, scale_of(temperature), FLOOR, batch * time,
+        logits, actions.contiguous(), _bytes(mask), packed, out, *logits.stride(), *out.stride(),
+        time, width, scale_of(temperature), FLOOR, batch * time,
         MASKED=mask is not None, BONUS=b is not None, COLUMNS=columns, num_warps=8,
     )  # fmt: skip
 

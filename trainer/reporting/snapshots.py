@@ -76,7 +76,7 @@ def read_snapshots(folder: Path) -> Sequence[Snapshot]:
         InputError: a line is no snapshot.
     """
     path = folder / SNAPSHOTS
-    if not path.is_file():
+    if not path.exists():
         return ()
     *lines, _ = read_bytes(path, f"a run's {SNAPSHOTS}", MAX_LOG_BYTES).split(b"\n")
     read = [_read_line(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]

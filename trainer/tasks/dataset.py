@@ -73,7 +73,7 @@ class DatasetConfig(Config):
     """`math`: equal as mathematics, by math-verify; `exact`: the same text; or `module:function` of your own, which is
     called as function(prompt, answer, right_answer) and returns a number."""
     seconds: Annotated[float, Field(gt=0, le=600)] = 5.0
-    """Limit for checking one answer as mathematics; past it the answer is wrong."""
+    """Limit for checking one answer as mathematics, below `rollout.reward_seconds`; past it the answer is wrong."""
 
     @field_validator("template")
     @classmethod

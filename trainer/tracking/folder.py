@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.errors import InputError
-from controller.files import read_bytes
+from controller.files import MAX_LOG_BYTES, check_regular, read_bytes
 
 from ..config import RunConfig, dump_config
 
@@ -52,9 +52,12 @@ class RunFolder:
         """The whole lines from a byte on, and the byte after them."""
         if not self.started:
             return [], 0
+        check_regular(self._metrics, "a run's metrics.jsonl")
         with self._metrics.open("rb") as file:
             file.seek(offset)
-            content, newline, _ = file.read().rpartition(b"\n")
+            content, newline, _ = file.read(MAX_LOG_BYTES + 1).rpartition(b"\n")
+        if len(content) >= MAX_LOG_BYTES:
+            raise InputError(f"{self._metrics} is larger than {MAX_LOG_BYTES} bytes; give a run's metrics.jsonl.")
         lines = [row for line in content.split(b"\n") if (row := _row(line))]
         return lines, offset + len(content) + len(newline)
 

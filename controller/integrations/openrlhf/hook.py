@@ -16,6 +16,7 @@ from ...configuration import parse, read_yaml
 from ...control import ControlConfig, EntropyController
 from ...decision import Decision
 from ...errors import InputError
+from ...files import read_bytes, read_json
 from ...statistics import TokenStatistics
 from ..measured import Measured, joined
 from ..refusals import of_configuration
@@ -87,9 +88,10 @@ class EntropyHook:
     def _restore(self, args: Any) -> None:
         folder = Path(args.ckpt.path, "_actor")
         if args.ckpt.load_enable and (folder / "latest").is_file():
-            saved = folder / (folder / "latest").read_text().strip() / FILE
+            newest = read_bytes(folder / "latest", "the name of OpenRLHF's newest checkpoint").decode().strip()
+            saved = folder / newest / FILE
             if saved.is_file():
-                self.controller.load_state_dict(json.loads(saved.read_text()))
+                self.controller.load_state_dict(read_json(saved, "a saved controller state"))
 
 
 @torch.no_grad()

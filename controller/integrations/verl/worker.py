@@ -17,6 +17,7 @@ from verl.workers.utils.padding import no_padding_2_padding
 from ...configuration import parse, read_yaml
 from ...control import ControlConfig, EntropyController
 from ...errors import InputError
+from ...files import read_json
 from ...statistics import TokenStatistics
 from .loss import InForce, in_force
 from .settings import check_settings
@@ -104,7 +105,7 @@ class EntropyTrainingWorker(TrainingWorker):
         """verl's, and the controller's state."""
         saved = Path(local_path, FILE)
         if self.controller is not None and saved.is_file():
-            self.controller.load_state_dict(json.loads(saved.read_text()))
+            self.controller.load_state_dict(read_json(saved, "a saved controller state"))
         return super().load_checkpoint(local_path, *args, **kwargs)
 
     def _controlled(self, loss_fn: Any, model_output: Any, data: Any, dp_group: Any = None) -> Any:
