@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from .errors import InputError
 from .files import read_bytes
+from .yaml_text import load_yaml
 
 
 class Config(BaseModel):
@@ -45,41 +45,24 @@ def _holds_truth(value: Any, depth: int = 2) -> bool:
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
-class _Loader(yaml.SafeLoader):
-    """Aliases stand for single values only: those of lists and mappings, nested, unfold without bound."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        is_alias = self.check_event(yaml.AliasEvent)
-        node = super().compose_node(parent, index)
-        if is_alias and node is not None and not isinstance(node, yaml.ScalarNode):
-            raise yaml.MarkedYAMLError(problem="an alias of a list or a mapping", problem_mark=node.start_mark)
-        return node
-
-
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping that a YAML file holds, read with the safe loader.
 
     Raises:
-        InputError: no such file, not a regular one, too large, not YAML, or not a mapping.
+        InputError: no such file, not a regular one, too large, not YAML, a key twice, or not a mapping.
     """
-    text = read_bytes(path, "a YAML file")
+    encoded = read_bytes(path, "a YAML file")
     try:
-        content = yaml.load(text.decode("utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InputError(f"{path} is not valid YAML ({_reason(error)}); write `key: value` lines.") from None
+        text = encoded.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not valid YAML ({error}); write `key: value` lines.") from None
+    content = load_yaml(text, str(path), "write `key: value` lines")
     if content is None:
         raise InputError(f"{path} is empty; write `key: value` lines.")
     if not isinstance(content, dict):
         found = type(content).__name__
         raise InputError(f"{path} holds a {found}, not a mapping; write `key: value` lines.")
     return content
-
-
-def _reason(error: Exception) -> str:
-    """What the YAML reader found, and where, without the lines of the file that it quotes."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
-        return f"{error.problem}, line {error.problem_mark.line + 1}"
-    return " ".join(str(error).split())
 
 
 def parse(model: type[ConfigT], content: Mapping[str, Any], source: str = "configuration") -> ConfigT:

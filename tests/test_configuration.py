@@ -3,13 +3,16 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
 from controller import ControlConfig, EntropyController, InputError
 from controller.configuration import parse, read_yaml
+from trainer.config import load_config
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 TARGET = {"type": "constant", "value": 0.6}
 CONSTANT = "target: {type: constant, value: 0.6}\n"
 
@@ -89,6 +92,14 @@ BAD_FILES = {
     "list": ("- 1\n- 2\n", ["holds a list, not a mapping", "write `key: value` lines"]),
     "number": ("5", ["not a mapping"]),
     "empty": ("", ["empty", "write `key: value` lines"]),
+    "key twice": (
+        CONSTANT + "law:\n  type: pid\n  kp: 3\n  ki: 0.1\n  kp: 30\n",
+        ["the key `kp` on line 4 and again on line 6", "keep one of the two"],
+    ),
+    "key twice on top": (CONSTANT + CONSTANT, ["the key `target` on line 1 and again on line 2"]),
+    "key twice on a line": ("target: {type: constant, value: 0.6, value: 0.7}\n", ["`value` twice on line 1"]),
+    "key twice in two spellings": (CONSTANT + 'law: {type: pid, kp: 1, "kp": 2}\n', ["`kp` twice on line 2"]),
+    "key twice within a merge": ("target: {<<: {value: 0.6, value: 0.7}, type: constant}\n", ["`value` twice"]),
     "itself": ("target: &t {type: constant, value: *t}\n", ["not valid YAML", "alias"]),
 }
 
@@ -212,3 +223,22 @@ def test_an_empty_configuration_needs_a_target_and_nothing_else():
 
 def test_content_that_is_no_mapping_gets_one_sentence():
     assert "[1, 2]" in sentence(parse, ControlConfig, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    {
+        "control.law={type: pid, kp: 1, kp: 2}": ["the key `kp` twice on line 1", "keep one of the two"],
+        "control.law=2024-13-45": ["not valid YAML", "month", "quote the value"],
+        "control.law={": ["not valid YAML", "quote the value"],
+    }.items(),
+)
+def test_an_override_is_read_as_strictly_as_a_file(override, parts):
+    message = sentence(load_config, EXAMPLES / "controlled.yaml", [override])
+    assert all(part in message for part in parts), message
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):
+    path = tmp_path / "control.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + CONSTANT.encode())
+    assert read_yaml(path) == yaml.safe_load(CONSTANT)

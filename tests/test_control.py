@@ -337,6 +337,17 @@ def test_a_decision_logs_plain_numbers_under_names_that_are_no_prefix_of_each_ot
     assert {f"region/e{i}/{part}" for i in range(1, 5) for part in ("fraction", "contribution")} <= metrics.keys()
 
 
+def test_a_number_that_a_step_does_not_have_is_absent_from_its_metrics():
+    free = controller(target=None, law={"type": "manual"}, actuator={"type": "entropic"}).step(*BATCH)
+    lost = controller(law=LAW).step_scalar(math.nan)
+    for decision, absent in (
+        (free, {"controller/setpoint", "controller/error", "controller/predicted_change", "guard/kl"}),
+        (lost, {"actor/entropy", "controller/measurement", "controller/error", "controller/standard_error"}),
+    ):
+        assert not absent & decision.metrics().keys()
+        json.dumps(decision.metrics(), allow_nan=False)
+
+
 def test_a_decision_says_its_numbers_in_a_line():
     decision = controller(law={"type": "manual", "command": 0.25}).step_scalar(0.5)
     assert str(decision) == "step 0: entropy 0.500 target 0.600 error +0.100 command +0.250"

@@ -57,6 +57,12 @@ def expected(steps):
     return [(step, 1 / (step + 1)) for step in range(steps)]
 
 
+def test_a_line_holds_the_numbers_that_the_step_has_and_no_others(folder):
+    rows = folder.rows()
+    assert [row["actor/entropy"] for row in rows] == [1 / (step + 1) for step in range(30)]
+    assert not any("controller/error" in row for row in rows)
+
+
 def test_a_second_courier_goes_on_where_the_first_was_killed(folder):
     first = courier(folder)
     assert first.deliver(None)

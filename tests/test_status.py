@@ -48,8 +48,20 @@ def test_a_terminal_has_one_block_with_everything_that_is_steered() -> None:
     )
 
 
-def test_a_run_without_a_target_shows_none() -> None:
-    assert "target" not in shown(True, STEP | {"controller/setpoint": math.nan, "controller/error": math.nan})
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_run_without_a_target_shows_none(terminal: bool) -> None:
+    free = {name: value for name, value in STEP.items() if name not in ("controller/setpoint", "controller/error")}
+    text = shown(terminal, free)
+    assert "target" not in text
+    assert "error" not in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_step_whose_entropy_was_not_measured_is_shown_too(terminal: bool) -> None:
+    lost = {name: value for name, value in STEP.items() if name not in ("actor/entropy", "controller/error")}
+    text = shown(terminal, lost)
+    assert "nan" in text
+    assert "command" in text
 
 
 def test_the_remaining_time_follows_from_the_last_steps() -> None:

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from controller.configuration import Config, parse, read_yaml
 from controller.control import ControlConfig
 from controller.errors import InputError
+from controller.yaml_text import load_yaml
 
 from .tasks.dataset import DatasetConfig
 
@@ -268,10 +269,7 @@ def _lay_over(content: dict[str, Any], override: str) -> None:
         raise InputError(
             f"`{override}` is not an override; write `dotted.key=value`, as in `update.learning_rate=1e-4`."
         )
-    try:
-        given = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise InputError(f"`{override}`: {value!r} is not a YAML value; quote it.") from None
+    given = load_yaml(value, f"`{override}`", "quote the value")
     if key == "excite":
         given = given if isinstance(given, dict) else {"shape": given}
         whole = {"amplitude": 1.0} if given.get("shape") == "staircase" and not given.get("offset") else {}

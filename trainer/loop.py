@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from controller.advantages import no_spread_fraction
-from controller.decision import Decision
+from controller.decision import Decision, finite
 from controller.loss import per_token, policy_loss, threshold_sums
 
 from .evaluate import evaluate
@@ -42,7 +42,7 @@ class Drawn:
 
 
 def train_step(session: Session, step: int) -> dict[str, float]:
-    """One step: sample, measure, decide, update. Returns its metrics, the same on every rank."""
+    """One step: sample, measure, decide, update. Returns its metrics, finite and the same on every rank."""
     clock = Clock()
     seed_everything(session.config.seed, step, session.engine.rank)
     with clock("rollout"):
@@ -74,7 +74,7 @@ def train_step(session: Session, step: int) -> dict[str, float]:
     sums.add({"response/length_mean": rollout.mask.sum(1).double().mean()}, len(rewards))
     learning_rate = session.engine.deepspeed.get_lr()[0]
     inside = decision.metrics() | session.control.estimate | batch.mismatch
-    return inside | sums.means() | {"actor/lr": learning_rate} | clock.seconds()
+    return finite(inside | sums.means() | {"actor/lr": learning_rate} | clock.seconds())
 
 
 def sample(session: Session, step: int) -> Drawn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
@@ -48,7 +48,7 @@ class Status:
     def show(self, step: int, metrics: Metrics) -> None:
         """The step that has just been done."""
         self._last, self._metrics = step, metrics
-        self._entropies.append(metrics["actor/entropy"])
+        self._entropies.append(metrics.get("actor/entropy", math.nan))
         self._times.append(self._now())
         self._evaluation = metrics if "eval/pass_at_8" in metrics else self._evaluation
         if not self._live:
@@ -72,7 +72,7 @@ class Status:
         """What the terminal shows of the last step."""
         if not self._metrics:
             return Text("")
-        m, table = self._metrics, Table.grid(padding=(0, 2))
+        m, table = _with_gaps(self._metrics), Table.grid(padding=(0, 2))
         aim = "" if math.isnan(m["controller/setpoint"]) else f"target {m['controller/setpoint']:.3f}"
         table.add_row("entropy", f"{m['actor/entropy']:.3f}", aim, sparks(list(self._entropies)))
         limit = "at its limit" if m["controller/saturated"] else ""
@@ -114,6 +114,7 @@ def clock(seconds: float) -> str:
 
 def step_line(step: int, steps: int, metrics: Metrics) -> str:
     """One readable line a step."""
+    metrics = _with_gaps(metrics)
     parts = [f"{step + 1:4d}/{steps}"]
     if math.isfinite(metrics["controller/setpoint"]):
         parts += [f"target {metrics['controller/setpoint']:.3f}"]
@@ -127,6 +128,11 @@ def step_line(step: int, steps: int, metrics: Metrics) -> str:
         f"reward {metrics['reward/mean']:.3f}",
     ]
     return "  ".join([*parts, _evaluated(metrics)]).rstrip()
+
+
+def _with_gaps(metrics: Metrics) -> Metrics:
+    """The metrics, NaN for those that a step does not have."""
+    return defaultdict(lambda: math.nan, metrics)
 
 
 def _evaluated(metrics: Metrics) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 import uuid
 from pathlib import Path
 from typing import Any
 
+from controller.decision import finite
 from controller.errors import InputError
 from controller.files import MAX_LOG_BYTES, check_regular, read_bytes
 
@@ -62,9 +62,8 @@ class RunFolder:
         return lines, offset + len(content) + len(newline)
 
     def append(self, step: int, metrics: dict[str, float]) -> None:
-        """One line: `step` and the metrics, null where a value is not finite, and the time of day."""
-        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        line = json.dumps({"step": step} | finite | {"time/unix": time.time()}) + "\n"
+        """One line: `step`, those of the metrics that are finite, and the time of day."""
+        line = json.dumps({"step": step} | finite(metrics) | {"time/unix": time.time()}) + "\n"
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(line)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,7 @@ class EntropyHook:
                 status: dict[str, float] = self._train(*args, **kwargs)
             finally:
                 trainer.actor_loss_fn = plain
-        return status | {name: value for name, value in decision.metrics().items() if math.isfinite(value)}
+        return status | decision.metrics()
 
     def decide(self, actor: Any, items: list[Any], packed: bool, rows: int) -> Decision:
         """The decision on this rank's experiences, the same on every rank; `rows`: how many go through at a time."""

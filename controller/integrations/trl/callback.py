@@ -78,8 +78,9 @@ class EntropyCallback(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """What is in force goes into TRL's log."""
         if self._decision is not None:
-            for name in ("setpoint", "command", "error"):
-                self._trainer._metrics["train"][f"controller/{name}"].append(getattr(self._decision, name))
+            known = self._decision.metrics()
+            for name in known.keys() & {"controller/setpoint", "controller/command", "controller/error"}:
+                self._trainer._metrics["train"][name].append(known[name])
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The state, beside TRL's."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -165,8 +164,7 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
 
     def _log(self, decision: Decision) -> None:
         for name, value in decision.metrics().items():
-            if math.isfinite(value):
-                self._metrics["train"][name].append(value)
+            self._metrics["train"][name].append(value)
 
 
 class _FirstPass:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,7 +89,7 @@ class EntropyTrainingWorker(TrainingWorker):
         data[ENTROPY], data[SENSITIVITY] = tokens.entropy, tokens.sensitivity
         output = super().train_mini_batch(data)
         if output is not None:
-            logged = {k.removeprefix("actor/"): [v] for k, v in self._decision.metrics().items() if math.isfinite(v)}
+            logged = {name.removeprefix("actor/"): [value] for name, value in self._decision.metrics().items()}
             tu.get(output, "metrics").update(logged)
         return output
 
