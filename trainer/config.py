@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from controller.configuration import Config, parse, read_yaml
 from controller.control import ControlConfig
@@ -15,6 +15,7 @@ from controller.errors import InputError
 from controller.yaml_text import load_yaml
 
 from .tasks.dataset import DatasetConfig
+from .tasks.reasoning import ReasoningConfig
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
@@ -76,6 +77,9 @@ class RolloutConfig(Config):
     """The group of GRPO's advantage."""
     max_new_tokens: Count = 16
     """Longest answer, tokens."""
+    stop: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
+    """Text that ends an answer, beside the model's own end: every token with one of these in it does, and counts as the
+    answer's last."""
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     """Of the sampling, and of the entropy that is controlled."""
     reward_seconds: Annotated[float, Field(ge=0.01, le=3600)] = 10.0
@@ -182,6 +186,22 @@ class HardwareConfig(Config):
     """Share of the peak that training reaches."""
 
 
+def _kind_of_task(given: Any) -> str:
+    """By the key that each kind has."""
+    if isinstance(given, str):
+        return "a name"
+    named = "reasoning_gym" in given if isinstance(given, dict) else isinstance(given, ReasoningConfig)
+    return "generators" if named else "a data set"
+
+
+TaskConfig = Annotated[
+    Annotated[str, Tag("a name")]
+    | Annotated[DatasetConfig, Tag("a data set")]
+    | Annotated[ReasoningConfig, Tag("generators")],
+    Discriminator(_kind_of_task),
+]
+
+
 class RunConfig(Config):
     """One RLVR run."""
 
@@ -189,12 +209,16 @@ class RunConfig(Config):
     """Prompts, answers and the order of minibatches follow from it."""
     steps: Count = 150
     """Rollout batches."""
-    task: str | DatasetConfig = "expressions"
-    """What is learned: the name of a small task that ships with the package, or a data set: {dataset: gsm8k}."""
+    task: TaskConfig = "expressions"
+    """What is learned: the name of a small task that ships with the package, a data set, {dataset: gsm8k}, or
+    generators, {reasoning_gym: chain_sum}."""
     model: str = "expressions"
-    """`expressions`, the warm-started model that ships with the package, or a path or name for transformers."""
+    """`expressions`, the warm-started model that ships with the package, `smollm2`, the path of a GGUF file, or a path
+    or name for transformers."""
     chat: bool = False
     """Put each prompt into the tokenizer's chat template, as a user's turn."""
+    system: str | None = None
+    """The chat's system prompt; none: the template's own, if it has one."""
     rollout: RolloutConfig = RolloutConfig()
     update: UpdateConfig = UpdateConfig()
     control: ControlConfig = Field(
@@ -213,6 +237,12 @@ class RunConfig(Config):
     def updates(self) -> int:
         """Optimizer steps a rollout."""
         return self.update.minibatches * self.update.epochs
+
+    @model_validator(mode="after")
+    def _system_has_chat(self) -> RunConfig:
+        if self.system is not None and not self.chat:
+            raise ValueError("`system` is a turn of a chat, and `chat` is false; write `chat: true`, or leave it out.")
+        return self
 
     @field_validator("control", mode="before")
     @classmethod

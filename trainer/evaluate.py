@@ -5,7 +5,7 @@ from math import comb
 
 from .rewards import canonical, judged
 from .rollout import Sampler, Sampling
-from .tasks import Problem, Task
+from .tasks import Problem, Task, passes
 
 K = 8
 
@@ -63,7 +63,7 @@ def _right_answers(
     indices = rollout.groups.tolist()
     rewards, _ = judged(task, [problems[index] for index in indices], rollout.answers, seconds)
     for index, answer, reward in zip(indices, rollout.answers, rewards.tolist(), strict=True):
-        if reward > 0:  # an answer without a reward counts as wrong
+        if passes(task, reward):  # an answer without a reward counts as wrong
             right[index].append(canonical(task, problems[index], answer, seconds))
     return right
 

@@ -12,15 +12,21 @@ import torch
 from controller.errors import InputError
 from controller.files import check_regular
 
+from . import gguf
+
 ASSETS = Path(__file__).parent / "assets"
 
 
 def model_source(name: str) -> str:
-    """What transformers and vLLM load for the name of a shipped asset, a folder, or a model of the Hub.
+    """What transformers and vLLM load for `smollm2`, the name of a shipped asset, a GGUF file, a folder, or the Hub's.
 
     Raises:
-        InputError: something in the folder cannot be read to its end.
+        InputError: a GGUF file cannot be had or converted (see `gguf.converted`), or a file of the folder is none.
     """
+    if name == gguf.SMOLLM2:
+        return str(gguf.smollm2())
+    if name.endswith(".gguf"):
+        return str(gguf.converted(Path(name)))
     shipped = ASSETS / name
     source = shipped if shipped.is_dir() else Path(name)
     if source.is_dir():
@@ -38,9 +44,9 @@ def load_model(name: str, dtype: torch.dtype = torch.float32, chat: bool = False
     """
     from transformers import AutoModelForCausalLM
 
-    tokenizer = load_tokenizer(name, chat)
+    tokenizer, source = load_tokenizer(name, chat), model_source(name)
     with _one_sentence(name):
-        model = AutoModelForCausalLM.from_pretrained(model_source(name), dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
     return model, tokenizer
 
 
@@ -52,8 +58,9 @@ def load_tokenizer(name: str, chat: bool = False) -> Any:
     """
     from transformers import AutoTokenizer
 
+    source = model_source(name)
     with _one_sentence(name):
-        tokenizer = AutoTokenizer.from_pretrained(model_source(name))
+        tokenizer = AutoTokenizer.from_pretrained(source)
     if tokenizer.eos_token_id is None:
         raise InputError(
             f"the tokenizer of `{name}` has no end-of-sequence token, so no answer would end and none could be padded; "

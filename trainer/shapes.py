@@ -88,8 +88,9 @@ def _configuration(name: str) -> Any:
             vocab_size=vocabulary,
             tie_word_embeddings=hidden < 2048,
         )
+    source = model_source(name)
     try:
-        return AutoConfig.from_pretrained(model_source(name))
+        return AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(

@@ -4,6 +4,7 @@ A task knows text only. Tokenizer, model and sampling are the trainer's business
 word problems fits the same protocol as the small ones that ship with the package.
 """
 
+import math
 import random
 import zlib
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from controller.errors import InputError
 
 if TYPE_CHECKING:
     from .dataset import DatasetConfig
+    from .reasoning import ReasoningConfig
 
 Split = Literal["train", "heldout"]
 
@@ -44,15 +46,19 @@ class Task(Protocol):
         """`count` distinct problems of one split; those of "heldout" never occur in "train"."""
 
     def reward(self, problem: Problem, answer: str) -> float:
-        """1.0 for a right answer, 0.0 for any other text."""
+        """1.0 for a right answer, 0.0 for any other text; a task with more to give says in `passing` what is right."""
 
     def canonical(self, problem: Problem, answer: str) -> str:
         """A form in which two answers are equal when they are the same solution."""
 
 
-def load_task(name: "str | DatasetConfig") -> Task:
-    """The task registered as `name`, or that of a data set."""
+def load_task(name: "str | DatasetConfig | ReasoningConfig") -> Task:
+    """The task registered as `name`, that of a data set, or of families of reasoning-gym."""
     if not isinstance(name, str):
+        if hasattr(name, "reasoning_gym"):
+            from .reasoning import Reasoning
+
+            return Reasoning(name)
         from .dataset import Dataset
 
         return Dataset(name)
@@ -60,6 +66,11 @@ def load_task(name: "str | DatasetConfig") -> Task:
         raise InputError(f"there is no task {name!r}; write one of: {', '.join(sorted(_REGISTRY))}.")
     module, _, attribute = _REGISTRY[name].partition(":")
     return getattr(import_module(module), attribute)()
+
+
+def passes(task: Task, reward: float) -> bool:
+    """Whether an answer of this reward is right: it has the task's `passing`, where it names one, or any at all."""
+    return reward >= getattr(task, "passing", math.ulp(0.0))
 
 
 def split_of(prompt: str, heldout: int) -> Split:
