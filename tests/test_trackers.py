@@ -56,7 +56,7 @@ def in_mlflow(folder: RunFolder):
 
 def test_mlflow_holds_what_its_users_look_for(in_mlflow) -> None:
     client, run = in_mlflow
-    assert run.data.params["control.law.kp"] == "14.0"
+    assert run.data.params["control.law.effort"] == "0.2"
     assert run.data.params["rollout.prompts"] == "64"
     assert run.data.tags["entrostat/target"] == "increase_then_decrease"
     assert "entropy ended at" in run.data.tags["mlflow.note.content"]

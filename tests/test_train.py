@@ -61,8 +61,8 @@ def test_mlflow_holds_the_numbers_of_the_folder_once_each(tracked):
 def test_mlflow_holds_the_configuration_the_tags_and_the_report(tracked):
     _, client, run = tracked
     assert run.info.status == "FINISHED"
-    assert run.data.params["control.law.kp"] == "14.0"
-    assert run.data.tags["entrostat/law"] == "pid"
+    assert run.data.params["control.law.effort"] == "0.2"
+    assert run.data.tags["entrostat/law"] == "adaptive"
     assert run.data.tags["entrostat/target"] == "increase_then_decrease"
     names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     assert names == {"config.yaml", "report.html", "report.png", "snapshots.jsonl"}
@@ -165,7 +165,7 @@ def test_a_batch_of_nan_rewards_holds_the_command_trains_nothing_and_is_recovere
         ("control.target.peak=.nan", "`control.target.peak` is nan"),
         ("control.target={type: constant, value: 9}", "above ln("),
         ("control.target={type: table, points: [[5, 0.5], [0, 0.5]]}", "step 0 comes after step 5"),
-        ("control.law.kpp=1", "did you mean `kp`?"),
+        ("control.law={type: pid, kpp: 1}", "did you mean `kp`?"),
         ("update.minibatches=3", "do not divide"),
         ("rollout.prompts=1000", "has 342 prompts and 1000 are wanted"),
         ("task=nonsense", "there is no task 'nonsense'"),

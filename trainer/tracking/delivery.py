@@ -6,8 +6,8 @@ longer and longer waits while it does not answer. What is left when the run ends
 
 A step arrives once, wherever a kill comes, since what has arrived is never remembered here: the tracker says it. MLflow
 tells the last step, a step's metrics are one transaction, and the time that a line carries makes MLflow drop a request
-that it had taken without our knowing. TensorBoard's files, and W&B's offline ones, are read back. W&B's server tells the
-last step that was uploaded; what a killed process had not uploaded is sent again, so `wandb sync` of that process's
+that it had taken without our knowing. TensorBoard's files, and W&B's offline ones, are read back. W&B's server tells
+the last step that was uploaded; what a killed process had not uploaded is sent again, so `wandb sync` of that process's
 folder would send it twice. In MLflow's plain files, which have no transactions, a step can be there half twice.
 """
 
