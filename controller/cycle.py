@@ -131,13 +131,16 @@ def _reading(config: ControlConfig, state: LoopState, rollout: Rollout) -> Readi
 
 
 def _terms(config: ControlConfig, state: LoopState, reading: Reading) -> tuple[Terms, LoopState]:
-    """The law's step; the last command where the guard has the loop, or where no command moves this batch."""
-    law = config.law
+    """The law's step; the last command where nothing was measured, or the guard has the loop, and 0 where no command
+    moves this batch."""
+    law, last = config.law, state.law["command"]
+    if not math.isfinite(reading.measurement):
+        return Terms(demand=last, command=last), state
     if reading.reach.idle or state.guard["mode"] != "control":
         return held(state.law, reading.reach)[0], state
     if state.hand_over:
         state = replace(state, law=law.take_over(state.law, reading), hand_over=not law.can_act(reading))
-    limits = reading.reach.near(state.law["command"], config.guard.rate)
+    limits = reading.reach.near(last, config.guard.rate)
     terms, after = law.step(state.law, reading, limits)
     return terms, replace(state, law=after)
 

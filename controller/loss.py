@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .actuators import Minibatch
+from .batch import LOST
 from .decision import Decision
 from .regions import region_of
 from .statistics import TokenStatistics
@@ -44,7 +45,7 @@ def policy_loss(
     with r = exp(logprob - tokens.logprob), and w and q the token's weight and penalty: 1 and 0 but for actuators that
     set them. A token is cut where A > 0 and r > 1 + eps_high, or A < 0 and r < 1 - eps_low; a negative threshold cuts
     at r = 1. Thresholds and weights are detached. A token whose ratio or advantage is not finite is left out, and
-    counted.
+    counted; above `LOST` of the tokens the loss is NaN, so that a loop skips the update.
 
     Args:
         logprob: [batch, time], ln p under the current policy, with gradient.
@@ -85,6 +86,7 @@ def policy_loss(
     total = count if normaliser is None else normaliser
     surrogate = -torch.where(live, value, 0.0).sum() / total
     loss = surrogate if penalty is None else surrogate + torch.where(live, penalty, 0.0).sum() / total
+    loss = torch.where((response & ~live).sum() > LOST * count, torch.nan, loss)
     means = _means(log_ratio.detach(), (cut_low, cut_high, cut, cut | (a == 0), ~live), response, count)
     return loss, {"actor/pg_loss": surrogate.detach()} | means
 

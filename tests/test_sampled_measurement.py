@@ -148,4 +148,4 @@ def test_the_trainer_measures_a_share_and_its_ratios_start_at_one():
 def test_a_share_of_too_few_responses_is_refused_before_the_first_rollout():
     example, *words = SMALL
     with pytest.raises(InputError, match=r"less than two of the 64 responses"):
-        open_session(load_config(example, [*words, "tracking.mlflow=null", "control.measurement.share=0.01"]))
+        open_session(load_config(example, [*words, "control.law={type: pid}", "control.measurement.share=0.01"]))
