@@ -8,54 +8,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, model_validator
-
-from .actuators import AnyActuator, SensitivityThresholds
-from .batch import BatchStatistics
-from .configuration import Config, parse, read_yaml
-from .cycle import Rollout, decided, first_entropy, has_inner_loop, refined
 from .decision import Decision
-from .density import check_density
-from .errors import InputError
-from .guard import Guard
-from .laws import Adaptive, AnyLaw, Reading
+from .inputs.configuration import parse, read_yaml
+from .inputs.errors import InputError
+from .laws import Reading
 from .limits import Limits
-from .loop_state import LoopState, loop_state
-from .plausible import check_reachable, check_told, possible
-from .sampled import Measurement, check_sampled
-from .surrogate import Surrogate
-from .targets import Target
-from .warnings import Watch
+from .loop.config import ControlConfig
+from .loop.cycle import Rollout, decided, first_entropy, has_inner_loop, refined
+from .loop.plausible import check_density, check_reachable, check_told, possible
+from .loop.state import LoopState, loop_state
+from .loop.watch import Watch
+from .measure.batch import BatchStatistics
 
 if TYPE_CHECKING:
     import torch.distributed as dist
     from torch import Tensor
 
-    from .statistics import TokenStatistics
+    from .measure.tokens import TokenStatistics
 
-logger = logging.getLogger("controller")
-
-
-class ControlConfig(Config):
-    """`control.yaml`: what to follow, by which law, through which thresholds."""
-
-    target: Target | None = None
-    """The curve; none only for a law that follows nothing, as `manual`."""
-    law: AnyLaw = Field(default_factory=Adaptive)
-    """From the error to a command."""
-    actuator: AnyActuator = Field(default_factory=SensitivityThresholds)
-    """From the command to clip thresholds."""
-    surrogate: Surrogate = Surrogate()
-    """What becomes of a token beyond its threshold."""
-    guard: Guard = Guard()
-    """Limits of the thresholds, and what happens when the loop has lost the entropy."""
-    measurement: Measurement = Measurement()
-    """How much of a rollout batch is measured."""
-
-    @model_validator(mode="after")
-    def _sampled_measurement_is_enough(self) -> ControlConfig:
-        check_sampled(self.measurement, self.law, self.actuator)
-        return self
+logger = logging.getLogger("entrostat")
 
 
 class EntropyController:
@@ -116,9 +87,9 @@ class EntropyController:
             InputError: shapes do not match, the target exceeds ln(vocab_size), no loop has so many updates, or no
                 optimizer such a momentum.
         """
-        from .agreement import ballot  # torch, which the numbers-only half does not need
-        from .measurement import batch_statistics
-        from .paired import known_rows
+        from .measure.paired import known_rows
+        from .measure.ranks import ballot  # torch, which the numbers-only half does not need
+        from .measure.reduce import batch_statistics
 
         if groups is None and not self._warned_groups:
             logger.warning(
@@ -194,7 +165,7 @@ class EntropyController:
         """
         decision, _ = self._of_this_rollout("refine")
         if self._inner_loop and self._rows is not None:
-            from .paired import paired_statistics
+            from .measure.paired import paired_statistics
 
             paired = paired_statistics(now, tokens, advantages, mask, self._rows, self._process_group)
             batch = paired.within(decision.batch)

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .actuators import Actuation, Minibatch
-from .batch import BatchStatistics
+from .clipping import Surrogate
 from .guard import Verdict
 from .laws import Terms
 from .limits import UNIT, Limits
-from .surrogate import Surrogate
+from .measure.batch import BatchStatistics
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .statistics import TokenStatistics
+    from .measure.tokens import TokenStatistics
 
 
 def finite(numbers: Mapping[str, float]) -> dict[str, float]:

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from .actuators import FLOOR, WIDEST, Actuation, Static, unclipped
-from .batch import BatchStatistics
-from .configuration import Config
-from .density import scale
+from .inputs.configuration import Config
 from .limits import WIDEST as LARGEST
+from .measure.batch import BatchStatistics
+from .measure.density import scale
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .actuators.interface import PerToken, Thresholds
-    from .statistics import TokenStatistics
+    from .actuators.base import PerToken, Thresholds
+    from .measure.tokens import TokenStatistics
 
 Bound = Annotated[float, Field(ge=FLOOR, le=WIDEST)]
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from .configuration import Config, shorten
-from .errors import InputError
-from .files import read_bytes
+from .inputs.configuration import Config, shorten
+from .inputs.errors import InputError
+from .inputs.files import read_bytes
 
 HIGHEST = 100.0
 """Nats (or multiples): above the entropy of any vocabulary, e^100 entries."""

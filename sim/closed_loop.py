@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.control import ControlConfig, EntropyController
+from entrostat.control import EntropyController
+from entrostat.loop.config import ControlConfig
 
 from .plants import MomentumPlant
 

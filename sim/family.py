@@ -1,7 +1,7 @@
 """The closed loop, many at a time: every plant under every law with every seed, one NumPy operation for all.
 
-Step for step it is `controller.laws.pid` and `sim.plants` in the order of `sim.closed_loop.simulate`, and draws the
-same noise.
+Step for step it is `entrostat.laws.pid` and `entrostat.sim.plants` in the order of
+`entrostat.sim.closed_loop.simulate`, and draws the same noise.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.laws import PID
-from controller.targets import Target
+from entrostat.laws import PID
+from entrostat.targets import Target
 
 from .lanes import Laws, Plants
 from .plants import MomentumPlant

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.errors import InputError
-from controller.laws import PID
-from controller.laws.pid import RELEASE
-from controller.limits import Limits
+from entrostat.inputs.errors import InputError
+from entrostat.laws import PID
+from entrostat.laws.pid import RELEASE
+from entrostat.limits import Limits
 
 from .plants import FLOOR, LEAP, MomentumPlant
 

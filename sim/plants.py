@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from controller.configuration import Config
-from controller.laws.pid import LONGEST_LAG
-from controller.limits import Limits
-from controller.targets import HIGHEST
+from entrostat.inputs.configuration import Config
+from entrostat.laws.pid import LONGEST_LAG
+from entrostat.limits import Limits
+from entrostat.targets import HIGHEST
 
 FLOOR = 1e-6
 """Nats; the lowest entropy where the plant lives in ln H."""

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from controller.configuration import Config, parse, read_yaml
-from controller.control import ControlConfig
-from controller.errors import InputError
-from controller.yaml_text import load_yaml
+from entrostat.inputs.configuration import Config, parse, read_yaml
+from entrostat.inputs.errors import InputError
+from entrostat.inputs.yaml_text import load_yaml
+from entrostat.loop.config import ControlConfig
 
 from .tasks.dataset import DatasetConfig
 from .tasks.reasoning import ReasoningConfig

@@ -12,19 +12,21 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from controller.advantages import no_spread_fraction
-from controller.decision import Decision, finite
-from controller.loss import per_token, policy_loss, threshold_sums
+from entrostat.advantages import no_spread_fraction
+from entrostat.clipping import per_token
+from entrostat.decision import Decision, finite
+from entrostat.loss import policy_loss, threshold_sums
 
-from .evaluate import evaluate
-from .measure import Batch, measure, sampled_statistics, statistics
-from .reference import divergence
-from .retry import retried
-from .rewards import FAULTS, judged, left_out
 from .rollout import Rollout, Sampling
 from .seeds import seed_everything, seed_of
-from .session import Session
-from .sums import Sums
+from .step.batch import Batch
+from .step.evaluate import evaluate
+from .step.measure import measure, sampled_statistics, statistics
+from .step.reference import divergence
+from .step.retry import retried
+from .step.rewards import FAULTS, judged, left_out
+from .step.session import Session
+from .step.sums import Sums
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from ..batch import BatchStatistics
-from .interface import Actuation, Actuator, HalfWidth, unclipped
+from ..measure.batch import BatchStatistics
+from .base import Actuation, Actuator, HalfWidth, unclipped
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..statistics import TokenStatistics
-    from .interface import Thresholds
+    from ..measure.tokens import TokenStatistics
+    from .base import Thresholds
 
 
 class SplitRange(Actuator):

@@ -22,9 +22,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..configuration import Config
+from ..inputs.configuration import Config
 from ..limits import WIDEST, Limits
-from .interface import Law, Reading, State, Terms, held
+from .base import Law, Reading, State, Terms, held
 
 Gain = Annotated[float, Field(ge=0, le=1e6)]
 """At most 10^6: the command's unit is 1, and an error of 10^-6 nats is rounding."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import yaml
 
-from sim.identification import Identified, identify
-from sim.identification_plot import draw_characteristic
-from sim.logged import LoggedRun
+from entrostat.sim.identify.fit import Identified, identify
+from entrostat.sim.identify.logged import LoggedRun
+from entrostat.sim.identify.plot import draw_characteristic
 
 from ..tracking.folder import write_atomically
 from .logged_runs import load_logged

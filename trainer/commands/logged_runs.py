@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from controller.configuration import parse
-from controller.errors import InputError
-from controller.files import MAX_LOG_BYTES, read_bytes
-from sim.logged import LoggedRun
-from sim.thresholds import commands_of
+from entrostat.inputs.configuration import parse
+from entrostat.inputs.errors import InputError
+from entrostat.inputs.files import MAX_LOG_BYTES, read_bytes
+from entrostat.sim.identify.logged import LoggedRun
+from entrostat.sim.identify.thresholds import commands_of
 
 from ..config import UpdateConfig
 from ..reporting.rundata import Run, load_run

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from controller.configuration import parse, read_yaml
-from controller.control import ControlConfig
-from controller.errors import InputError
-from controller.laws import PID, Adaptive
-from sim.costs import Prediction, predict, predict_adaptive
-from sim.feasibility import stretches
-from sim.tuning_plots import draw_prediction
+from entrostat.inputs.configuration import parse, read_yaml
+from entrostat.inputs.errors import InputError
+from entrostat.laws import PID, Adaptive
+from entrostat.loop.config import ControlConfig
+from entrostat.sim.feasibility import stretches
+from entrostat.sim.tune.costs import Prediction, predict, predict_adaptive
+from entrostat.sim.tune.plots import draw_prediction
 
 from ..config import RunConfig
 from .plant_file import read_plants

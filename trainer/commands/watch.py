@@ -9,7 +9,7 @@ from pathlib import Path
 from ..reporting.page import render, update
 from ..reporting.rundata import CONFIG, METRICS, load_runs
 from ..reporting.snapshots import SNAPSHOTS
-from .loopback import Request, Response, server
+from .pages.loopback import Request, Response, server
 
 WAITING = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="1">
 <title>entrostat: waiting</title><p>Waiting for the run's first step.</p></html>"""

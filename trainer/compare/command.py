@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from controller.errors import InputError
-from controller.files import read_json
+from entrostat.inputs.errors import InputError
+from entrostat.inputs.files import read_json
 
 from ..config import RunConfig
 from ..tracking.folder import write_atomically

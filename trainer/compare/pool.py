@@ -15,11 +15,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from controller.configuration import parse, read_yaml
-from controller.errors import InputError
+from entrostat.inputs.configuration import parse, read_yaml
+from entrostat.inputs.errors import InputError
 
 from ..config import RunConfig
-from ..launcher import forget_launcher
+from ..engine.launcher import forget_launcher
 from ..tracking.folder import RunFolder
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.reporting.rundata import Run
+from entrostat.trainer.reporting.rundata import Run
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 """One colour a run, told apart by the colour-blind too (Okabe and Ito); black and grey are the target's."""

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from trainer.reporting import PANELS, colour, targets
-from trainer.reporting.rundata import Run
-from trainer.reporting.sources import command_ends
-from trainer.reporting.summary import BAND, measured_entropy
+from entrostat.trainer.reporting import PANELS, colour, targets
+from entrostat.trainer.reporting.rundata import Run
+from entrostat.trainer.reporting.sources import command_ends
+from entrostat.trainer.reporting.summary import BAND, measured_entropy
 
 SIZE, DPI = (10.0, 11.4), 150
 MOSAIC = [

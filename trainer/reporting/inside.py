@@ -7,10 +7,10 @@ from bokeh.models import ColumnDataSource, HoverTool, Model, Range1d, Slope
 from bokeh.plotting import figure
 from bokeh.transform import factor_cmap, factor_mark
 
-from trainer.reporting import Panel
-from trainer.reporting.plots import blank, key_above
-from trainer.reporting.rundata import Run
-from trainer.reporting.snapshots import Snapshot
+from entrostat.trainer.reporting import Panel
+from entrostat.trainer.reporting.plots import blank, key_above
+from entrostat.trainer.reporting.rundata import Run
+from entrostat.trainer.reporting.snapshots import Snapshot
 
 BLUE, ORANGE, WHITE = "#0072B2", "#D55E00", "white"
 KINDS = {

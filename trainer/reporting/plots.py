@@ -17,9 +17,9 @@ from bokeh.models import (
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
-from trainer.reporting import DASHES, MARKERS, PANELS, Panel, colour, targets
-from trainer.reporting.rundata import Run
-from trainer.reporting.sources import has_terms, log_range, shown_terms, sources, step_range
+from entrostat.trainer.reporting import DASHES, MARKERS, PANELS, Panel, colour, targets
+from entrostat.trainer.reporting.rundata import Run
+from entrostat.trainer.reporting.sources import has_terms, log_range, shown_terms, sources, step_range
 
 GREY = "#777777"
 TOOLS = "box_zoom,pan,wheel_zoom,reset,save"

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from controller.configuration import Config
-from controller.errors import InputError
-from controller.files import MAX_LOG_BYTES, read_bytes
+from entrostat.inputs.configuration import Config
+from entrostat.inputs.errors import InputError
+from entrostat.inputs.files import MAX_LOG_BYTES, read_bytes
 
 SNAPSHOTS = "snapshots.jsonl"
 Column = Annotated[list[float], Field(max_length=4096)]

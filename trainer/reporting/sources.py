@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trainer.reporting import PANELS, TERMS
-from trainer.reporting.rundata import Run
-from trainer.reporting.snapshots import Snapshot
-from trainer.reporting.summary import BAND, measured_entropy
+from entrostat.trainer.reporting import PANELS, TERMS
+from entrostat.trainer.reporting.rundata import Run
+from entrostat.trainer.reporting.snapshots import Snapshot
+from entrostat.trainer.reporting.summary import BAND, measured_entropy
 
 Columns = dict[str, np.ndarray]
 REGIONS = ("e1", "e2", "e3", "e4")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.reporting.rundata import Run
+from entrostat.trainer.reporting.rundata import Run
 
 SKIP = 20
 """Steps left out of RMSE and bias, so that they measure following and not the approach."""

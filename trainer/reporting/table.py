@@ -4,8 +4,8 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.reporting.rundata import Run
-from trainer.reporting.summary import BAND, SKIP, RunSummary, summarise
+from entrostat.trainer.reporting.rundata import Run
+from entrostat.trainer.reporting.summary import BAND, SKIP, RunSummary, summarise
 
 WIDTH = 110
 ABSENT = "-"

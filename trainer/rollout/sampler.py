@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from controller.errors import InputError
+from entrostat.inputs.errors import InputError
 
 from .batch import Rollout, padded_prompts, position_ids
 from .prompts import Form, encode, stop_tokens

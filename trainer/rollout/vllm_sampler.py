@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from controller.errors import InputError
+from entrostat.inputs.errors import InputError
 
 from ..seeds import seed_of
 from .batch import Rollout

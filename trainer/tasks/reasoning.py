@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from controller.configuration import Config
-from controller.errors import InputError
+from entrostat.inputs.configuration import Config
+from entrostat.inputs.errors import InputError
 
-from . import Problem, Split
 from .answers import final_answer, first_line, tagged
+from .base import Problem, Split
 from .scorer import Scorer
 
 SIZE = 10_000
@@ -79,7 +79,7 @@ class ReasoningConfig(Config):
 
 
 class Reasoning:
-    """The task of this module; see `trainer.tasks.Task`. A reward lies between 0 and 1, and 1 is a right answer."""
+    """The task of this module; see `base.Task`. A reward lies between 0 and 1, and 1 is a right answer."""
 
     name = "reasoning_gym"
     passing = 1.0

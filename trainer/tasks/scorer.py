@@ -14,9 +14,9 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
-from controller.errors import InputError
+from entrostat.inputs.errors import InputError
 
-logger = logging.getLogger("trainer")
+logger = logging.getLogger("entrostat.trainer")
 STARTING = 120.0
 """Seconds that a child may take to import reasoning-gym."""
 MEMORY = 4 << 30

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from typing import Any
 
-from controller.errors import InputError
+from entrostat.inputs.errors import InputError
 
 from .answers import final_answer
 

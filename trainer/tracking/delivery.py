@@ -28,7 +28,7 @@ from ..config import RunConfig, load_config
 from .folder import Row, RunFolder
 from .stores import TITLES, Store, open_store
 
-logger = logging.getLogger("trainer")
+logger = logging.getLogger("entrostat.trainer")
 LARGEST_BATCH = 1000
 """MLflow's limit for one call."""
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
@@ -46,7 +46,14 @@ class Delivery:
 
     def __init__(self, folder: RunFolder, tracker: str = "mlflow") -> None:
         self.tracker = tracker
-        command = [sys.executable, "-m", "trainer.tracking.delivery", str(folder.path), str(os.getpid()), tracker]
+        command = [
+            sys.executable,
+            "-m",
+            "entrostat.trainer.tracking.delivery",
+            str(folder.path),
+            str(os.getpid()),
+            tracker,
+        ]
         environment = QUIET | os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         self._process = subprocess.Popen(command, env=environment, start_new_session=True)  # a Ctrl-C is not for it
 
@@ -162,7 +169,7 @@ def _ended(folder: RunFolder, trainer: int) -> str | None:
 
 
 def main() -> int:
-    """`python -m trainer.tracking.delivery FOLDER PID TRACKER`; one process at a time serves a folder's tracker."""
+    """`python -m entrostat.trainer.tracking.delivery FOLDER PID TRACKER`; one process at a time for each."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     folder, trainer, tracker = RunFolder(Path(sys.argv[1])), int(sys.argv[2]), sys.argv[3]
     os.nice(5)

@@ -9,9 +9,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from controller.decision import finite
-from controller.errors import InputError
-from controller.files import MAX_LOG_BYTES, check_regular, read_bytes
+from entrostat.decision import finite
+from entrostat.inputs.errors import InputError
+from entrostat.inputs.files import MAX_LOG_BYTES, check_regular, read_bytes
 
 from ..config import RunConfig, dump_config
 

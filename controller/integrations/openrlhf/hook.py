@@ -11,18 +11,19 @@ from typing import Any
 import torch
 from openrlhf.trainer.ppo_utils.experience import make_experience_batch
 
-from ...configuration import parse, read_yaml
-from ...control import ControlConfig, EntropyController
+from ...control import EntropyController
 from ...decision import Decision
-from ...errors import InputError
-from ...files import read_bytes, read_json
-from ...statistics import TokenStatistics
+from ...inputs.configuration import parse, read_yaml
+from ...inputs.errors import InputError
+from ...inputs.files import read_bytes, read_json
+from ...loop.config import ControlConfig
+from ...measure.tokens import TokenStatistics
 from ..measured import Measured, joined
 from ..refusals import of_configuration
 from .loss import EntropyPolicyLoss
 from .tap import tapped
 
-logger = logging.getLogger("controller")
+logger = logging.getLogger("entrostat")
 VARIABLE, FILE = "ENTROSTAT_CONTROL", "entropy_controller.json"
 
 

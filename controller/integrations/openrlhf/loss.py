@@ -8,8 +8,8 @@ from openrlhf.models import PolicyLoss
 from torch import Tensor
 
 from ...decision import Decision
-from ...errors import InputError
-from ...statistics import TokenStatistics
+from ...inputs.errors import InputError
+from ...measure.tokens import TokenStatistics
 from ..clamp import clamp_thresholds, weighed
 from .tap import Tap
 

@@ -11,7 +11,7 @@ import openrlhf.models.actor as actor
 import torch
 from torch import Tensor
 
-from ...statistics import token_statistics
+from ...measure.tokens import token_statistics
 
 
 @dataclass

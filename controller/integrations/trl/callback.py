@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from ...configuration import parse, read_yaml
-from ...control import ControlConfig, EntropyController
+from ...control import EntropyController
 from ...decision import Decision
-from ...errors import InputError
-from ...statistics import TokenStatistics
+from ...inputs.configuration import parse, read_yaml
+from ...inputs.errors import InputError
+from ...loop.config import ControlConfig
+from ...measure.tokens import TokenStatistics
 from .settings import updates_per_rollout
 
-logger = logging.getLogger("controller")
+logger = logging.getLogger("entrostat")
 FILE = "entropy_controller.json"
 SCALAR = ("static", "split_range", "upper_clip")
 PATIENCE = 10

@@ -19,7 +19,7 @@ import trl.trainer.utils as utils
 from torch import Tensor
 from torch.nn.functional import linear
 
-from ...statistics import TokenStatistics, token_statistics
+from ...measure.tokens import TokenStatistics, token_statistics
 
 CHUNK_ELEMENTS = 1 << 26
 """Logits that exist at a time where TRL holds hidden states: 128 MiB in bfloat16."""

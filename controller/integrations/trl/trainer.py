@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from trl import GRPOTrainer
 
-from ...configuration import parse, read_yaml
-from ...control import ControlConfig, EntropyController
+from ...control import EntropyController
 from ...decision import Decision
-from ...momentum import momentum_of
-from ...statistics import TokenStatistics
+from ...inputs.configuration import parse, read_yaml
+from ...laws.momentum import momentum_of
+from ...loop.config import ControlConfig
+from ...measure.tokens import TokenStatistics
 from ..clamp import clamp_thresholds, weighed
 from ..measured import Measured
 from .checkpoints import Checkpoints

@@ -8,8 +8,8 @@ import torch
 import verl.workers.engine.fsdp.transformer_impl as fsdp
 from torch import Tensor
 
-from ...errors import InputError
-from ...statistics import token_statistics
+from ...inputs.errors import InputError
+from ...measure.tokens import token_statistics
 
 ENTROPY, SENSITIVITY = "exact_entropy", "sensitivity"
 

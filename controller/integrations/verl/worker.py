@@ -13,11 +13,12 @@ from verl.utils import tensordict_utils as tu
 from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 from verl.workers.utils.padding import no_padding_2_padding
 
-from ...configuration import parse, read_yaml
-from ...control import ControlConfig, EntropyController
-from ...errors import InputError
-from ...files import read_json
-from ...statistics import TokenStatistics
+from ...control import EntropyController
+from ...inputs.configuration import parse, read_yaml
+from ...inputs.errors import InputError
+from ...inputs.files import read_json
+from ...loop.config import ControlConfig
+from ...measure.tokens import TokenStatistics
 from .loss import InForce, in_force
 from .settings import check_settings
 from .tap import ENTROPY, SENSITIVITY, measure_in
