@@ -42,16 +42,21 @@ def cost(commands, believed, ahead, elapsed, effort):
     return total
 
 
+FALL, RISE = Limits(-4.0, 0.5), Limits(-0.3, 3.0)
+
+
 @pytest.mark.parametrize(
-    ("ahead", "ticks", "elapsed", "effort"),
+    ("ahead", "ticks", "elapsed", "effort", "reach"),
     [
-        ((0.7,) * (AHEAD + 1), 4, 3, 0.2),  # at its end all along
-        ((0.71,) * (AHEAD + 1), 4, 0, 10.0),
-        (SWING[: AHEAD + 1], 1, 0, 0.2),
-        (SWING[9 : AHEAD + 10], 4, 1, 0.2),
+        ((0.7,) * (AHEAD + 1), 4, 3, 0.2, UNIT),  # at its end all along
+        ((0.71,) * (AHEAD + 1), 4, 0, 10.0, UNIT),
+        (SWING[: AHEAD + 1], 1, 0, 0.2, UNIT),
+        (SWING[9 : AHEAD + 10], 4, 1, 0.2, UNIT),
+        (SWING[: AHEAD + 1], 1, 0, 0.2, FALL),
+        (SWING[9 : AHEAD + 10], 1, 0, 0.2, RISE),
+        (SWING[25 : AHEAD + 26], 4, 1, 0.2, FALL),
     ],
 )
-@pytest.mark.parametrize("reach", [UNIT, Limits(-4.0, 0.5), Limits(-0.3, 3.0)])
 def test_the_command_is_the_one_that_a_slow_search_on_the_model_finds(ahead, ticks, elapsed, effort, reach):
     believed = belief(ticks, means={OFFSET: 0.001 if ticks > 1 else 0.0, CHANGE: 0.004 if elapsed else 0.0})
     best = minimize(
