@@ -233,3 +233,32 @@ def test_the_callback_says_once_that_it_has_no_authority(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "entrostat"):
         run.train()
     assert caplog.text.count("scalar thresholds have no authority") == 1
+
+
+@pytest.mark.parametrize("iterations", [1, 2])
+def test_a_refined_command_is_realised_on_the_whole_optimizer_step(tmp_path, iterations):
+    run = small(
+        tmp_path,
+        control(law={"type": "adaptive"}),
+        max_steps=4,
+        gradient_accumulation_steps=2,
+        num_iterations=iterations,
+    )
+    refine, sizes = run.entropy_loop.controller.refine, []
+
+    def recorded(now, tokens, advantages, mask):
+        sizes.append((len(now.logprob), len(tokens.logprob), len(advantages), len(mask)))
+        return refine(now, tokens, advantages, mask)
+
+    run.entropy_loop.controller.refine = recorded
+    run.train()
+    assert sizes == [(8, 16, 16, 16)] * 4
+
+
+def test_responses_of_unequal_length_count_as_the_loss_weighs_them(tmp_path):
+    run = small(tmp_path, control(), loss_type="grpo")
+    mask = torch.arange(6) < torch.tensor([[2], [6], [4]])
+    batch = {"advantages": torch.tensor([1.0, -1.0, 0.5]), "completion_mask": mask.long()}
+    assert torch.allclose(run._pulls(batch), torch.tensor([2.0, -4 / 6, 0.5]))
+    run.args.loss_type = "dapo"
+    assert torch.equal(run._pulls(batch), batch["advantages"])
