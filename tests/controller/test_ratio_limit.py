@@ -21,7 +21,12 @@ def loss_of(surrogate):
     logprob.requires_grad_()
     loss, metrics = policy_loss(logprob, BATCH.tokens, BATCH.advantages, BATCH.mask, decision)
     loss.backward()
-    return loss.item(), logprob.grad[row, 0].item(), metrics["clip_ratio/region_mean"].item(), float(BATCH.advantages[row])
+    return (
+        loss.item(),
+        logprob.grad[row, 0].item(),
+        metrics["clip_ratio/region_mean"].item(),
+        float(BATCH.advantages[row]),
+    )
 
 
 def test_without_a_limit_one_token_decides_the_step():

@@ -21,8 +21,8 @@ from openrlhf.trainer.ppo_utils.experience import (  # noqa: E402
 import tests.integrations.openrlhf_cpu  # noqa: E402, F401
 from entrostat import InputError, policy_loss, token_statistics  # noqa: E402
 from entrostat.integrations.openrlhf import EntropyHook, EntropyPolicyLoss, install  # noqa: E402
+from entrostat.integrations.openrlhf.capture import Capture, captured  # noqa: E402
 from entrostat.integrations.openrlhf.hook import measured  # noqa: E402
-from entrostat.integrations.openrlhf.tap import Tap, tapped  # noqa: E402
 from entrostat.trainer.policy.models import ASSETS  # noqa: E402
 from tests.batches import controller, random_batch  # noqa: E402
 
@@ -72,7 +72,7 @@ def test_value_and_gradient_are_those_of_our_own_loss():
     ours, metrics = policy_loss(logprob, *batch[:3], decision)
     (expected,) = torch.autograd.grad(ours, logprob)
     around = torch.nn.functional.pad(torch.stack([batch.tokens.entropy, batch.tokens.sensitivity]), (0, 1))
-    loss = EntropyPolicyLoss(PolicyLoss(), Tap(*around, vocab_size=23))
+    loss = EntropyPolicyLoss(PolicyLoss(), Capture(*around, vocab_size=23))
     loss.decision = decision
     advantages = batch.advantages[:, None].expand_as(logprob)
     theirs, cut, *_ = loss(logprob, batch.tokens.logprob, advantages, action_mask=batch.mask.float())
@@ -94,8 +94,8 @@ def test_some_updates_of_openrlhfs_actor():
         items = remove_padding_in_sequences(split_experience_batch(experience(actor, seed)))
         decision = hook.decide(actor, items, packed=False, rows=4)
         assert decision.batch.tokens == ROWS * TIME
-        with tapped() as tap:
-            loss_fn = EntropyPolicyLoss(PolicyLoss(), tap)
+        with captured() as capture:
+            loss_fn = EntropyPolicyLoss(PolicyLoss(), capture)
             loss_fn.decision = decision
             for start in (0, 8):
                 batch = make_experience_batch(items[start : start + 8])
@@ -114,7 +114,7 @@ def test_some_updates_of_openrlhfs_actor():
 
 def test_a_ratio_for_whole_responses_is_refused():
     with pytest.raises(InputError, match=r"set actor\.policy_loss_type ppo"):
-        EntropyPolicyLoss(PolicyLoss(policy_loss_type="gspo"), Tap())
+        EntropyPolicyLoss(PolicyLoss(policy_loss_type="gspo"), Capture())
 
 
 def test_a_missing_configuration_is_one_sentence(monkeypatch):
@@ -127,6 +127,6 @@ def test_the_tap_leaves_openrlhf_as_it_was():
     import openrlhf.models.actor as host
 
     before = dict(vars(host))
-    with tapped():
+    with captured():
         pass
     assert dict(vars(host)) == before

@@ -10,7 +10,7 @@ trl = pytest.importorskip("trl")
 
 from entrostat import TokenStatistics, policy_loss, token_statistics  # noqa: E402
 from entrostat.integrations.trl import EntropyCallback  # noqa: E402
-from entrostat.integrations.trl.tap import head_statistics, tapped  # noqa: E402
+from entrostat.integrations.trl.capture import captured, head_statistics  # noqa: E402
 from entrostat.integrations.trl.trainer import ENTROPY, SENSITIVITY, loss_mask  # noqa: E402
 from tests.integrations.trl_runs import ON_POLICY, control, rows, small, trained, weights  # noqa: E402
 
@@ -102,7 +102,7 @@ def test_the_measured_statistics_are_those_of_the_models_logits(tmp_path):
 
 
 def test_the_head_is_read_in_chunks_with_bias_softcap_and_scale(monkeypatch):
-    monkeypatch.setattr("entrostat.integrations.trl.tap.CHUNK_ELEMENTS", 37 * 3)
+    monkeypatch.setattr("entrostat.integrations.trl.capture.CHUNK_ELEMENTS", 37 * 3)
     g = torch.Generator().manual_seed(0)
     hidden, weight, bias = torch.randn(8, 5, generator=g), torch.randn(37, 5, generator=g), torch.randn(37, generator=g)
     targets = torch.randint(37, (8,), generator=g)
@@ -204,7 +204,7 @@ def test_the_tap_leaves_trl_as_it_was():
     import trl.trainer.utils as utils
 
     before = dict(vars(grpo)), dict(vars(utils))
-    with tapped(torch.ones(1, 1)):
+    with captured(torch.ones(1, 1)):
         pass
     assert (dict(vars(grpo)), dict(vars(utils))) == before
 

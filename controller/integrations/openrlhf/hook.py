@@ -20,8 +20,8 @@ from ...loop.config import ControlConfig
 from ...measure.tokens import TokenStatistics
 from ..measured import Measured, joined
 from ..refusals import of_configuration
+from .capture import captured
 from .loss import EntropyPolicyLoss
-from .tap import tapped
 
 logger = logging.getLogger("entrostat")
 VARIABLE, FILE = "ENTROSTAT_CONTROL", "entropy_controller.json"
@@ -57,8 +57,8 @@ class EntropyHook:
         buffer = trainer.replay_buffer
         decision = self.decide(trainer.actor, buffer.items, buffer.packing_samples, trainer.micro_train_batch_size)
         plain = trainer.actor_loss_fn
-        with tapped() as tap:
-            trainer.actor_loss_fn = EntropyPolicyLoss(plain, tap)
+        with captured() as capture:
+            trainer.actor_loss_fn = EntropyPolicyLoss(plain, capture)
             trainer.actor_loss_fn.decision = decision
             try:
                 status: dict[str, float] = self._train(*args, **kwargs)
@@ -97,10 +97,10 @@ class EntropyHook:
 @torch.no_grad()
 def measured(actor: Any, batch: Any) -> Measured:
     """An experience's actions under `actor`, [batch, actions]."""
-    with tapped() as tap:
+    with captured() as capture:
         logprob = actor(batch.sequences, batch.action_mask, attention_mask=batch.attention_mask)
-    entropy, sensitivity = tap.of_actions(batch.action_mask.shape[1])
-    tokens = TokenStatistics(logprob, entropy, sensitivity, tap.vocab_size)
+    entropy, sensitivity = capture.of_actions(batch.action_mask.shape[1])
+    tokens = TokenStatistics(logprob, entropy, sensitivity, capture.vocab_size)
     return Measured(tokens, batch.advantages, batch.action_mask.bool())
 
 

@@ -19,9 +19,9 @@ from ...inputs.errors import InputError
 from ...inputs.files import read_json
 from ...loop.config import ControlConfig
 from ...measure.tokens import TokenStatistics
+from .capture import ENTROPY, SENSITIVITY, measure_in
 from .loss import InForce, in_force
 from .settings import check_settings
-from .tap import ENTROPY, SENSITIVITY, measure_in
 
 FILE = "entropy_controller.json"
 

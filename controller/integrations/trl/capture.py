@@ -1,7 +1,7 @@
 """Entropy and sensitivity out of the forward pass with which TRL scores tokens.
 
 TRL hands out log-probabilities and, at times, entropies. S takes one more moment of the same distribution, which can
-be had only where the logits are: in the one function that turns them into log-probabilities. While a `tapped` block
+be had only where the logits are: in the one function that turns them into log-probabilities. While a `captured` block
 runs that function is wrapped. Up to TRL 1.13 it is given logits; in 1.16 hidden states and the weight of the head, in
 tiles, so that logits never exist as a whole; inside it the weight is whole under ZeRO-3 and FSDP as well.
 """
@@ -26,8 +26,8 @@ CHUNK_ELEMENTS = 1 << 26
 
 
 @dataclass
-class Tap:
-    """What was seen in a `tapped` block: a part for every call of the wrapped function."""
+class Capture:
+    """What was seen in a `captured` block: a part for every call of the wrapped function."""
 
     mask: Tensor
     """[batch, time], true on completion tokens: the positions that a GPU's kernel is given at all."""
@@ -42,30 +42,30 @@ class Tap:
 
 
 @contextmanager
-def tapped(mask: Tensor) -> Iterator[Tap]:
+def captured(mask: Tensor) -> Iterator[Capture]:
     """Record the statistics of the tokens that TRL scores in the block, a batch of completions with this mask."""
-    tap = Tap(mask)
+    capture = Capture(mask)
     module: Any
     if hasattr(utils, "add_fused_lm_head"):
         module, name = utils, "_ChunkedLogProbFunction"
-        wrapped: Any = _Head(tap, utils._ChunkedLogProbFunction)
+        wrapped: Any = _Head(capture, utils._ChunkedLogProbFunction)
     else:
         module, name = grpo, "selective_log_softmax"
-        wrapped = _from_logits(tap, grpo.selective_log_softmax)
+        wrapped = _from_logits(capture, grpo.selective_log_softmax)
     original = getattr(module, name)
     setattr(module, name, wrapped)
     try:
-        yield tap
+        yield capture
     finally:
         setattr(module, name, original)
 
 
-def _from_logits(tap: Tap, original: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+def _from_logits(capture: Capture, original: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     """TRL up to 1.13: logits [rows, time, vocab], already divided by the temperature."""
 
     def selective_log_softmax(logits: Tensor, index: Tensor) -> Tensor:
         with torch.no_grad():
-            tap.parts.append(token_statistics(logits.detach(), index))
+            capture.parts.append(token_statistics(logits.detach(), index))
         return original(logits, index)
 
     return selective_log_softmax
@@ -74,8 +74,8 @@ def _from_logits(tap: Tap, original: Callable[[Tensor, Tensor], Tensor]) -> Call
 class _Head:
     """TRL 1.16: stands in for the autograd function that scores hidden states."""
 
-    def __init__(self, tap: Tap, original: Any) -> None:
-        self._tap, self._original = tap, original
+    def __init__(self, capture: Capture, original: Any) -> None:
+        self._capture, self._original = capture, original
 
     def apply(
         self,
@@ -91,15 +91,17 @@ class _Head:
     ) -> tuple[Tensor | None, ...]:
         """Without a gradient the statistics are all that is wanted; with one, TRL's function gives it."""
         if torch.is_grad_enabled():
-            chosen = _completions(hidden.detach(), targets, self._tap.mask)
+            chosen = _completions(hidden.detach(), targets, self._capture.mask)
             with torch.no_grad():
-                self._tap.parts.append(head_statistics(chosen[0], weight, bias, chosen[1], temperature, softcap, scale))
+                self._capture.parts.append(
+                    head_statistics(chosen[0], weight, bias, chosen[1], temperature, softcap, scale)
+                )
             scored: tuple[Tensor | None, ...] = self._original.apply(
                 hidden, weight, bias, targets, temperature, chunk_size, softcap, scale, outputs
             )
             return scored
         part = head_statistics(hidden, weight, bias, targets, temperature, softcap, scale)
-        self._tap.parts.append(part)
+        self._capture.parts.append(part)
         return part.logprob[0], part.entropy[0] if "entropy" in outputs else None, None, None, None
 
 

@@ -15,7 +15,7 @@ from ...measure.tokens import token_statistics
 
 
 @dataclass
-class Tap:
+class Capture:
     """What the last forward pass of an Actor showed, [batch, sequence], at the positions that predict each token."""
 
     entropy: Tensor | None = None
@@ -30,20 +30,20 @@ class Tap:
 
 
 @contextmanager
-def tapped() -> Iterator[Tap]:
+def captured() -> Iterator[Capture]:
     """Measure every forward pass in the block, from the logits that it has: float32, divided by the temperature.
 
     Two functions of `openrlhf.models.actor` are wrapped: the one that takes log-probabilities, and the one that spreads
     packed samples over the batch again, which is then applied to the statistics too.
     """
-    tap = Tap()
+    capture = Capture()
     last: list[Tensor] = []
     scores, spread = actor.log_probs_from_logits, actor.gather_and_pad_tensor
 
     def log_probs_from_logits(logits: Tensor, labels: Tensor, *rest: Any, **more: Any) -> Tensor:
         with torch.no_grad():
             tokens = token_statistics(logits.detach(), labels)
-        tap.entropy, tap.sensitivity, tap.vocab_size = tokens.entropy, tokens.sensitivity, tokens.vocab_size
+        capture.entropy, capture.sensitivity, capture.vocab_size = tokens.entropy, tokens.sensitivity, tokens.vocab_size
         result: Tensor = scores(logits, labels, *rest, **more)
         last[:] = [result]
         return result
@@ -51,11 +51,13 @@ def tapped() -> Iterator[Tap]:
     def gather_and_pad_tensor(tensor: Tensor, *where: Any, **more: Any) -> Any:
         if last and tensor is last[0]:
             with torch.no_grad():
-                tap.entropy, tap.sensitivity = (spread(x, *where, **more) for x in (tap.entropy, tap.sensitivity))
+                capture.entropy, capture.sensitivity = (
+                    spread(x, *where, **more) for x in (capture.entropy, capture.sensitivity)
+                )
         return spread(tensor, *where, **more)
 
     actor.log_probs_from_logits, actor.gather_and_pad_tensor = log_probs_from_logits, gather_and_pad_tensor
     try:
-        yield tap
+        yield capture
     finally:
         actor.log_probs_from_logits, actor.gather_and_pad_tensor = scores, spread
