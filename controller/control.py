@@ -13,9 +13,9 @@ from .inputs.configuration import parse, read_yaml
 from .inputs.errors import InputError
 from .laws import Reading
 from .limits import Limits
+from .loop.checks import check_density, check_reachable, check_updates, possible
 from .loop.config import ControlConfig
 from .loop.cycle import Rollout, decided, first_entropy, has_inner_loop, refined
-from .loop.plausible import check_density, check_reachable, check_told, possible
 from .loop.state import LoopState, loop_state
 from .loop.watch import Watch
 from .measure.batch import BatchStatistics
@@ -239,11 +239,11 @@ class EntropyController:
             raise InputError(f"{call}() was called before step(); call step() once for the rollout batch first.")
         return self._last
 
-    def _decide(self, batch: BatchStatistics, reach: Limits | None, **told: Any) -> Decision:
-        check_told(told["updates"], told["momentum"])
+    def _decide(self, batch: BatchStatistics, reach: Limits | None, **loop: Any) -> Decision:
+        check_updates(loop["updates"], loop["momentum"])
         batch = possible(batch, self._state.step)
         self._check_target(batch)
-        rollout = Rollout(batch, self.config.actuator.limits(batch) if reach is None else reach, **told)
+        rollout = Rollout(batch, self.config.actuator.limits(batch) if reach is None else reach, **loop)
         decision, reading, self._state = decided(self.config, self._state, rollout)
         self._watch.check(decision, self.config.guard.action)
         self._last = decision, reading

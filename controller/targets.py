@@ -71,9 +71,7 @@ class Curve(Config):
         if self.unit == "nats":
             return values
         if initial is None:
-            raise InputError(
-                "a target in multiples of the initial entropy was not told that one; give `initial` in nats."
-            )
+            raise InputError("a target in multiples of the initial entropy needs that one; give `initial` in nats.")
         return np.asarray(values * initial)
 
     def _shape(self, step: Floats) -> Floats:

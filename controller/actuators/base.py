@@ -108,6 +108,9 @@ class Actuator(Config, ABC):
     needs_every_token: ClassVar[bool] = False
     """Whether it compares tokens with themselves at the rollout, so that a sampled measurement is not enough."""
 
+    suits_density: ClassVar[bool] = True
+    """Whether it works where a policy has densities: its constants are not for probabilities or ratios of entropies."""
+
     def limits(self, batch: BatchStatistics) -> Limits:
         """The commands that this batch can realise; none but 0 where no token has an advantage."""
         return IDLE if batch.no_advantage == 1 else UNIT

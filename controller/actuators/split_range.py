@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..measure.batch import BatchStatistics
 from .base import Actuation, Actuator, HalfWidth, unclipped
@@ -35,6 +35,7 @@ class SplitRange(Actuator):
     can do. The constants come from secondary sources that agree.
     """
 
+    suits_density: ClassVar[bool] = False
     type: Literal["split_range"] = "split_range"
     standard: HalfWidth = 0.2
     """Half-width of the side that the command leaves alone."""

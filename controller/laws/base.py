@@ -99,6 +99,11 @@ class Law(Config, ABC):
     needs_every_token: ClassVar[bool] = False
     """Whether it compares tokens with themselves at the rollout, so that a sampled measurement is not enough."""
 
+    @property
+    def suits_density(self) -> bool:
+        """Whether it works on the entropy of a density, which may be negative: it takes no logarithm or share of it."""
+        return True
+
     @abstractmethod
     def start(self, command: float = 0.0) -> State:
         """The state before the first step, with `command` in force: plain JSON values, `command` among them."""

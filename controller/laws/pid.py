@@ -77,6 +77,11 @@ class PID(Law):
     tracking_time: Annotated[float, Field(ge=1, le=1000)] = 5.0
     """Back-calculation only: steps in which the integral gives way to the applied command."""
 
+    @property
+    def suits_density(self) -> bool:
+        """Not with errors in ln H."""
+        return self.error == "nats"
+
     @classmethod
     def standard(cls, gain: float, integral_time: float, derivative_time: float = 0.0, **rest: object) -> PID:
         """From the standard form gain (e + integral of e / integral_time + derivative_time de/dt); times in steps."""

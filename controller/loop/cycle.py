@@ -14,7 +14,7 @@ from ..laws import AHEAD, Reading, Terms
 from ..laws.base import held
 from ..limits import Limits
 from ..measure.batch import BatchStatistics
-from .plausible import ROUNDING
+from .checks import ROUNDING
 from .state import LoopState
 
 if TYPE_CHECKING:

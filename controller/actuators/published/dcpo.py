@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ...measure.batch import BatchStatistics
 from ..base import Actuation, Fixed, HalfWidth, Widest, unclipped
@@ -26,6 +26,7 @@ class DCPO(Fixed):
     sampling and smoothed advantages are not part. It acts on its own, without a target.
     """
 
+    suits_density: ClassVar[bool] = False
     type: Literal["dcpo"] = "dcpo"
     low: HalfWidth = 0.16
     """The lower bound's constant."""

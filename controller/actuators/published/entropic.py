@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -31,6 +31,7 @@ class EntropicWeights(Actuator):
     current error is in the sum. Left open: thresholds (0.2 on both sides here).
     """
 
+    suits_density: ClassVar[bool] = False
     type: Literal["entropic"] = "entropic"
     probability: Annotated[float, Field(ge=0, le=1)] = 0.95
     """Tokens above this probability are weighed; 0: all."""

@@ -28,6 +28,7 @@ class EntropyRatioClip(Fixed):
     """
 
     needs_every_token: ClassVar[bool] = True
+    suits_density: ClassVar[bool] = False
     type: Literal["entropy_ratio"] = "entropy_ratio"
     low: HalfWidth = 0.05
     """Lower half-width of the entropy ratio's band."""

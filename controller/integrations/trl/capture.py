@@ -27,7 +27,7 @@ CHUNK_ELEMENTS = 1 << 26
 
 @dataclass
 class Capture:
-    """What was seen in a `captured` block: a part for every call of the wrapped function."""
+    """Statistics of a `captured` block: a part for every call of the wrapped function."""
 
     mask: Tensor
     """[batch, time], true on completion tokens: the positions that a GPU's kernel is given at all."""

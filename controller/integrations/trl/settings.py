@@ -9,8 +9,8 @@ from typing import Any
 from trl import GRPOTrainer
 
 from ...inputs.errors import InputError
+from ...loop.checks import check_reachable
 from ...loop.config import ControlConfig
-from ...loop.plausible import check_reachable
 from ..refusals import of_configuration
 
 logger = logging.getLogger("entrostat")

@@ -1,4 +1,4 @@
-"""What the adaptive law believes of its plant: means, covariances and weights of a bank of filters, as numbers."""
+"""The belief of the adaptive law: means, covariances and weights of a bank of filters, as numbers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ OFFSET_SPREAD = 0.001
 WIDEST: Floats = np.array([100.0] * 3 + [4 * x**2 for x in (DRIFT_SPREAD, GAIN_SPREAD, CARRY_SPREAD)] + [0.01])
 """Largest variances: (10 nats)^2, four times the prior's of drift, ln gain and carry, and (0.1 nats)^2."""
 CARRY_RANGE = (0.3, 1.7)
-TOLD_SPREAD = 0.2
+LAG_SPREAD = 0.2
 """How far, in ln (1 - rho), the plant's lag may lie from the optimizer's own momentum, at one standard deviation."""
 MOST_TICKS = 1_000_000
 LARGEST = 100.0
@@ -144,7 +144,7 @@ class Belief:
     def counted(self, ticks: int) -> Belief:
         """With another number of ticks, the last rollout's.
 
-        Where no minibatch was seen the gain a rollout stays, and no shift can be told from the drift.
+        Without minibatches the gain of a rollout stays, and a shift cannot be separated from the drift.
         """
         if ticks > 1:
             return replace(self, ticks=ticks).bounded()
@@ -153,10 +153,10 @@ class Belief:
         mean[:, OFFSET] = covariance[:, OFFSET, :] = covariance[:, :, OFFSET] = 0.0
         return replace(self, mean=mean, covariance=covariance, ticks=ticks).bounded()
 
-    def told(self, lag: float) -> Belief:
+    def with_lag(self, lag: float) -> Belief:
         """With the lag a tick that the optimizer's momentum gives."""
         away = np.log((1 - LAGS) / (1 - min(max(lag, LAGS[0]), LAGS[-1])))
-        return replace(self, log_weight=-0.5 * (away / TOLD_SPREAD) ** 2)
+        return replace(self, log_weight=-0.5 * (away / LAG_SPREAD) ** 2)
 
     def unsure_of_drift(self) -> Belief:
         """With the drift as uncertain as at the start, and unrelated to the rest."""

@@ -1,8 +1,8 @@
 """The adaptive law: no gains, an estimator in their place, and an inner loop between minibatches.
 
-The estimator (`estimator.py`) believes an entropy, its rate, a gain, a lag, a drift; the plan (`horizon.py`) asks for
-the command that takes such a plant along the target curve with the least squared error. Both are taken up anew at
-every rollout and before each of its updates.
+The estimator (`estimator.py`) follows the entropy, its rate, the gain, the lag and the drift. The plan (`horizon.py`)
+asks for the command that takes such a plant along the target curve with the least squared error. Both run at every
+rollout and before each of its updates.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Adaptive(Law):
     """Largest change of the command from one rollout to the next; none: no limit."""
 
     def start(self, command: float = 0.0) -> State:
-        """The state before the first step: nothing is believed yet, and the command in force."""
+        """The state before the first step: no belief, and the command in force."""
         return {
             "command": command,
             "before": command,
@@ -71,7 +71,7 @@ class Adaptive(Law):
             Belief.from_numbers(state["belief"]).check()
 
     def figures(self, state: State) -> dict[str, float]:
-        """What is believed, to log; none before the first step. See `Belief.figures`."""
+        """Estimates to log; none before the first step. See `Belief.figures`."""
         if not state["belief"]:
             return {}
         return Belief.from_numbers(state["belief"]).figures() | {"estimate/skipped": float(state["skipped"])}
@@ -81,13 +81,13 @@ class Adaptive(Law):
         limits = limits or reading.reach
         if not reading.finite:
             return held(state, limits)
-        belief, told = self._at_rollout(state, reading), _told(reading)
+        belief, lag = self._at_rollout(state, reading), _lag(reading)
         state = state | {"before": state["command"]}
-        if belief.ticks == 1 and told is not None:
-            belief = belief.told(told)
+        if belief.ticks == 1 and lag is not None:
+            belief = belief.with_lag(lag)
         if state["aligned"]:
             belief = self._aligned(belief, reading, state["command"])
-        state = state | {"refined": 0, "longest": 1.0 if told is None else told, "aligned": False}
+        state = state | {"refined": 0, "longest": 1.0 if lag is None else lag, "aligned": False}
         return self._decided(state, belief, reading, 0, limits)
 
     def refine(
@@ -111,7 +111,7 @@ class Adaptive(Law):
         return self._decided(state, belief, reading, ticks, limits)
 
     def _at_rollout(self, state: State, reading: Reading) -> Belief:
-        """What is believed once the rollout's entropy is read."""
+        """The belief after the reading of the rollout's entropy."""
         entropy, error, density = reading.measurement, reading.standard_error, reading.density
         error = max(error if math.isfinite(error) else UNKNOWN_ERROR * scale(entropy, density), SMALLEST_ERROR)
         if not state["belief"]:
@@ -154,7 +154,7 @@ class Adaptive(Law):
         return belief.unsure_of_drift()
 
 
-def _told(reading: Reading) -> float | None:
+def _lag(reading: Reading) -> float | None:
     """The lag of a rollout by the optimizer's momentum, where the loop tells it.
 
     For where it shows no minibatches: they show the lag better, as the entropy's response is quicker than the momentum

@@ -30,6 +30,11 @@ class OscillatoryDecay(Law):
     floor: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Lower threshold, as a share of the initial entropy."""
 
+    @property
+    def suits_density(self) -> bool:
+        """No: its thresholds are shares of the entropy."""
+        return False
+
     def start(self, command: float = 0.0) -> State:
         """The state before the first step; the relay suppresses."""
         return {"count": 0, "initial": None, "boosting": False, "command": command}

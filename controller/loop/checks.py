@@ -1,4 +1,4 @@
-"""What can be: an entropy from 0 to the ln of the number of actions, measured or as a target; what a loop tells."""
+"""Checks of numbers that enter the loop: a measured entropy, a target, the updates and the momentum."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger("entrostat")
-READ_PROBABILITIES = ("split_range", "dcpo", "entropic", "entropy_ratio")
-"""Actuators with constants for probabilities, or for ratios of entropies."""
 ROUNDING = 1e-3
 """Nats by which a measured entropy may leave its range."""
 
@@ -55,7 +53,7 @@ def check_reachable(target: Target | None, vocab_size: int, initial: float) -> N
         )
 
 
-def check_told(updates: int | None, momentum: float | None) -> None:
+def check_updates(updates: int | None, momentum: float | None) -> None:
     """Whether a loop can have so many updates a rollout, and an optimizer such a momentum.
 
     Raises:
@@ -79,15 +77,13 @@ def check_density(config: ControlConfig, initial: float) -> None:
     Raises:
         InputError: one of them does not.
     """
-    from ..laws import PID, OscillatoryDecay
-
-    target, law, kind = config.target, config.law, config.actuator.type
-    if kind in READ_PROBABILITIES:
+    target, law, actuator = config.target, config.law, config.actuator
+    if not actuator.suits_density:
         raise InputError(
-            f"`actuator.type` is {kind!r}, made for probabilities, and this policy has densities; write `sensitivity` "
-            "or `region`."
+            f"`actuator.type` is {actuator.type!r}, made for probabilities, and this policy has densities; write "
+            "`sensitivity` or `region`."
         )
-    if isinstance(law, OscillatoryDecay) or (isinstance(law, PID) and law.error == "log"):
+    if not law.suits_density:
         raise InputError(
             f"`law.type` {law.type!r} takes shares of the entropy, or its logarithm, and that of a density may be "
             "negative; write `law: {type: adaptive}`, or a `pid` with `error: nats`."
