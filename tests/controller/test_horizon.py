@@ -113,11 +113,11 @@ def test_parts_add_up_where_later_commands_are_at_their_limits_too():
     assert terms.p + terms.i + terms.d + terms.feedforward == pytest.approx(terms.demand, abs=1e-12)
 
 
-def test_a_plan_that_falls_faster_than_it_climbs_turns_up_earlier_than_one_of_equal_ends():
-    # Up after a fall: with a weak high end the climb has to begin before the curve's.
-    valley = tuple(0.7 - 0.004 * min(step, 16) + 0.012 * max(step - 16, 0) for step in range(AHEAD + 1))
-    demands = [planned(known(0.7, 0.0), valley, 0, Limits(-4.0, high), 0.2, 0.0).demand for high in (4.0, 0.5)]
-    assert demands[1] > demands[0] + 0.1
+def test_a_high_end_that_is_weaker_than_the_low_one_is_planned_for_by_climbing_earlier():
+    # Down for six rollouts, then up by more than the weaker high end can give.
+    valley = tuple(0.7 - 0.002 * min(step, 6) + 0.01 * max(step - 6, 0) for step in range(AHEAD + 1))
+    strong, weak = (planned(known(0.7, 0.0), valley, 0, Limits(-4.0, high), 0.2, 0.0).demand for high in (4.0, 0.5))
+    assert strong < -1 < 1 < weak
 
 
 def test_a_batch_that_no_command_moves_is_planned_for_too():
