@@ -21,9 +21,9 @@ from sim.feasibility import envelope, reach
 from sim.identification import identify
 from sim.plants import MomentumPlant
 
+from ..tracking.address import tracking_uri
 from ..tracking.folder import write_atomically
 from .designer_page import render
-from .identify import TRACKING
 from .logged_runs import load_logged
 from .loopback import Request, Response, server
 from .plant_file import read_plants
@@ -56,7 +56,7 @@ def design(
     Raises:
         InputError: a file or a run holds nothing that fits.
     """
-    logged = [run for source in runs for run in load_logged(source, None, None, TRACKING)]
+    logged = [run for source in runs for run in load_logged(source, None, None, tracking_uri())]
     plants = read_plants(plant, seed=0).plants if plant else identify(logged).family() if logged else ()
     shown = [(run.name, run.steps, run.entropy) for run in logged]
     level = float(logged[0].entropy[0]) if logged else initial or 0.8

@@ -4,11 +4,12 @@
 longer and longer waits while it does not answer. What is left when the run ends waits in the spool for
 `entrostat train --resume`.
 
-A step arrives once, wherever a kill comes, since what has arrived is never remembered here: the tracker says it. MLflow
-tells the last step, a step's metrics are one transaction, and the time that a line carries makes MLflow drop a request
-that it had taken without our knowing. TensorBoard's files, and W&B's offline ones, are read back. W&B's server tells the
-last step that was uploaded; what a killed process had not uploaded is sent again, so `wandb sync` of that process's
-folder would send it twice. In MLflow's plain files, which have no transactions, a step can be there half twice.
+A step arrives once, wherever a kill comes, since what has arrived is never remembered here: the tracker says it.
+MLflow tells the last step, a step's metrics are one transaction, and the time that a line carries makes MLflow drop a
+request that it had taken without our knowing. TensorBoard's files, and W&B's offline ones, are read back. W&B's server
+tells the last step that was uploaded; what a killed process had not uploaded is sent again, so `wandb sync` of that
+process's folder would send it twice. In MLflow's plain files, which have no transactions, a step can be there half
+twice.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+
+from controller.errors import InputError
 
 from ..config import RunConfig, load_config
+from .address import without_password
 from .folder import Row, RunFolder
 from .stores import TITLES, Store, open_store
 
@@ -102,7 +105,8 @@ class Courier:
         self._store, self._offset = None, 0  # and ask anew what has arrived
         self._failures += 1
         if self._failures == 1:
-            where, why = self._where(), type(error).__name__
+            where = self._where()
+            why = str(error).rstrip(".") if isinstance(error, InputError) else type(error).__name__
             logger.warning("%s does not take metrics (%s); they wait in metrics.jsonl.", where, why)
 
     def _answered(self) -> None:
@@ -115,8 +119,7 @@ class Courier:
         """The tracker; for MLflow with its address, without a user's name and password."""
         if self._tracker != "mlflow":
             return TITLES[self._tracker]
-        parts = urlsplit(str(self._config.tracking.mlflow))
-        return f"MLflow at {parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()}"
+        return f"MLflow at {without_password(str(self._config.tracking.mlflow))}"
 
 
 def batches(rows: list[Row]) -> Iterator[list[Row]]:
