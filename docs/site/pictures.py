@@ -15,7 +15,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from rich.console import Console
 
 from sim.plants import MomentumPlant
 from trainer.commands.designer import Design, designer
+from trainer.commands.loopback import Server
 from trainer.config import dump_config, load_config
 from trainer.ports import free_port
 from trainer.reporting.figure import draw
@@ -163,11 +163,11 @@ def opened(browser: Browser, url: str, height: int, state: str = "ready") -> Pag
 
 
 @contextmanager
-def serving(server: ThreadingHTTPServer) -> Iterator[str]:
+def serving(server: Server) -> Iterator[str]:
     """Serve in the background; the address."""
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/"
+        yield server.address()
     finally:
         server.shutdown()
         server.server_close()

@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from ..tracking.address import tracking_uri
 from ..tracking.folder import write_atomically
 from .designer_page import render
 from .logged_runs import load_logged
-from .loopback import Request, Response, server
+from .loopback import Request, Response, Server
 from .plant_file import read_plants
 from .target import read_target
 
@@ -67,15 +66,14 @@ def design(
 def edit(design: Design, port: int = 0) -> None:
     """Serve the designer until interrupted."""
     with designer(design, port) as serving:
-        address = f"http://127.0.0.1:{serving.server_port}/"
-        print(f"draw the target at {address} (saves to {design.out}; end with Ctrl-C)", flush=True)
+        print(f"draw the target at {serving.address()} (saves to {design.out}; end with Ctrl-C)", flush=True)
         try:
             serving.serve_forever()
         except KeyboardInterrupt:
             print()
 
 
-def designer(design: Design, port: int = 0) -> ThreadingHTTPServer:
+def designer(design: Design, port: int = 0) -> Server:
     """The server behind `edit`: the page, `/check` for a curve's reach, `/save` for its file."""
     if design.out.suffix not in (".yaml", ".yml", ".csv"):
         raise InputError(f"--out is {design.out}; give a file that ends in .yaml or .csv.")
@@ -90,7 +88,7 @@ def designer(design: Design, port: int = 0) -> ThreadingHTTPServer:
         write_atomically(design.out, as_text(_curve(request.body), design))
         return Response(json.dumps({"saved": str(design.out)}), "application/json")
 
-    return server({("GET", "/"): page, ("POST", "/check"): answer, ("POST", "/save"): keep}, port)
+    return Server({("GET", "/"): page, ("POST", "/check"): answer, ("POST", "/save"): keep}, port)
 
 
 def check(curve: Table, design: Design) -> dict[str, Any]:
