@@ -262,14 +262,13 @@ def _target(options: argparse.Namespace) -> None:
 
 
 def _identify(options: argparse.Namespace) -> None:
-    from .commands.identify import TRACKING, run_identify
+    from .commands.identify import run_identify
 
     if options.lag is not None and not 0 <= options.lag < 1:
         raise InputError(f"--lag is {options.lag:g}; write a number from 0 to below 1.")
     if options.noise is not None and not 0 < options.noise <= HIGHEST:
         raise InputError(f"--noise is {options.noise:g}; write a number of nats above 0.")
-    tracking = options.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", TRACKING)
-    print(run_identify(options.runs, options.out, options.lag, options.noise, tracking))
+    print(run_identify(options.runs, options.out, options.lag, options.noise, options.tracking_uri))
 
 
 def _tune(options: argparse.Namespace) -> None:

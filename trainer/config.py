@@ -16,6 +16,7 @@ from entrostat.loop.config import ControlConfig
 
 from .tasks.dataset import DatasetConfig
 from .tasks.reasoning import ReasoningConfig
+from .tracking.address import experiment_name, tracking_uri
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
@@ -155,10 +156,11 @@ class CheckpointConfig(Config):
 class TrackingConfig(Config):
     """Where the run is recorded, besides its folder."""
 
-    mlflow: str | None = "sqlite:///mlflow.db"
-    """MLflow's tracking URI; none: only the run's folder."""
-    experiment: str = "entrostat"
-    """MLflow's experiment."""
+    mlflow: str | None = Field(default_factory=tracking_uri)
+    """MLflow's tracking URI; none: only the run's folder. Left out: what MLFLOW_TRACKING_URI says, or
+    sqlite:///mlflow.db."""
+    experiment: str = Field(default_factory=experiment_name)
+    """MLflow's experiment. Left out: what MLFLOW_EXPERIMENT_NAME says, or entrostat."""
     parent: str | None = None
     """MLflow's id of the run that this one is a part of."""
     tensorboard: bool = False
@@ -229,7 +231,7 @@ class RunConfig(Config):
     """The content of a `control.yaml`, or its path. Without it: static clipping at 0.2."""
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
-    tracking: TrackingConfig = TrackingConfig()
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     engine: EngineConfig = EngineConfig()
     hardware: HardwareConfig = HardwareConfig()
 

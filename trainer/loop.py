@@ -18,12 +18,13 @@ from entrostat.decision import Decision, finite
 from entrostat.loss import policy_loss, threshold_sums
 
 from .rollout import Rollout, Sampling
+from .rollout.mismatch import trusted
 from .seeds import seed_everything, seed_of
 from .step.batch import Batch
 from .step.evaluate import evaluate
 from .step.measure import measure, sampled_statistics, statistics
 from .step.reference import divergence
-from .step.retry import retried
+from .step.retry import retried, together
 from .step.rewards import FAULTS, judged, left_out
 from .step.session import Session
 from .step.sums import Sums
@@ -34,7 +35,7 @@ class Drawn:
     """This rank's answers of a step, and what they are worth."""
 
     rollout: Rollout
-    """Masked where a reward is missing in the group."""
+    """Masked where a reward is missing in the group, and where the sampler's ln p cannot be used."""
     rewards: Tensor
     """[B]; 0 where masked."""
     known: Tensor
@@ -104,11 +105,14 @@ def sample(session: Session, step: int) -> Drawn:
     def draw() -> Rollout:
         return session.sampler.sample([problem.prompt for problem in problems], how)
 
-    rollout, retries = retried(draw, "the rollout")
+    rollout, retries = (together(draw), 0) if session.sampler.collective else retried(draw, "the rollout")
+    rollout, untold = trusted(rollout)
     of_prompt = [problems[group] for group in rollout.groups.tolist()]
     rewards, faults = judged(session.task, of_prompt, rollout.answers, config.rollout.reward_seconds)
     rollout, rewards, known = left_out(rollout, rewards.to(engine.device), size)
-    return Drawn(rollout, rewards, known, {name: faults[name] for name in FAULTS} | {"fault/rollout_retries": retries})
+    counted = {name: faults[name] for name in FAULTS}
+    counted |= {"fault/rollout_retries": retries, "fault/sampler_logprob": untold}
+    return Drawn(rollout, rewards, known, counted)
 
 
 def reward_means(drawn: Drawn, size: int) -> dict[str, float]:

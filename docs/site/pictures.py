@@ -15,7 +15,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from rich.console import Console
 
 from entrostat.sim.plants import MomentumPlant
 from entrostat.trainer.commands.pages.designer import Design, designer
+from entrostat.trainer.commands.pages.loopback import Server
 from entrostat.trainer.config import dump_config, load_config
 from entrostat.trainer.reporting.figure import draw
 from entrostat.trainer.reporting.page import write
@@ -163,11 +163,11 @@ def opened(browser: Browser, url: str, height: int, state: str = "ready") -> Pag
 
 
 @contextmanager
-def serving(server: ThreadingHTTPServer) -> Iterator[str]:
+def serving(server: Server) -> Iterator[str]:
     """Serve in the background; the address."""
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/"
+        yield server.address()
     finally:
         server.shutdown()
         server.server_close()

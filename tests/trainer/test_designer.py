@@ -29,7 +29,7 @@ def serve(tmp_path: Path):
         server = designer(Design(FLAT, 100, out, [PLANT], **kwargs))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
-        return f"http://127.0.0.1:{server.server_port}", out
+        return server.address, out
 
     yield start
     for server in servers:
@@ -62,7 +62,7 @@ def drag(opened: Watched, start: tuple[float, float], end: tuple[float, float]) 
 
 def test_a_dragged_curve_is_saved_and_loads(browser, serve) -> None:
     url, out = serve()
-    opened = Watched(browser, url).ready()
+    opened = Watched(browser, url()).ready()
     drag(opened, (50, 0.8), (90, 1.1))
     opened.until("document.getElementById('says').textContent.includes('Steeper')")
     opened.page.locator("#save").click()
@@ -78,7 +78,7 @@ def test_a_dragged_curve_is_saved_and_loads(browser, serve) -> None:
 
 def test_a_point_typed_in_the_table_moves_the_curve(browser, serve) -> None:
     url, out = serve("curve.csv")
-    opened = Watched(browser, url).ready()
+    opened = Watched(browser, url()).ready()
     opened.page.get_by_label("entropy of point 2").fill("0.6")
     opened.page.keyboard.press("Enter")
     opened.until("Math.min(...Bokeh.documents[0].get_model_by_name('curve').data.value) == 0.6")
@@ -89,7 +89,7 @@ def test_a_point_typed_in_the_table_moves_the_curve(browser, serve) -> None:
 
 
 def test_points_are_added_and_removed_by_keyboard(browser, serve) -> None:
-    opened = Watched(browser, serve()[0]).ready()
+    opened = Watched(browser, serve()[0]()).ready()
     count = "Bokeh.documents[0].get_model_by_name('points').data.step.length"
     assert {"interpolation", "add", "save"} <= opened.reachable(keys=30)
     opened.page.locator("#add").focus()
@@ -103,18 +103,27 @@ def test_points_are_added_and_removed_by_keyboard(browser, serve) -> None:
 def test_a_smooth_curve_keeps_its_shape_in_csv(serve) -> None:
     url, out = serve("curve.csv")
     curve = {"points": [[0, 0.8], [50, 1.1], [99, 0.5]], "interpolation": "smooth"}
-    assert post(f"{url}/save", curve)[0] == 200
+    assert post(url("/save"), curve)[0] == 200
     every = np.arange(100)
     assert read_target(out).at(every) == pytest.approx(Table(**curve).at(every), abs=1e-6)
 
 
 def test_a_curve_that_fits_nothing_is_refused_in_one_sentence(serve) -> None:
     url, out = serve()
-    status, text = post(f"{url}/save", {"points": [[0, -1], [5, 2]]})
+    status, text = post(url("/save"), {"points": [[0, -1], [5, 2]]})
     assert status == 400
     assert "-1" in text
-    assert "no curve" in post(f"{url}/save", [1])[1]
+    assert "no curve" in post(url("/save"), [1])[1]
     assert not out.exists()
+
+
+def test_only_who_knows_the_token_saves(serve) -> None:
+    url, out = serve()
+    curve = {"points": [[0, 0.8], [99, 0.8]]}
+    bare = url("/save").partition("?")[0]
+    assert [post(bare + query, curve)[0] for query in ("", "?token=guessed")] == [403, 403]
+    assert not out.exists()
+    assert post(url("/save"), curve)[0] == 200
 
 
 def test_the_check_names_the_steps_that_reach_misses() -> None:

@@ -18,7 +18,7 @@ def served(tmp_path: Path):
     folder = tmp_path / "run"
     server = watcher([folder])
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield folder, f"http://127.0.0.1:{server.server_port}"
+    yield folder, server.address
     server.shutdown()
     server.server_close()
 
@@ -40,7 +40,7 @@ def append(folder: Path, step: int) -> None:
 def test_a_new_step_is_on_the_page_within_two_seconds_and_leaves_the_page_as_it_was_set(browser, served) -> None:
     folder, url = served
     write_run(folder)
-    opened = Watched(browser, url).ready()
+    opened = Watched(browser, url()).ready()
     opened.page.locator("#log").check()
     for step in (60, 61):
         append(folder, step)
@@ -53,7 +53,7 @@ def test_a_new_step_is_on_the_page_within_two_seconds_and_leaves_the_page_as_it_
 
 def test_before_the_first_step_the_page_waits_and_then_shows_the_run(browser, served) -> None:
     folder, url = served
-    opened = Watched(browser, url)
+    opened = Watched(browser, url())
     assert "Waiting" in opened.page.inner_text("body")
     write_run(folder, steps=2)
     opened.ready()
@@ -64,7 +64,7 @@ def test_a_kind_of_metric_that_comes_later_brings_a_new_panel(browser, served) -
     write_run(folder)
     bare = [{k: v for k, v in line.items() if k != "actor/ppo_kl"} for line in lines(60, controlled=True)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in bare))
-    opened = Watched(browser, url).ready()
+    opened = Watched(browser, url()).ready()
     with opened.page.expect_navigation():
         append(folder, 60)
     opened.ready()
@@ -74,21 +74,35 @@ def test_a_kind_of_metric_that_comes_later_brings_a_new_panel(browser, served) -
 def test_what_is_known_is_not_sent_again(served) -> None:
     folder, url = served
     write_run(folder)
-    with urllib.request.urlopen(f"{url}/news", timeout=20) as answer:
+    with urllib.request.urlopen(url("/news"), timeout=20) as answer:
         tag = answer.headers["ETag"]
-    assert get(f"{url}/news", **{"If-None-Match": tag}) == (304, "")
+    assert get(url("/news"), **{"If-None-Match": tag}) == (304, "")
     append(folder, 60)
-    assert get(f"{url}/news", **{"If-None-Match": tag})[0] == 200
+    assert get(url("/news"), **{"If-None-Match": tag})[0] == 200
 
 
 @pytest.mark.parametrize("header", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}])
 def test_other_sites_are_refused(served, header) -> None:
-    assert get(served[1], **header)[0] == 403
+    assert get(served[1](), **header)[0] == 403
+
+
+def test_who_does_not_know_the_token_gets_nothing(served) -> None:
+    """Any user of the machine reaches its loopback."""
+    folder, url = served
+    write_run(folder)
+    (bare, _, token), other = url("/news").partition("?token="), watcher([folder])
+    other.server_close()
+    for query in ("", "?token=", f"?token={token[:-1]}", f"?token={token}x", f"?token={other.token}", "?token=%FF"):
+        for path in ("/news", "/", "/nowhere"):
+            status, text = get(bare.removesuffix("/news") + path + query)
+            assert (status, text) == (403, "open the address that the command has printed, to its end")
+    assert get(url("/news"))[0] == 200
+    assert len(token) >= 32
 
 
 def test_a_log_that_cannot_be_read_is_one_sentence(served) -> None:
     folder, url = served
     write_run(folder)
     (folder / "metrics.jsonl").write_text('{"step": 0}\n{oops}\n{"step": 2}\n')
-    assert get(f"{url}/news") == (400, get(f"{url}/news")[1])
-    assert "line 2 of" in get(f"{url}/news")[1]
+    assert get(url("/news")) == (400, get(url("/news"))[1])
+    assert "line 2 of" in get(url("/news"))[1]

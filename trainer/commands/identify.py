@@ -11,14 +11,13 @@ from entrostat.sim.identify.fit import Identified, identify
 from entrostat.sim.identify.logged import LoggedRun
 from entrostat.sim.identify.plot import draw_characteristic
 
+from ..tracking.address import tracking_uri
 from ..tracking.folder import write_atomically
 from .logged_runs import load_logged
 
-TRACKING = "sqlite:///mlflow.db"
-
 
 def run_identify(
-    sources: Sequence[str], out: Path, lag: float | None = None, noise: float | None = None, tracking: str = TRACKING
+    sources: Sequence[str], out: Path, lag: float | None = None, noise: float | None = None, tracking: str | None = None
 ) -> str:
     """Fit the plant to `sources`, write it to `out` with a picture beside it, and say in words what was found.
 
@@ -26,9 +25,9 @@ def run_identify(
         sources: run folders, CSV files, MLflow runs or experiments: see `load_logged`.
         lag: of the momentum; none: as the runs' configurations say.
         noise: standard error of the entropy, nats, where a log has none.
-        tracking: MLflow's tracking URI.
+        tracking: MLflow's tracking URI; none: MLflow's own variable says it.
     """
-    runs = [run for source in sources for run in load_logged(source, lag, noise, tracking)]
+    runs = [run for source in sources for run in load_logged(source, lag, noise, tracking or tracking_uri())]
     fitted = identify(runs)
     report = _report(fitted, runs)
     family = [plant.model_dump(mode="json") for plant in fitted.family()]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from entrostat.sim.identify.thresholds import commands_of
 from ..config import UpdateConfig
 from ..reporting.rundata import Run, load_run
 
+logger = logging.getLogger("entrostat.trainer")
 NEEDED = ("step", "entropy")
 THRESHOLDS = ("eps_low", "eps_high")
 ENDS = ("low", "high")
@@ -46,7 +49,28 @@ def load_logged(source: str, lag: float | None, noise: float | None, tracking: s
         return [_from_run(load_run(path), source, lag, noise)]
     from ..tracking.mlflow_runs import load_mlflow
 
-    return [_from_run(run, f"{source} ({run.name})", lag, noise) for run in load_mlflow(source, tracking)]
+    return _usable([(run, f"{source} ({run.name})") for run in load_mlflow(source, tracking)], lag, noise)
+
+
+def _usable(runs: Sequence[tuple[Run, str]], lag: float | None, noise: float | None) -> list[LoggedRun]:
+    """The runs from which a plant can be identified; each other one, as one that crashed, is told and left out.
+
+    Raises:
+        InputError: there is none; why not the first.
+    """
+    found, refused = [], []
+    for run, name in runs:
+        try:
+            logged = _from_run(run, name, lag, noise)
+            logged.check()
+            found.append(logged)
+        except InputError as error:
+            refused.append(error)
+    if not found:
+        raise refused[0]
+    for error in refused:
+        logger.warning("left out: %s", error)
+    return found
 
 
 def _from_run(run: Run, name: str, lag: float | None, noise: float | None) -> LoggedRun:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 from ..reporting.page import render, update
 from ..reporting.rundata import CONFIG, METRICS, load_runs
 from ..reporting.snapshots import SNAPSHOTS
-from .pages.loopback import Request, Response, server
+from .pages.loopback import Request, Response, Server
 
 WAITING = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="1">
 <title>entrostat: waiting</title><p>Waiting for the run's first step.</p></html>"""
@@ -19,14 +18,14 @@ def watch(folders: Sequence[Path], port: int = 0) -> None:
     """Serve the page of `folders` until interrupted."""
     with watcher(folders, port) as serving:
         names = ", ".join(map(str, folders))
-        print(f"watching {names}: http://127.0.0.1:{serving.server_port}/ (end with Ctrl-C)", flush=True)
+        print(f"watching {names}: {serving.address()} (end with Ctrl-C)", flush=True)
         try:
             serving.serve_forever()
         except KeyboardInterrupt:
             print()
 
 
-def watcher(folders: Sequence[Path], port: int = 0) -> ThreadingHTTPServer:
+def watcher(folders: Sequence[Path], port: int = 0) -> Server:
     """The server behind `watch`: the page at `/`, and what is new at `/news`."""
 
     def page(request: Request) -> Response:
@@ -38,7 +37,7 @@ def watcher(folders: Sequence[Path], port: int = 0) -> ThreadingHTTPServer:
             return Response(status=304)
         return Response(update(load_runs(folders)), "application/json", headers={"ETag": tag})
 
-    return server({("GET", "/"): page, ("GET", "/news"): news}, port)
+    return Server({("GET", "/"): page, ("GET", "/news"): news}, port)
 
 
 def _started(folders: Sequence[Path]) -> bool:

@@ -10,7 +10,9 @@ from entrostat.inputs.errors import InputError
 from entrostat.inputs.files import read_json
 
 from ..config import RunConfig
+from ..tracking.address import without_password
 from ..tracking.folder import write_atomically
+from ..tracking.mlflow_runs import find_experiment
 from ..tracking.mlflow_store import TRAINING
 from .pool import train_all
 from .search import best_gains, trials
@@ -88,9 +90,14 @@ def _parent(known: Path) -> str:
 def _start_parent(tracking: RunConfig, name: str) -> str:
     import mlflow
 
-    client = mlflow.MlflowClient(tracking_uri=tracking.mlflow)
-    experiment = client.get_experiment_by_name(tracking.experiment)
-    where = experiment.experiment_id if experiment else client.create_experiment(tracking.experiment, tags=TRAINING)
-    run = client.create_run(where, run_name=name)
-    client.set_terminated(run.info.run_id)
+    try:
+        client = mlflow.MlflowClient(tracking_uri=tracking.mlflow)
+        experiment = find_experiment(client, tracking.experiment)
+        where = experiment.experiment_id if experiment else client.create_experiment(tracking.experiment, tags=TRAINING)
+        run = client.create_run(where, run_name=name)
+        client.set_terminated(run.info.run_id)
+    except mlflow.MlflowException as error:
+        reason = " ".join(str(error).split())[:150]
+        address = without_password(str(tracking.mlflow))
+        raise InputError(f"MLflow at {address} does not answer ({reason}); correct `tracking.mlflow`.") from None
     return run.info.run_id

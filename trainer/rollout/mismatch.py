@@ -7,6 +7,8 @@ token's gradient is weighted by min(p_trainer / p_sampler, cap): truncated impor
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -14,10 +16,34 @@ from torch import Tensor
 from entrostat.clipping import LOG_RATIO_LIMIT
 from entrostat.inputs.errors import InputError
 
+from ..errors import Unsampled
 from .batch import Rollout
 
+ROUNDING = 1e-3
+"""Nats above 0 that a half-precision softmax may give the only likely token."""
 LIMITS = {"float32": 1e-3, "bfloat16": 0.1}
 """Mean |difference of ln p|, nats, beyond which the two cannot be the same policy in this precision."""
+
+
+def trusted(rollout: Rollout) -> tuple[Rollout, int]:
+    """The rollout without the responses that have a token whose ln p, as the sampler tells it, is none; how many.
+
+    A weight cannot correct for what is not known, and a ratio to it would be learned from: NaN, infinite, missing,
+    above 0, or so low (vLLM's -9999 stands for minus infinity) that the token was never sampled.
+
+    Raises:
+        InputError: they are more than half of this rank's.
+    """
+    usable = (rollout.logprob >= -LOG_RATIO_LIMIT) & (rollout.logprob <= ROUNDING)  # NaN is neither
+    good = (usable | ~rollout.mask).all(dim=1)
+    lost = int((~good).sum())
+    if 2 * lost > len(good):
+        raise InputError(
+            f"the sampler gives no usable ln p for some token of {lost} in {len(good)} responses (NaN, infinite, "
+            f"missing, above 0 or below {-LOG_RATIO_LIMIT:g}); look at its log, and update or restart it."
+        )
+    logprob = torch.where(usable & rollout.mask, rollout.logprob, 0.0)
+    return replace(rollout, mask=rollout.mask & good[:, None], logprob=logprob), lost
 
 
 def correction(rollout: Rollout, logprob: Tensor, cap: float) -> tuple[Tensor, dict[str, float]]:
@@ -60,11 +86,11 @@ def check_mismatch(metrics: dict[str, float], limit: float) -> None:
     """Refuse a batch that the policy cannot have sampled, before it is learned from.
 
     Raises:
-        InputError: the mean difference of ln p is beyond `limit`, or not a number.
+        Unsampled: the mean difference of ln p, the same on all ranks, is beyond `limit`.
     """
     difference = metrics["sampling/sampling_logp_difference/mean"]
     if not difference <= limit:
-        raise InputError(
+        raise Unsampled(
             f"the sampler's ln p and the trainer's differ by {difference:.3g} nats in the mean, more than "
             f"`rollout.mismatch_limit`, {limit:g}, so its weights are stale or it leaves out the temperature; give "
             "every run an engine of its own, a server started with --logprobs-mode processed_logprobs."

@@ -42,6 +42,8 @@ class Sampler(Protocol):
 
     exact: bool
     """Whether it samples from the trainer's own weights and forward pass, so that nothing needs to be corrected."""
+    collective: bool
+    """Whether the ranks sample together: one that fails in the middle cannot try again while the others wait for it."""
 
     def push(self, version: str) -> None:
         """Take over the policy's weights, which are called `version`; all ranks do it together, once a version."""
@@ -50,7 +52,8 @@ class Sampler(Protocol):
         """Responses to this rank's prompts.
 
         Raises:
-            InputError: they cannot be sampled, or come from other weights than those of the last push.
+            InputError: they cannot be sampled, or come from other weights than those of the last push; where ranks
+                sample together, raised after the last thing that they do together.
         """
 
     def close(self) -> None:
@@ -65,6 +68,7 @@ class TransformersSampler:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, form: Form = PLAIN) -> None:
         self._model, self._tokenizer, self._form = model, tokenizer, form
         self._stop = stop_tokens(model, tokenizer, form.stop)
+        self.collective = _is_partitioned(model) and dist.is_initialized() and dist.get_world_size() > 1
 
     def push(self, version: str) -> None:
         """Nothing to do."""
@@ -139,6 +143,7 @@ def _sample(
         running = running & ~torch.isin(token, stop)
         if len(steps) == how.max_new_tokens or not going(running):
             actions, mask, logprobs = (torch.stack(column, dim=1) for column in zip(*steps, strict=True))
+            _refuse_spoilt(logprobs)
             return actions, mask, logprobs
         attention = torch.cat([attention, torch.ones_like(attention[:, :1])], dim=1)
         positions = positions + 1
@@ -183,14 +188,18 @@ def draw(
     if temperature == 0:
         return logits.argmax(dim=-1)
     probabilities = torch.softmax(logits.float() / temperature, dim=-1)
-    if not probabilities.isfinite().all():
+    rows = len(logits)
+    noise = probabilities.new_empty(total or rows, logits.shape[-1]).exponential_(generator=generator)
+    return (probabilities / noise[first : first + rows]).argmax(dim=-1)
+
+
+def _refuse_spoilt(logprob: Tensor) -> None:
+    """After the last forward pass: a rank that ended before it would leave the others in theirs."""
+    if logprob.isnan().any():
         raise InputError(
             "the policy's probabilities are not finite, so its weights are spoilt and nothing can be sampled; "
             "go on from an earlier checkpoint, with a smaller learning rate."
         )
-    rows = len(logits)
-    noise = probabilities.new_empty(total or rows, logits.shape[-1]).exponential_(generator=generator)
-    return (probabilities / noise[first : first + rows]).argmax(dim=-1)
 
 
 def _is_partitioned(model: PreTrainedModel) -> bool:

@@ -15,7 +15,7 @@ from entrostat.inputs.errors import InputError
 
 from ..config import VLLMConfig
 from .ports import free_port
-from .vllm_sampler import INSTALL, Answer
+from .vllm_sampler import INSTALL, Answer, known
 from .weights import gathered
 
 OLDEST = (0, 32)
@@ -58,6 +58,7 @@ class Engine:
     """What both placements share: requests in, answers out."""
 
     where = "the vLLM engine"
+    collective = False
 
     def __init__(self, vllm: Any, source: str, dtype: str, config: VLLMConfig, **options: Any) -> None:
         self._params = vllm.SamplingParams
@@ -92,8 +93,10 @@ def _cache_bytes(config: VLLMConfig) -> int | None:
 
 def _answer(completion: Any) -> Answer:
     ids = list(completion.token_ids)
-    logprobs = [table[token].logprob for token, table in zip(ids, completion.logprobs, strict=True)]
-    return Answer(ids, logprobs, {span.version for span in completion.weight_versions or ()})
+    tables = completion.logprobs or []
+    pairs = zip(ids, tables, strict=False)
+    found = [table[token].logprob if table and token in table else None for token, table in pairs]
+    return Answer(ids, known(found, len(ids)), {span.version for span in completion.weight_versions or ()})
 
 
 class InProcess(Engine):
@@ -107,6 +110,7 @@ class InProcess(Engine):
         self._repack = repack_head
         ranks = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
         options = {"distributed_executor_backend": "external_launcher"} if ranks > 1 else {}
+        self.collective = ranks > 1 and config.tensor_parallel_size > 1
         super().__init__(vllm, source, dtype, config, **options)
 
     def push(self, version: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -23,9 +24,16 @@ class Answer(NamedTuple):
 
     token_ids: list[int]
     logprobs: list[float]
-    """ln p of each token at the sampling temperature."""
+    """ln p of each token at the sampling temperature, NaN where it is missing."""
     versions: set[str]
     """Of the weights that its tokens were sampled with."""
+
+
+def known(values: Sequence[float | None] | None, tokens: int) -> list[float]:
+    """ln p of `tokens` tokens, NaN where it is missing; nowhere known if their number is another."""
+    if values is None or len(values) != tokens:
+        return [math.nan] * tokens
+    return [math.nan if value is None else float(value) for value in values]
 
 
 class Backend(Protocol):
@@ -33,6 +41,8 @@ class Backend(Protocol):
 
     where: str
     """In words, for messages."""
+    collective: bool
+    """As a sampler's."""
 
     def generate(self, requests: Sequence[tuple[list[int], dict[str, Any]]]) -> list[Answer]:
         """An answer to each (prompt's token ids, keywords of vLLM's SamplingParams)."""
@@ -59,6 +69,7 @@ class VLLMSampler:
     ) -> None:
         self._backend, self._tokenizer, self._stop, self._device, self._form = backend, tokenizer, stop, device, form
         self._version = ""
+        self.collective = backend.collective
 
     def push(self, version: str) -> None:
         if version != self._version:
@@ -70,6 +81,8 @@ class VLLMSampler:
         rows = [prompt for prompt in ids for _ in range(sampling.responses_per_prompt)]
         requests = [(prompt, self._parameters(sampling, sampling.first + index)) for index, prompt in enumerate(rows)]
         answers = self._backend.generate(requests)
+        if len(answers) != len(requests):  # left over from a request that failed, as it may be
+            raise RuntimeError(f"{len(answers)} answers to {len(requests)} requests")
         self._check({version for answer in answers for version in answer.versions})
         responses, logprobs = [answer.token_ids for answer in answers], [answer.logprobs for answer in answers]
         return Rollout.pack(self._tokenizer, ids, responses, logprobs, self._device)

@@ -26,7 +26,7 @@ from entrostat.inputs.errors import InputError
 
 from ..config import VLLMConfig
 from .vllm_engine import import_vllm, open_sender
-from .vllm_sampler import Answer
+from .vllm_sampler import Answer, known
 
 AT_ONCE = 64
 """Requests in flight from one rank."""
@@ -34,6 +34,8 @@ AT_ONCE = 64
 
 class Server:
     """A client of a running server; rank 0 sends the weights."""
+
+    collective = False
 
     def __init__(self, model: nn.Module, config: VLLMConfig) -> None:
         self._url, self._timeout = str(config.url).rstrip("/"), config.timeout
@@ -67,7 +69,8 @@ class Server:
     def _one(self, request: tuple[list[int], dict[str, Any]]) -> Answer:
         ids, parameters = request
         (choice,) = self._post("inference/v1/generate", {"token_ids": ids, "sampling_params": parameters})["choices"]
-        logprobs = [token["logprob"] for token in choice["logprobs"]["content"]]
+        tokens = (choice["logprobs"] or {}).get("content") or []
+        logprobs = known([token.get("logprob") for token in tokens], len(choice["token_ids"]))
         return Answer(choice["token_ids"], logprobs, {span["version"] for span in choice["weight_versions"] or ()})
 
     def _get(self, path: str) -> None:

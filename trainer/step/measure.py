@@ -29,7 +29,7 @@ def measure(session: Session, rollout: Rollout, rewards: Tensor) -> Batch:
     Where some are not, the sampler's ln p is: ratios are then importance weights to the sampler already.
 
     Raises:
-        InputError: the policy cannot have sampled them.
+        Unsampled: the policy cannot have sampled them.
     """
     config, measured = session.config, session.control.measured(len(rewards)).to(rewards.device)
     whole = len(measured) == len(rewards)

@@ -33,3 +33,18 @@ def retried(call: Callable[[], T], what: str, waits: Sequence[float] = WAITS) ->
             logger.warning("%s failed (%s); trying again in %g s.", what, reason, wait)
             time.sleep(wait)
     raise AssertionError("unreachable")
+
+
+def together(call: Callable[[], T]) -> T:
+    """What `call` gives, which every rank makes at the same time.
+
+    One that fails is in the middle of what the others wait for: made again there, their parts would no longer match.
+    So it ends with its error, and the others by the heartbeat that it leaves behind.
+    """
+    try:
+        return call()
+    except InputError:  # by the contract of `Sampler.sample`, nobody waits
+        raise
+    except Exception as error:
+        logger.error("the rollout failed on this rank (%s: %s) and ends with it.", type(error).__name__, error)
+        raise

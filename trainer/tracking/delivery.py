@@ -22,9 +22,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+
+from entrostat.inputs.errors import InputError
 
 from ..config import RunConfig, load_config
+from .address import without_password
 from .folder import Row, RunFolder
 from .stores import TITLES, Store, open_store
 
@@ -109,7 +111,8 @@ class Courier:
         self._store, self._offset = None, 0  # and ask anew what has arrived
         self._failures += 1
         if self._failures == 1:
-            where, why = self._where(), type(error).__name__
+            where = self._where()
+            why = str(error).rstrip(".") if isinstance(error, InputError) else type(error).__name__
             logger.warning("%s does not take metrics (%s); they wait in metrics.jsonl.", where, why)
 
     def _answered(self) -> None:
@@ -122,8 +125,7 @@ class Courier:
         """The tracker; for MLflow with its address, without a user's name and password."""
         if self._tracker != "mlflow":
             return TITLES[self._tracker]
-        parts = urlsplit(str(self._config.tracking.mlflow))
-        return f"MLflow at {parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()}"
+        return f"MLflow at {without_password(str(self._config.tracking.mlflow))}"
 
 
 def batches(rows: list[Row]) -> Iterator[list[Row]]:

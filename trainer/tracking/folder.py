@@ -13,7 +13,7 @@ from entrostat.decision import finite
 from entrostat.inputs.errors import InputError
 from entrostat.inputs.files import MAX_LOG_BYTES, check_regular, read_bytes
 
-from ..config import RunConfig, dump_config
+from ..config import RunConfig, TrackingConfig, dump_config, load_config
 
 Row = dict[str, Any]
 
@@ -43,6 +43,11 @@ class RunFolder:
         if self.started:
             kept = [row for row in self.rows() if row["step"] < start]
             write_atomically(self._metrics, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def track_as(self, tracking: TrackingConfig) -> None:
+        """Deliver the run, which goes no further, to these trackers from now on; what it was trained with stays."""
+        trained = load_config(self.path / "config.yaml")
+        write_atomically(self.path / "config.yaml", dump_config(trained.model_copy(update={"tracking": tracking})))
 
     def rows(self) -> list[Row]:
         """The lines so far; one that a crash cut short is left out."""

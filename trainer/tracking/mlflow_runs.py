@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import yaml
 from entrostat.inputs.errors import InputError
 
 from ..reporting.rundata import Run
+from .address import without_password
+from .mlflow_params import in_force
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 COLUMNS = ("actor/entropy", "controller/command", "controller/standard_error")
@@ -24,6 +27,7 @@ def load_mlflow(name: str, tracking: str) -> list[Run]:
         InputError: MLflow cannot be reached, or knows neither.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    where = without_password(tracking)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -31,17 +35,43 @@ def load_mlflow(name: str, tracking: str) -> list[Run]:
         client = MlflowClient(tracking_uri=tracking)
         if RUN_ID.fullmatch(name):
             return [_load(client, client.get_run(name))]
-        experiment = client.get_experiment_by_name(name)
-        found = client.search_runs([experiment.experiment_id]) if experiment else []
+        experiment = find_experiment(client, name)
+        found = list(_runs_of(client, experiment.experiment_id)) if experiment else []
     except MlflowException as error:
         reason = " ".join(str(error).split())[:150]
-        raise InputError(f"MLflow at {tracking} does not give `{name}` ({reason}); check --tracking-uri.") from None
+        raise InputError(f"MLflow at {where} does not give `{name}` ({reason}); check --tracking-uri.") from None
     if not found:
         raise InputError(
-            f"`{name}` is no folder, no CSV, and no run or experiment with runs of MLflow at {tracking}; give one of "
+            f"`{name}` is no folder, no CSV, and no run or experiment with runs of MLflow at {where}; give one of "
             "these, or --tracking-uri."
         )
     return [_load(client, run) for run in found]
+
+
+def _runs_of(client: Any, experiment: str) -> Iterator[Any]:
+    """All of them; MLflow gives a page at a time."""
+    token = None
+    while True:
+        page = client.search_runs([experiment], page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def find_experiment(client: Any, name: str) -> Any | None:
+    """The experiment of this name; none: there is none yet.
+
+    Raises:
+        InputError: it was deleted; MLflow keeps its name, takes no run for it, and makes no second one.
+    """
+    found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise InputError(
+            f"the experiment `{name}` was deleted in MLflow, which keeps its name; write another one, or bring it back "
+            f"with `mlflow experiments restore --experiment-id {found.experiment_id}`."
+        )
+    return found
 
 
 def _load(client: Any, run: Any) -> Run:
@@ -52,7 +82,7 @@ def _load(client: Any, run: Any) -> Run:
     }
     steps = sorted(set().union(*histories.values())) if histories else []
     columns = {key: np.array([values.get(step, np.nan) for step in steps]) for key, values in histories.items()}
-    return Run(run.info.run_name, _nested(run.data.params), {"step": np.array(steps, dtype=float)} | columns)
+    return Run(run.info.run_name, _nested(in_force(run.data.params)), {"step": np.array(steps, dtype=float)} | columns)
 
 
 def _nested(params: dict[str, str]) -> dict[str, Any]:

@@ -11,11 +11,16 @@ from ..config import RunConfig
 from ..reporting.rundata import load_run
 from ..reporting.summary import summarise
 from ..reporting.table import headline, warnings
+from .address import without_password
 from .folder import Row, RunFolder
 from .mlflow_inputs import inputs
+from .mlflow_params import flat, to_write
+from .mlflow_runs import find_experiment
 
 STEP, TIME = "training/global_step", "time/unix"
 DESCRIBED = "entrostat/described"
+MOST = 100
+"""Parameters that MLflow takes in one call."""
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Has the page of an experiment open with runs and charts, not with the traces of an application."""
 _monitors: dict[str, Any] = {}
@@ -40,8 +45,7 @@ class MLflow:
         self._run_id = run.info.run_id
         self._folder.note("mlflow", run_id=self._run_id, ended="")
         self._client.update_run(self._run_id, status="RUNNING")
-        if DESCRIBED not in run.data.tags:
-            self._describe(run.info.experiment_id)
+        self._describe(run)
         self._watch_machine()
         return int(run.data.metrics.get(STEP, -1))
 
@@ -56,7 +60,7 @@ class MLflow:
             monitor.finish()
         for path in [*self._folder.artifacts, *self._config.tracking.attachments]:
             self._client.log_artifact(self._run_id, str(path))
-        if self._folder.started:
+        if self._folder.rows():
             summary = summarise(load_run(self._folder.path))
             words = "; ".join([headline(summary), *warnings(summary)])
             self._client.set_tag(self._run_id, "mlflow.note.content", words)
@@ -65,7 +69,7 @@ class MLflow:
 
     def _run(self) -> Any | None:
         """The run with this folder's key, which is older than the run: a kill between the two makes no second one."""
-        experiment = self._client.get_experiment_by_name(self._config.tracking.experiment)
+        experiment = find_experiment(self._client, self._config.tracking.experiment)
         if experiment is None:
             return None
         wanted = f"tags.`entrostat/key` = '{self._folder.key('mlflow')}'"
@@ -74,13 +78,9 @@ class MLflow:
 
     def _created(self) -> Any:
         config, name = self._config, self._config.tracking.experiment
-        experiment = self._client.get_experiment_by_name(name)
-        control = config.control
-        tags = {
+        experiment = find_experiment(self._client, name)
+        tags = self._kinds() | {
             "entrostat/key": self._folder.key("mlflow"),
-            "entrostat/law": control.law.type,
-            "entrostat/actuator": control.actuator.type,
-            "entrostat/target": control.target.type if control.target else "none",
             "mlflow.source.name": "entrostat train",
             "mlflow.source.type": "LOCAL",
         }
@@ -89,14 +89,30 @@ class MLflow:
         of = experiment.experiment_id if experiment else self._client.create_experiment(name, tags=TRAINING)
         return self._client.create_run(of, run_name=self._folder.path.resolve().name, tags=tags)
 
-    def _describe(self, experiment: str) -> None:
-        """Parameters and inputs; all of it may be done twice."""
-        flat = _flat(self._config.model_dump(mode="json"))
-        params = [self._entities.Param(key, str(value)[:500]) for key, value in flat.items()]
-        self._client.log_batch(self._run_id, params=params)
-        datasets, models = inputs(self._client, experiment, self._config)
-        self._client.log_inputs(self._run_id, datasets=datasets, models=models)
-        self._client.set_tag(self._run_id, DESCRIBED, "yes")
+    def _kinds(self) -> dict[str, str]:
+        control = self._config.control
+        return {
+            "entrostat/law": control.law.type,
+            "entrostat/actuator": control.actuator.type,
+            "entrostat/target": control.target.type if control.target else "none",
+        }
+
+    def _describe(self, run: Any) -> None:
+        """Parameters and inputs, and what a resume has changed of them; all of it may be done twice."""
+        begun = DESCRIBED in run.data.tags
+        content = self._config.model_dump(mode="json")
+        if self._config.tracking.mlflow:
+            content["tracking"]["mlflow"] = without_password(self._config.tracking.mlflow)
+        params = [self._entities.Param(*pair) for pair in to_write(flat(content), run.data.params, begun).items()]
+        for start in range(0, len(params), MOST):
+            self._client.log_batch(self._run_id, params=params[start : start + MOST])
+        for name, value in self._kinds().items():
+            if run.data.tags.get(name) != value:
+                self._client.set_tag(self._run_id, name, value)
+        if not begun:
+            datasets, models = inputs(self._client, run.info.experiment_id, self._config)
+            self._client.log_inputs(self._run_id, datasets=datasets, models=models)
+            self._client.set_tag(self._run_id, DESCRIBED, "yes")
 
     def _watch_machine(self) -> None:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -112,11 +128,3 @@ def _metrics(row: Row) -> Iterator[tuple[str, float, int, int]]:
     for name, value in row.items() | {STEP: float(step)}.items():
         if name != "step" and isinstance(value, int | float) and math.isfinite(value):
             yield name, float(value), stamp, step
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys as dotted ones."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

@@ -53,6 +53,7 @@ class Tracker:
 
     def deliver(self) -> None:
         """Send what trackers did not take while the run, now finished, went on."""
+        self._folder.track_as(self._config.tracking)
         self._folder.set_status("FINISHED")  # a kill may have come between the last step and this
         late = [tracker for tracker in asked_for(self._config) if not self._folder.delivered(tracker)]
         self._deliveries = [Delivery(self._folder, tracker) for tracker in late]
@@ -63,7 +64,12 @@ class Tracker:
         for delivery in self._deliveries:
             if not delivery.finish():
                 title = TITLES[delivery.tracker]
-                logger.warning("%s has not taken all metrics; %s sends the rest from metrics.jsonl.", title, again)
+                logger.warning(
+                    "%s has not taken all metrics, as its warning says; when that is mended, %s sends the rest from "
+                    "metrics.jsonl.",
+                    title,
+                    again,
+                )
 
 
 @contextmanager

@@ -25,7 +25,7 @@ function body() {
 }
 
 async function ask(path) {
-  const answer = await fetch(path, {method: "POST", body: body()})
+  const answer = await fetch(path + location.search, {method: "POST", body: body()})
   if (!answer.ok) throw Error(await answer.text())
   return answer.json()
 }

@@ -86,7 +86,7 @@ let stamp = ""
 
 async function follow() {
   try {
-    const answer = await fetch(main.dataset.live, {headers: {"If-None-Match": stamp}, cache: "no-store"})
+    const answer = await fetch(main.dataset.live + location.search, {headers: {"If-None-Match": stamp}, cache: "no-store"})
     if (answer.status == 200) {
       stamp = answer.headers.get("ETag")
       take(await answer.json())

@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,13 @@ from entrostat.sim.identify.fit import identify
 from entrostat.sim.plants import MomentumPlant
 from entrostat.targets import Table
 
+from ...tracking.address import tracking_uri
 from ...tracking.folder import write_atomically
-from ..identify import TRACKING
 from ..logged_runs import load_logged
 from ..plant_file import read_plants
 from ..target import read_target
 from .designer_page import render
-from .loopback import Request, Response, server
+from .loopback import Request, Response, Server
 
 Points = list[tuple[float, float]]
 LARGEST_PLOT = 2000
@@ -56,7 +55,7 @@ def design(
     Raises:
         InputError: a file or a run holds nothing that fits.
     """
-    logged = [run for source in runs for run in load_logged(source, None, None, TRACKING)]
+    logged = [run for source in runs for run in load_logged(source, None, None, tracking_uri())]
     plants = read_plants(plant, seed=0).plants if plant else identify(logged).family() if logged else ()
     shown = [(run.name, run.steps, run.entropy) for run in logged]
     level = float(logged[0].entropy[0]) if logged else initial or 0.8
@@ -67,15 +66,14 @@ def design(
 def edit(design: Design, port: int = 0) -> None:
     """Serve the designer until interrupted."""
     with designer(design, port) as serving:
-        address = f"http://127.0.0.1:{serving.server_port}/"
-        print(f"draw the target at {address} (saves to {design.out}; end with Ctrl-C)", flush=True)
+        print(f"draw the target at {serving.address()} (saves to {design.out}; end with Ctrl-C)", flush=True)
         try:
             serving.serve_forever()
         except KeyboardInterrupt:
             print()
 
 
-def designer(design: Design, port: int = 0) -> ThreadingHTTPServer:
+def designer(design: Design, port: int = 0) -> Server:
     """The server behind `edit`: the page, `/check` for a curve's reach, `/save` for its file."""
     if design.out.suffix not in (".yaml", ".yml", ".csv"):
         raise InputError(f"--out is {design.out}; give a file that ends in .yaml or .csv.")
@@ -90,7 +88,7 @@ def designer(design: Design, port: int = 0) -> ThreadingHTTPServer:
         write_atomically(design.out, as_text(_curve(request.body), design))
         return Response(json.dumps({"saved": str(design.out)}), "application/json")
 
-    return server({("GET", "/"): page, ("POST", "/check"): answer, ("POST", "/save"): keep}, port)
+    return Server({("GET", "/"): page, ("POST", "/check"): answer, ("POST", "/save"): keep}, port)
 
 
 def check(curve: Table, design: Design) -> dict[str, Any]:

@@ -1,18 +1,23 @@
-"""A small server for pages of one person: on loopback only, deaf to requests that come by another name."""
+"""A small server for pages of one person: on loopback only, and only for who knows the address that it prints.
+
+Every user of the machine can reach its loopback. So each address holds a token, made anew at every start, and what
+comes without it gets nothing. It stays in the address and becomes no cookie: a browser sends those to every port.
+"""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from entrostat.inputs.errors import InputError
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 LARGEST_BODY = 1 << 20
+TOKEN = "token"
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
     "font-src data:; connect-src 'self'"
@@ -40,29 +45,38 @@ class Response:
 Routes = Mapping[tuple[str, str], Callable[[Request], Response]]
 
 
-def server(routes: Routes, port: int = 0) -> ThreadingHTTPServer:
-    """A server of `routes`, (method, path) -> route, on 127.0.0.1; port 0: any that is free. Call `serve_forever`.
+class Server(ThreadingHTTPServer):
+    """Serves `routes`, (method, path) -> route, on 127.0.0.1; port 0: any that is free. Call `serve_forever`.
 
     A name other than loopback's in `Host`, or another site in `Origin`, is refused: a web page elsewhere could
     otherwise reach the server through its visitor's browser. A route's InputError becomes status 400 with its sentence.
+
+    Raises:
+        InputError: the port cannot be used.
     """
 
-    class Handler(_Handler):
-        table = routes
+    def __init__(self, routes: Routes, port: int = 0) -> None:
+        self.routes, self.token = routes, secrets.token_urlsafe(32)
+        try:
+            super().__init__(("127.0.0.1", port), _Handler)
+        except OSError as error:
+            raise InputError(f"port {port} cannot be used ({error.strerror}); write another --port, or none.") from None
 
-    try:
-        return ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    except OSError as error:
-        raise InputError(f"port {port} cannot be used ({error.strerror}); write another --port, or none.") from None
+    def address(self, path: str = "/") -> str:
+        """Of a route, with the token."""
+        return f"http://127.0.0.1:{self.server_port}{path}?{urlencode({TOKEN: self.token})}"
 
 
 class _Handler(BaseHTTPRequestHandler):
-    table: ClassVar[Routes] = {}
+    server: Server
 
     def do_GET(self) -> None:
-        self._answer(Request(headers=self.headers))
+        if self._may():
+            self._answer(Request(headers=self.headers))
 
     def do_POST(self) -> None:
+        if not self._may():
+            return
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > LARGEST_BODY:
             return self._send(Response("too long", "text/plain", 413))
@@ -72,10 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing: a line a poll would fill the terminal."""
 
     def _answer(self, request: Request) -> None:
-        route = self.table.get((self.command, urlsplit(self.path).path))
-        if not self._own():
-            self._send(Response("only for this machine", "text/plain", 403))
-        elif route is None:
+        route = self.server.routes.get((self.command, urlsplit(self.path).path))
+        if route is None:
             self._send(Response("no such page", "text/plain", 404))
         else:
             try:
@@ -83,15 +95,25 @@ class _Handler(BaseHTTPRequestHandler):
             except InputError as error:
                 self._send(Response(str(error), "text/plain", 400))
 
-    def _own(self) -> bool:
+    def _may(self) -> bool:
+        """Whether the request is of this machine and knows the token; what else comes is told no more than that."""
         host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
-        return host.rpartition(":")[0] in LOOPBACK and origin in (None, f"http://{host}")
+        own = host.rpartition(":")[0] in LOOPBACK and origin in (None, f"http://{host}")
+        given = parse_qs(urlsplit(self.path).query).get(TOKEN, [""])[-1]
+        if not own:
+            self._send(Response("only for this machine", "text/plain", 403))
+        elif not secrets.compare_digest(given.encode(), self.server.token.encode()):
+            self._send(Response("open the address that the command has printed, to its end", "text/plain", 403))
+        else:
+            return True
+        return False
 
     def _send(self, response: Response) -> None:
         body = response.text.encode()
         self.send_response(response.status)
         headers = {"Content-Type": f"{response.kind}; charset=utf-8", "Content-Length": str(len(body))}
         headers |= {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+        headers["Referrer-Policy"] = "no-referrer"  # the address holds the token
         for name, value in (headers | response.headers).items():
             self.send_header(name, value)
         with suppress(ConnectionError):  # the page was closed or loaded anew meanwhile
