@@ -10,8 +10,6 @@ curves to be tracked.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +21,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from .inputs.configuration import Config, shorten
 from .inputs.errors import InputError
-from .inputs.files import read_bytes
+from .inputs.table_file import STEPS, TENSORBOARD, read_table
 
 HIGHEST = 100.0
 """Nats (or multiples): above the entropy of any vocabulary, e^100 entries."""
@@ -214,15 +212,15 @@ class OscillatoryDecay(Curve):
 class Table(Curve):
     """Points `[step, value]`, joined by lines or by a smooth curve that does not overshoot (PCHIP).
 
-    Points come from `points`, or from `file`, a CSV with one header line and two columns, step and value;
-    the file's path is relative to the working directory.
+    Points come from `points`, or from `file`, a CSV with one header line and two columns, step and value, or what
+    TensorBoard or Weights & Biases exports of one curve; the file's path is relative to the working directory.
     """
 
     type: Literal["table"] = "table"
     points: list[tuple[Step, Level]] = Field(default_factory=list, validate_default=True)
     """`[step, value]` pairs, at least two, their steps rising; before the first and after the last it is flat."""
     file: Path | None = None
-    """A CSV file to read the points from where none are given."""
+    """A file to read the points from where none are given."""
     interpolation: Literal["linear", "smooth"] = "linear"
     """How the points are joined."""
 
@@ -269,34 +267,27 @@ Target = Annotated[
 
 
 def read_points(path: Path) -> list[tuple[float, float]]:
-    """The (step, value) rows of a CSV file with one header line.
+    """The (step, value) rows of a table file: its only two columns, or the only two that hold a curve.
+
+    Steps come first, unless the other column is called so. pandas' index, TensorBoard's wall time and the bounds that
+    Weights & Biases adds to a chart are passed over.
 
     Raises:
-        ValueError: the file cannot be read, is too large, or a row is not two numbers.
+        InputError: the file cannot be read, is too large, or holds another number of columns.
     """
-    content = read_bytes(path, "a CSV of step and value")
-    try:
-        reader = csv.reader(io.StringIO(content.decode("utf-8"), newline=""))
-        rows = [(reader.line_num, row) for row in reader if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"cannot read {path} ({error}); give a CSV of step and value.") from None
-    if rows and _is_number(rows[0][1][0]):  # taken for the header, the first point would be lost without a word
-        given = shorten(",".join(rows[0][1]))
-        raise ValueError(f"line {rows[0][0]} of {path} is {given}, not a header; write `step,value` above it.")
-    return [_point(row, line, path) for line, row in rows[1:]]
+    table = read_table(path, "a CSV of step and value")
+    kept = list(range(len(table.header)))
+    if len(kept) > 2:
+        kept = [index for index in kept if not _beside_a_curve(table.header[index])]
+    if len(kept) != 2:
+        if not table.header:
+            return []
+        given = shorten(",".join(table.header))
+        raise InputError(f"{path} has the columns {given}; give one of steps and one of values, `step,value`.")
+    kept.sort(key=lambda index: table.header[index].lower() not in STEPS)
+    step, value = (table.column(index).tolist() for index in kept)
+    return list(zip(step, value, strict=True))
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _point(row: list[str], line: int, path: Path) -> tuple[float, float]:
-    try:
-        step, value = (float(cell) for cell in row)
-    except ValueError:
-        raise ValueError(f"line {line} of {path} is {shorten(','.join(row))}; write `step,value`.") from None
-    return step, value
+def _beside_a_curve(name: str) -> bool:
+    return not name or name.startswith("Unnamed:") or name == TENSORBOARD[0] or name.endswith(("__MIN", "__MAX"))

@@ -141,7 +141,7 @@ def _add_identify(commands: argparse._SubParsersAction) -> None:
         "runs",
         nargs="+",
         metavar="RUN",
-        help="run folders, CSV of step,entropy,command (or eps_low,eps_high), MLflow run ids or experiments",
+        help="run folders, CSV or JSON of step,entropy,command (or eps_low,eps_high), MLflow run ids or experiments",
     )
     command.add_argument("--out", type=Path, default=Path("plant.yaml"), help="file to write (default: plant.yaml)")
     command.add_argument("--lag", type=float, help="momentum, beta1 ^ updates per rollout (for CSV)")

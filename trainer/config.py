@@ -14,9 +14,9 @@ from entrostat.inputs.errors import InputError
 from entrostat.inputs.yaml_text import load_yaml
 from entrostat.loop.config import ControlConfig
 
+from .address import experiment_name, tracking_uri
 from .tasks.dataset import DatasetConfig
 from .tasks.reasoning import ReasoningConfig
-from .tracking.address import experiment_name, tracking_uri
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]

@@ -6,7 +6,7 @@ Akaike's was tried: it gave straight, leakless plants a bend or a leak so often 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -24,6 +24,10 @@ from .logged import REMEDY, LoggedRun, check_excitation
 Floats = NDArray[np.float64]
 SPACES: tuple[Space, ...] = ("nats", "log")
 DELAYS = (0, 1, 2)
+KINDS = ((True, False), (False, True), (True, True))
+"""Whether the input bends and whether the plant leaks, beside the straight one without a leak."""
+FITS = len(SPACES) * (len(DELAYS) + len(KINDS))
+Progress = Callable[[float], None]
 HELD_OUT = 0.3
 """Share of every run, its end, on which the fit is judged."""
 
@@ -92,8 +96,11 @@ class Identified:
         )
 
 
-def identify(runs: Sequence[LoggedRun]) -> Identified:
-    """The plant that makes the runs most likely.
+def identify(runs: Sequence[LoggedRun], progress: Progress | None = None) -> Identified:
+    """The plant that makes the runs most likely, in time linear in their steps.
+
+    Args:
+        progress: called with the share of the fits that is done, 0 to 1.
 
     Raises:
         InputError: no run, runs of unequal lag, no excitation, or a gain whose 95 % interval holds zero.
@@ -105,7 +112,17 @@ def identify(runs: Sequence[LoggedRun]) -> Identified:
     check_excitation(runs)
     if np.ptp([run.lag for run in runs]) > 1e-9:
         raise InputError("the runs differ in updates per rollout or in beta1; identify each kind by itself.")
-    best = min((_fit_space(runs, space) for space in SPACES), key=lambda fitted: fitted.bic)
+    fits = iter(range(1, FITS + 1))
+
+    def fitted_kind(model: Model) -> Identified:
+        found = fit(runs, model)
+        if progress:
+            progress(next(fits) / FITS)
+        return found
+
+    if progress:
+        progress(0.0)
+    best = min((_fit_space(fitted_kind, space) for space in SPACES), key=lambda fitted: fitted.bic)
     low, high = best.interval
     if low <= 0 <= high:
         raise InputError(
@@ -115,11 +132,11 @@ def identify(runs: Sequence[LoggedRun]) -> Identified:
     return replace(best, held_out=_held_out(runs, best))
 
 
-def _fit_space(runs: Sequence[LoggedRun], space: Space) -> Identified:
+def _fit_space(fit: Callable[[Model], Identified], space: Space) -> Identified:
     """The best plant in H or in ln H: first the delay, which hardly hangs on the rest, then bend and leak."""
-    straight = min((fit(runs, Model(space, delay)) for delay in DELAYS), key=lambda fitted: fitted.bic)
-    kinds = [replace(straight.model, bends=b, leaks=k) for b, k in ((True, False), (False, True), (True, True))]
-    return min([straight, *(fit(runs, model) for model in kinds)], key=lambda fitted: fitted.bic)
+    straight = min((fit(Model(space, delay)) for delay in DELAYS), key=lambda fitted: fitted.bic)
+    kinds = [replace(straight.model, bends=bends, leaks=leaks) for bends, leaks in KINDS]
+    return min([straight, *map(fit, kinds)], key=lambda fitted: fitted.bic)
 
 
 def fit(runs: Sequence[LoggedRun], model: Model) -> Identified:

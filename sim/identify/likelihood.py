@@ -20,10 +20,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular, toeplitz
 from scipy.signal import lfilter
 
 from ..plants import FLOOR
+from .kalman import Walk, innovations
 from .logged import LoggedRun
 
 Floats = NDArray[np.float64]
@@ -111,13 +111,15 @@ def estimate(runs: Sequence[LoggedRun], model: Model, shape: Shape, keep: tuple[
 
 
 def whiten(run: LoggedRun, model: Model, shape: Shape) -> Whitened:
-    """The run's measurements and regressors, one-step prediction by one-step prediction."""
+    """The run's measurements and regressors, one-step prediction by one-step prediction; linear in its steps."""
     y, errors, seen = _measured(run, model.space)
     jump = responses(np.zeros(len(run.steps)), run.lag, shape.leak)[1]
-    lower = _factor(errors, seen, shape.noise, jump)
-    columns = np.column_stack([y, regressors(run, model, shape)[seen], jump[seen]])
-    white = solve_triangular(lower, columns, lower=True)
-    scale = np.diag(lower)
+    columns = np.zeros((len(run.steps), 5))
+    columns[seen] = np.column_stack([y, regressors(run, model, shape)[seen], jump[seen]])
+    variance = np.full(len(run.steps), np.inf)
+    variance[seen] = errors**2
+    white, scale = innovations(columns, variance, Walk(shape.noise, run.lag, shape.leak))
+    white, scale = white[seen], scale[seen]
     jacobian = float(y.sum()) if model.space == "log" else 0.0
     return Whitened(white[:, 0], white[:, 1:4], white[:, 4], scale, float(np.log(scale).sum()) + jacobian)
 
@@ -131,16 +133,6 @@ def _measured(run: LoggedRun, space: Space) -> tuple[Floats, Floats, NDArray[np.
         return entropy, errors, seen
     entropy = np.maximum(entropy, FLOOR)
     return np.log(entropy), errors / entropy, seen
-
-
-def _factor(errors: Floats, seen: NDArray[np.intp], noise: float, jump: Floats) -> Floats:
-    """Cholesky factor of the covariance of y: the updates' noise as the plant keeps it, and the measurements' own."""
-    if (jump == jump[0]).all():  # without leak and after the momentum: a random walk, in closed form
-        kept = np.minimum.outer(seen, seen).astype(float)
-    else:
-        past = np.tril(toeplitz(np.concatenate([[0.0], jump[:-1]])))[seen]
-        kept = past @ past.T
-    return np.asarray(cholesky(noise**2 * kept + np.diag(errors**2), lower=True))
 
 
 def _without(start: Floats, columns: Floats) -> Floats:

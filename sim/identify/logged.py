@@ -24,13 +24,14 @@ REMEDY = "record one with `entrostat train CONFIG excite=prbs --out OUT`, as lon
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """One entry a step. The command of step k acts on the entropy of step k + 1.
+    """One entry a rollout. The command of an entry acts on the entropy of the next.
 
     A measured entropy that is NaN is left out of the fit; everything else must be whole (see `check`).
     """
 
     name: str
     steps: Floats
+    """As the log counts them: one apart, or all equally far."""
     entropy: Floats
     """Measured, nats."""
     command: Floats
@@ -48,6 +49,12 @@ class LoggedRun:
     def parts(self) -> Floats:
         """The command as [steps, parts]."""
         return self.command.reshape(len(self.command), -1)
+
+    @property
+    def stride(self) -> float:
+        """Steps of the log from one entry to the next, the most frequent: TRL counts every optimizer step."""
+        jumps, counts = np.unique(np.diff(self.steps), return_counts=True)
+        return float(jumps[np.argmax(counts)]) if len(jumps) else 1.0
 
     @property
     def reach(self) -> Limits:
@@ -73,7 +80,8 @@ class LoggedRun:
         """Whether a plant can be identified from this run.
 
         Raises:
-            InputError: too short, steps that repeat, go back or leave gaps, missing commands, or no standard error.
+            InputError: too short, steps that repeat, go back or are not equally far apart, missing commands, or no
+                standard error.
         """
         measured = int(np.isfinite(self.entropy).sum())
         if measured < SHORTEST:
@@ -84,11 +92,13 @@ class LoggedRun:
             raise InputError(f"{self.name} has a momentum lag of {self.lag:g}; give one from 0 to {LONGEST_LAG}.")
         self._check_ranges()
         jumps = np.diff(self.steps)
-        if (jumps != 1).any():
-            place = int(np.argmax(jumps != 1))
+        uneven = jumps != (self.stride if self.stride > 0 else 1)
+        if uneven.any():
+            place = int(np.argmax(uneven))
             before, after = self.steps[place : place + 2]
             raise InputError(
-                f"{self.name} has step {after:g} after step {before:g}; give a log with every step once, in order."
+                f"{self.name} has step {after:g} after step {before:g}; give a log with every step once, in order, or "
+                "with every n-th."
             )
         if not (np.isfinite(self.standard_error) & (self.standard_error > 0)).any():
             raise InputError(f"{self.name} logs no standard error of its entropy; give one with --noise, in nats.")

@@ -70,6 +70,33 @@ def test_a_table_is_read_from_a_csv_file(tmp_path):
     assert curve.at([0, 50, 150, 300]).tolist() == pytest.approx([0.9, 0.7, 0.4, 0.3])
 
 
+FILES = {
+    "byte-order mark": b"\xef\xbb\xbfstep,value\r\n0,0.9\r\n100,0.5\r\n",
+    "Excel's Unicode text": "\ufeffstep\tvalue\n0\t0.9\n100\t0.5\n".encode("utf-16-le"),
+    "every field quoted": b'"step","value"\n"0","0.9"\n"100","0.5"\n',
+    "semicolons": b"step;value\n0;0.9\n100;0.5\n",
+    "semicolons and decimal commas": b"step;value\n0;0,9\n100;0,5\n",
+    "tabs": b"step\tvalue\n0\t0.9\n100\t0.5\n",
+    "blank rows": b"step,value\n0,0.9\n,\n100,0.5\n,\n,\n",
+    "pandas' index": b",step,value\n0,0,0.9\n1,100,0.5\n",
+    "pandas' index, written twice": b"Unnamed: 0,step,value\n0,0,0.9\n1,100,0.5\n",
+    "steps as pandas' index": b",value\n0,0.9\n100,0.5\n",
+    "value before step": b"value,step\n0.9,0\n0.5,100\n",
+    "TensorBoard's CSV": b"Wall time,Step,Value\n1700000000.1,0,0.9\n1700000009.7,100,0.5\n",
+    "TensorBoard's JSON": b"[[1700000000.1, 0, 0.9], [1700000009.7, 100, 0.5]]",
+    "Weights & Biases' chart": b'"Step","a, run - actor/entropy","a, run - actor/entropy__MIN",'
+    b'"a, run - actor/entropy__MAX"\n"0","0.9","0.9","0.9"\n"100","0.5","0.5","0.5"\n',
+    "JSON objects": b'[{"value": 0.9, "step": 0}, {"value": 0.5, "step": 100}]',
+    "JSON lines": b'{"step": 0, "value": 0.9}\n{"step": 100, "value": 0.5}\n',
+}
+
+
+@pytest.mark.parametrize("content", FILES.values(), ids=FILES.keys())
+def test_a_table_is_read_as_spreadsheets_and_trackers_write_it(content, tmp_path):
+    (tmp_path / "curve.csv").write_bytes(content)
+    assert target(type="table", file=str(tmp_path / "curve.csv")).points == [(0, 0.9), (100, 0.5)]
+
+
 def test_a_resolved_table_is_read_back_without_its_file(tmp_path):
     (tmp_path / "curve.csv").write_text("step,entropy\n0,0.9\n100,0.5\n")
     resolved = target(type="table", file=str(tmp_path / "curve.csv")).model_dump(mode="json")
@@ -175,8 +202,11 @@ def test_what_cannot_be_a_target_is_refused_in_one_sentence(content, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("step,entropy\n0,0.9\n20,abc\n", r"line 3 of .* is '20,abc'; write `step,value`\.$"),
-        ("step,entropy\n0,0.9,7\n20,0.5\n", r"line 2 of .* is '0,0.9,7'; write `step,value`\.$"),
+        ("step,entropy\n0,0.9\n20,abc\n", r"column `entropy` on line 3 of .* holds 'abc'; write a number\.$"),
+        (
+            "step,entropy\n0,0.9,7\n20,0.5\n",
+            r"line 2 of .* is '0,0.9,7', 3 cells under a header of 2; write one a name\.$",
+        ),
         ("step,entropy\n\n\n0,0.9\n\n20,abc\n", r"line 6 of "),
         ("step,entropy\n0,0.9\n20,nan\n", r"nan: input should be a finite number\.$"),
         (
@@ -185,8 +215,10 @@ def test_what_cannot_be_a_target_is_refused_in_one_sentence(content, message):
         ),
         ("step,entropy\n", r"a table needs at least two points and has 0"),
         ("", r"a table needs at least two points and has 0"),
-        ("0,0.9\n100,0.5\n200,0.3\n", r"line 1 of .* is '0,0.9', .*; write `step,value` above it\.$"),
-        ("step,entropy\n0," + "9" * 5000 + "x\n", r"; write `step,value`\.$"),
+        ("0,0.9\n100,0.5\n200,0.3\n", r"line 1 of .* is '0,0.9', .*; write the columns' names above it\.$"),
+        ("step,entropy\n0," + "9" * 5000 + "x\n", r"; write a number\.$"),
+        ("step,high,low\n0,1,0.5\n9,1,0.5\n", r"has the columns 'step,high,low'; give one of steps and one of values"),
+        ("step,entropy\n0,\n20,0.5\n", r"nan: input should be a finite number\.$"),
     ],
 )
 def test_a_bad_csv_file_is_refused_in_one_short_sentence(text, message, tmp_path):

@@ -1,16 +1,20 @@
 """Identification against plants that are known, and against a likelihood written out in full."""
 
+import math
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.linalg import cholesky, solve_triangular, toeplitz
 from scipy.stats import multivariate_normal
 
 from entrostat import ControlConfig, InputError
 from entrostat.inputs.configuration import parse
 from entrostat.sim.closed_loop import simulate
 from entrostat.sim.identify.fit import identify
-from entrostat.sim.identify.likelihood import Model, Shape, estimate, regressors
+from entrostat.sim.identify.kalman import Walk, innovations
+from entrostat.sim.identify.likelihood import Model, Shape, estimate, regressors, responses
 from entrostat.sim.identify.logged import LoggedRun
 from entrostat.sim.plants import MomentumPlant
 
@@ -44,6 +48,79 @@ def test_the_likelihood_is_the_gaussian_density_written_out():
     weights = np.linalg.inv(covariance)
     start = (weights @ (run.entropy - x @ theta)).sum() / weights.sum()
     assert loss == pytest.approx(-multivariate_normal(start + x @ theta, covariance).logpdf(run.entropy), abs=1e-6)
+
+
+def covariance_of(lag, leak, noise, errors):
+    """Of measured y [steps], from the plant's response to each update's noise: a matrix of all pairs of steps."""
+    jump = responses(np.zeros(len(errors)), lag, leak)[1]
+    past = noise * np.tril(toeplitz(np.concatenate([[0.0], jump[:-1]])))
+    return past @ past.T + np.diag(errors**2)
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+@pytest.mark.parametrize("leak", [0.0, 1e-4, 0.03, 0.5])
+@pytest.mark.parametrize("lag", [0.0, 0.43, 0.95])
+@pytest.mark.parametrize("noise", [6e-6, 0.01, 1.0])
+def test_the_filter_gives_what_the_covariances_cholesky_factor_gives(noise, lag, leak, gaps):
+    rng, steps = np.random.default_rng(3), np.arange(150.0)
+    errors, columns = rng.uniform(0.01, 0.03, 150), np.stack([rng.normal(size=150), steps, steps**2 / 2], axis=1)
+    seen = np.flatnonzero((rng.random(150) < 0.6) & ((steps < 20) | (steps > 45))) if gaps else np.arange(150)
+    lower = cholesky(covariance_of(lag, leak, noise, errors)[np.ix_(seen, seen)], lower=True)
+    expected = solve_triangular(lower, columns[seen], lower=True)
+    variance = np.full(150, math.inf)
+    variance[seen] = errors[seen] ** 2
+    white, scale = innovations(columns, variance, Walk(noise, lag, leak))
+    np.testing.assert_allclose(scale[seen], np.diag(lower), rtol=1e-9)
+    np.testing.assert_allclose(white[seen], expected, atol=1e-9 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("space", ["nats", "log"])
+@pytest.mark.parametrize("shape", [Shape(0.008), Shape(0.02, saturation=1.5), Shape(0.008, 0.7, leak=0.04)])
+def test_estimates_are_those_of_generalised_least_squares_written_out(space, shape):
+    """Each run's start is a column of its own; the loss is the density with that column's best value."""
+    runs = [logged(steps=80, seed=seed, leak=0.03) for seed in range(2)]
+    runs[1].entropy[[10, 11, 12, 40]] = np.nan
+    best = estimate(runs, Model(space, 1, True, True), shape)
+    parts = [written_out(run, Model(space, 1, True, True), shape) for run in runs]
+    columns = np.zeros((sum(len(y) for y, *_ in parts), 3 + len(runs)))
+    covariance, y, row = np.zeros((len(columns), len(columns))), np.concatenate([part[0] for part in parts]), 0
+    for number, (of_run, x, start, own, _) in enumerate(parts):
+        rows = slice(row, row := row + len(of_run))
+        columns[rows, :3], columns[rows, 3 + number], covariance[rows, rows] = x, start, own
+    weighed = np.linalg.solve(covariance, columns)
+    theta = np.linalg.solve(columns.T @ weighed, weighed.T @ y)
+    loss = -multivariate_normal(columns @ theta, covariance).logpdf(y) + sum(part[4] for part in parts)
+    np.testing.assert_allclose(best.theta, theta[:3], rtol=1e-6)
+    assert best.loss == pytest.approx(loss, abs=1e-5)
+    assert best.count == 156
+
+
+def written_out(run, model, shape):
+    """y, regressors, the start's column, the covariance and ln |dy/dH| of what was measured."""
+    seen = np.flatnonzero(np.isfinite(run.entropy))
+    entropy, errors = run.entropy[seen], run.standard_error[seen]
+    y, errors = (np.log(entropy), errors / entropy) if model.space == "log" else (entropy, errors)
+    everywhere = np.ones(len(run.steps))
+    everywhere[seen] = errors
+    covariance = covariance_of(run.lag, shape.leak, shape.noise, everywhere)[np.ix_(seen, seen)]
+    jump = responses(np.zeros(len(run.steps)), run.lag, shape.leak)[1]
+    return y, regressors(run, model, shape)[seen], jump[seen], covariance, y.sum() if model.space == "log" else 0.0
+
+
+def test_a_long_log_takes_memory_in_proportion_to_its_steps():
+    run = logged(steps=5000)
+    tracemalloc.start()
+    estimate([run], Model("nats", 0), Shape(0.01, leak=0.01))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5000 * 8 * 200  # a matrix of all pairs of steps would be 25 times that
+
+
+def test_progress_rises_from_zero_to_one():
+    shares = []
+    identify([logged()], shares.append)
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0, 1)
 
 
 @pytest.mark.parametrize("control", [EXCITED, FOLLOWED], ids=["excited", "closed loop"])
@@ -143,6 +220,9 @@ STEPS = np.arange(60.0)
         ([broken(command=np.full(60, 0.3))], "the command stays at 0.3"),
         ([broken(steps=np.delete(np.arange(61.0), 7))], "has step 8 after step 6"),
         ([broken(steps=np.where(STEPS == 9, 8, STEPS))], "has step 8 after step 8"),
+        ([broken(steps=4 * np.delete(np.arange(61.0), 7))], "has step 32 after step 24"),
+        ([broken(steps=STEPS[::-1])], "has step 58 after step 59"),
+        ([broken(steps=np.zeros(60))], "has step 0 after step 0"),
         ([broken(command=np.where(STEPS == 9, np.nan, 0.1 * (STEPS % 2)))], "without a command"),
         ([broken(standard_error=np.full(60, np.nan))], "--noise"),
         ([logged(), logged(lag=0.1)], "differ in updates per rollout"),

@@ -209,7 +209,7 @@ def lines(run: Path) -> list[dict[str, Any]]:
 
 
 def untimed(rows: list[dict[str, Any]]) -> str:
-    """All but the seconds, as text, so that values are equal to the bit, null to null."""
+    """All but the seconds, as text, so that values are equal to the bit."""
     return json.dumps([{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows])
 
 

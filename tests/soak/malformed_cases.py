@@ -244,7 +244,7 @@ TABLES = {
     "below zero": "step,value\n0,-0.5\n10,0.5\n",
     "huge": "step,value\n0,1e300\n10,0.5\n",
     "unclosed quote": 'step,value\n"0,0.9\n10,0.5\n',
-    "semicolons": "step;value\n0;0.9\n10;0.5\n",
+    "bars": "step|value\n0|0.9\n10|0.5\n",
     "decimal commas": "step,value\n0,0,9\n10,0,5\n",
     "long cell": "step,value\n0," + "9" * 200_000 + "\n10,0.5\n",
     "zero byte": "step,value\n0,\x000.9\n10,0.5\n",

@@ -1,6 +1,10 @@
 """`entrostat identify`: from a log to a plant file that `entrostat tune` reads."""
 
+import csv
+import sys
+
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -43,6 +47,15 @@ def test_the_characteristic_is_drawn_beside_the_plant(log, tmp_path):
     assert (tmp_path / "plant.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_drawn_on_a_terminal_and_nowhere_else(terminal, log, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    run_identify([str(log)], tmp_path / "plant.yaml", lag=0.43)
+    drawn = capsys.readouterr().err
+    assert (f"identifying [{'#' * 15}{' ' * 15}]" in drawn) == terminal
+    assert drawn.endswith("\r\033[K") if terminal else not drawn
+
+
 def test_the_drawn_characteristic_runs_through_the_measured_changes():
     run = logged(steps=600, process_noise=0.002, measurement_noise=0.001, drift=-0.001)
     fitted = identify([run])
@@ -58,6 +71,76 @@ def test_thresholds_stand_in_for_a_command(tmp_path):
     (read,) = load_logged(str(tmp_path / "run.csv"), 0.43, 0.015, "unused")
     assert read.parts.sum(1) == pytest.approx(run.command, abs=1e-6)
     assert identify([read]).gain == pytest.approx(0.05, rel=0.3)
+
+
+def frame(**more):
+    """A simulated run as pandas holds it, under the names of the metrics."""
+    run = logged(steps=80)
+    columns = {"actor/entropy": run.entropy, "controller/command": run.command}
+    return pd.DataFrame({"_step": np.arange(80)} | columns | {"controller/standard_error": 0.015} | more)
+
+
+PLAIN = {
+    "_step": "step",
+    "actor/entropy": "entropy",
+    "controller/command": "command",
+    "controller/standard_error": "standard_error",
+}
+
+
+def plain(**options):
+    return frame().rename(columns=PLAIN).to_csv(**{"index": False} | options).encode()
+
+
+def in_between():
+    """Rows of evaluations among the steps, as Weights & Biases keeps them."""
+    table = frame(_runtime=1.0)
+    other = pd.DataFrame({"_step": table._step[::7] + 0.5, "eval/pass_at_1": 0.3})
+    return pd.concat([table, other]).sort_values("_step").to_csv(index=False).encode()
+
+
+def of_trl():
+    """TRL's log of 4 optimizer steps a rollout, with an entropy of its own."""
+    names = {name: f"train/{name}" for name in PLAIN if name != "_step"}
+    more = {"train/global_step": 4 * np.arange(80) + 4, "train/entropy": 9.0}
+    return frame().rename(columns=names).assign(**more, _step=3 * np.arange(80)).to_csv(index=False).encode()
+
+
+FILES = {
+    "byte-order mark": b"\xef\xbb\xbf" + plain(),
+    "Excel's Unicode text": plain(sep="\t").decode().encode("utf-16"),
+    "every field quoted": plain(quoting=csv.QUOTE_ALL),
+    "pandas' index": plain(index=True),
+    "steps as pandas' index": frame().rename(columns=PLAIN).set_index("step").rename_axis(None).to_csv().encode(),
+    "semicolons": plain(sep=";"),
+    "semicolons and decimal commas": plain(sep=";", decimal=","),
+    "capital names": plain().replace(b"step,entropy", b"Step,Entropy"),
+    "Weights & Biases' history": in_between(),
+    "Weights & Biases' chart": frame().rename(columns=lambda name: f"my run - {name}").to_csv(index=False).encode(),
+    "Weights & Biases' history in JSON": frame().to_json(orient="records").encode(),
+    "JSON lines": frame().to_json(orient="records", lines=True).encode(),
+    "TRL's with 4 optimizer steps a rollout": of_trl(),
+}
+
+
+@pytest.mark.parametrize("content", FILES.values(), ids=FILES.keys())
+def test_a_log_is_read_as_spreadsheets_and_trackers_write_it(content, tmp_path):
+    (tmp_path / "run.csv").write_bytes(content)
+    (read,) = load_logged(str(tmp_path / "run.csv"), 0.43, None, "unused")
+    expected = frame()
+    np.testing.assert_allclose(read.entropy, expected["actor/entropy"], rtol=1e-9)
+    np.testing.assert_allclose(read.command, expected["controller/command"], rtol=1e-9)
+    np.testing.assert_allclose(read.standard_error, 0.015)
+    read.check()
+
+
+def test_equally_spaced_steps_are_rollouts_and_the_report_says_so(tmp_path):
+    (tmp_path / "run.csv").write_bytes(of_trl())
+    report = run_identify([str(tmp_path / "run.csv")], tmp_path / "plant.yaml", lag=0.43)
+    assert "a log counts 4 steps from row to row; each row is taken for one rollout" in report
+    (tmp_path / "plain.csv").write_bytes(plain())
+    same = run_identify([str(tmp_path / "plain.csv")], tmp_path / "plant.yaml", lag=0.43)
+    assert same.splitlines()[:6] == report.splitlines()[:6]
 
 
 @pytest.fixture
@@ -102,10 +185,16 @@ def test_what_mlflow_does_not_know_is_refused_in_one_sentence(store, name):
         ("step,entropy\n0,1\n", [], "give --lag"),
         ("step,entropy\n0,1\n1,1\n", ["--lag", "0.4"], "neither a column `command` nor `eps_low`"),
         ("step,entropy,eps_low\n0,1,1\n", ["--lag", "0.4"], "`eps_high`"),
-        ("step,entropy,command\n0,1\n1,1,1,1\n", ["--lag", "0.4"], "cannot read"),
+        ("step,entropy,command\n0,1\n1,1,1,1\n", ["--lag", "0.4"], "2 cells under a header of 3"),
+        ("step,entropy,command\n0,high,0\n", ["--lag", "0.4"], "column `entropy` on line 2"),
+        ("0,1,0\n1,1,0\n", ["--lag", "0.4"], "not a header"),
+        ("step,entropy,Entropy,command\n0,1,1,0\n", ["--lag", "0.4"], "`entropy` and `Entropy`, each of which may be"),
+        ("Wall time,Step,Value\n17.0,0,0.9\n", ["--lag", "0.4"], "TensorBoard's export of one curve"),
+        ("[[17.0, 0, 0.9]]", ["--lag", "0.4"], "TensorBoard's export of one curve"),
+        ("[1, 2]", ["--lag", "0.4"], "no list of objects"),
         ("step,entropy,command\n0,1,0\n1,1,1\n", ["--lag", "0.4"], "fewer than 60"),
         ("step,entropy,command\n0,1,0\n1,1,1\n", ["--lag", "1.4"], "--lag is 1.4"),
-        ("", ["--lag", "0.4"], "cannot read"),
+        ("", ["--lag", "0.4"], "no column `step`"),
     ],
 )
 def test_a_log_that_does_not_fit_is_refused_in_one_sentence(tmp_path, text, words, words_more):

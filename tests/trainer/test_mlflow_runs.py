@@ -7,11 +7,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from entrostat.inputs.errors import InputError
+from entrostat.trainer.address import without_password
 from entrostat.trainer.commands.logged_runs import load_logged
 from entrostat.trainer.commands.pages.designer import design
 from entrostat.trainer.compare.command import _start_parent
 from entrostat.trainer.config import load_config
-from entrostat.trainer.tracking.address import without_password
 from entrostat.trainer.tracking.delivery import QUIET, Courier
 from entrostat.trainer.tracking.folder import RunFolder
 from entrostat.trainer.tracking.mlflow_params import GONE, in_force, to_write

@@ -11,8 +11,9 @@ from entrostat.sim.identify.fit import Identified, identify
 from entrostat.sim.identify.logged import LoggedRun
 from entrostat.sim.identify.plot import draw_characteristic
 
-from ..tracking.address import tracking_uri
+from ..address import tracking_uri
 from ..tracking.folder import write_atomically
+from .bar import bar
 from .logged_runs import load_logged
 
 
@@ -28,7 +29,7 @@ def run_identify(
         tracking: MLflow's tracking URI; none: MLflow's own variable says it.
     """
     runs = [run for source in sources for run in load_logged(source, lag, noise, tracking or tracking_uri())]
-    fitted = identify(runs)
+    fitted = identify(runs, bar("identifying"))
     report = _report(fitted, runs)
     family = [plant.model_dump(mode="json") for plant in fitted.family()]
     comments = "".join(f"# {line}\n" for line in report.splitlines())
@@ -45,6 +46,8 @@ def _report(fitted: Identified, runs: Sequence[LoggedRun]) -> str:
     bend = f"bends at a command of {1 / fitted.shape.saturation:.2g}" if fitted.shape.saturation else "straight"
     leak = f"; pulls itself back by {fitted.shape.leak:.2g} of its distance a step" if fitted.shape.leak else ""
     effect = "raises" if fitted.gain > 0 else "lowers"
+    strides = sorted({run.stride for run in runs} - {1.0})
+    row = "from row to row; each row is taken for one rollout"
     return "\n".join(
         [
             f"plant       an integrator of {'ln H' if model.space == 'log' else 'H'}, from {len(runs)} run(s)",
@@ -60,6 +63,7 @@ def _report(fitted: Identified, runs: Sequence[LoggedRun]) -> str:
             f"dead band   {fitted.dead_band:.3g} nats: a smaller error is as likely noise as not",
             f"held out    explains {100 * fitted.held_out:.0f} % of what drift alone leaves of the one-step changes, "
             "on the last 30 % of each run",
+            *(f"rollouts    a log counts {stride:g} steps {row}" for stride in strides),
         ]
     )
 

@@ -1,11 +1,8 @@
-"""Logged runs for identification: a run's folder, a CSV, an MLflow run or a whole MLflow experiment."""
+"""Logged runs for identification: a run's folder, a table file, an MLflow run or a whole MLflow experiment."""
 
 from __future__ import annotations
 
-import io
 import logging
-import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,8 @@ import numpy as np
 
 from entrostat.inputs.configuration import parse
 from entrostat.inputs.errors import InputError
-from entrostat.inputs.files import MAX_LOG_BYTES, read_bytes
+from entrostat.inputs.files import MAX_LOG_BYTES
+from entrostat.inputs.table_file import STEPS, SUFFIXES, TENSORBOARD, TextTable, read_table
 from entrostat.sim.identify.logged import LoggedRun
 from entrostat.sim.identify.thresholds import commands_of
 
@@ -22,6 +20,17 @@ from ..config import UpdateConfig
 from ..reporting.rundata import Run, load_run
 
 logger = logging.getLogger("entrostat.trainer")
+CALLED = {
+    "step": STEPS,
+    "entropy": ("actor/entropy", "entropy"),
+    "command": ("controller/command", "command"),
+    "command_low": ("controller/command_low", "command_low"),
+    "command_high": ("controller/command_high", "command_high"),
+    "eps_low": ("eps_low",),
+    "eps_high": ("eps_high",),
+    "standard_error": ("controller/standard_error", "standard_error"),
+}
+"""The columns that are read, each with its names in small letters, the best first."""
 NEEDED = ("step", "entropy")
 THRESHOLDS = ("eps_low", "eps_high")
 ENDS = ("low", "high")
@@ -32,9 +41,9 @@ def load_logged(source: str, lag: float | None, noise: float | None, tracking: s
     """The runs that `source` names.
 
     Args:
-        source: a run's folder; a CSV of step, entropy and command (or eps_low, eps_high) and, if known,
-            standard_error, command_low and command_high; an MLflow run's id; or an MLflow experiment's name: all of its
-            runs.
+        source: a run's folder; a table file (CSV or JSON) of step, entropy and command (or eps_low, eps_high) and, if
+            known, standard_error, command_low and command_high, under these names or the metrics'; an MLflow run's id;
+            or an MLflow experiment's name: all of its runs.
         lag: of the momentum; none: as the run's configuration says.
         noise: standard error of the entropy, nats, where a log has none.
         tracking: MLflow's tracking URI.
@@ -43,8 +52,8 @@ def load_logged(source: str, lag: float | None, noise: float | None, tracking: s
         InputError: there is nothing of that name, or it lacks a column.
     """
     path = Path(source)
-    if path.suffix == ".csv":
-        return [_from_csv(path, lag, noise)]
+    if path.suffix in SUFFIXES or path.is_file():
+        return [_from_table(path, lag, noise)]
     if path.exists():
         return [_from_run(load_run(path), source, lag, noise)]
     from ..tracking.mlflow_runs import load_mlflow
@@ -97,10 +106,10 @@ def _momentum(config: dict[str, Any], name: str) -> float:
     return checked.betas[0] ** (checked.minibatches * checked.epochs)
 
 
-def _from_csv(source: Path, lag: float | None, noise: float | None) -> LoggedRun:
+def _from_table(source: Path, lag: float | None, noise: float | None) -> LoggedRun:
     if lag is None:
         raise InputError(f"{source} does not tell its momentum; {LAG}.")
-    columns = _read_csv(source)
+    columns = _columns(read_table(source, "a CSV of step,entropy,command", MAX_LOG_BYTES))
     if missing := [name for name in NEEDED if name not in columns]:
         raise InputError(f"{source} has no column `{missing[0]}`; write a header line `step,entropy,command`.")
     unknown = np.full(len(columns["step"]), np.nan)
@@ -115,15 +124,37 @@ def _from_csv(source: Path, lag: float | None, noise: float | None) -> LoggedRun
     )
 
 
-def _read_csv(source: Path) -> dict[str, np.ndarray]:
-    content = read_bytes(source, "a CSV of step,entropy,command", MAX_LOG_BYTES)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            table = np.genfromtxt(io.StringIO(content.decode("utf-8")), delimiter=",", names=True, dtype=float)
-    except (ValueError, IndexError) as error:  # the last: an empty file
-        reason = re.sub(r"\s+", " ", str(error))[:100]
-        raise InputError(f"cannot read {source} ({reason}); give a CSV of step,entropy,command.") from None
-    return {name: np.atleast_1d(table[name]) for name in table.dtype.names or ()}
+def _columns(table: TextTable) -> dict[str, np.ndarray]:
+    """What a log says of a run, by the names of this module, at the rows that say any of it.
+
+    Raises:
+        InputError: it is TensorBoard's export of one curve, or two columns could be the same thing.
+    """
+    if table.header == list(TENSORBOARD):
+        raise InputError(
+            f"{table.source} is TensorBoard's export of one curve, and a plant needs entropy and command side by side; "
+            "join two such exports by their steps into a CSV of step,entropy,command."
+        )
+    places = {name: place for name in CALLED if (place := _place(table, name)) is not None}
+    if "step" not in places and table.header[:1] == [""]:  # pandas' index
+        places["step"] = 0
+    columns = {name: table.column(place) for name, place in places.items()}
+    of_run = [values for name, values in columns.items() if name != "step"]
+    logged = np.isfinite(of_run).any(0) if of_run else slice(None)  # trackers keep other things' rows among them
+    return {name: values[logged] for name, values in columns.items()}
+
+
+def _place(table: TextTable, name: str) -> int | None:
+    """The column that holds `name`, without what trackers put before it: `RUN - ` in a chart, `train/` of TRL."""
+    keys = [header.rpartition(" - ")[2].lower().removeprefix("train/") for header in table.header]
+    for called in CALLED[name]:
+        found = [place for place, key in enumerate(keys) if key == called]
+        if len(found) > 1:
+            both = " and ".join(f"`{table.header[place][:60]}`" for place in found[:2])
+            raise InputError(f"{table.source} has the columns {both}, each of which may be `{name}`; leave one.")
+        if found:
+            return found[0]
+    return None
 
 
 def _command(source: Path, columns: dict[str, np.ndarray]) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from entrostat.inputs.configuration import Config, parse, read_yaml
 from entrostat.inputs.errors import InputError
+from entrostat.inputs.table_file import SUFFIXES
 from entrostat.sim.feasibility import Reach, reach
 from entrostat.targets import Target
 
@@ -44,12 +45,12 @@ def show_target(file: Path, steps: int, initial: float | None, plant: Path | Non
 
 
 def read_target(file: Path) -> Target:
-    """The target in a YAML file (alone, in a control.yaml or in a run), or the table in a CSV of step and value.
+    """The target in a YAML file (alone, in a control.yaml or in a run), or a table of step and value.
 
     Raises:
         InputError: the file holds nothing that fits.
     """
-    content = {"type": "table", "file": str(file)} if file.suffix == ".csv" else _find_target(read_yaml(file), file)
+    content = {"type": "table", "file": str(file)} if file.suffix in SUFFIXES else _find_target(read_yaml(file), file)
     return parse(_TargetFile, {"target": content}, source=str(file)).target
 
 

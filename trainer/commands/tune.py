@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from entrostat.targets import Target
 
 from ..config import load_config
 from ..tracking.folder import write_atomically
+from .bar import bar
 from .plant_file import read_plants
 
 FRESH = 1000
@@ -63,8 +63,7 @@ def run_tune(
     task = _read_task(file, steps, minibatches)
     family = _family(task, plant, settings.seed)
     _make(out)
-    progress = _progress if sys.stderr.isatty() else None
-    tuning = tune(task.target, family, task.steps, settings, progress, journal=out / "search.jsonl")
+    tuning = tune(task.target, family, task.steps, settings, bar("tuning"), journal=out / "search.jsonl")
     seeds = range(FRESH, FRESH + settings.runs)
     laws = {"tuned": tuning.law} | _baselines(tuning)
     found = {name: (law, costs([law], family.plants, task.target, task.steps, seeds)) for name, law in laws.items()}
@@ -189,8 +188,3 @@ def _draw(
 
     rules = {name: pair for name, pair in found.items() if name != "tuned"}
     draw_tuning(tuning, settings.sensitivity, runs, task.actuator, rules, out / "tuning.png")
-
-
-def _progress(done: float) -> None:
-    end = "\r\033[K" if done >= 1 else f"\rtuning [{'#' * round(30 * done):30s}]"
-    print(end, end="", file=sys.stderr, flush=True)

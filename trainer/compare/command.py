@@ -9,8 +9,8 @@ from pathlib import Path
 from entrostat.inputs.errors import InputError
 from entrostat.inputs.files import read_json
 
+from ..address import without_password
 from ..config import RunConfig
-from ..tracking.address import without_password
 from ..tracking.folder import write_atomically
 from ..tracking.mlflow_runs import find_experiment
 from ..tracking.mlflow_store import TRAINING

@@ -25,8 +25,8 @@ from pathlib import Path
 
 from entrostat.inputs.errors import InputError
 
+from ..address import without_password
 from ..config import RunConfig, load_config
-from .address import without_password
 from .folder import Row, RunFolder
 from .stores import TITLES, Store, open_store
 

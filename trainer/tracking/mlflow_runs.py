@@ -12,8 +12,8 @@ import yaml
 
 from entrostat.inputs.errors import InputError
 
+from ..address import without_password
 from ..reporting.rundata import Run
-from .address import without_password
 from .mlflow_params import in_force
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")

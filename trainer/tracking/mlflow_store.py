@@ -7,11 +7,11 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..address import without_password
 from ..config import RunConfig
 from ..reporting.rundata import load_run
 from ..reporting.summary import summarise
 from ..reporting.table import headline, warnings
-from .address import without_password
 from .folder import Row, RunFolder
 from .mlflow_inputs import inputs
 from .mlflow_params import flat, to_write

@@ -20,7 +20,7 @@ from entrostat.sim.identify.fit import identify
 from entrostat.sim.plants import MomentumPlant
 from entrostat.targets import Table
 
-from ...tracking.address import tracking_uri
+from ...address import tracking_uri
 from ...tracking.folder import write_atomically
 from ..logged_runs import load_logged
 from ..plant_file import read_plants

@@ -1,4 +1,4 @@
-"""Where MLflow is: its own variables say it to every command that is not told otherwise."""
+"""The address of MLflow: its own variables, if a command is given none."""
 
 from __future__ import annotations
 
