@@ -110,7 +110,7 @@ class AnyOrder(RuleBasedStateMachine):
     def stays_within_its_limits(self):
         if self.last is None:
             return
-        assert self.last.reach.low <= self.last.command <= self.last.reach.high
+        assert self.last.held or self.last.reach.low <= self.last.command <= self.last.reach.high
         assert math.isfinite(self.last.command)
         if self.actuator == "sensitivity":  # needs a batch
             return

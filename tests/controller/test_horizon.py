@@ -82,7 +82,7 @@ def driven(ahead_of, command_of, gain=0.008, lag=0.9, steps=150):
 
 def known(entropy, rate):
     """Belief in the plant of `driven`, and in nothing else."""
-    found = first_belief(entropy, 1e-3, 1).told(0.9)
+    found = first_belief(entropy, 1e-3, 1).with_lag(0.9)
     mean = found.mean.copy()
     mean[:, RATE], mean[:, LOG_GAIN], mean[:, CARRY] = rate, math.log(0.008), 1.0
     return replace(found, mean=mean, log_weight=np.where(LAGS == 0.9, 0.0, -50.0))

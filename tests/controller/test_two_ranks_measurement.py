@@ -113,8 +113,9 @@ def test_two_ranks_set_the_thresholds_that_one_rank_sets(ranks, alone):
 
 
 def test_the_batches_put_the_ranks_to_the_test(ranks, alone):
-    commands = {metrics["controller/command"] for metrics, _, _ in alone}
-    assert len(commands) == STEPS - 1  # the fourth is held
+    for actuator, start in zip(ACTUATORS, range(0, len(alone), STEPS), strict=True):
+        commands = {metrics["controller/command"] for metrics, _, _ in alone[start : start + STEPS]}
+        assert len(commands) == (1 if actuator == "static" else STEPS - 1)  # the fourth is held
     assert [metrics["controller/held"] for metrics, _, _ in alone[:STEPS]] == [0, 0, 0, 1]
     assert math.isfinite(alone[2][0]["actor/entropy"])
 
