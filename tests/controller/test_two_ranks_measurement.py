@@ -16,13 +16,13 @@ ACTUATORS = ["static", "split_range", "region", "sensitivity"]
 
 
 def rollouts():
-    """A batch a step; the third has no tokens on the second rank, the fourth a NaN on it."""
+    """A batch a step; the third has no tokens on the second rank, the fourth too many NaN on it."""
     batches = [random_batch(seed) for seed in range(STEPS)]
     mask = batches[2].mask.clone()
     mask[20:] = False
     batches[2] = batches[2]._replace(mask=mask)
     entropy = batches[3].tokens.entropy.clone()
-    entropy[25, 0] = math.nan
+    entropy[25:29] = math.nan
     batches[3] = batches[3]._replace(tokens=type(batches[3].tokens)(batches[3].tokens.logprob, entropy, entropy, 23))
     return batches
 
