@@ -40,6 +40,11 @@ def per_token(advantages: Tensor, like: Tensor) -> Tensor:
     return (advantages[:, None] if advantages.dim() == 1 else advantages).expand_as(like)
 
 
+def importance_ratio(log_ratio: Tensor) -> Tensor:
+    """e^log_ratio for log_ratio = ln p - ln p at the rollout, within `LOG_RATIO_LIMIT`; NaN stays NaN."""
+    return log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
+
+
 def cut_tokens(ratio: Tensor, a: Tensor, eps_low: Tensor | float, eps_high: Tensor | float) -> tuple[Tensor, Tensor]:
     """Which tokens lose their gradient, by the lower and by the upper threshold; bool, shaped like `ratio`."""
     return outside(ratio, a, 1 - eps_low, 1 + eps_high)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .actuators import Minibatch
-from .clipping import LOG_RATIO_LIMIT, Surrogate, outside, per_token
+from .clipping import Surrogate, importance_ratio, outside, per_token
 from .decision import Decision
 from .measure.batch import LOST
 from .measure.regions import region_of
@@ -67,7 +67,7 @@ def policy_loss(
     log_ratio = logprob - tokens.logprob.detach()
     live = response & (log_ratio.detach() + a).isfinite()
     a, log_ratio = torch.where(live, a, 0.0), torch.where(live, log_ratio, 0.0)
-    ratio = log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
+    ratio = importance_ratio(log_ratio)
     eps_low, eps_high = decision.thresholds(tokens, a, logprob) if thresholds is None else thresholds
     low, high, good = 1 - eps_low, 1 + eps_high, a > 0
     cut_low, cut_high = outside(ratio, a, low, high)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from entrostat.inputs.configuration import Config, parse, read_yaml
+from entrostat.inputs.configuration import Config, parse, read_yaml, set_dotted
 from entrostat.inputs.errors import InputError
 from entrostat.inputs.yaml_text import load_yaml
 from entrostat.loop.config import ControlConfig
@@ -306,9 +306,7 @@ def _lay_over(content: dict[str, Any], override: str) -> None:
         given = given if isinstance(given, dict) else {"shape": given}
         whole = {"amplitude": 1.0} if given.get("shape") == "staircase" and not given.get("offset") else {}
         key, given = "control.law", {"type": "excitation"} | whole | given
-    *parents, last = key.split(".")
-    for parent in parents:
-        content = content.setdefault(parent, {})
-        if not isinstance(content, dict):
-            raise InputError(f"`{override}`: `{parent}` holds no keys in this configuration; override it whole.")
-    content[last] = given
+    try:
+        set_dotted(content, key, given)
+    except InputError as error:
+        raise InputError(f"`{override}`: {error}") from None

@@ -44,6 +44,20 @@ def _holds_truth(value: Any, depth: int = 2) -> bool:
     return isinstance(value, bool)
 
 
+def set_dotted(content: dict[str, Any], key: str, value: Any) -> None:
+    """Set `value` at the dotted `key` of nested mappings, which are made on the way.
+
+    Raises:
+        InputError: a part of the key but the last holds something else than a mapping.
+    """
+    *parents, last = key.split(".")
+    for parent in parents:
+        content = content.setdefault(parent, {})
+        if not isinstance(content, dict):
+            raise InputError(f"`{parent}` holds no keys in this configuration; override it whole.")
+    content[last] = value
+
+
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 

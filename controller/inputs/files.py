@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+from .errors import InputError, one_line
 
 MAX_CONFIG_BYTES = 1 << 20
 """Of configurations, target tables and plant files; no honest one is near this."""
@@ -49,7 +49,7 @@ def read_json(path: str | Path, what: str, limit: int = MAX_CONFIG_BYTES) -> Any
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise InputError(f"{path} is not JSON ({reason}); give the path of {what}.") from None
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from .errors import InputError
+from .errors import InputError, one_line
 
 MERGE = "tag:yaml.org,2002:merge"
 
@@ -65,4 +65,4 @@ def _reason(error: Exception) -> str:
     """What the YAML reader found, and where, without the lines of the file that it quotes."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
         return f"{error.problem}, line {error.problem_mark.line + 1}"
-    return " ".join(str(error).split())
+    return one_line(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..clipping import LOG_RATIO_LIMIT, cut_tokens, per_token
+from ..clipping import cut_tokens, importance_ratio, per_token
 from ..decision import Decision
 from ..measure.tokens import TokenStatistics
 from .clamp import weighed
@@ -26,7 +26,7 @@ def token_losses(
         The losses, [batch, time], and which tokens lose their gradient: `low`, `high`, bool, [batch, time].
     """
     a = per_token(advantages, logprob)
-    ratio = (logprob - tokens.logprob.detach()).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
+    ratio = importance_ratio(logprob - tokens.logprob.detach())
     eps_low, eps_high = decision.thresholds(tokens, a, logprob.detach())
     low, high = cut_tokens(ratio, a, eps_low, eps_high)
     bound = torch.where(a > 0, 1 + eps_high, 1 - eps_low)

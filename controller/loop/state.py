@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..guard import State as GuardState
-from ..inputs.errors import InputError
+from ..inputs.errors import InputError, one_line
 from ..inputs.state import count, number, restored
 from ..laws.base import State as LawState
 from ..limits import WIDEST
@@ -92,4 +92,4 @@ def _read(saved: dict[str, Any], config: ControlConfig) -> LoopState:
 
 
 def _reason(error: Exception) -> str:
-    return f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+    return f"{error} is missing" if isinstance(error, KeyError) else one_line(error)

@@ -63,11 +63,11 @@ class Watch:
         mask: Tensor,
     ) -> None:
         """Remember, without waiting for the device, whether this minibatch has a token that is cut."""
-        from ..clipping import cut_tokens, per_token
+        from ..clipping import cut_tokens, importance_ratio, per_token
 
         rows = slice(len(now.logprob))
         tokens, a = tokens[rows], per_token(advantages[rows], now.logprob)
-        ratio = (now.logprob.detach() - tokens.logprob.detach()).exp()
+        ratio = importance_ratio(now.logprob.detach() - tokens.logprob.detach())
         low, high = cut_tokens(ratio, a, *decision.thresholds(tokens, a, now.logprob))
         touched = ((low | high) & mask[rows].bool()).any()
         self.touched = touched if self.touched is None else self.touched | touched

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .kernels import SAMPLE, choose_moments
-from .kernels.moments import finish, merge, moments, pulls, scratch, slope
-from .logits import add_at, block_elements, refuse_second_derivative
+from .kernels.moments import merge, moments, pulls, scratch, slope
+from .logits import add_at, block_elements, refuse_second_derivative, statistics_of
 from .tokens import TokenStatistics, check_arguments
 
 TOKENS = 512
@@ -85,12 +85,8 @@ class FromHidden(torch.autograd.Function):
             vocab_size,
         )
         sums, chosen = measure(hidden, actions, head, bias, temperature)
-        logprob, entropy, sensitivity, surplus = finish(sums, chosen, temperature)
-        ctx.save_for_backward(hidden, actions, weight, bias, sums[0].float(), sums[1].float(), surplus)
-        ctx.vocab_size, ctx.temperature, ctx.entropy_gradient = vocab_size, temperature, entropy_gradient
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*([sensitivity] if entropy_gradient else [entropy, sensitivity]))
-        return logprob, entropy, sensitivity
+        ctx.temperature, ctx.vocab_size = temperature, vocab_size
+        return statistics_of(ctx, sums, chosen, (hidden, actions, weight, bias), entropy_gradient)
 
     @staticmethod
     def backward(ctx: Any, of_logprob: Tensor, of_entropy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:

@@ -41,12 +41,8 @@ class FromLogits(torch.autograd.Function):
             vocab_size,
         )
         sums, chosen = measure(used, actions, mask, temperature)
-        logprob, entropy, sensitivity, surplus = finish(sums, chosen, temperature)
-        ctx.save_for_backward(logits, actions, mask, sums[0].float(), sums[1].float(), surplus)
-        ctx.temperature, ctx.vocab_size, ctx.entropy_gradient = temperature, vocab_size, entropy_gradient
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*([sensitivity] if entropy_gradient else [entropy, sensitivity]))
-        return logprob, entropy, sensitivity
+        ctx.temperature, ctx.vocab_size = temperature, vocab_size
+        return statistics_of(ctx, sums, chosen, (logits, actions, mask), entropy_gradient)
 
     @staticmethod
     def backward(ctx: Any, of_logprob: Tensor, of_entropy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
@@ -66,6 +62,17 @@ class FromLogits(torch.autograd.Function):
         )
         write(used, actions, mask, per_token, ctx.temperature, out[..., : ctx.vocab_size])
         return out, None, None, None, None, None
+
+
+def statistics_of(
+    ctx: Any, sums: Tensor, chosen: Tensor, inputs: tuple[Tensor | None, ...], entropy_gradient: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The end of a forward pass: (ln p, H, S) from the moments, and in `ctx` what the backward pass reads."""
+    logprob, entropy, sensitivity, surplus = finish(sums, chosen, ctx.temperature)
+    ctx.save_for_backward(*inputs, sums[0].float(), sums[1].float(), surplus)
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(*([sensitivity] if entropy_gradient else [entropy, sensitivity]))
+    return logprob, entropy, sensitivity
 
 
 def refuse_second_derivative() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..inputs.errors import InputError
 from .batch import LOST, BatchStatistics, ContributionCurve
+from .ranks import all_reduced
 from .reduce import CLUSTERS, LARGEST, aligned, cluster_sums, contribution_sums, edges, standard_error
 from .tokens import TokenStatistics
 
@@ -73,8 +74,7 @@ def paired_statistics(
     rows = len(now.logprob)
     aligned(now, advantages[:rows], mask[:rows])
     sums = _local_sums(now, tokens, advantages, mask, known)
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size(process_group) > 1:
-        dist.all_reduce(sums, group=process_group)
+    all_reduced(sums, process_group)
     return _means(sums.cpu().numpy(), tokens.vocab_size is None)
 
 

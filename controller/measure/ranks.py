@@ -35,15 +35,27 @@ def ballot(state: Mapping[str, Any], configuration: str) -> Ballot:
     return float(zlib.crc32((configuration + json.dumps(counted)).encode())), float(state["law"]["command"])
 
 
+def ranks_of(group: dist.ProcessGroup | None = None) -> int:
+    """How many ranks `group` has; 1 where nothing is distributed."""
+    return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
+
+
+def all_reduced(values: Tensor, group: dist.ProcessGroup | None = None, *, largest: bool = False) -> Tensor:
+    """`values` summed over the ranks of `group`, or the largest of them, in place; as they are where there is one."""
+    if ranks_of(group) > 1:
+        dist.all_reduce(values, op=dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM, group=group)
+    return values
+
+
 def reduced(sums: Tensor, own: Ballot, group: dist.ProcessGroup | None = None) -> Tensor:
     """`sums` [n], float64, summed over the ranks (then on the CPU), in one collective that compares their ballots too.
 
     Raises:
         Disagreement: two ranks' ballots differ; every rank raises it.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size(group) == 1:
+    if (ranks := ranks_of(group)) == 1:
         return sums
-    rows = sums.new_zeros(dist.get_world_size(group), len(own))
+    rows = sums.new_zeros(ranks, len(own))
     rows[dist.get_rank(group)] = sums.new_tensor(own)
     table = torch.cat([sums, rows.reshape(-1)])
     dist.all_reduce(table, group=group)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from entrostat.inputs.configuration import Config, parse, read_yaml
+from entrostat.inputs.configuration import Config, parse, read_yaml, set_dotted
 from entrostat.loop.config import ControlConfig
 from entrostat.targets import Target
 
@@ -113,11 +113,7 @@ def run_config(
     """
     control = strategy.control.model_dump(mode="json", exclude_unset=True)
     for key, value in gains.items():
-        *parents, last = key.split(".")
-        branch = control
-        for parent in parents:
-            branch = branch.setdefault(parent, {})
-        branch[last] = value
+        set_dotted(control, key, value)
     if strategy.follows:
         control["target"] = target.model_dump(mode="json")
     return parse(RunConfig, suite.run | {"seed": seed, "control": control} | overrides, source=source)

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from entrostat.inputs.errors import InputError
+from entrostat.inputs.errors import InputError, one_line
 from entrostat.inputs.files import read_bytes
 
 logger = logging.getLogger("entrostat.trainer")
@@ -99,7 +99,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
         state = json.loads(read_bytes(path / STATE, "a checkpoint's state"))
     except (SafetensorError, ValueError, RecursionError) as error:
         raise InputError(
-            f"{path} is no checkpoint ({_reason(error)}); remove it to go on from the one before."
+            f"{path} is no checkpoint ({one_line(error)}); remove it to go on from the one before."
         ) from None
     return parts, state
 
@@ -164,13 +164,9 @@ def _damage(path: Path) -> str | None:
         wrong = [name for name, value in _hashes(path).items() if _sha256(path / name) != value]
         damage = f"the hash of {wrong[0]} is not the saved one" if wrong else None
     except (OSError, ValueError, RecursionError) as error:
-        damage = _reason(error)
+        damage = one_line(error)
     _known[path] = stamp, damage
     return damage
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 def _sha256(path: Path) -> str:

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from entrostat.inputs.errors import InputError
+from entrostat.inputs.errors import InputError, one_line
 from entrostat.laws.momentum import momentum_of
 
 from ..config import UpdateConfig
@@ -55,7 +55,7 @@ def init_distributed(device: str = "auto") -> None:
             deepspeed.init_distributed(verbose=False)
         except (RuntimeError, ValueError) as error:
             where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-            reason = " ".join(str(error).split())[:150]
+            reason = one_line(error, 150)
             raise InputError(
                 f"the ranks cannot meet at {where} ({reason}); launch with another --master-port if that one is in use."
             ) from None

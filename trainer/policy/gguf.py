@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from entrostat.inputs.errors import InputError
+from entrostat.inputs.errors import InputError, one_line
 
 logger = logging.getLogger("entrostat.trainer")
 SMOLLM2 = "smollm2"
@@ -133,7 +133,7 @@ def _read(file: Path) -> tuple[Any, Any]:
             "reading a GGUF file needs the package gguf; install it with `pip install 'entrostat[gguf]'`."
         ) from None
     except Exception as error:  # of two parsers, for files from anywhere
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise InputError(f"transformers cannot read {file} ({reason}); give a GGUF file of a known model.") from None
     vars(model.config).pop("quantization_config", None)
     model.is_quantized, model.hf_quantizer = False, None

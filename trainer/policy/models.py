@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from entrostat.inputs.errors import InputError
+from entrostat.inputs.errors import InputError, one_line
 from entrostat.inputs.files import check_regular
 
 from . import gguf
@@ -78,5 +78,5 @@ def _one_sentence(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise InputError(f"cannot load the model `{name}` ({reason}); give a folder or a model's name.") from None

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from entrostat.inputs.errors import InputError
+from entrostat.inputs.errors import InputError, one_line
 
 from .models import model_source
 
@@ -92,7 +92,7 @@ def _configuration(name: str) -> Any:
     try:
         return AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise InputError(
             f"cannot read the shape of the model `{name}` ({reason}); give a folder or a model's name."
         ) from None

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from entrostat.clipping import LOG_RATIO_LIMIT
 from entrostat.inputs.errors import InputError
+from entrostat.measure.ranks import all_reduced
 
 from ..errors import Unsampled
 from .batch import Rollout
@@ -63,9 +63,8 @@ def correction(rollout: Rollout, logprob: Tensor, cap: float) -> tuple[Tensor, d
     columns = (log_ratio.abs(), -log_ratio, ratio - log_ratio - 1, weights, weights.square(), (ratio > cap).float())
     sums = torch.stack([(column * mask).double().sum() for column in (*columns, mask)])
     extremes = torch.stack([log_ratio.abs().amax(), (-weights).amax(), weights.amax()]).double()
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(sums)
-        dist.all_reduce(extremes, op=dist.ReduceOp.MAX)
+    all_reduced(sums)
+    all_reduced(extremes, largest=True)
     difference, kl, k3, mean, square, above = (sums[:-1] / sums[-1].clamp(min=1)).tolist()
     largest, minus_lowest, highest = extremes.tolist()
     return weights, {

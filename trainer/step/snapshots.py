@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from entrostat.clipping import cut_tokens, per_token
+from entrostat.clipping import cut_tokens, importance_ratio, per_token
 from entrostat.decision import Decision
 from entrostat.measure.regions import region_of
 
@@ -55,7 +55,7 @@ def look(session: Session, step: int, batch: Batch, decision: Decision) -> Snaps
     now = statistics(session, session.engine.model, rollout)
     a = per_token(batch.advantages[rows], old.logprob)
     eps_low, eps_high = decision.thresholds(old, a, now.logprob)
-    ratio = (now.logprob - old.logprob).clamp(-60, 60).exp()
+    ratio = importance_ratio(now.logprob - old.logprob)
     cut = torch.zeros_like(rollout.mask)
     for at in (ratio, torch.ones_like(ratio)):
         low, high = cut_tokens(at, a, eps_low, eps_high)

@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
+
+from entrostat.measure.ranks import all_reduced, ranks_of
 
 
 class Sums:
@@ -42,9 +43,8 @@ class Sums:
 
     def add_counts(self, counts: Mapping[str, float]) -> None:
         """Add what is to be totalled over the ranks, not averaged."""
-        ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
         for name, count in counts.items():
-            self._add_number(name, count, 1 / ranks)
+            self._add_number(name, count, 1 / ranks_of())
 
     def means(self) -> dict[str, float]:
         """Sum / count over all ranks; NaN where nothing was counted. All ranks must have added the same, in order."""
@@ -54,8 +54,7 @@ class Sums:
         values[first] = torch.where(counts[first] > 0, values[first] * counts[first], 0.0)
         known = torch.tensor(list(self._numbers.values()), dtype=torch.float64, device=self._device).reshape(-1, 2)
         table = torch.cat([known.T, torch.stack([values, counts])], dim=1)
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            dist.all_reduce(table)
+        all_reduced(table)
         names = [*self._numbers, *(name for name, _, _ in added)]
         sums: dict[str, float] = defaultdict(float)
         seen: dict[str, float] = defaultdict(float)

@@ -42,10 +42,13 @@ def split_of(prompt: str, heldout: int) -> Split:
 class ProblemSet:
     """All problems of a task that can list them, in their two splits."""
 
-    def __init__(self, name: str, problems: Iterable[Problem], heldout: int) -> None:
-        """`heldout`: per cent of the prompts that training never sees."""
+    def __init__(self, name: str, problems: Iterable[Problem], heldout: int | Iterable[Problem]) -> None:
+        """`heldout`: per cent of `problems` that training never sees, or problems of their own."""
         self._name = name
         self.splits: dict[Split, list[Problem]] = {"train": [], "heldout": []}
+        if not isinstance(heldout, int):
+            self.splits = {"train": list(problems), "heldout": list(heldout)}
+            return
         for problem in problems:
             self.splits[split_of(problem.prompt, heldout)].append(problem)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import zlib
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -12,10 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from entrostat.inputs.configuration import Config
-from entrostat.inputs.errors import InputError
+from entrostat.inputs.errors import InputError, one_line
 
 from .answers import boxed, final_answer
-from .base import Problem, Split
+from .base import Problem, ProblemSet
 from .verifier import Verifier
 
 STEP_BY_STEP = "{prompt}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
@@ -104,22 +102,12 @@ class Dataset:
         self.name = config.dataset if config.dataset != "custom" else config.path
         self._reward = _reward(config)
         every = _unique(_problems(config, config.path, config.train))
+        heldout: int | list[Problem] = config.heldout_percent
         if config.heldout:
             where = (config.heldout, "train") if Path(config.heldout).suffix in FILES else (config.path, config.heldout)
-            self._problems = {"train": every, "heldout": _unique(_problems(config, *where))}
-        else:
-            self._problems = {"train": [], "heldout": []}
-            for problem in every:
-                held = zlib.crc32(problem.prompt.encode()) % 100 < config.heldout_percent
-                self._problems["heldout" if held else "train"].append(problem)
-
-    def sample(self, count: int, generator: random.Random, split: Split) -> list[Problem]:
-        """`count` different problems of a split, drawn uniformly."""
-        problems = self._problems[split]
-        if count > len(problems):
-            most = len(problems)
-            raise InputError(f"the {split} split of {self.name} has {most} prompts and {count} are wanted; use fewer.")
-        return generator.sample(problems, count)
+            heldout = _unique(_problems(config, *where))
+        self.problems = ProblemSet(self.name, every, heldout)
+        self.sample = self.problems.sample
 
     def reward(self, problem: Problem, answer: str) -> float:
         """By the rule that the configuration names."""
@@ -161,7 +149,7 @@ def _load(path: str, name: str | None, split: str) -> Any:
             return datasets.load_dataset(kind, data_files=path, split="train")
         return datasets.load_dataset(path, name, split=split)
     except Exception as error:  # of `datasets`, which has dozens
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise InputError(
             f"cannot load the data set {path} ({reason}); correct `task.path`, `task.name` or the split."
         ) from None

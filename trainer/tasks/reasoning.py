@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from entrostat.inputs.configuration import Config
-from entrostat.inputs.errors import InputError
+from entrostat.inputs.errors import InputError, one_line
 
 from .answers import final_answer, first_line, tagged
 from .base import Problem, Split
@@ -213,5 +213,5 @@ def _dataset(name: str, keys: dict[str, Any], create: Callable[..., Any], known:
     try:
         return create(name, **keys)
     except (AssertionError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")[:200]
+        reason = one_line(error).rstrip(".")
         raise InputError(f"`task.reasoning_gym.{name}` does not fit ({reason}); correct that key.") from None

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from entrostat.inputs.errors import InputError
+from entrostat.inputs.configuration import set_dotted
+from entrostat.inputs.errors import InputError, one_line
 
 from ..address import without_password
 from ..reporting.rundata import Run
@@ -38,7 +39,7 @@ def load_mlflow(name: str, tracking: str) -> list[Run]:
         experiment = find_experiment(client, name)
         found = list(_runs_of(client, experiment.experiment_id)) if experiment else []
     except MlflowException as error:
-        reason = " ".join(str(error).split())[:150]
+        reason = one_line(error, 150)
         raise InputError(f"MLflow at {where} does not give `{name}` ({reason}); check --tracking-uri.") from None
     if not found:
         raise InputError(
@@ -89,12 +90,8 @@ def _nested(params: dict[str, str]) -> dict[str, Any]:
     """Dotted parameters, which MLflow keeps as text, as nested values."""
     tree: dict[str, Any] = {}
     for key, value in params.items():
-        *parents, last = key.split(".")
-        branch = tree
-        for parent in parents:
-            branch = branch.setdefault(parent, {})
         try:
-            branch[last] = yaml.safe_load(value)
+            set_dotted(tree, key, yaml.safe_load(value))
         except yaml.YAMLError:
-            branch[last] = value
+            set_dotted(tree, key, value)
     return tree

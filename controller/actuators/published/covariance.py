@@ -59,9 +59,9 @@ class ClipCov(Fixed):
         return weights.view_as(batch.logprob)
 
     def _clipped(self, batch: Minibatch) -> Tensor:
-        from ...clipping import cut_tokens
+        from ...clipping import cut_tokens, importance_ratio
 
-        ratio = (batch.logprob - batch.tokens.logprob).exp()
+        ratio = importance_ratio(batch.logprob - batch.tokens.logprob)
         low, high = cut_tokens(ratio, batch.advantages, self.thresholds.low, self.thresholds.high)
         return low | high
 

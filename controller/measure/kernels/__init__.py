@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...inputs.errors import one_line
 from .moments import finish
 
 logger = logging.getLogger("entrostat")
@@ -88,7 +89,7 @@ def _verdict(name: str, dtype: torch.dtype, agrees: Callable[[], bool]) -> bool:
         try:
             reason = None if agrees() else "it differs from the reference"
         except Exception as error:  # a compiler, a driver or a card that cannot run it
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            reason = f"{type(error).__name__}: {one_line(error)}"
         if reason:
             logger.warning("the Triton kernel `%s` is not used (%s); PyTorch measures instead.", name, reason)
         _verdicts[name, dtype] = reason is None
