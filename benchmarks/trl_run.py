@@ -11,11 +11,11 @@ from datasets import Dataset
 from transformers import TrainerCallback
 from trl import GRPOConfig
 
-from controller.control import ControlConfig
-from controller.integrations.trl import EntropyControlledGRPOTrainer
-from trainer.models import load_model
-from trainer.tasks import load_task
-from trainer.tasks.expressions import problem
+from entrostat.integrations.trl import EntropyControlledGRPOTrainer
+from entrostat.loop.config import ControlConfig
+from entrostat.trainer.policy.models import load_model
+from entrostat.trainer.tasks import load_task
+from entrostat.trainer.tasks.expressions import problem
 
 
 def trainer(

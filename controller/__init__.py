@@ -12,34 +12,35 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .batch import BatchStatistics
-    from .control import ControlConfig, EntropyController
+    from .control import EntropyController
     from .decision import Decision
-    from .errors import InputError
-    from .from_hidden import linear_statistics
-    from .from_model import model_statistics
+    from .inputs.errors import InputError
     from .laws import PID
+    from .laws.momentum import momentum_of
+    from .loop.config import ControlConfig
     from .loss import policy_loss
-    from .measurement import batch_statistics
-    from .momentum import momentum_of
-    from .statistics import TokenStatistics, token_statistics
+    from .measure.batch import BatchStatistics
+    from .measure.hidden import linear_statistics
+    from .measure.model import model_statistics
+    from .measure.reduce import batch_statistics
+    from .measure.tokens import TokenStatistics, token_statistics
     from .targets import Target
 
 _HOMES = {
-    "BatchStatistics": "batch",
+    "BatchStatistics": "measure.batch",
     "ControlConfig": "control",
     "Decision": "decision",
     "EntropyController": "control",
-    "InputError": "errors",
+    "InputError": "inputs.errors",
     "PID": "laws",
     "Target": "targets",
-    "TokenStatistics": "statistics",
-    "batch_statistics": "measurement",
-    "linear_statistics": "from_hidden",
-    "model_statistics": "from_model",
-    "momentum_of": "momentum",
+    "TokenStatistics": "measure.tokens",
+    "batch_statistics": "measure.reduce",
+    "linear_statistics": "measure.hidden",
+    "model_statistics": "measure.model",
+    "momentum_of": "laws.momentum",
     "policy_loss": "loss",
-    "token_statistics": "statistics",
+    "token_statistics": "measure.tokens",
 }
 __all__ = [
     "PID",
@@ -61,5 +62,5 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'controller' has no attribute {name!r}")
+        raise AttributeError(f"module 'entrostat' has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

@@ -8,54 +8,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, model_validator
-
-from .actuators import AnyActuator, SensitivityThresholds
-from .batch import BatchStatistics
-from .configuration import Config, parse, read_yaml
-from .cycle import Rollout, decided, first_entropy, has_inner_loop, refined
 from .decision import Decision
-from .density import check_density
-from .errors import InputError
-from .guard import Guard
-from .laws import PID, AnyLaw, Reading
+from .inputs.configuration import parse, read_yaml
+from .inputs.errors import InputError
+from .laws import Reading
 from .limits import Limits
-from .loop_state import LoopState, loop_state
-from .plausible import check_reachable, check_told, possible
-from .sampled import Measurement, check_sampled
-from .surrogate import Surrogate
-from .targets import Target
-from .warnings import Watch
+from .loop.checks import check_density, check_reachable, check_updates, possible
+from .loop.config import ControlConfig
+from .loop.cycle import Rollout, decided, first_entropy, has_inner_loop, refined
+from .loop.state import LoopState, loop_state
+from .loop.watch import Watch
+from .measure.batch import BatchStatistics
 
 if TYPE_CHECKING:
     import torch.distributed as dist
     from torch import Tensor
 
-    from .statistics import TokenStatistics
+    from .measure.tokens import TokenStatistics
 
-logger = logging.getLogger("controller")
-
-
-class ControlConfig(Config):
-    """`control.yaml`: what to follow, by which law, through which thresholds."""
-
-    target: Target | None = None
-    """The curve; none only for a law that follows nothing, as `manual`."""
-    law: AnyLaw = Field(default_factory=PID)
-    """From the error to a command."""
-    actuator: AnyActuator = Field(default_factory=SensitivityThresholds)
-    """From the command to clip thresholds."""
-    surrogate: Surrogate = Surrogate()
-    """What becomes of a token beyond its threshold."""
-    guard: Guard = Guard()
-    """Limits of the thresholds, and what happens when the loop has lost the entropy."""
-    measurement: Measurement = Measurement()
-    """How much of a rollout batch is measured."""
-
-    @model_validator(mode="after")
-    def _sampled_measurement_is_enough(self) -> ControlConfig:
-        check_sampled(self.measurement, self.law, self.actuator)
-        return self
+logger = logging.getLogger("entrostat")
 
 
 class EntropyController:
@@ -116,9 +87,9 @@ class EntropyController:
             InputError: shapes do not match, the target exceeds ln(vocab_size), no loop has so many updates, or no
                 optimizer such a momentum.
         """
-        from .agreement import ballot  # torch, which the numbers-only half does not need
-        from .measurement import batch_statistics
-        from .paired import known_rows
+        from .measure.paired import known_rows
+        from .measure.ranks import ballot  # torch, which the numbers-only half does not need
+        from .measure.reduce import batch_statistics
 
         if groups is None and not self._warned_groups:
             logger.warning(
@@ -194,7 +165,7 @@ class EntropyController:
         """
         decision, _ = self._of_this_rollout("refine")
         if self._inner_loop and self._rows is not None:
-            from .paired import paired_statistics
+            from .measure.paired import paired_statistics
 
             paired = paired_statistics(now, tokens, advantages, mask, self._rows, self._process_group)
             batch = paired.within(decision.batch)
@@ -268,11 +239,11 @@ class EntropyController:
             raise InputError(f"{call}() was called before step(); call step() once for the rollout batch first.")
         return self._last
 
-    def _decide(self, batch: BatchStatistics, reach: Limits | None, **told: Any) -> Decision:
-        check_told(told["updates"], told["momentum"])
+    def _decide(self, batch: BatchStatistics, reach: Limits | None, **loop: Any) -> Decision:
+        check_updates(loop["updates"], loop["momentum"])
         batch = possible(batch, self._state.step)
         self._check_target(batch)
-        rollout = Rollout(batch, self.config.actuator.limits(batch) if reach is None else reach, **told)
+        rollout = Rollout(batch, self.config.actuator.limits(batch) if reach is None else reach, **loop)
         decision, reading, self._state = decided(self.config, self._state, rollout)
         self._watch.check(decision, self.config.guard.action)
         self._last = decision, reading

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .actuators import Actuation, Minibatch
-from .batch import BatchStatistics
+from .clipping import Surrogate
 from .guard import Verdict
 from .laws import Terms
 from .limits import UNIT, Limits
-from .surrogate import Surrogate
+from .measure.batch import BatchStatistics
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .statistics import TokenStatistics
+    from .measure.tokens import TokenStatistics
+
+
+def finite(numbers: Mapping[str, float]) -> dict[str, float]:
+    """Those of the named numbers that are numbers: what a log can hold."""
+    return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,10 @@ class Decision:
         return self.actuation.reads_entropy
 
     def metrics(self) -> dict[str, float]:
-        """Everything to log, under the names of the metric contract; NaN where there is no such number."""
+        """Everything to log, under the names of the metric contract; a number that this step does not have is absent.
+
+        No tracker and no JSON holds a NaN: a set-point of a law without a target, an entropy that was not measured.
+        """
         batch = self.batch
         numbers = {
             "actor/entropy": batch.entropy,
@@ -149,7 +158,7 @@ class Decision:
             numbers[f"region/{name}/advantage"] = region.advantage
             numbers[f"region/{name}/contribution"] = region.contribution
             numbers[f"region/{name}/contribution_exact"] = batch.exact_regions[name].contribution
-        return numbers
+        return finite(numbers)
 
     def __str__(self) -> str:
         target = "" if math.isnan(self.setpoint) else f"target {self.setpoint:.3f} error {self.error:+.3f} "

@@ -1,6 +1,6 @@
 """Guard rails: limits that no law and no actuator can leave, and a watchdog over the loop as a whole.
 
-A token is seen once, so its threshold has no yesterday; what moves from step to step is the actuator's setting, and
+Each token is sampled once, so its threshold has no value of the step before. The setting of the actuator has, and
 every setting is a function of the command. Limits in size therefore hold for the thresholds of every token, and limits
 in rate for what sets them: `rate` for the command, and `transition` for the share of the static thresholds, which
 every token of a batch gets alike. With `rate` r a `region` threshold moves by at most standard span r a step, a
@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from .actuators import FLOOR, WIDEST, Actuation, Static, unclipped
-from .batch import BatchStatistics
-from .configuration import Config
-from .density import scale
+from .inputs.configuration import Config
 from .limits import WIDEST as LARGEST
+from .measure.batch import BatchStatistics
+from .measure.density import scale
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .actuators.interface import PerToken, Thresholds
-    from .statistics import TokenStatistics
+    from .actuators.base import PerToken, Thresholds
+    from .measure.tokens import TokenStatistics
 
 Bound = Annotated[float, Field(ge=FLOOR, le=WIDEST)]
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from .actuators import Minibatch
+from .clipping import LOG_RATIO_LIMIT, Surrogate, outside, per_token
 from .decision import Decision
-from .regions import region_of
-from .statistics import TokenStatistics
-from .surrogate import Surrogate
+from .measure.batch import LOST
+from .measure.regions import region_of
+from .measure.tokens import TokenStatistics
 
-LOG_RATIO_LIMIT = 60.0
-"""Beyond it a ratio counts as e^60 or e^-60: zero or infinity would turn even a cut token's gradient into NaN."""
 MEANS = (
     "actor/ppo_kl",
     "clip_ratio/low_mean",
@@ -44,7 +43,7 @@ def policy_loss(
     with r = exp(logprob - tokens.logprob), and w and q the token's weight and penalty: 1 and 0 but for actuators that
     set them. A token is cut where A > 0 and r > 1 + eps_high, or A < 0 and r < 1 - eps_low; a negative threshold cuts
     at r = 1. Thresholds and weights are detached. A token whose ratio or advantage is not finite is left out, and
-    counted.
+    counted; above `LOST` of the tokens the loss is NaN, so that a loop skips the update.
 
     Args:
         logprob: [batch, time], ln p under the current policy, with gradient.
@@ -71,7 +70,7 @@ def policy_loss(
     ratio = log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
     eps_low, eps_high = decision.thresholds(tokens, a, logprob) if thresholds is None else thresholds
     low, high, good = 1 - eps_low, 1 + eps_high, a > 0
-    cut_low, cut_high = _outside(ratio, a, low, high)
+    cut_low, cut_high = outside(ratio, a, low, high)
     cut, batch = cut_low | cut_high, Minibatch(logprob, tokens, a, mask, now)
     value = a * torch.where(cut, _beyond(decision.surrogate, ratio, torch.where(good, high, low), good), ratio)
     if (limit := decision.surrogate.ratio_limit) is not None:
@@ -85,22 +84,9 @@ def policy_loss(
     total = count if normaliser is None else normaliser
     surrogate = -torch.where(live, value, 0.0).sum() / total
     loss = surrogate if penalty is None else surrogate + torch.where(live, penalty, 0.0).sum() / total
+    loss = torch.where((response & ~live).sum() > LOST * count, torch.nan, loss)
     means = _means(log_ratio.detach(), (cut_low, cut_high, cut, cut | (a == 0), ~live), response, count)
     return loss, {"actor/pg_loss": surrogate.detach()} | means
-
-
-def per_token(advantages: Tensor, like: Tensor) -> Tensor:
-    """Advantages [batch] or [batch, time] as [batch, time]."""
-    return (advantages[:, None] if advantages.dim() == 1 else advantages).expand_as(like)
-
-
-def cut_tokens(ratio: Tensor, a: Tensor, eps_low: Tensor | float, eps_high: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Which tokens lose their gradient, by the lower and by the upper threshold; bool, shaped like `ratio`."""
-    return _outside(ratio, a, 1 - eps_low, 1 + eps_high)
-
-
-def _outside(ratio: Tensor, a: Tensor, low: Tensor | float, high: Tensor | float) -> tuple[Tensor, Tensor]:
-    return (a < 0) & (ratio < low), (a > 0) & (ratio > high)
 
 
 def threshold_sums(

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from .configuration import Config, shorten
-from .errors import InputError
-from .files import read_bytes
+from .inputs.configuration import Config, shorten
+from .inputs.errors import InputError
+from .inputs.files import read_bytes
 
 HIGHEST = 100.0
 """Nats (or multiples): above the entropy of any vocabulary, e^100 entries."""
@@ -71,9 +71,7 @@ class Curve(Config):
         if self.unit == "nats":
             return values
         if initial is None:
-            raise InputError(
-                "a target in multiples of the initial entropy was not told that one; give `initial` in nats."
-            )
+            raise InputError("a target in multiples of the initial entropy needs that one; give `initial` in nats.")
         return np.asarray(values * initial)
 
     def _shape(self, step: Floats) -> Floats:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from controller import ControlConfig, EntropyController, policy_loss, token_statistics
-from controller.advantages import group_advantages
+from entrostat import ControlConfig, EntropyController, policy_loss, token_statistics
+from entrostat.advantages import group_advantages
 
 PROMPTS, VOCAB, RESPONSES = 24, 16, 8
 STATIC = ControlConfig.model_validate({"law": {"type": "manual"}, "actuator": {"type": "static"}})

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.control import ControlConfig, EntropyController
+from entrostat.control import EntropyController
+from entrostat.loop.config import ControlConfig
 
 from .plants import MomentumPlant
 
@@ -17,7 +18,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A simulated run, one entry a step: entropies in nats, the command in [-1, 1]."""
+    """A simulated run, one entry a step: entropies in nats, the command within the plant's ends."""
 
     setpoint: Floats
     entropy: Floats
@@ -48,7 +49,11 @@ def simulate(
     for _ in range(steps):
         measurement = plant.measure(state, rng)
         decision = controller.step_scalar(
-            measurement, standard_error=plant.measurement_noise, updates=ticks, momentum=inner.lag
+            measurement,
+            standard_error=plant.measurement_noise,
+            reach=plant.reach,
+            updates=ticks,
+            momentum=inner.lag,
         )
         rollout, commands = state.entropy, []
         for update in range(ticks):

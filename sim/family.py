@@ -1,7 +1,7 @@
 """The closed loop, many at a time: every plant under every law with every seed, one NumPy operation for all.
 
-Step for step it is `controller.laws.pid` and `sim.plants` in the order of `sim.closed_loop.simulate`, and draws the
-same noise.
+Step for step it is `entrostat.laws.pid` and `entrostat.sim.plants` in the order of
+`entrostat.sim.closed_loop.simulate`, and draws the same noise.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.laws import PID
-from controller.targets import Target
+from entrostat.laws import PID
+from entrostat.targets import Target
 
 from .lanes import Laws, Plants
 from .plants import MomentumPlant
@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Row:
-    """One step of every loop, each [seeds, plants, laws]; entropies in nats, the command in [-1, 1]."""
+    """One step of every loop, each [seeds, plants, laws]; entropies in nats, the command within the plant's ends."""
 
     setpoint: Floats
     entropy: Floats
@@ -46,7 +46,7 @@ def run_family(
     """
     shape = (len(seeds), len(plants), len(laws))
     noise = np.stack([np.random.default_rng(seed).standard_normal((steps, 2)) for seed in seeds], axis=1)[..., None]
-    law, plant = Laws(laws, len(plants)), Plants(plants, len(laws), len(seeds))
+    law, plant = Laws(laws, [plant.reach for plant in plants]), Plants(plants, len(laws), len(seeds))
     curve, initial = _Curve(target, steps), np.empty(0)
     for step in range(steps):
         measurement = plant.measured(noise[step, :, 0])

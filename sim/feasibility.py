@@ -22,9 +22,9 @@ class Reach:
     rate: Floats
     """What the curve asks for: r_{k+1} - r_k."""
     low: Floats
-    """What a command of -1 gives, once the momentum has settled."""
+    """What a command at its low end gives, once the momentum has settled."""
     high: Floats
-    """What a command of 1 gives."""
+    """What a command at its high end gives."""
 
     @property
     def missed(self) -> list[tuple[int, int]]:
@@ -40,8 +40,8 @@ def stretches(where: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 def reach(curve: Floats, plants: Sequence[MomentumPlant]) -> Reach:
     """The rates that the family's median plant can give along `curve` (nats, an entry a step)."""
-    ends = np.array([[_rates(plant, curve[:-1], v) for plant in plants] for v in (-1.0, 1.0)])
-    low, high = np.sort(np.median(ends, axis=1), axis=0)
+    ends = np.array([[_rates(plant, curve[:-1], end) for end in plant.reach] for plant in plants])
+    low, high = np.sort(np.median(ends, axis=0), axis=0)
     return Reach(np.diff(curve), low, high)
 
 
@@ -57,8 +57,8 @@ def _rates(plant: MomentumPlant, entropy: Floats, command: float) -> Floats:
 def envelope(start: float, steps: int, plants: Sequence[MomentumPlant]) -> tuple[Floats, Floats]:
     """The lowest and the highest entropy at every step, nats, that the family's median plant comes to from `start`
     with its command at one end all the way."""
-    ends = [np.median([_path(plant, start, steps, v) for plant in plants], axis=0) for v in (-1.0, 1.0)]
-    low, high = np.sort(ends, axis=0)
+    ends = np.array([[_path(plant, start, steps, end) for end in plant.reach] for plant in plants])
+    low, high = np.sort(np.median(ends, axis=0), axis=0)
     return low, high
 
 

@@ -6,16 +6,17 @@ left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.errors import InputError
-from controller.laws import PID
-from controller.laws.pid import RELEASE
+from entrostat.inputs.errors import InputError
+from entrostat.laws import PID
+from entrostat.laws.pid import RELEASE
+from entrostat.limits import Limits
 
 from .plants import FLOOR, LEAP, MomentumPlant
 
@@ -27,21 +28,22 @@ SATURATED = 1e-9  # of `Terms.applied`
 class Laws:
     """`PID.step`; its state is that of the last command."""
 
-    def __init__(self, laws: Sequence[PID], plants: int) -> None:
+    def __init__(self, laws: Sequence[PID], reaches: Sequence[Limits]) -> None:
+        """`reaches`: the ends of every plant's command."""
         self._log = _common("error", [law.error for law in laws]) == "log"
 
         def lanes(values: list[Any]) -> Any:
-            return np.tile(np.array(values), plants)
+            return np.tile(np.array(values), len(reaches))
 
+        self._ends = np.array([reach.within(law.limit) for reach in reaches for law in laws]).T
         self._kp, self._ki = lanes([law.kp for law in laws]), lanes([law.ki for law in laws])
-        self._derivative = _Derivative(laws, plants) if any(law.kd for law in laws) else None
+        self._derivative = _Derivative(laws, lanes, self._ends) if any(law.kd for law in laws) else None
         softened = any(law.setpoint_weight != 1 for law in laws)
         self._unseen = lanes([1 - law.setpoint_weight for law in laws]) if softened else None
         self._dead_band = lanes([law.dead_band for law in laws]) if any(law.dead_band for law in laws) else None
         forward = [(law.feedforward.gain, law.feedforward.lag) if law.feedforward else (np.inf, 0.0) for law in laws]
         self._lag = lanes([lag for _, lag in forward])
         self._inverse = lanes([1 / ((1 - lag) * gain) for gain, lag in forward])
-        self._limit = lanes([law.limit for law in laws])
         limited = any(law.rate_limit is not None for law in laws)
         self._rate_limit = lanes([law.rate_limit or np.inf for law in laws]) if limited else None
         back = [law.anti_windup == "back_calculation" for law in laws]
@@ -85,7 +87,8 @@ class Laws:
     def _limited(self, demand: Floats) -> Floats:
         if self._rate_limit is not None:
             demand = np.minimum(np.maximum(demand, self._last - self._rate_limit), self._last + self._rate_limit)
-        return np.asarray(np.minimum(np.maximum(demand, -self._limit), self._limit))
+        low, high = self._ends
+        return np.asarray(np.minimum(np.maximum(demand, low), high))
 
     def _kept(self, integral: Floats, before: Any, shortfall: Floats, kick: Any, error: Floats, bias: Any) -> Floats:
         saturated = np.abs(shortfall) > SATURATED
@@ -98,7 +101,8 @@ class Laws:
             slow = np.clip(shortfall + kick, np.minimum(shortfall, 0.0), np.maximum(shortfall, 0.0))
             yielding = np.where(saturated, integral + slow / self._tracking, integral)
             kept = np.where(self._back, yielding, kept)
-        lowest, highest = -self._limit - np.maximum(bias, 0.0), self._limit - np.minimum(bias, 0.0)
+        low, high = self._ends
+        lowest, highest = low - np.maximum(bias, 0.0), high - np.minimum(bias, 0.0)
         beyond = kept - np.clip(kept, lowest, highest)
         return np.asarray(kept - RELEASE * saturated * beyond)
 
@@ -106,16 +110,16 @@ class Laws:
 class _Derivative:
     """The derivative term of `PID`, [seeds, lanes]."""
 
-    def __init__(self, laws: Sequence[PID], plants: int) -> None:
-        self._keep = np.tile(np.exp([-1 / law.derivative_filter for law in laws]), plants)
-        self._push = (1 - self._keep) * np.tile([law.kd for law in laws], plants)
-        self._limit = np.tile([law.limit for law in laws], plants)
+    def __init__(self, laws: Sequence[PID], lanes: Callable[[list[Any]], Any], ends: Floats) -> None:
+        self._keep = np.exp(lanes([-1 / law.derivative_filter for law in laws]))
+        self._push = (1 - self._keep) * lanes([law.kd for law in laws])
+        self._ends = ends
         self._value: Any = 0.0
         self._before: Floats | None = None
 
     def of(self, measurement: Floats) -> Any:
         if self._before is not None:
-            remembered = np.clip(self._value, -self._limit, self._limit)
+            remembered = np.clip(self._value, *self._ends)
             self._value = self._keep * remembered - self._push * (measurement - self._before)
         self._before = measurement
         return self._value

@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from controller.configuration import Config
-from controller.laws.pid import LONGEST_LAG
-from controller.targets import HIGHEST
+from entrostat.inputs.configuration import Config
+from entrostat.laws.pid import LONGEST_LAG
+from entrostat.limits import Limits
+from entrostat.targets import HIGHEST
 
 FLOOR = 1e-6
 """Nats; the lowest entropy where the plant lives in ln H."""
 LEAP = 50.0
 """Log-nats; the largest move of a step, so that a wild plant overflows nothing."""
+WIDEST = 100.0
+"""Of a command: those that stand for thresholds may leave a law's range, but not by far."""
 Rate = Annotated[float, Field(ge=-10, le=10)]
 Noise = Annotated[float, Field(ge=0, le=10)]
 
@@ -30,6 +33,7 @@ class MomentumPlant(Config):
 
     with y = H (`space: nats`) or ln H (`space: log`), and H measured with white noise. Rates are in nats (or
     log-nats) a step. f has slope 1 at 0 and bends towards +-1 / saturation; saturation 0 is the straight line.
+    A command beyond `low` or `high` counts as that end.
     """
 
     space: Literal["nats", "log"] = "nats"
@@ -44,6 +48,10 @@ class MomentumPlant(Config):
     """Steps before a command begins to act, beyond the one that every update takes."""
     saturation: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """How early large commands stop adding rate."""
+    low: Annotated[float, Field(ge=-WIDEST, le=0)] = -1.0
+    """The command's low end."""
+    high: Annotated[float, Field(ge=0, le=WIDEST)] = 1.0
+    """Its high end."""
     drift: Rate = 0.0
     """Rate without any command: below zero, the collapse."""
     ramp: Rate = 0.0
@@ -56,6 +64,17 @@ class MomentumPlant(Config):
     """Standard deviation of y's own random step."""
     measurement_noise: Noise = 0.0
     """Standard deviation of the measured entropy, nats."""
+
+    @model_validator(mode="after")
+    def _can_be_moved(self) -> MomentumPlant:
+        if self.reach.idle:
+            raise ValueError("`low` and `high` are both 0; write a `low` below 0 or a `high` above it.")
+        return self
+
+    @property
+    def reach(self) -> Limits:
+        """The commands that move it."""
+        return Limits(self.low, self.high)
 
     def per_update(self, updates: int) -> MomentumPlant:
         """The same plant in steps of one of `updates` optimizer steps a rollout; noises are spread evenly."""
@@ -90,6 +109,7 @@ class MomentumPlant(Config):
 
     def response(self, command: float) -> float:
         """f(v): the command as the plant feels it."""
+        command = self.reach.nearest(command)
         return math.tanh(self.saturation * command) / self.saturation if self.saturation else command
 
     def _distance(self, entropy: float) -> float:

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from controller import ControlConfig, Decision, EntropyController, TokenStatistics, token_statistics
-from controller.configuration import parse
+from entrostat import ControlConfig, Decision, EntropyController, TokenStatistics, token_statistics
+from entrostat.inputs.configuration import parse
 
 
 class Batch(NamedTuple):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from trainer.launcher import forget_launcher
+from entrostat.trainer.engine.launcher import forget_launcher
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

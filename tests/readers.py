@@ -11,14 +11,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+from entrostat.trainer.engine.launcher import forget_launcher
 from tests.runs import ENVIRONMENT, ROOT
-from trainer.launcher import forget_launcher
 
 SHORT = "steps=4 rollout.prompts=8 update.minibatches=2 evaluation.every=4 evaluation.prompts=8 tracking.mlflow=null"
 LONG_ENOUGH = "steps=64"
 """What `identify` needs of an excitation run."""
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["trainer.run", "trainer.commands.tune", "trainer.reporting.write"])
+FORKS.set_forkserver_preload(
+    ["entrostat.trainer.run", "entrostat.trainer.commands.tune", "entrostat.trainer.reporting.write"]
+)
 
 
 def run(command: str, folder: Path) -> tuple[int, str]:
@@ -33,7 +35,7 @@ def run(command: str, folder: Path) -> tuple[int, str]:
 
 def prepare(folder: Path) -> None:
     """What a reader's copy of the repository looks like, after `make demo`."""
-    for name in ("examples", "constraints", "trainer", "controller", "sim"):
+    for name in ("examples", "constraints"):
         (folder / name).symlink_to(ROOT / name)
     make = folder / "bin" / "make"
     make.parent.mkdir()
@@ -64,6 +66,6 @@ def _main(words: list[str], folder: Path, log: Path) -> None:
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    from trainer.cli import main
+    from entrostat.trainer.cli import main
 
     sys.exit(main(words))

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from trainer.launcher import forget_launcher
+from entrostat.trainer.engine.launcher import forget_launcher
 
 SMALL = [
     "examples/controlled.yaml",
@@ -23,7 +23,7 @@ forget_launcher(ENVIRONMENT)
 
 def entrostat(*words: str | Path, **options) -> subprocess.CompletedProcess:
     """Run the command line and return what it did."""
-    command = [sys.executable, "-m", "trainer.cli", *map(str, words)]
+    command = [sys.executable, "-m", "entrostat.trainer.cli", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, **options)
 
 

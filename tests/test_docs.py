@@ -12,12 +12,12 @@ import pytest
 import torch
 import yaml
 
-from controller.configuration import parse
-from controller.control import ControlConfig
+from entrostat.inputs.configuration import parse
+from entrostat.loop.config import ControlConfig
+from entrostat.trainer.cli import parsed
+from entrostat.trainer.config import RunConfig
 from tests.readers import prepare, run
 from tests.runs import ENVIRONMENT, ROOT
-from trainer.cli import parsed
-from trainer.config import RunConfig
 
 DOCS = ROOT / "docs"
 PAGES = [
@@ -135,6 +135,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", "docs/site/mkdocs.yml", "-d", str(out)]
     environment = ENVIRONMENT | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
+    subprocess.run(["make", "--silent", "links"], cwd=ROOT, check=True)
     built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr[-3000:]
     return out
@@ -151,7 +152,7 @@ def test_the_site_builds_without_warnings_and_asks_nobody_outside(site: Path) ->
 
 def test_every_public_name_is_in_the_reference(site: Path) -> None:
     text = (site / "reference" / "library.html").read_text()
-    missing = [name for name in importlib.import_module("controller").__all__ if name not in text]
+    missing = [name for name in importlib.import_module("entrostat").__all__ if name not in text]
     assert missing == []
 
 

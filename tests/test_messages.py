@@ -8,7 +8,7 @@ import pytest
 
 from tests.runs import ROOT
 
-QUOTED = ("saved.py", "belief.py", "checkpoint.py", "evaluate.py")
+QUOTED = ("state.py", "belief.py", "checkpoint.py", "evaluate.py")
 """Files whose ValueErrors are reasons within another message."""
 BLOCKS = "task|rollout|update|engine|control|guard|law|actuator|target|checkpoint|tracking|measurement"
 KEY = rf"\b(?:{BLOCKS})\.(?!yaml)[a-z]\w+"

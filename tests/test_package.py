@@ -6,18 +6,18 @@ import inspect
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
-import controller
-from controller.configuration import Config
+import entrostat
+from entrostat.inputs.configuration import Config
+from tests.runs import ROOT
 
-ROOT = Path(controller.__file__).parents[1]
-HEAVY = {"torch", "transformers", "mlflow", "deepspeed", "vllm", "trainer", "sim"}
+PARTS = {"controller": "entrostat", "sim": "entrostat.sim"}
+HEAVY = {"torch", "transformers", "mlflow", "deepspeed", "vllm", "entrostat.trainer", "entrostat.sim"}
 SCALAR_LOOP = """
 import sys
-from controller import EntropyController
+from entrostat import EntropyController
 control = EntropyController.from_yaml(sys.argv[1])
 decisions = [control.step_scalar(0.9 - 0.01 * k) for k in range(3)]
 assert all(-1 <= decision.command <= 1 for decision in decisions)
@@ -26,36 +26,41 @@ control.load_state_dict(control.state_dict())
 
 
 HOSTS = ("trl", "verl", "openrlhf")
-OPTIONAL = {"controller.kernels.": "triton"} | {f"controller.integrations.{host}": host for host in HOSTS}
+OPTIONAL = {"entrostat.measure.kernels.": "triton"} | {f"entrostat.integrations.{host}": host for host in HOSTS}
 
 
 def modules(package):
     """All modules, without those of a package that is not installed here."""
-    names = (path.relative_to(ROOT).with_suffix("") for path in sorted((ROOT / package).rglob("*.py")))
+    names = (path.relative_to(ROOT / package).with_suffix("") for path in sorted((ROOT / package).rglob("*.py")))
     absent = tuple(prefix for prefix, needed in OPTIONAL.items() if find_spec(needed) is None)
-    dotted = (".".join(name.parts).removesuffix(".__init__") for name in names)
+    dotted = (".".join((PARTS[package], *name.parts)).removesuffix(".__init__") for name in names)
     return [name for name in dotted if not name.startswith(absent)]
 
 
+def package_of(name):
+    """The top-level package of a module; of ours, its part."""
+    return ".".join(name.split(".")[: 2 if name.startswith("entrostat.") else 1])
+
+
 def imported_by(path):
-    """Top-level packages that a file imports, at any depth of the file."""
+    """Packages that a file imports by their full names, at any depth of the file."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+            yield from (package_of(alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield node.module.partition(".")[0]
+            yield package_of(node.module)
 
 
 def loaded_after(code, *arguments):
-    """Top-level packages in sys.modules after a fresh interpreter has run `code`."""
-    code += "\nimport sys; print(' '.join({name.partition('.')[0] for name in sys.modules}))"
+    """Packages in sys.modules after a fresh interpreter has run `code`."""
+    code += "\nimport sys; print(*sys.modules)"
     command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
-    return set(done.stdout.split())
+    return {package_of(name) for name in done.stdout.split()}
 
 
 def test_importing_the_controller_imports_no_torch():
-    assert not loaded_after("import controller") & HEAVY
+    assert not loaded_after("import entrostat") & HEAVY
 
 
 def test_a_loop_in_numbers_imports_no_torch(tmp_path):
@@ -64,11 +69,11 @@ def test_a_loop_in_numbers_imports_no_torch(tmp_path):
 
 
 def test_simulating_imports_no_torch():
-    assert not loaded_after("import sim.closed_loop") & (HEAVY - {"sim"})
+    assert not loaded_after("import entrostat.sim.closed_loop") & (HEAVY - {"entrostat.sim"})
 
 
 @pytest.mark.parametrize(
-    ("package", "forbidden"), [("controller", HEAVY - {"torch"}), ("sim", HEAVY - {"torch", "sim"})]
+    ("package", "forbidden"), [("controller", HEAVY - {"torch"}), ("sim", HEAVY - {"torch", "entrostat.sim"})]
 )
 def test_arrows_between_packages_run_one_way(package, forbidden):
     for path in (ROOT / package).rglob("*.py"):
@@ -82,11 +87,11 @@ def test_a_host_is_imported_in_its_own_integration_only():
 
 
 def test_every_public_name_can_be_had_from_the_package():
-    assert set(controller.__all__) == set(controller._HOMES)
-    for name in controller.__all__:
-        assert getattr(controller, name) is not None
+    assert set(entrostat.__all__) == set(entrostat._HOMES)
+    for name in entrostat.__all__:
+        assert getattr(entrostat, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        _ = controller.nonsense
+        _ = entrostat.nonsense
 
 
 def members(package, kind):
@@ -127,6 +132,6 @@ def test_every_field_of_a_configuration_says_what_it_means(name, value):
 
 
 def test_a_configuration_class_was_found():
-    assert {"controller.control.ControlConfig", "controller.laws.pid.PID", "sim.plants.MomentumPlant"} <= {
+    assert {"entrostat.loop.config.ControlConfig", "entrostat.laws.pid.PID", "entrostat.sim.plants.MomentumPlant"} <= {
         name for name, _ in CONFIGS
     }

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from controller.configuration import parse, shorten
-from controller.errors import InputError
-from controller.targets import HIGHEST
+from entrostat.inputs.configuration import parse, shorten
+from entrostat.inputs.errors import InputError
+from entrostat.targets import HIGHEST
 
 from .errors import Stopped
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"entrostat: cannot use {where}: {error.strerror}; give a path that can be written to.", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in ("controller", "sim", "trainer", ""):
+        if (error.name or "").partition(".")[0] in ("entrostat", ""):
             raise
         needed = f"this needs the module `{error.name}`, which is not installed"
         print(f"entrostat: {needed}; `entrostat doctor` says what adds it.", file=sys.stderr)
@@ -248,7 +248,7 @@ def _add_completion(commands: argparse._SubParsersAction) -> None:
 
 def _target(options: argparse.Namespace) -> None:
     if options.edit:
-        from .commands.designer import design, edit
+        from .commands.pages.designer import design, edit
 
         out = options.out or Path("target.yaml")
         return edit(
@@ -273,7 +273,7 @@ def _identify(options: argparse.Namespace) -> None:
 
 
 def _tune(options: argparse.Namespace) -> None:
-    from sim.objective import TuningSettings
+    from entrostat.sim.tune.objective import TuningSettings
 
     from .commands.tune import run_tune
 

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from controller.configuration import Config, parse, read_yaml
-from controller.control import ControlConfig
-from controller.errors import InputError
+from entrostat.inputs.configuration import Config, parse, read_yaml
+from entrostat.inputs.errors import InputError
+from entrostat.inputs.yaml_text import load_yaml
+from entrostat.loop.config import ControlConfig
 
 from .tasks.dataset import DatasetConfig
+from .tasks.reasoning import ReasoningConfig
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
@@ -75,6 +77,9 @@ class RolloutConfig(Config):
     """The group of GRPO's advantage."""
     max_new_tokens: Count = 16
     """Longest answer, tokens."""
+    stop: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
+    """Text that ends an answer, beside the model's own end: every token with one of these in it does, and counts as the
+    answer's last."""
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     """Of the sampling, and of the entropy that is controlled."""
     reward_seconds: Annotated[float, Field(ge=0.01, le=3600)] = 10.0
@@ -181,6 +186,22 @@ class HardwareConfig(Config):
     """Share of the peak that training reaches."""
 
 
+def _kind_of_task(given: Any) -> str:
+    """By the key that each kind has."""
+    if isinstance(given, str):
+        return "a name"
+    named = "reasoning_gym" in given if isinstance(given, dict) else isinstance(given, ReasoningConfig)
+    return "generators" if named else "a data set"
+
+
+TaskConfig = Annotated[
+    Annotated[str, Tag("a name")]
+    | Annotated[DatasetConfig, Tag("a data set")]
+    | Annotated[ReasoningConfig, Tag("generators")],
+    Discriminator(_kind_of_task),
+]
+
+
 class RunConfig(Config):
     """One RLVR run."""
 
@@ -188,12 +209,16 @@ class RunConfig(Config):
     """Prompts, answers and the order of minibatches follow from it."""
     steps: Count = 150
     """Rollout batches."""
-    task: str | DatasetConfig = "expressions"
-    """What is learned: the name of a small task that ships with the package, or a data set: {dataset: gsm8k}."""
+    task: TaskConfig = "expressions"
+    """What is learned: the name of a small task that ships with the package, a data set, {dataset: gsm8k}, or
+    generators, {reasoning_gym: chain_sum}."""
     model: str = "expressions"
-    """`expressions`, the warm-started model that ships with the package, or a path or name for transformers."""
+    """`expressions`, the warm-started model that ships with the package, `smollm2`, the path of a GGUF file, or a path
+    or name for transformers."""
     chat: bool = False
     """Put each prompt into the tokenizer's chat template, as a user's turn."""
+    system: str | None = None
+    """The chat's system prompt; none: the template's own, if it has one."""
     rollout: RolloutConfig = RolloutConfig()
     update: UpdateConfig = UpdateConfig()
     control: ControlConfig = Field(
@@ -213,6 +238,12 @@ class RunConfig(Config):
         """Optimizer steps a rollout."""
         return self.update.minibatches * self.update.epochs
 
+    @model_validator(mode="after")
+    def _system_has_chat(self) -> RunConfig:
+        if self.system is not None and not self.chat:
+            raise ValueError("`system` is a turn of a chat, and `chat` is false; write `chat: true`, or leave it out.")
+        return self
+
     @field_validator("control", mode="before")
     @classmethod
     def _read_control(cls, value: Any) -> Any:
@@ -228,11 +259,22 @@ class RunConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _verifier_ends_first(self) -> RunConfig:
+        task, limit = self.task, self.rollout.reward_seconds
+        if isinstance(task, DatasetConfig) and task.reward == "math" and task.seconds >= limit:
+            raise ValueError(
+                f"`task.seconds` is {task.seconds:g}, and `rollout.reward_seconds`, {limit:g}, would cut its answers "
+                f"off before they are found wrong; write a `task.seconds` below {limit:g}."
+            )
+        return self
+
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """The run that a YAML file describes, with `dotted.key=value` overrides laid over it.
 
-    `excite=prbs`, `excite=staircase` or `excite={amplitude: 0.4}` stands for `control.law={type: excitation, ...}`.
+    `excite=prbs`, `excite=staircase` or `excite={amplitude: 0.4}` stands for `control.law={type: excitation, ...}`; a
+    staircase of no other amplitude goes from end to end of each batch.
 
     Raises:
         InputError: the file or an override cannot be read, or something in it does not fit.
@@ -257,12 +299,11 @@ def _lay_over(content: dict[str, Any], override: str) -> None:
         raise InputError(
             f"`{override}` is not an override; write `dotted.key=value`, as in `update.learning_rate=1e-4`."
         )
-    try:
-        given = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise InputError(f"`{override}`: {value!r} is not a YAML value; quote it.") from None
+    given = load_yaml(value, f"`{override}`", "quote the value")
     if key == "excite":
-        key, given = "control.law", {"type": "excitation"} | (given if isinstance(given, dict) else {"shape": given})
+        given = given if isinstance(given, dict) else {"shape": given}
+        whole = {"amplitude": 1.0} if given.get("shape") == "staircase" and not given.get("offset") else {}
+        key, given = "control.law", {"type": "excitation"} | whole | given
     *parents, last = key.split(".")
     for parent in parents:
         content = content.setdefault(parent, {})

@@ -1,6 +1,6 @@
 """How a run ends before its time."""
 
-from controller.errors import InputError
+from entrostat.inputs.errors import InputError
 
 
 class Stopped(InputError):

@@ -12,19 +12,21 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from controller.advantages import no_spread_fraction
-from controller.decision import Decision
-from controller.loss import per_token, policy_loss, threshold_sums
+from entrostat.advantages import no_spread_fraction
+from entrostat.clipping import per_token
+from entrostat.decision import Decision, finite
+from entrostat.loss import policy_loss, threshold_sums
 
-from .evaluate import evaluate
-from .measure import Batch, measure, sampled_statistics, statistics
-from .reference import divergence
-from .retry import retried
-from .rewards import FAULTS, judged, left_out
 from .rollout import Rollout, Sampling
 from .seeds import seed_everything, seed_of
-from .session import Session
-from .sums import Sums
+from .step.batch import Batch
+from .step.evaluate import evaluate
+from .step.measure import measure, sampled_statistics, statistics
+from .step.reference import divergence
+from .step.retry import retried
+from .step.rewards import FAULTS, judged, left_out
+from .step.session import Session
+from .step.sums import Sums
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Drawn:
 
 
 def train_step(session: Session, step: int) -> dict[str, float]:
-    """One step: sample, measure, decide, update. Returns its metrics, the same on every rank."""
+    """One step: sample, measure, decide, update. Returns its metrics, finite and the same on every rank."""
     clock = Clock()
     seed_everything(session.config.seed, step, session.engine.rank)
     with clock("rollout"):
@@ -74,7 +76,7 @@ def train_step(session: Session, step: int) -> dict[str, float]:
     sums.add({"response/length_mean": rollout.mask.sum(1).double().mean()}, len(rewards))
     learning_rate = session.engine.deepspeed.get_lr()[0]
     inside = decision.metrics() | session.control.estimate | batch.mismatch
-    return inside | sums.means() | {"actor/lr": learning_rate} | clock.seconds()
+    return finite(inside | sums.means() | {"actor/lr": learning_rate} | clock.seconds())
 
 
 def sample(session: Session, step: int) -> Drawn:

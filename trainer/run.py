@@ -10,28 +10,29 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from controller.agreement import Disagreement
-from controller.control import EntropyController
-from controller.errors import InputError
-from controller.saved import count
+from entrostat.control import EntropyController
+from entrostat.inputs.errors import InputError
+from entrostat.inputs.files import check_regular
+from entrostat.inputs.state import count
+from entrostat.measure.ranks import Disagreement
 
-from .checkpoint import load_checkpoint, newest_checkpoint, newest_step, save_checkpoint
 from .config import RunConfig
-from .deepspeed_settings import deepspeed_settings
-from .engine import Engine, init_distributed
-from .engine_state import Parts, gathered, restore, updates
+from .engine.checkpoint import load_checkpoint, newest_checkpoint, newest_step, save_checkpoint
+from .engine.engine import Engine, init_distributed
+from .engine.heartbeat import Heartbeat
+from .engine.settings import deepspeed_settings
+from .engine.state import Parts, gathered, restore, updates
 from .errors import Stopped, Unsampled
-from .heartbeat import Heartbeat
 from .loop import evaluation, train_step
-from .models import load_model, model_source
-from .record import RESUME, Tracker, complaining
-from .reference import start_policy
+from .policy.models import load_model, model_source
 from .rollout.open import open_sampler
 from .seeds import seed_of
-from .session import Session
-from .snapshots import Snapshots
+from .step.reference import start_policy
+from .step.session import Session
+from .step.snapshots import Snapshots
 from .tasks import load_task
 from .tracking.folder import RunFolder
+from .tracking.record import RESUME, Tracker, complaining
 
 UNREWARDED = 10
 """Steps in a row without a single reward after which a run stops."""
@@ -48,6 +49,7 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
     if folder.started and not resume:
         raise InputError(f"{out} already holds a run; give another --out, or {RESUME.format(out=out)}.")
     session = open_session(config)
+    session.engine.on_lead(lambda: _check_attachments(config))
     start = _restore(session, folder) if resume else 0
     tracker = Tracker(config, folder) if session.engine.rank == 0 else None
     if start >= config.steps:
@@ -67,6 +69,11 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
         except RuntimeError:
             heartbeat.await_verdict()  # where a rank was lost in a collective this is the last line
             raise
+
+
+def _check_attachments(config: RunConfig) -> None:
+    for path in config.tracking.attachments:
+        check_regular(path, "a file to attach, or leave it out of `tracking.attachments`")
 
 
 def open_session(config: RunConfig) -> Session:

@@ -7,23 +7,23 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..batch import BatchStatistics
-from ..extension import custom
-from .covariance import ClipCov, KLCov
-from .dcpo import DCPO
-from .entropic import EntropicWeights
-from .entropy_bonus import EntropyBonus
-from .entropy_ratio import EntropyRatioClip
-from .interface import FLOOR, WIDEST, Actuation, Actuator, Minibatch, unclipped
-from .outliers import SensitivityOutliers
+from ..inputs.extension import custom
+from ..measure.batch import BatchStatistics
+from .base import FLOOR, WIDEST, Actuation, Actuator, Minibatch, unclipped
+from .published.covariance import ClipCov, KLCov
+from .published.dcpo import DCPO
+from .published.entropic import EntropicWeights
+from .published.entropy_bonus import EntropyBonus
+from .published.entropy_ratio import EntropyRatioClip
+from .published.outliers import SensitivityOutliers
+from .published.repo import RepoWeights
+from .published.stare import StareWeights
+from .published.upper_clip import UpperClip
 from .region import RegionsOnly, RegionThresholds
-from .repo import RepoWeights
 from .sensitivity import SensitivityThresholds, solve_weight
 from .soft import SensitivityWeights
 from .split_range import SplitRange
-from .stare import StareWeights
 from .static import Static
-from .upper_clip import UpperClip
 
 AnyActuator = Annotated[
     Static

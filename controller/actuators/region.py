@@ -1,4 +1,4 @@
-"""Actuators that tell tokens apart by their entropy-sensitive region, E1 to E4 (see `controller.regions`)."""
+"""Actuators that tell tokens apart by their entropy-sensitive region, E1 to E4 (see `entrostat.measure.regions`)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from ..batch import REGIONS, BatchStatistics
-from .interface import FLOOR, Actuation, Actuator, Fixed, HalfWidth, Minibatch, Widest
+from ..measure.batch import REGIONS, BatchStatistics
+from .base import FLOOR, Actuation, Actuator, Fixed, HalfWidth, Minibatch, Widest
 from .static import Static
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..statistics import TokenStatistics
-    from .interface import Thresholds
+    from ..measure.tokens import TokenStatistics
+    from .base import Thresholds
 
 
 class RegionThresholds(Actuator):
@@ -71,7 +71,7 @@ class RegionsOnly(Fixed):
         return replace(self.thresholds.actuate(command, batch), change=change, weigh=self._kept)
 
     def _kept(self, batch: Minibatch) -> Tensor:
-        from ..regions import region_of  # torch, which the numbers-only half does not need
+        from ..measure.regions import region_of  # torch, which the numbers-only half does not need
 
         tokens = batch.tokens
         region = region_of(batch.advantages, tokens.logprob.detach(), tokens.entropy)

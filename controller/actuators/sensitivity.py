@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from ..batch import BatchStatistics, ContributionCurve
-from ..errors import InputError
+from ..inputs.errors import InputError
 from ..limits import IDLE, UNIT, WIDEST, Limits
-from .interface import FLOOR, Actuation, Actuator, Widest
+from ..measure.batch import BatchStatistics, ContributionCurve
+from .base import FLOOR, Actuation, Actuator, Widest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..statistics import TokenStatistics
-    from .interface import Rule, Thresholds
+    from ..measure.tokens import TokenStatistics
+    from .base import Rule, Thresholds
 
 
 class SensitivityThresholds(Actuator):

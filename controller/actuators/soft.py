@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ..batch import BatchStatistics, ContributionCurve
 from ..limits import Limits
-from .interface import Actuation, Actuator, Minibatch
+from ..measure.batch import BatchStatistics, ContributionCurve
+from .base import Actuation, Actuator, Minibatch
 from .sensitivity import reach_of, unit_of
 from .static import Static
 

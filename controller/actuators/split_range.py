@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ..batch import BatchStatistics
-from .interface import Actuation, Actuator, HalfWidth, unclipped
+from ..measure.batch import BatchStatistics
+from .base import Actuation, Actuator, HalfWidth, unclipped
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..statistics import TokenStatistics
-    from .interface import Thresholds
+    from ..measure.tokens import TokenStatistics
+    from .base import Thresholds
 
 
 class SplitRange(Actuator):
@@ -35,6 +35,7 @@ class SplitRange(Actuator):
     can do. The constants come from secondary sources that agree.
     """
 
+    suits_density: ClassVar[bool] = False
     type: Literal["split_range"] = "split_range"
     standard: HalfWidth = 0.2
     """Half-width of the side that the command leaves alone."""

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from ..batch import BatchStatistics
-from .interface import WIDEST, Actuation, Fixed, HalfWidth, unclipped
+from ..measure.batch import BatchStatistics
+from .base import WIDEST, Actuation, Fixed, HalfWidth, unclipped
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..statistics import TokenStatistics
-    from .interface import Thresholds
+    from ..measure.tokens import TokenStatistics
+    from .base import Thresholds
 
 
 class Static(Fixed):

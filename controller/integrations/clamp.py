@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ..actuators import Minibatch
+from ..clipping import per_token
 from ..decision import Decision
-from ..loss import per_token
-from ..statistics import TokenStatistics
+from ..measure.tokens import TokenStatistics
 
 INERT = 10.0
 """Half-width of the threshold that cannot act on a token: a clamp's two bounds must not cross."""

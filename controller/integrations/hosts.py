@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from ..errors import InputError
+from ..inputs.errors import InputError
 
 
 def require(package: str, supported: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..batch import BatchStatistics
-from ..control import ControlConfig
+from ..loop.config import ControlConfig
+from ..measure.batch import BatchStatistics
 
 
 def of_configuration(config: ControlConfig) -> list[str]:

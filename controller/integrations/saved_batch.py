@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..batch import BatchStatistics, ContributionCurve, Region
-from ..errors import InputError
+from ..inputs.errors import InputError
+from ..measure.batch import BatchStatistics, ContributionCurve, Region
 
 
 def plain_batch(batch: BatchStatistics) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..clipping import LOG_RATIO_LIMIT, cut_tokens, per_token
 from ..decision import Decision
-from ..loss import LOG_RATIO_LIMIT, cut_tokens, per_token
-from ..statistics import TokenStatistics
+from ..measure.tokens import TokenStatistics
 from .clamp import weighed
 
 

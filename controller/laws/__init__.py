@@ -4,15 +4,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..extension import custom
-from .adaptive import Adaptive
+from ..inputs.extension import custom
+from .adaptive.law import Adaptive
+from .base import AHEAD, Law, Reading, State, Terms
 from .excitation import Excitation
-from .interface import AHEAD, Law, Reading, State, Terms
 from .manual import Manual
-from .oscillatory import OscillatoryDecay
 from .pid import PID
-from .schedule import Schedule
-from .sign import Doubling, Gate, SignIntegral
+from .published.oscillatory import OscillatoryDecay
+from .published.schedule import Schedule
+from .published.sign import Doubling, Gate, SignIntegral
 
 AnyLaw = Annotated[
     PID | Adaptive | Manual | Excitation | Schedule | OscillatoryDecay | SignIntegral | Gate | Doubling,

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from ..limits import WIDEST, Limits
-from .interface import Law, Reading, State, Terms, held
+from .base import Law, Reading, State, Terms, held
 
 
 class Manual(Law):

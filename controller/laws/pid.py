@@ -22,9 +22,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..configuration import Config
+from ..inputs.configuration import Config
 from ..limits import WIDEST, Limits
-from .interface import Law, Reading, State, Terms, held
+from .base import Law, Reading, State, Terms, held
 
 Gain = Annotated[float, Field(ge=0, le=1e6)]
 """At most 10^6: the command's unit is 1, and an error of 10^-6 nats is rounding."""
@@ -76,6 +76,11 @@ class PID(Law):
     nothing."""
     tracking_time: Annotated[float, Field(ge=1, le=1000)] = 5.0
     """Back-calculation only: steps in which the integral gives way to the applied command."""
+
+    @property
+    def suits_density(self) -> bool:
+        """Not with errors in ln H."""
+        return self.error == "nats"
 
     @classmethod
     def standard(cls, gain: float, integral_time: float, derivative_time: float = 0.0, **rest: object) -> PID:

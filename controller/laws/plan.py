@@ -6,7 +6,7 @@ from abc import abstractmethod
 from typing import ClassVar
 
 from ..limits import UNIT, Limits
-from .interface import Law, Reading, State, Terms, held
+from .base import Law, Reading, State, Terms, held
 
 
 class Plan(Law):

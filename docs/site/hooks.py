@@ -15,8 +15,8 @@ from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from trainer.cli import parser
-from trainer.config import RunConfig
+from entrostat.trainer.cli import parser
+from entrostat.trainer.config import RunConfig
 
 RESULTS = "results"
 

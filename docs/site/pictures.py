@@ -24,16 +24,16 @@ from mlflow import MlflowClient
 from playwright.sync_api import Browser, Page, sync_playwright
 from rich.console import Console
 
-from sim.plants import MomentumPlant
-from trainer.commands.designer import Design, designer
-from trainer.config import dump_config, load_config
-from trainer.ports import free_port
-from trainer.reporting.figure import draw
-from trainer.reporting.page import write
-from trainer.reporting.rundata import load_runs
-from trainer.status import Status
-from trainer.tracking.delivery import Courier
-from trainer.tracking.folder import RunFolder, write_atomically
+from entrostat.sim.plants import MomentumPlant
+from entrostat.trainer.commands.pages.designer import Design, designer
+from entrostat.trainer.config import dump_config, load_config
+from entrostat.trainer.reporting.figure import draw
+from entrostat.trainer.reporting.page import write
+from entrostat.trainer.reporting.rundata import load_runs
+from entrostat.trainer.rollout.ports import free_port
+from entrostat.trainer.tracking.delivery import Courier
+from entrostat.trainer.tracking.folder import RunFolder, write_atomically
+from entrostat.trainer.tracking.status import Status
 
 DOCS = Path(__file__).parent.parent
 RUNS = [DOCS / "data" / name for name in ("static", "controlled")]

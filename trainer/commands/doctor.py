@@ -20,6 +20,8 @@ EXTRAS = {
     "report": "report, watch and target --edit",
     "train": "the trainer",
     "data": "data sets, and rewards by math-verify",
+    "reasoning": "tasks of reasoning-gym",
+    "gguf": "policies from GGUF files, SmolLM2 among them",
     "vllm": "rollouts with vLLM",
     "tensorboard": "tracking in TensorBoard",
     "wandb": "tracking in Weights & Biases",

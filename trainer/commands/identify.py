@@ -7,9 +7,9 @@ from pathlib import Path
 
 import yaml
 
-from sim.identification import Identified, identify
-from sim.identification_plot import draw_characteristic
-from sim.logged import LoggedRun
+from entrostat.sim.identify.fit import Identified, identify
+from entrostat.sim.identify.logged import LoggedRun
+from entrostat.sim.identify.plot import draw_characteristic
 
 from ..tracking.folder import write_atomically
 from .logged_runs import load_logged
@@ -53,6 +53,8 @@ def _report(fitted: Identified, runs: Sequence[LoggedRun]) -> str:
             f"which {effect} entropy",
             f"drift       {fitted.drift:+.4g} {unit} a step, changing by {fitted.ramp:+.3g} a step; seen over {steps} "
             f"steps, do not trust it far beyond{leak}",
+            f"reach       a command from {fitted.reach.low:.3g} to {fitted.reach.high:.3g}, ends of the median batch: "
+            f"{_rate(fitted, fitted.reach.low)} to {_rate(fitted, fitted.reach.high)} {unit} a step beside the drift",
             f"input       {bend}; delay {model.delay} steps; momentum lag {fitted.lag:.2f}",
             f"noise       {fitted.measurement_noise:.3g} nats in a measurement, {fitted.shape.noise:.3g} {unit} "
             "in an update",
@@ -61,3 +63,8 @@ def _report(fitted: Identified, runs: Sequence[LoggedRun]) -> str:
             "on the last 30 % of each run",
         ]
     )
+
+
+def _rate(fitted: Identified, command: float) -> str:
+    plant = fitted.plant()
+    return f"{plant.gain * plant.response(command):+.3g}"

@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from controller.configuration import parse
-from controller.errors import InputError
-from controller.files import MAX_LOG_BYTES, read_bytes
-from sim.logged import LoggedRun
-from sim.thresholds import commands_of
+from entrostat.inputs.configuration import parse
+from entrostat.inputs.errors import InputError
+from entrostat.inputs.files import MAX_LOG_BYTES, read_bytes
+from entrostat.sim.identify.logged import LoggedRun
+from entrostat.sim.identify.thresholds import commands_of
 
 from ..config import UpdateConfig
 from ..reporting.rundata import Run, load_run
 
 NEEDED = ("step", "entropy")
 THRESHOLDS = ("eps_low", "eps_high")
+ENDS = ("low", "high")
 LAG = "give --lag, beta1 to the power of updates per rollout"
 
 
@@ -29,7 +30,8 @@ def load_logged(source: str, lag: float | None, noise: float | None, tracking: s
 
     Args:
         source: a run's folder; a CSV of step, entropy and command (or eps_low, eps_high) and, if known,
-            standard_error; an MLflow run's id; or an MLflow experiment's name: all of its runs.
+            standard_error, command_low and command_high; an MLflow run's id; or an MLflow experiment's name: all of its
+            runs.
         lag: of the momentum; none: as the run's configuration says.
         noise: standard error of the entropy, nats, where a log has none.
         tracking: MLflow's tracking URI.
@@ -58,6 +60,7 @@ def _from_run(run: Run, name: str, lag: float | None, noise: float | None) -> Lo
         command=run.column("controller/command"),
         standard_error=_known(run.column("controller/standard_error"), noise),
         lag=_momentum(run.config, name) if lag is None else lag,
+        **{end: run.column(f"controller/command_{end}") for end in ENDS if run.has(f"controller/command_{end}")},
     )
 
 
@@ -84,6 +87,7 @@ def _from_csv(source: Path, lag: float | None, noise: float | None) -> LoggedRun
         _command(source, columns),
         standard_error=_known(columns.get("standard_error", unknown), noise),
         lag=lag,
+        **{end: columns[f"command_{end}"] for end in ENDS if f"command_{end}" in columns},
     )
 
 

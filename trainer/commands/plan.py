@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..config import RunConfig
-from ..plan import GIB, Plan, plan
-from ..shapes import Shape, load_shape
+from ..policy.plan import GIB, Plan, plan
+from ..policy.shapes import Shape, load_shape
 
 
 def describe(config: RunConfig, prompt_length: int) -> str:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from controller.configuration import Config, parse, read_yaml
-from controller.errors import InputError
-from sim.plants import MomentumPlant
-from sim.priors import PlantFamily, family_around, family_of
+from entrostat.inputs.configuration import Config, parse, read_yaml
+from entrostat.inputs.errors import InputError
+from entrostat.sim.plants import MomentumPlant
+from entrostat.sim.tune.priors import PlantFamily, family_around, family_of
 
 
 class _PlantFile(Config):

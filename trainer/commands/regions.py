@@ -11,9 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from controller.errors import InputError
-from sim.closed_loop import Floats
-from sim.region_experiment import PARTS, THRESHOLDS, Touched, draw_parts, part, published_sign, region_curves, touched
+from entrostat.inputs.errors import InputError
+from entrostat.sim.closed_loop import Floats
+from entrostat.sim.policy.regions import (
+    PARTS,
+    THRESHOLDS,
+    Touched,
+    draw_parts,
+    part,
+    published_sign,
+    region_curves,
+    touched,
+)
 
 from ..compare.pool import train_all
 from ..config import RunConfig, load_config
@@ -108,7 +117,7 @@ def as_markdown(found: Sequence[Experiment], command: str, base: RunConfig) -> s
         "",
         "arXiv 2602.09782, section 3: the gradient of E1 or of E4 alone lowers entropy, that of E2 or of E3 alone "
         "raises it. Static clipping at 0.2; the loss is divided by all tokens. Policy plant: "
-        "`sim.policy_plant.CALIBRATED`, entropy over all contexts. Real trainer: "
+        "`entrostat.sim.policy.plant.CALIBRATED`, entropy over all contexts. Real trainer: "
         f"{rollout.prompts} prompts x {rollout.responses_per_prompt} responses, {update.minibatches} minibatches x "
         f"{update.epochs} passes, learning rate {update.learning_rate:g}; entropy as measured on each batch.",
         "",

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from controller.configuration import parse, read_yaml
-from controller.control import ControlConfig
-from controller.errors import InputError
-from controller.laws import PID, Adaptive
-from sim.costs import Prediction, predict, predict_adaptive
-from sim.feasibility import stretches
-from sim.tuning_plots import draw_prediction
+from entrostat.inputs.configuration import parse, read_yaml
+from entrostat.inputs.errors import InputError
+from entrostat.laws import PID, Adaptive
+from entrostat.loop.config import ControlConfig
+from entrostat.sim.feasibility import stretches
+from entrostat.sim.tune.costs import Prediction, predict, predict_adaptive
+from entrostat.sim.tune.plots import draw_prediction
 
 from ..config import RunConfig
 from .plant_file import read_plants
@@ -63,7 +63,7 @@ def _words(law: str, runs: Prediction) -> str:
     low, middle, high = np.percentile(runs.error, [5, 50, 95])
     return (
         f"{law:11s} RMSE {middle:.1f} % of the target's mean (5 to 95 % of {runs.entropy.shape[1]} runs: {low:.1f} to "
-        f"{high:.1f} %), without measurement noise; command at its end in {100 * runs.saturated:.0f} % of the steps"
+        f"{high:.1f} %), without measurement noise; {runs.ends_in_words}"
     )
 
 
@@ -78,4 +78,4 @@ def _reach(runs: Prediction) -> str:
 def out_of_reach(runs: Prediction) -> list[tuple[int, int]]:
     """First and last steps of the stretches where most runs miss the target with their command at its end."""
     missed = np.abs(runs.setpoint - runs.entropy) > BEHIND * runs.setpoint
-    return stretches((missed & (np.abs(runs.command) >= 1)).mean(axis=1) > 0.5)
+    return stretches((missed & runs.at_end).mean(axis=1) > 0.5)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from controller.configuration import Config, parse, read_yaml
-from controller.errors import InputError
-from controller.targets import Target
-from sim.feasibility import Reach, reach
+from entrostat.inputs.configuration import Config, parse, read_yaml
+from entrostat.inputs.errors import InputError
+from entrostat.sim.feasibility import Reach, reach
+from entrostat.targets import Target
 
 from .plant_file import read_plants
 

@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 import yaml
 
-from controller.actuators import Actuator
-from controller.configuration import parse, read_yaml
-from controller.control import ControlConfig
-from controller.errors import InputError
-from controller.laws import PID
-from controller.targets import Target
-from sim.costs import Costs, Prediction, costs, predict
-from sim.margins import Margins, StepResponse, sensitivity_peaks
-from sim.objective import TuningSettings
-from sim.priors import PlantFamily, prior_family
-from sim.relay import relay_experiment
-from sim.rules import BASELINES, process_of, ziegler_nichols_ultimate
-from sim.tuning import Tuning, tune
+from entrostat.actuators import Actuator
+from entrostat.inputs.configuration import parse, read_yaml
+from entrostat.inputs.errors import InputError
+from entrostat.laws import PID
+from entrostat.loop.config import ControlConfig
+from entrostat.sim.tune.costs import Costs, Prediction, costs, predict
+from entrostat.sim.tune.margins import Margins, StepResponse, sensitivity_peaks
+from entrostat.sim.tune.objective import TuningSettings
+from entrostat.sim.tune.priors import PlantFamily, prior_family
+from entrostat.sim.tune.relay import relay_experiment
+from entrostat.sim.tune.rules import BASELINES, process_of, ziegler_nichols_ultimate
+from entrostat.sim.tune.search import Tuning, tune
+from entrostat.targets import Target
 
 from ..config import load_config
 from ..tracking.folder import write_atomically
@@ -123,7 +123,7 @@ def _report(tuning: Tuning, runs: Prediction) -> str:
         f"margins     {_margins(margins)}; Ms {tuning.sensitivity:.2f} on the worst plant",
         f"step        {_step(step)}",
         f"prediction  RMSE {np.median(runs.error):.1f} % of the target's mean (worst run {runs.error.max():.1f} %), "
-        f"measurement noise left out; command at its end in {100 * runs.saturated:.0f} % of the steps",
+        f"measurement noise left out; {runs.ends_in_words}",
     ]
     if runs.saturated > 0.05:
         lines.append("            the target is beyond some of these plants: slow it down, or identify the plant")
@@ -185,7 +185,7 @@ def _draw(
     found: dict[str, tuple[PID, Costs]],
     out: Path,
 ) -> None:
-    from sim.tuning_plots import draw_tuning
+    from entrostat.sim.tune.plots import draw_tuning
 
     rules = {name: pair for name, pair in found.items() if name != "tuned"}
     draw_tuning(tuning, settings.sensitivity, runs, task.actuator, rules, out / "tuning.png")

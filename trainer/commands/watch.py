@@ -9,7 +9,7 @@ from pathlib import Path
 from ..reporting.page import render, update
 from ..reporting.rundata import CONFIG, METRICS, load_runs
 from ..reporting.snapshots import SNAPSHOTS
-from .loopback import Request, Response, server
+from .pages.loopback import Request, Response, server
 
 WAITING = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="1">
 <title>entrostat: waiting</title><p>Waiting for the run's first step.</p></html>"""
@@ -42,8 +42,14 @@ def watcher(folders: Sequence[Path], port: int = 0) -> ThreadingHTTPServer:
 
 
 def _started(folders: Sequence[Path]) -> bool:
-    logs = [folder / METRICS for folder in folders]
-    return all(log.is_file() and b"\n" in log.read_bytes()[:1_000_000] for log in logs)
+    return all(_has_line(folder / METRICS) for folder in folders)
+
+
+def _has_line(log: Path) -> bool:
+    if not log.is_file():
+        return False
+    with log.open("rb") as file:
+        return b"\n" in file.read(1_000_000)
 
 
 def _stamp(folders: Sequence[Path]) -> str:

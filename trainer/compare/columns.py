@@ -45,7 +45,7 @@ COLUMNS = (
         "low",
         "Peak to peak of the late error, % of the target; 5th to 95th centile.",
     ),
-    Column("saturated", "sat. %", ".0f", "low", "Steps at which the command sat at its limit, %."),
+    Column("saturated", "sat. %", ".0f", "low", "Steps at which the command asked for was beyond its limit, %."),
     Column("kl", "KL", ".3f", None, "KL divergence of the last policy to the start policy, nats a token."),
     Column("reward", "reward", ".3f", "high", "Training reward at temperature 1, mean of the last 10 steps."),
     Column("greedy", "greedy", ".3f", "high", "Held-out share of right greedy answers: the reward at equal entropy."),

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from controller.errors import InputError
+from entrostat.inputs.errors import InputError
+from entrostat.inputs.files import read_json
 
 from ..config import RunConfig
 from ..tracking.folder import write_atomically
@@ -73,8 +74,15 @@ def _under_one_parent(suite: Suite, name: str, out: Path) -> Suite:
     known = out / "parent.json"
     if not known.exists():
         write_atomically(known, json.dumps({"mlflow_run_id": _start_parent(tracking, name)}))
-    parent = json.loads(known.read_text(encoding="utf-8"))["mlflow_run_id"]
+    parent = _parent(known)
     return suite.model_copy(update={"run": suite.run | {"tracking": tracking.model_dump() | {"parent": parent}}})
+
+
+def _parent(known: Path) -> str:
+    content = read_json(known, "the note of MLflow's parent run")
+    if not isinstance(content, dict) or not isinstance(content.get("mlflow_run_id"), str):
+        raise InputError(f"{known} names no MLflow run; remove it, and the suite begins another parent run.")
+    return content["mlflow_run_id"]
 
 
 def _start_parent(tracking: RunConfig, name: str) -> str:

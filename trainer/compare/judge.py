@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from controller.targets import Target
+from entrostat.targets import Target
 
 from ..reporting.rundata import Run
 from ..reporting.summary import measured_entropy

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import shutil
@@ -16,11 +15,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from controller.configuration import parse, read_yaml
-from controller.errors import InputError
+from entrostat.inputs.configuration import parse, read_yaml
+from entrostat.inputs.errors import InputError
 
 from ..config import RunConfig
-from ..launcher import forget_launcher
+from ..engine.launcher import forget_launcher
+from ..tracking.folder import RunFolder
 
 
 def train_all(jobs: Mapping[str, RunConfig], out: Path, workers: int | None = None) -> list[str]:
@@ -59,9 +59,7 @@ def train_all(jobs: Mapping[str, RunConfig], out: Path, workers: int | None = No
 
 def is_finished(folder: Path, config: RunConfig) -> bool:
     """Whether the folder holds the whole run that `config` describes; where it is tracked does not matter."""
-    status = folder / "status.json"
-    finished = status.exists() and json.loads(status.read_text(encoding="utf-8")).get("status") == "FINISHED"
-    return finished and _is_of(folder, config)
+    return RunFolder(folder).status.get("status") == "FINISHED" and _is_of(folder, config)
 
 
 def _is_of(folder: Path, config: RunConfig) -> bool:

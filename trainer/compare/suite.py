@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from controller.configuration import Config, parse, read_yaml
-from controller.control import ControlConfig
-from controller.targets import Target
+from entrostat.inputs.configuration import Config, parse, read_yaml
+from entrostat.loop.config import ControlConfig
+from entrostat.targets import Target
 
 from ..config import Count, RunConfig
 

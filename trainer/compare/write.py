@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jinja2 import Environment
 
-from controller.configuration import parse
+from entrostat.inputs.configuration import parse
 
 from ..config import RunConfig
 from ..tracking.folder import write_atomically

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.reporting.rundata import Run
+from entrostat.trainer.reporting.rundata import Run
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 """One colour a run, told apart by the colour-blind too (Okabe and Ito); black and grey are the target's."""
@@ -69,7 +69,7 @@ PANELS = {
     "entropy": Panel("Entropy and its target", "entropy (nats)", {"actor/entropy": "measured"}),
     "error": Panel("Distance from the target", "entropy - target (nats)", {"error": "error"}),
     "command": Panel(
-        "Command (shaded: at its limit)",
+        "Command (shaded dark: at its limit; light: what the batch can give)",
         "command, + for more",
         {"controller/command": "command"},
     ),
@@ -124,7 +124,7 @@ PANELS = {
     ),
     "gradient": Panel("Gradient norm", "norm, log axis", {"actor/grad_norm": "norm"}, log=True),
     "kl": Panel("KL divergence from the rollout policy", "nats a token", {"actor/ppo_kl": "KL"}),
-    "authority": Panel("Authority of the command", "as logged", {"controller/authority": "authority"}),
+    "authority": Panel("Authority of the command", "share of the batch's pull", {"controller/authority": "authority"}),
     "time": Panel(
         "Time by phase",
         "seconds a step",

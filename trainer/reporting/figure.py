@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from trainer.reporting import PANELS, colour, targets
-from trainer.reporting.rundata import Run
-from trainer.reporting.summary import BAND, measured_entropy
+from entrostat.trainer.reporting import PANELS, colour, targets
+from entrostat.trainer.reporting.rundata import Run
+from entrostat.trainer.reporting.sources import command_ends
+from entrostat.trainer.reporting.summary import BAND, measured_entropy
 
 SIZE, DPI = (10.0, 11.4), 150
 MOSAIC = [
@@ -89,9 +89,9 @@ def _command(ax: Axes, runs: Sequence[Run]) -> None:
     _lines(ax, runs, PANELS["command"].lines)
     for index, run in enumerate(runs):
         command, limited = run.column("controller/command"), run.column("controller/saturated") > 0
-        ax.fill_between(run.steps, 0, np.sign(command), where=limited, color=colour(index), alpha=0.2, lw=0, step="mid")
+        ax.fill_between(run.steps, *command_ends(run), color=colour(index), alpha=0.08, lw=0)
+        ax.fill_between(run.steps, 0, command, where=limited, color=colour(index), alpha=0.2, lw=0, step="mid")
     ax.axhline(0, color=INK, lw=0.8)
-    ax.set_ylim(-1.05, 1.05)
 
 
 def _reward(ax: Axes, runs: Sequence[Run]) -> None:

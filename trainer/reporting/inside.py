@@ -7,10 +7,10 @@ from bokeh.models import ColumnDataSource, HoverTool, Model, Range1d, Slope
 from bokeh.plotting import figure
 from bokeh.transform import factor_cmap, factor_mark
 
-from trainer.reporting import Panel
-from trainer.reporting.plots import blank, key_above
-from trainer.reporting.rundata import Run
-from trainer.reporting.snapshots import Snapshot
+from entrostat.trainer.reporting import Panel
+from entrostat.trainer.reporting.plots import blank, key_above
+from entrostat.trainer.reporting.rundata import Run
+from entrostat.trainer.reporting.snapshots import Snapshot
 
 BLUE, ORANGE, WHITE = "#0072B2", "#D55E00", "white"
 KINDS = {
@@ -72,8 +72,8 @@ def _region_map(first: dict) -> figure:
 
 def _authority(first: dict) -> figure:
     panel = Panel("Authority: the change of entropy that each command predicts", "D(v), mean of -A S", {})
-    plot = blank(panel, "command v", 420, x_range=Range1d(-1.05, 1.05))
-    plot.name = "authority curve"
+    plot = blank(panel, "command v", 420)
+    plot.name, plot.x_range = "authority curve", Range1d(-1.05, 1.05, name="authority x")
     plot.line("command", "change", source=ColumnDataSource(first["authority"], name="authority"), width=2)
     point = ColumnDataSource(first["point"], name="point")
     plot.scatter("command", "change", source=point, size=12, marker="diamond", color=ORANGE)

@@ -13,15 +13,15 @@ import numpy as np
 from bokeh.embed import file_html
 from bokeh.resources import INLINE
 
-from trainer.reporting import colour, sign, targets
-from trainer.reporting.inside import drawn, inside
-from trainer.reporting.plots import Sheet
-from trainer.reporting.rundata import Run
-from trainer.reporting.sources import log_range, sources, step_range
-from trainer.reporting.summary import BAND, summarise
-from trainer.reporting.table import COLUMNS, headline, warnings
+from entrostat.trainer.reporting import colour, sign, targets
+from entrostat.trainer.reporting.inside import drawn, inside
+from entrostat.trainer.reporting.plots import Sheet
+from entrostat.trainer.reporting.rundata import Run
+from entrostat.trainer.reporting.sources import log_range, sources, step_range
+from entrostat.trainer.reporting.summary import BAND, summarise
+from entrostat.trainer.reporting.table import COLUMNS, headline, warnings
 
-ASSETS = files("trainer") / "assets"
+ASSETS = files("entrostat.trainer") / "assets"
 AT_ONCE = 4
 """Roots that the page draws before it takes input: the entropy's two axes and two rows, a screen of plots."""
 

@@ -17,9 +17,9 @@ from bokeh.models import (
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
 
-from trainer.reporting import DASHES, MARKERS, PANELS, Panel, colour, targets
-from trainer.reporting.rundata import Run
-from trainer.reporting.sources import has_terms, log_range, shown_terms, sources, step_range
+from entrostat.trainer.reporting import DASHES, MARKERS, PANELS, Panel, colour, targets
+from entrostat.trainer.reporting.rundata import Run
+from entrostat.trainer.reporting.sources import has_terms, log_range, shown_terms, sources, step_range
 
 GREY = "#777777"
 TOOLS = "box_zoom,pan,wheel_zoom,reset,save"
@@ -105,9 +105,10 @@ class Sheet:
             plot.varea("step", "low", "high", source=self.steps(index), color=ink, alpha=0.15)
 
     def limits(self, plot: figure, panel: Panel) -> None:
-        """Shade the steps at which a command sat at its limit, on the side of that limit."""
-        plot.y_range = Range1d(-1.05, 1.05)
+        """Shade what commands could be chosen from, and the steps at which one sat at its limit."""
         for index in range(len(self.runs)):
+            band = {"y1": "lowest", "y2": "highest", "fill_alpha": 0.08}
+            self.own(index, plot.varea("step", source=self.steps(index), color=colour(index), **band))
             style = {"fill_color": colour(index), "fill_alpha": 0.25, "line_color": None}
             self.own(index, plot.vbar("step", top="limit", width=1, source=self.steps(index), **style))
 

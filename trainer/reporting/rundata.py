@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from controller.configuration import read_yaml
-from controller.errors import InputError
-from controller.files import MAX_LOG_BYTES, read_bytes
+from entrostat.inputs.configuration import read_yaml
+from entrostat.inputs.errors import InputError
+from entrostat.inputs.files import MAX_LOG_BYTES, read_bytes
 
 from .snapshots import Snapshot, read_snapshots
 

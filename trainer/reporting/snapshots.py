@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from controller.configuration import Config
-from controller.errors import InputError
-from controller.files import MAX_LOG_BYTES, read_bytes
+from entrostat.inputs.configuration import Config
+from entrostat.inputs.errors import InputError
+from entrostat.inputs.files import MAX_LOG_BYTES, read_bytes
 
 SNAPSHOTS = "snapshots.jsonl"
 Column = Annotated[list[float], Field(max_length=4096)]
@@ -49,7 +49,10 @@ class Answer(Config):
 
 
 class Authority(Config):
-    """D(v): the first-order entropy change that every command predicts for the batch, in units of mean(-A S)."""
+    """D(v): the first-order entropy change that every command predicts for the batch, in units of mean(-A S).
+
+    Commands run from the batch's low end to its high end.
+    """
 
     command: Column
     change: Column
@@ -73,7 +76,7 @@ def read_snapshots(folder: Path) -> Sequence[Snapshot]:
         InputError: a line is no snapshot.
     """
     path = folder / SNAPSHOTS
-    if not path.is_file():
+    if not path.exists():
         return ()
     *lines, _ = read_bytes(path, f"a run's {SNAPSHOTS}", MAX_LOG_BYTES).split(b"\n")
     read = [_read_line(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trainer.reporting import PANELS, TERMS
-from trainer.reporting.rundata import Run
-from trainer.reporting.snapshots import Snapshot
-from trainer.reporting.summary import BAND, measured_entropy
+from entrostat.trainer.reporting import PANELS, TERMS
+from entrostat.trainer.reporting.rundata import Run
+from entrostat.trainer.reporting.snapshots import Snapshot
+from entrostat.trainer.reporting.summary import BAND, measured_entropy
 
 Columns = dict[str, np.ndarray]
 REGIONS = ("e1", "e2", "e3", "e4")
@@ -63,13 +63,22 @@ def _drawn(run: Run) -> Columns:
 def _derived(run: Run) -> Columns:
     entropy, target = measured_entropy(run), run.column("controller/setpoint")
     noise = 2 * np.nan_to_num(run.column("controller/standard_error"))
-    saturated = run.column("controller/saturated") > 0
+    saturated, (lowest, highest) = run.column("controller/saturated") > 0, command_ends(run)
     columns = {"actor/entropy": entropy, "entropy low": entropy - noise, "entropy high": entropy + noise}
-    columns["limit"] = np.where(saturated, np.sign(run.column("controller/command")), 0)
+    columns |= {"lowest": lowest, "highest": highest}
+    columns["limit"] = np.where(saturated, run.column("controller/command"), 0)
     if run.has("controller/setpoint"):
         columns |= {"target": target, "error": entropy - target, "low": -BAND * target, "high": BAND * target}
         columns |= {"target low": (1 - BAND) * target, "target high": (1 + BAND) * target}
     return columns
+
+
+def command_ends(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """The low and the high end of the command, step by step; -1 and 1 where a run with commands does not log them."""
+    if run.has("controller/command_low"):
+        return run.column("controller/command_low"), run.column("controller/command_high")
+    known = np.where(np.isfinite(run.column("controller/command")), 1.0, np.nan)
+    return -known, known
 
 
 def _evaluated(columns: Columns) -> Columns:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.reporting.rundata import Run
+from entrostat.trainer.reporting.rundata import Run
 
 SKIP = 20
 """Steps left out of RMSE and bias, so that they measure following and not the approach."""
@@ -151,7 +151,7 @@ def ripple(error: np.ndarray, target: np.ndarray) -> float | None:
 
 
 def time_saturated(saturated: np.ndarray) -> float | None:
-    """Share of steps, in %, at which the command sat at its limit and could ask for no more."""
+    """Share of steps, in %, at which the command was not the one demanded: at a limit, or at an end of the batch's."""
     return _percent_of_steps(saturated > 0, saturated)
 
 

@@ -4,8 +4,8 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.reporting.rundata import Run
-from trainer.reporting.summary import BAND, SKIP, RunSummary, summarise
+from entrostat.trainer.reporting.rundata import Run
+from entrostat.trainer.reporting.summary import BAND, SKIP, RunSummary, summarise
 
 WIDTH = 110
 ABSENT = "-"
@@ -44,7 +44,7 @@ COLUMNS = (
         f"First step from which entropy stays within {NEAR} of the target, plus 2 standard errors.",
     ),
     Column("overshoot", "over %", ".1f", "Largest excursion past the target, % of the target's mean."),
-    Column("saturated", "sat. %", ".0f", "Steps at which the command sat at its limit, %."),
+    Column("saturated", "sat. %", ".0f", "Steps at which the command asked for was beyond its limit, %."),
     Column("entropy_kept", "H end %", ".0f", "Entropy of the last 10 steps as % of the first 3."),
     Column("reward", "reward", ".3f", "Mean reward of the last 10 steps."),
     Column("pass_at_1", "pass@1", ".3f", "Last evaluation: share of single answers that are right."),

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.reporting.figure import draw
-from trainer.reporting.page import write
-from trainer.reporting.rundata import Run
-from trainer.reporting.table import closing_table
+from entrostat.trainer.reporting.figure import draw
+from entrostat.trainer.reporting.page import write
+from entrostat.trainer.reporting.rundata import Run
+from entrostat.trainer.reporting.table import closing_table
 
 
 def write_report(runs: Sequence[Run], folder: Path) -> str:

@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from controller.errors import InputError
-from controller.loss import LOG_RATIO_LIMIT
+from entrostat.clipping import LOG_RATIO_LIMIT
+from entrostat.inputs.errors import InputError
 
 from .batch import Rollout
 

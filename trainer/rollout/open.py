@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from ..config import RunConfig
-from .prompts import stop_tokens
+from .prompts import Form, stop_tokens
 from .sampler import Sampler, TransformersSampler
 
 
@@ -22,8 +22,9 @@ def open_sampler(config: RunConfig, model: Any, tokenizer: PreTrainedTokenizerBa
         InputError: vLLM is missing or too old, or no server answers.
     """
     engine = config.rollout.engine
+    form = Form(config.chat, config.system, tuple(config.rollout.stop))
     if engine.type == "transformers":
-        return TransformersSampler(model, tokenizer, config.chat)
+        return TransformersSampler(model, tokenizer, form)
     from .vllm_sampler import VLLMSampler
 
     if engine.placement == "server":
@@ -35,4 +36,4 @@ def open_sampler(config: RunConfig, model: Any, tokenizer: PreTrainedTokenizerBa
 
         placed = InProcess if engine.placement == "in_process" else SecondProcess
         backend = placed(model, source, config.engine.dtype, engine)
-    return VLLMSampler(backend, tokenizer, stop_tokens(model, tokenizer), model.device, config.chat)
+    return VLLMSampler(backend, tokenizer, stop_tokens(model, tokenizer, form.stop), model.device, form)

@@ -10,10 +10,12 @@ import torch.distributed as dist
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from controller.errors import InputError
+from entrostat.inputs.errors import InputError
 
 from .batch import Rollout, padded_prompts, position_ids
-from .prompts import encode, stop_tokens
+from .prompts import Form, encode, stop_tokens
+
+PLAIN = Form()
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,16 @@ class TransformersSampler:
 
     exact = True
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, chat: bool = False) -> None:
-        self._model, self._tokenizer, self._chat = model, tokenizer, chat
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, form: Form = PLAIN) -> None:
+        self._model, self._tokenizer, self._form = model, tokenizer, form
+        self._stop = stop_tokens(model, tokenizer, form.stop)
 
     def push(self, version: str) -> None:
         """Nothing to do."""
 
     def sample(self, prompts: Sequence[str], sampling: Sampling) -> Rollout:
-        return generate(self._model, self._tokenizer, prompts, chat=self._chat, **vars(sampling))
+        words = {"form": self._form, "stop": self._stop}
+        return generate(self._model, self._tokenizer, prompts, **words, **vars(sampling))
 
     def close(self) -> None:
         """Nothing to do."""
@@ -79,19 +83,24 @@ def generate(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
     *,
-    chat: bool = False,
+    form: Form = PLAIN,
+    stop: Sequence[int] | None = None,
     **sampling: float | int | None,
 ) -> Rollout:
     """Samples from the full vocabulary, with the keywords of `Sampling`.
 
     Each prompt is read once, its key-value cache repeated for its responses. T is the length of the
     longest response, at most `max_new_tokens`. The global random state is neither read nor changed.
+
+    Args:
+        stop: token ids that end an answer; none: `stop_tokens` of the model and the form.
     """
     how = Sampling(**sampling)
-    ids = encode(tokenizer, prompts, chat)
+    stop = stop_tokens(model, tokenizer, form.stop) if stop is None else stop
+    ids = encode(tokenizer, prompts, form)
     encoded = [x.to(model.device) for x in padded_prompts(tokenizer, ids)]
     with _eval_mode(model):
-        actions, mask, logprob = _sample(model, *encoded, stop_tokens(model, tokenizer), how)
+        actions, mask, logprob = _sample(model, *encoded, stop, how)
     lengths = mask.sum(1).tolist()
     rows = list(zip(actions.tolist(), logprob.tolist(), lengths, strict=True))
     responses, logprobs = [a[:n] for a, _, n in rows], [p[:n] for _, p, n in rows]

@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from controller.errors import InputError
+from entrostat.inputs.errors import InputError
 
 from ..config import VLLMConfig
-from ..ports import free_port
+from .ports import free_port
 from .vllm_sampler import INSTALL, Answer
 from .weights import gathered
 
 OLDEST = (0, 32)
 """Since then every answer says which weights it was sampled with."""
-EXTENSION = "trainer.rollout.transfer.WorkerExtension"
+EXTENSION = "entrostat.trainer.rollout.transfer.WorkerExtension"
 
 
 def import_vllm(own_process: bool) -> Any:

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from controller.errors import InputError
+from entrostat.inputs.errors import InputError
 
 from ..seeds import seed_of
 from .batch import Rollout
-from .prompts import encode
+from .prompts import Form, encode
 from .sampler import Sampling
 
 INSTALL = "`pip install 'entrostat[vllm]'` on a machine with GPUs, `make vllm` without one"
@@ -55,9 +55,9 @@ class VLLMSampler:
         tokenizer: PreTrainedTokenizerBase,
         stop: Sequence[int],
         device: torch.device | str,
-        chat: bool = False,
+        form: Form,
     ) -> None:
-        self._backend, self._tokenizer, self._stop, self._device, self._chat = backend, tokenizer, stop, device, chat
+        self._backend, self._tokenizer, self._stop, self._device, self._form = backend, tokenizer, stop, device, form
         self._version = ""
 
     def push(self, version: str) -> None:
@@ -66,7 +66,7 @@ class VLLMSampler:
             self._version = version
 
     def sample(self, prompts: Sequence[str], sampling: Sampling) -> Rollout:
-        ids = encode(self._tokenizer, prompts, self._chat)
+        ids = encode(self._tokenizer, prompts, self._form)
         rows = [prompt for prompt in ids for _ in range(sampling.responses_per_prompt)]
         requests = [(prompt, self._parameters(sampling, sampling.first + index)) for index, prompt in enumerate(rows)]
         answers = self._backend.generate(requests)

@@ -4,8 +4,8 @@
         --weight-transfer-config '{"backend": "nccl"}'
 
 (On the CPU: `python -m vllm.entrypoints.openai.api_server --model MODEL`, the backend gloo, and
-`--worker-extension-cls trainer.rollout.transfer.WorkerExtension`.) Only trusted machines may reach it: whoever can, can
-change its weights.
+`--worker-extension-cls entrostat.trainer.rollout.transfer.WorkerExtension`.) Only trusted machines may reach it:
+whoever can, can change its weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch.distributed as dist
 from requests.adapters import HTTPAdapter
 from torch import nn
 
-from controller.errors import InputError
+from entrostat.inputs.errors import InputError
 
 from ..config import VLLMConfig
 from .vllm_engine import import_vllm, open_sender

@@ -23,3 +23,14 @@ def final_answer(text: str) -> str:
         if mark in text:
             return text.rpartition(mark)[2].strip()
     return text.strip()
+
+
+def first_line(text: str) -> str:
+    """The first line that is not empty."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def tagged(text: str) -> str:
+    """What the last <answer>...</answer> holds; nothing where there is none."""
+    inside = text.rpartition("</answer>")[0].rpartition("<answer>")
+    return inside[2].strip() if inside[1] else ""

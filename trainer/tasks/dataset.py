@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from controller.configuration import Config
-from controller.errors import InputError
+from entrostat.inputs.configuration import Config
+from entrostat.inputs.errors import InputError
 
-from . import Problem, Split
 from .answers import boxed, final_answer
+from .base import Problem, Split
 from .verifier import Verifier
 
 STEP_BY_STEP = "{prompt}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
@@ -73,7 +73,7 @@ class DatasetConfig(Config):
     """`math`: equal as mathematics, by math-verify; `exact`: the same text; or `module:function` of your own, which is
     called as function(prompt, answer, right_answer) and returns a number."""
     seconds: Annotated[float, Field(gt=0, le=600)] = 5.0
-    """Limit for checking one answer as mathematics; past it the answer is wrong."""
+    """Limit for checking one answer as mathematics, below `rollout.reward_seconds`; past it the answer is wrong."""
 
     @field_validator("template")
     @classmethod
@@ -92,7 +92,7 @@ class DatasetConfig(Config):
 
 
 class Dataset:
-    """The task of a data set; see `trainer.tasks.Task`."""
+    """The task of a data set; see `base.Task`."""
 
     def __init__(self, config: DatasetConfig) -> None:
         """Reads it whole.

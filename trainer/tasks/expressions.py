@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import Problem, ProblemSet, Split
-from . import split_of as _split_of
+from .base import Problem, ProblemSet, Split
+from .base import split_of as _split_of
 
 ALPHABET = "0123456789+-*:"
 OPERATORS = "+-*"
@@ -115,7 +115,7 @@ def demonstrations(seed: int) -> Iterator[tuple[str, str]]:
 
 
 class Expressions:
-    """The task of this module; see `trainer.tasks.Task`."""
+    """The task of this module; see `base.Task`."""
 
     name = "expressions"
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from itertools import count, islice
 
-from . import Problem, ProblemSet, split_of
+from .base import Problem, ProblemSet, split_of
 
 ALPHABET = "0123456789+-="
 TERMS = 6
@@ -64,7 +64,7 @@ def demonstrations(seed: int) -> Iterator[tuple[str, str]]:
 
 
 class Sums:
-    """The task of this module; see `trainer.tasks.Task`."""
+    """The task of this module; see `base.Task`."""
 
     name = "sums"
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from . import Problem, ProblemSet
+from .base import Problem, ProblemSet
 
 ALPHABET = "01234NESW"
 SIDE = 5
@@ -68,7 +68,7 @@ def demonstrations(seed: int) -> Iterator[tuple[str, str]]:
 
 
 class Walk:
-    """The task of this module; see `trainer.tasks.Task`."""
+    """The task of this module; see `base.Task`."""
 
     name = "walk"
 

@@ -2,9 +2,13 @@
 
 `metrics.jsonl` is the spool. This process reads it, sends what the tracker does not hold yet, and tries again with
 longer and longer waits while it does not answer. What is left when the run ends waits in the spool for
-`entrostat train --resume`. A step arrives once: MLflow itself says which was the last, a step's metrics are one
-transaction, and the time that a line carries makes MLflow drop a request that it had taken without our knowing. For
-trackers that write files of their own, the last step is noted beside these.
+`entrostat train --resume`.
+
+A step arrives once, wherever a kill comes, since what has arrived is never remembered here: the tracker says it. MLflow
+tells the last step, a step's metrics are one transaction, and the time that a line carries makes MLflow drop a request
+that it had taken without our knowing. TensorBoard's files, and W&B's offline ones, are read back. W&B's server tells
+the last step that was uploaded; what a killed process had not uploaded is sent again, so `wandb sync` of that process's
+folder would send it twice. In MLflow's plain files, which have no transactions, a step can be there half twice.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from ..config import RunConfig, load_config
 from .folder import Row, RunFolder
 from .stores import TITLES, Store, open_store
 
-logger = logging.getLogger("trainer")
+logger = logging.getLogger("entrostat.trainer")
 LARGEST_BATCH = 1000
 """MLflow's limit for one call."""
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
@@ -42,7 +46,14 @@ class Delivery:
 
     def __init__(self, folder: RunFolder, tracker: str = "mlflow") -> None:
         self.tracker = tracker
-        command = [sys.executable, "-m", "trainer.tracking.delivery", str(folder.path), str(os.getpid()), tracker]
+        command = [
+            sys.executable,
+            "-m",
+            "entrostat.trainer.tracking.delivery",
+            str(folder.path),
+            str(os.getpid()),
+            tracker,
+        ]
         environment = QUIET | os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         self._process = subprocess.Popen(command, env=environment, start_new_session=True)  # a Ctrl-C is not for it
 
@@ -158,7 +169,7 @@ def _ended(folder: RunFolder, trainer: int) -> str | None:
 
 
 def main() -> int:
-    """`python -m trainer.tracking.delivery FOLDER PID TRACKER`; one process at a time serves a folder's tracker."""
+    """`python -m entrostat.trainer.tracking.delivery FOLDER PID TRACKER`; one process at a time for each."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     folder, trainer, tracker = RunFolder(Path(sys.argv[1])), int(sys.argv[2]), sys.argv[3]
     os.nice(5)

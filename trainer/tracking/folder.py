@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 import uuid
 from pathlib import Path
 from typing import Any
 
-from controller.errors import InputError
-from controller.files import read_bytes
+from entrostat.decision import finite
+from entrostat.inputs.errors import InputError
+from entrostat.inputs.files import MAX_LOG_BYTES, check_regular, read_bytes
 
 from ..config import RunConfig, dump_config
 
@@ -52,16 +52,18 @@ class RunFolder:
         """The whole lines from a byte on, and the byte after them."""
         if not self.started:
             return [], 0
+        check_regular(self._metrics, "a run's metrics.jsonl")
         with self._metrics.open("rb") as file:
             file.seek(offset)
-            content, newline, _ = file.read().rpartition(b"\n")
+            content, newline, _ = file.read(MAX_LOG_BYTES + 1).rpartition(b"\n")
+        if len(content) >= MAX_LOG_BYTES:
+            raise InputError(f"{self._metrics} is larger than {MAX_LOG_BYTES} bytes; give a run's metrics.jsonl.")
         lines = [row for line in content.split(b"\n") if (row := _row(line))]
         return lines, offset + len(content) + len(newline)
 
     def append(self, step: int, metrics: dict[str, float]) -> None:
-        """One line: `step` and the metrics, null where a value is not finite, and the time of day."""
-        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        line = json.dumps({"step": step} | finite | {"time/unix": time.time()}) + "\n"
+        """One line: `step`, those of the metrics that are finite, and the time of day."""
+        line = json.dumps({"step": step} | finite(metrics) | {"time/unix": time.time()}) + "\n"
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(line)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from controller.errors import InputError
+from entrostat.inputs.errors import InputError
 
 from ..reporting.rundata import Run
 

@@ -2,7 +2,7 @@
 
     ray job submit --runtime-env-json='{
         "env_vars": {"ENTROSTAT_CONTROL": "/path/to/control.yaml"},
-        "worker_process_setup_hook": "controller.integrations.openrlhf.install"}'
+        "worker_process_setup_hook": "entrostat.integrations.openrlhf.install"}'
         -- python3 -m openrlhf.cli.train_ppo_ray ...
 
 Tested with OpenRLHF 0.11.2: its Actor, PolicyLoss and experiences, on the CPU. Its ActorPPOTrainer needs CUDA, and vLLM

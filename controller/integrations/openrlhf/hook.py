@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,19 @@ from typing import Any
 import torch
 from openrlhf.trainer.ppo_utils.experience import make_experience_batch
 
-from ...configuration import parse, read_yaml
-from ...control import ControlConfig, EntropyController
+from ...control import EntropyController
 from ...decision import Decision
-from ...errors import InputError
-from ...statistics import TokenStatistics
+from ...inputs.configuration import parse, read_yaml
+from ...inputs.errors import InputError
+from ...inputs.files import read_bytes, read_json
+from ...loop.config import ControlConfig
+from ...measure.tokens import TokenStatistics
 from ..measured import Measured, joined
 from ..refusals import of_configuration
+from .capture import captured
 from .loss import EntropyPolicyLoss
-from .tap import tapped
 
-logger = logging.getLogger("controller")
+logger = logging.getLogger("entrostat")
 VARIABLE, FILE = "ENTROSTAT_CONTROL", "entropy_controller.json"
 
 
@@ -56,14 +57,14 @@ class EntropyHook:
         buffer = trainer.replay_buffer
         decision = self.decide(trainer.actor, buffer.items, buffer.packing_samples, trainer.micro_train_batch_size)
         plain = trainer.actor_loss_fn
-        with tapped() as tap:
-            trainer.actor_loss_fn = EntropyPolicyLoss(plain, tap)
+        with captured() as capture:
+            trainer.actor_loss_fn = EntropyPolicyLoss(plain, capture)
             trainer.actor_loss_fn.decision = decision
             try:
                 status: dict[str, float] = self._train(*args, **kwargs)
             finally:
                 trainer.actor_loss_fn = plain
-        return status | {name: value for name, value in decision.metrics().items() if math.isfinite(value)}
+        return status | decision.metrics()
 
     def decide(self, actor: Any, items: list[Any], packed: bool, rows: int) -> Decision:
         """The decision on this rank's experiences, the same on every rank; `rows`: how many go through at a time."""
@@ -87,18 +88,19 @@ class EntropyHook:
     def _restore(self, args: Any) -> None:
         folder = Path(args.ckpt.path, "_actor")
         if args.ckpt.load_enable and (folder / "latest").is_file():
-            saved = folder / (folder / "latest").read_text().strip() / FILE
+            newest = read_bytes(folder / "latest", "the name of OpenRLHF's newest checkpoint").decode().strip()
+            saved = folder / newest / FILE
             if saved.is_file():
-                self.controller.load_state_dict(json.loads(saved.read_text()))
+                self.controller.load_state_dict(read_json(saved, "a saved controller state"))
 
 
 @torch.no_grad()
 def measured(actor: Any, batch: Any) -> Measured:
     """An experience's actions under `actor`, [batch, actions]."""
-    with tapped() as tap:
+    with captured() as capture:
         logprob = actor(batch.sequences, batch.action_mask, attention_mask=batch.attention_mask)
-    entropy, sensitivity = tap.of_actions(batch.action_mask.shape[1])
-    tokens = TokenStatistics(logprob, entropy, sensitivity, tap.vocab_size)
+    entropy, sensitivity = capture.of_actions(batch.action_mask.shape[1])
+    tokens = TokenStatistics(logprob, entropy, sensitivity, capture.vocab_size)
     return Measured(tokens, batch.advantages, batch.action_mask.bool())
 
 

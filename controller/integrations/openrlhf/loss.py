@@ -8,10 +8,10 @@ from openrlhf.models import PolicyLoss
 from torch import Tensor
 
 from ...decision import Decision
-from ...errors import InputError
-from ...statistics import TokenStatistics
+from ...inputs.errors import InputError
+from ...measure.tokens import TokenStatistics
 from ..clamp import clamp_thresholds, weighed
-from .tap import Tap
+from .capture import Capture
 
 
 class EntropyPolicyLoss(PolicyLoss):
@@ -22,7 +22,7 @@ class EntropyPolicyLoss(PolicyLoss):
 
     Args:
         original: the loss whose settings are kept; its `clip_eps_low` and `clip_eps_high` are not read any more.
-        tap: shows the minibatch's own forward pass.
+        capture: shows the minibatch's own forward pass.
 
     Raises:
         InputError: a setting of `original` has no threshold per token.
@@ -30,7 +30,7 @@ class EntropyPolicyLoss(PolicyLoss):
 
     decision: Decision
 
-    def __init__(self, original: PolicyLoss, tap: Tap) -> None:
+    def __init__(self, original: PolicyLoss, capture: Capture) -> None:
         super().__init__()
         self.__dict__.update(original.__dict__)
         if self.policy_loss_type != "ppo":
@@ -38,14 +38,14 @@ class EntropyPolicyLoss(PolicyLoss):
                 f"policy_loss_type is {self.policy_loss_type!r}, with one ratio for all tokens of a response, and "
                 "thresholds are per token; set actor.policy_loss_type ppo."
             )
-        self.tap = tap
+        self.capture = capture
 
     def forward(
         self, log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, action_mask: Tensor, **settings: Any
     ) -> Any:
         """As PolicyLoss; all tensors [batch, actions]."""
-        entropy, sensitivity = self.tap.of_actions(action_mask.shape[1])
-        tokens = TokenStatistics(old_log_probs, entropy, sensitivity, self.tap.vocab_size)
+        entropy, sensitivity = self.capture.of_actions(action_mask.shape[1])
+        tokens = TokenStatistics(old_log_probs, entropy, sensitivity, self.capture.vocab_size)
         self.clip_eps_low, self.clip_eps_high = clamp_thresholds(self.decision, tokens, advantages, log_probs)
         advantages = weighed(self.decision, tokens, advantages, action_mask, log_probs)
         return super().forward(log_probs, old_log_probs, advantages, action_mask=action_mask, **settings)

@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from ...configuration import parse, read_yaml
-from ...control import ControlConfig, EntropyController
+from ...control import EntropyController
 from ...decision import Decision
-from ...errors import InputError
-from ...statistics import TokenStatistics
+from ...inputs.configuration import parse, read_yaml
+from ...inputs.errors import InputError
+from ...loop.config import ControlConfig
+from ...measure.tokens import TokenStatistics
 from .settings import updates_per_rollout
 
-logger = logging.getLogger("controller")
+logger = logging.getLogger("entrostat")
 FILE = "entropy_controller.json"
 SCALAR = ("static", "split_range", "upper_clip")
 PATIENCE = 10
@@ -78,8 +79,9 @@ class EntropyCallback(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """What is in force goes into TRL's log."""
         if self._decision is not None:
-            for name in ("setpoint", "command", "error"):
-                self._trainer._metrics["train"][f"controller/{name}"].append(getattr(self._decision, name))
+            known = self._decision.metrics()
+            for name in known.keys() & {"controller/setpoint", "controller/command", "controller/error"}:
+                self._trainer._metrics["train"][name].append(known[name])
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The state, beside TRL's."""

@@ -10,7 +10,7 @@ from ...decision import Decision
 from ..measured import Measured, joined
 from ..saved_batch import batch_from_plain, plain_batch
 
-logger = logging.getLogger("controller")
+logger = logging.getLogger("entrostat")
 
 
 class EntropyLoop:

@@ -8,12 +8,12 @@ from typing import Any
 
 from trl import GRPOTrainer
 
-from ...control import ControlConfig
-from ...errors import InputError
-from ...plausible import check_reachable
+from ...inputs.errors import InputError
+from ...loop.checks import check_reachable
+from ...loop.config import ControlConfig
 from ..refusals import of_configuration
 
-logger = logging.getLogger("controller")
+logger = logging.getLogger("entrostat")
 LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo")
 
 

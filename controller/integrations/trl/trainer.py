@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,17 +11,18 @@ import torch
 from torch import Tensor
 from trl import GRPOTrainer
 
-from ...configuration import parse, read_yaml
-from ...control import ControlConfig, EntropyController
+from ...control import EntropyController
 from ...decision import Decision
-from ...momentum import momentum_of
-from ...statistics import TokenStatistics
+from ...inputs.configuration import parse, read_yaml
+from ...laws.momentum import momentum_of
+from ...loop.config import ControlConfig
+from ...measure.tokens import TokenStatistics
 from ..clamp import clamp_thresholds, weighed
 from ..measured import Measured
+from .capture import captured
 from .checkpoints import Checkpoints
 from .loop import EntropyLoop
 from .settings import check_settings, updates_per_rollout
-from .tap import tapped
 
 ENTROPY, SENSITIVITY, GROUP = "rollout_entropy", "rollout_sensitivity", "rollout_group"
 
@@ -113,9 +113,9 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
         self._first_microbatch = last
         old, advantages = inputs.get("old_per_token_logps"), inputs["advantages"]
         if old is None:
-            with tapped(mask) as tap:
+            with captured(mask) as capture:
                 scored = call()
-            tokens = tap.tokens
+            tokens = capture.tokens
         else:
             scored = call()
             tokens = TokenStatistics(old, inputs[ENTROPY], inputs[SENSITIVITY], self._vocab_size)
@@ -165,8 +165,7 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
 
     def _log(self, decision: Decision) -> None:
         for name, value in decision.metrics().items():
-            if math.isfinite(value):
-                self._metrics["train"][name].append(value)
+            self._metrics["train"][name].append(value)
 
 
 class _FirstPass:
@@ -180,9 +179,9 @@ class _FirstPass:
     def __call__(self, model: Any, call: Callable[[], Any], mask: Tensor) -> Any:
         if self.logps is not None or model is self._reference:
             return call()
-        with tapped(mask) as tap:
+        with captured(mask) as capture:
             scored = call()
-        self.logps, self.tokens = scored[0], tap.tokens
+        self.logps, self.tokens = scored[0], capture.tokens
         return scored
 
 

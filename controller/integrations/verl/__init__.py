@@ -1,7 +1,7 @@
 """Control in verl: a registered policy loss, and an actor worker that measures and decides.
 
     python -m verl.trainer.main_ppo ...
-        actor_rollout_ref.model.external_lib=controller.integrations.verl
+        actor_rollout_ref.model.external_lib=entrostat.integrations.verl
         actor_rollout_ref.actor.policy_loss.loss_mode=entrostat
         +actor_rollout_ref.entrostat.config=control.yaml
 

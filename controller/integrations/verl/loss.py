@@ -12,8 +12,8 @@ from verl.trainer.ppo.core_algos import agg_loss, register_policy_loss
 from verl.utils.torch_functional import masked_mean
 
 from ...decision import Decision
-from ...errors import InputError
-from ...statistics import TokenStatistics
+from ...inputs.errors import InputError
+from ...measure.tokens import TokenStatistics
 from ..token_loss import token_losses
 
 
@@ -61,7 +61,7 @@ def entrostat(
     if not _current:
         raise InputError(
             "loss_mode=entrostat was called without a decision; set actor_rollout_ref.model.external_lib="
-            "controller.integrations.verl and +actor_rollout_ref.entrostat.config=control.yaml."
+            "entrostat.integrations.verl and +actor_rollout_ref.entrostat.config=control.yaml."
         )
     now = _current[-1]
     tokens = TokenStatistics(old_log_prob, now.entropy, now.sensitivity, now.vocab_size)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from ...control import ControlConfig
-from ...errors import InputError
+from ...inputs.errors import InputError
+from ...loop.config import ControlConfig
 from ..refusals import of_configuration
 
-logger = logging.getLogger("controller")
+logger = logging.getLogger("entrostat")
 
 
 def check_settings(config: ControlConfig, host: Any) -> None:

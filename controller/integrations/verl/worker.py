@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,15 @@ from verl.utils import tensordict_utils as tu
 from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 from verl.workers.utils.padding import no_padding_2_padding
 
-from ...configuration import parse, read_yaml
-from ...control import ControlConfig, EntropyController
-from ...errors import InputError
-from ...statistics import TokenStatistics
+from ...control import EntropyController
+from ...inputs.configuration import parse, read_yaml
+from ...inputs.errors import InputError
+from ...inputs.files import read_json
+from ...loop.config import ControlConfig
+from ...measure.tokens import TokenStatistics
+from .capture import ENTROPY, SENSITIVITY, measure_in
 from .loss import InForce, in_force
 from .settings import check_settings
-from .tap import ENTROPY, SENSITIVITY, measure_in
 
 FILE = "entropy_controller.json"
 
@@ -89,7 +90,7 @@ class EntropyTrainingWorker(TrainingWorker):
         data[ENTROPY], data[SENSITIVITY] = tokens.entropy, tokens.sensitivity
         output = super().train_mini_batch(data)
         if output is not None:
-            logged = {k.removeprefix("actor/"): [v] for k, v in self._decision.metrics().items() if math.isfinite(v)}
+            logged = {name.removeprefix("actor/"): [value] for name, value in self._decision.metrics().items()}
             tu.get(output, "metrics").update(logged)
         return output
 
@@ -104,7 +105,7 @@ class EntropyTrainingWorker(TrainingWorker):
         """verl's, and the controller's state."""
         saved = Path(local_path, FILE)
         if self.controller is not None and saved.is_file():
-            self.controller.load_state_dict(json.loads(saved.read_text()))
+            self.controller.load_state_dict(read_json(saved, "a saved controller state"))
         return super().load_checkpoint(local_path, *args, **kwargs)
 
     def _controlled(self, loss_fn: Any, model_output: Any, data: Any, dp_group: Any = None) -> Any:

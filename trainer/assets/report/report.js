@@ -46,6 +46,11 @@ function chooseRun(keepStep) {
   // One scale for all steps of a run: what moves is the policy, not the axes.
   named("map x").setv({start: -0.02 * most("entropy"), end: 1.05 * most("entropy")})
   named("map y").setv({start: -0.02 * most("surprisal"), end: 1.05 * most("surprisal")})
+  const commands = run.flatMap(one => one.authority.command)
+  if (commands.length) {
+    const low = Math.min(...commands), high = Math.max(...commands), margin = 0.025 * (high - low)
+    named("authority x").setv({start: low - margin, end: high + margin})
+  }
   showStep()
 }
 

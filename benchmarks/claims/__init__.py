@@ -1,0 +1,1 @@
+"""Benchmarks that make a figure of README or docs."""

@@ -1,0 +1,75 @@
+"""What the adaptive law costs beside the PID: CPU time of control on top of a static training step, paired.
+
+    python -m benchmarks.cost.adaptive_cost [--steps 20] [--models embedded "hidden 256, 6 layers"]
+
+As `benchmarks.cost.control_cost` measures it without the network: the trainer's measure, decision, refinements and
+update on recorded logits, less static clipping on the same ones. The embedded model has 0.3 M parameters; the other one
+has its tokenizer and random weights. Writes docs/results/adaptive_cost.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.cost.control_cost import cells, columns
+from entrostat.trainer.config import load_config
+from entrostat.trainer.policy.models import ASSETS
+from entrostat.trainer.run import open_session
+
+MODELS = {"embedded": None, "hidden 256, 6 layers": (256, 6)}
+LAWS = {"pid": "{type: pid, kp: 14, ki: 2}", "adaptive": "{type: adaptive}"}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--steps", type=int, default=20)
+    options.add_argument("--models", nargs="+", default=list(MODELS))
+    chosen = options.parse_args()
+    lines = [
+        "# What control costs, by law",
+        "",
+        f"`python -m benchmarks.cost.adaptive_cost --steps {chosen.steps}`: 64 prompts x 8 responses, 8 optimizer "
+        "steps a rollout, CPU time, one thread. Control on top of a static step, without the network: median over the "
+        "steps [95 % interval, bootstrap].",
+        "",
+        "| model | parameters | law | a static step, ms | control on top, ms | % of the static step |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in chosen.models:
+        for law in LAWS:
+            count, found = measure(name, law, chosen.steps)
+            row = (name, f"{count / 1e6:.1f} M", law, f"{1e3 * np.median(found['static']):.0f}")
+            lines.append("| " + " | ".join((*row, cells(found["alone"], found["static"]))) + " |")
+            print(lines[-1], flush=True)
+    Path("docs/results/adaptive_cost.md").write_text("\n".join(lines) + "\n")
+
+
+def measure(name: str, law: str, steps: int) -> tuple[int, dict[str, np.ndarray]]:
+    """Parameters, and the seconds of every step, as `columns` gives them."""
+    with tempfile.TemporaryDirectory() as folder:
+        shape = MODELS[name]
+        model = "expressions" if shape is None else grown(Path(folder), *shape)
+        words = [f"model={model}", f"control.law={LAWS[law]}", "tracking.mlflow=null"]
+        session = open_session(load_config("examples/controlled.yaml", words))
+    return sum(p.numel() for p in session.engine.model.parameters()), columns(session, steps, whole=1)
+
+
+def grown(folder: Path, hidden: int, layers: int) -> str:
+    """The embedded architecture at another size, with random weights, beside its tokenizer."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(ASSETS / "expressions")
+    config.hidden_size, config.intermediate_size, config.num_hidden_layers = hidden, 4 * hidden, layers
+    config.num_attention_heads = config.num_key_value_heads = hidden // 64
+    config.layer_types, config.max_window_layers = ["full_attention"] * layers, layers
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(ASSETS / "expressions").save_pretrained(folder)
+    return str(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Benchmarks that answer a question beside the claims."""

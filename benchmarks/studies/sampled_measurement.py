@@ -1,0 +1,103 @@
+"""A share of the responses measured, against all of them: the error of a measurement, and tracking with it.
+
+    python -m benchmarks.studies.sampled_measurement [--seeds 11] [--out runs/sampled]
+
+Writes docs/results/sampled_measurement.md. Errors are those of batches of the shipped policy, each measured whole and
+in shares. The runs are `benchmarks.claims.tracking`'s, cut to 60 steps, with its gains: nothing was chosen on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.claims.tracking import TARGETS
+from benchmarks.common import train_all
+from entrostat import batch_statistics
+from entrostat.measure.sampling import Measurement
+from entrostat.trainer.config import load_config
+from entrostat.trainer.loop import sample
+from entrostat.trainer.reporting.rundata import Run
+from entrostat.trainer.reporting.summary import SKIP, summarise
+from entrostat.trainer.run import open_session
+from entrostat.trainer.step.measure import sampled_statistics
+
+SHARES = (1.0, 0.5, 0.25, 0.125, 0.0625)
+TRACKED = (1.0, 0.25, 0.0625)
+BATCHES, CURVE, STEPS, RESPONSES = 24, "constant", 60, 512
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--seeds", type=int, nargs="+", default=[11])
+    options.add_argument("--out", type=Path, default=Path("runs/sampled"))
+    chosen = options.parse_args()
+    words = " ".join(map(str, chosen.seeds))
+    lines = [
+        "# A share of the responses measured",
+        "",
+        f"`python -m benchmarks.studies.sampled_measurement --seeds {words}`",
+        "",
+    ]
+    lines += [f"{BATCHES} batches of the shipped policy, 64 prompts x 8 responses each; nats, root mean square:", ""]
+    lines += ["| measured | stated standard error | difference to the whole batch |", "|---|---|---|", *errors()]
+    runs = train_all(jobs(chosen.seeds), chosen.out, workers=1)
+    lines += ["", f"Runs of {STEPS} steps on `{CURVE}`, in % of the target's mean, from step {SKIP} on:", ""]
+    lines += ["| measured | seed | RMSE | without sampling error | bias |", "|---|---|---|---|---|"]
+    lines += [line(share, seed, runs[f"{share:g}-{seed}"]) for share in TRACKED for seed in chosen.seeds]
+    text = "\n".join(lines) + "\n"
+    Path("docs/results/sampled_measurement.md").write_text(text)
+    print(text)
+
+
+def errors() -> list[str]:
+    """A row a share: what a measurement states as its error, and how far it is from the whole batch's."""
+    session = open_session(load_config("examples/controlled.yaml", ["tracking.mlflow=null"]))
+    session.sampler.push("here")
+    found: dict[float, list[tuple[float, float]]] = {share: [] for share in SHARES}
+    for step in range(BATCHES):
+        rollout = sample(session, step).rollout
+        tokens, advantages = sampled_statistics(session, rollout), torch.zeros(RESPONSES)
+        for share in SHARES:
+            rows = torch.from_numpy(Measurement(share=share).rows(RESPONSES, step))
+            batch = batch_statistics(tokens[rows], advantages[rows], rollout.mask[rows], rollout.groups[rows])
+            found[share].append((batch.standard_error, batch.entropy))
+    whole = np.array(found[1.0])[:, 1]
+    return [_error(share, np.array(pairs) - np.stack([0 * whole, whole], axis=1)) for share, pairs in found.items()]
+
+
+def _error(share: float, pairs: np.ndarray) -> str:
+    stated, apart = np.sqrt((pairs**2).mean(0))
+    return f"| {round(share * RESPONSES)} of {RESPONSES} | {stated:.4f} | {apart:.4f} |"
+
+
+def jobs(seeds: list[int]) -> dict[str, list[str]]:
+    """Every share on every seed."""
+    common = ["tracking.mlflow=null", "evaluation={every: 1000, prompts: 8, samples: 8}", f"steps={STEPS}"]
+    return {
+        f"{share:g}-{seed}": [
+            "examples/controlled.yaml",
+            f"seed={seed}",
+            f"control.target={TARGETS[CURVE]}",
+            f"control.measurement.share={share:g}",
+            *common,
+        ]
+        for share in TRACKED
+        for seed in seeds
+    }
+
+
+def line(share: float, seed: int, run: Run) -> str:
+    """A row of the second table."""
+    figures = summarise(run)
+    return (
+        f"| {round(share * RESPONSES)} of {RESPONSES} | {seed} | {figures.rmse:.2f} | {figures.net_rmse:.2f} | "
+        f"{figures.bias:+.2f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Typed configuration: YAML in, frozen models out, one sentence for whatever does not fit."""
+
+from __future__ import annotations
+
+import difflib
+import reprlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import InputError
+from .files import read_bytes
+from .yaml_text import load_yaml
+
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class Config(BaseModel):
+    """Base of every configuration: immutable, unknown keys refused, numbers finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_misfits(cls, content: Any) -> Any:
+        if isinstance(content, Mapping):
+            for key, value in content.items():
+                if key not in cls.model_fields:
+                    raise ValueError(f"unknown key `{key}`; {_suggestion(str(key), list(cls.model_fields))}")
+                annotation = cls.model_fields[key].annotation
+                if _holds_truth(value) and bool not in (annotation, *get_args(annotation)):
+                    raise ValueError(
+                        f"`{key}` is {shorten(value)} (YAML's yes, no, on, off); write a number or quoted text."
+                    )
+        return content
+
+
+def _holds_truth(value: Any, depth: int = 2) -> bool:
+    """Whether it is a truth value, or a list (of lists) with one in it: pydantic would take it for 0 or 1."""
+    if isinstance(value, list | tuple):
+        return depth > 0 and any(_holds_truth(item, depth - 1) for item in value)
+    return isinstance(value, bool)
+
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds, read with the safe loader.
+
+    Raises:
+        InputError: no such file, not a regular one, too large, not YAML, a key twice, or not a mapping.
+    """
+    encoded = read_bytes(path, "a YAML file")
+    try:
+        text = encoded.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not valid YAML ({error}); write `key: value` lines.") from None
+    content = load_yaml(text, str(path), "write `key: value` lines")
+    if content is None:
+        raise InputError(f"{path} is empty; write `key: value` lines.")
+    if not isinstance(content, dict):
+        found = type(content).__name__
+        raise InputError(f"{path} holds a {found}, not a mapping; write `key: value` lines.")
+    return content
+
+
+def parse(model: type[ConfigT], content: Mapping[str, Any], source: str = "configuration") -> ConfigT:
+    """Check `content` against `model`.
+
+    Raises:
+        InputError: the first thing that does not fit, in one sentence.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{source}: {_sentence(error, content)}") from None
+
+
+def _sentence(error: ValidationError, content: Mapping[str, Any]) -> str:
+    """One sentence for the first error: what was wrong, what was given, what to write instead."""
+    first = error.errors()[0]
+    key = ".".join(_path(first["loc"], content, keep_last=first["type"] == "missing"))
+    if not key and first["type"] != "value_error":
+        return f"{shorten(content)} is not a mapping; write `key: value` pairs."
+    if first["type"] == "value_error":
+        reason = str(first["ctx"]["error"])
+        return f"`{key}`: {reason}" if key else reason
+    if first["type"] == "missing":
+        return f"`{key}` is missing; add it."
+    if first["type"] == "union_tag_not_found":
+        return f"`{key}.type` is missing; say which kind of {key.split('.')[-1]} is meant."
+    if first["type"] == "union_tag_invalid":
+        kinds, given = first["ctx"]["expected_tags"], first["ctx"]["tag"]
+        return f"`{key}.type` is {given!r}; write one of: {kinds.replace(chr(39), '')}."
+    return f"`{key}` is {shorten(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}."
+
+
+def _path(loc: tuple[int | str, ...], content: Any, keep_last: bool) -> list[str]:
+    """`loc` without the union tags that pydantic weaves in: only what a reader finds in the file."""
+    path: list[str] = []
+    for position, part in enumerate(loc):
+        if isinstance(content, Mapping) and part in content:
+            content = content[part]
+        elif isinstance(content, list) and isinstance(part, int) and part < len(content):
+            content = content[part]
+        elif not (keep_last and position == len(loc) - 1):
+            continue
+        path.append(str(part))
+    return path
+
+
+def _suggestion(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean `{close[0]}`?" if close else f"write one of: {', '.join(known)}."
+
+
+def shorten(value: Any) -> str:
+    """`value` in at most 60 characters; a YAML bomb is not unfolded, whatever its size."""
+    short = reprlib.Repr()
+    short.maxlevel = 2
+    short.maxstring = short.maxlong = short.maxother = 60
+    try:
+        text = short.repr(value)
+    except ValueError:  # an integer of thousands of digits
+        text = f"a very long {type(value).__name__}"
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,70 @@
+"""Reading files that come from strangers: regular files only, and only up to a size."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError
+
+MAX_CONFIG_BYTES = 1 << 20
+"""Of configurations, target tables and plant files; no honest one is near this."""
+MAX_LOG_BYTES = 1 << 28
+"""Of a run's log: 100,000 steps of 2,500 bytes."""
+
+
+def read_bytes(path: str | Path, what: str, limit: int = MAX_CONFIG_BYTES) -> bytes:
+    """The content of a regular file of at most `limit` bytes.
+
+    A device, a pipe or a directory is refused before it is opened: reading one may never end. No more than `limit`
+    bytes are read, whatever size the file claims.
+
+    Args:
+        what: the kind of file that is wanted, for the message: "a YAML file".
+
+    Raises:
+        InputError: no such file, not a regular one, not readable, or too large.
+    """
+    check_regular(path, what)
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror}); give the path of {what}.") from None
+    if len(content) > limit:
+        raise InputError(f"{path} is larger than {limit} bytes; give {what} of a smaller size.")
+    return content
+
+
+def read_json(path: str | Path, what: str, limit: int = MAX_CONFIG_BYTES) -> Any:
+    """The value of a JSON file of at most `limit` bytes.
+
+    Raises:
+        InputError: as `read_bytes`, or it is not JSON.
+    """
+    try:
+        return json.loads(read_bytes(path, what, limit))
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} is not JSON ({reason}); give the path of {what}.") from None
+
+
+def check_regular(path: str | Path, what: str) -> None:
+    """Refuse what cannot be read from start to end; for files that a library opens.
+
+    Raises:
+        InputError: there is no such file, or it is a directory, a device or a pipe.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror}); give the path of {what}.") from None
+    except ValueError as error:
+        raise InputError(f"cannot read {str(path)!r} ({error}); give the path of {what}.") from None
+    if not stat.S_ISREG(mode):
+        kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+        raise InputError(f"cannot read {path} ({kind}); give the path of {what}.")

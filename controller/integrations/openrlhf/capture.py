@@ -1,0 +1,63 @@
+"""Entropy and sensitivity out of OpenRLHF's forward passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import openrlhf.models.actor as actor
+import torch
+from torch import Tensor
+
+from ...measure.tokens import token_statistics
+
+
+@dataclass
+class Capture:
+    """What the last forward pass of an Actor showed, [batch, sequence], at the positions that predict each token."""
+
+    entropy: Tensor | None = None
+    sensitivity: Tensor | None = None
+    vocab_size: int | None = 0
+
+    def of_actions(self, count: int) -> tuple[Tensor, Tensor]:
+        """Both at the last `count` positions, as OpenRLHF cuts its `action_log_probs`."""
+        assert self.entropy is not None
+        assert self.sensitivity is not None
+        return self.entropy[:, :-1][:, -count:], self.sensitivity[:, :-1][:, -count:]
+
+
+@contextmanager
+def captured() -> Iterator[Capture]:
+    """Measure every forward pass in the block, from the logits that it has: float32, divided by the temperature.
+
+    Two functions of `openrlhf.models.actor` are wrapped: the one that takes log-probabilities, and the one that spreads
+    packed samples over the batch again, which is then applied to the statistics too.
+    """
+    capture = Capture()
+    last: list[Tensor] = []
+    scores, spread = actor.log_probs_from_logits, actor.gather_and_pad_tensor
+
+    def log_probs_from_logits(logits: Tensor, labels: Tensor, *rest: Any, **more: Any) -> Tensor:
+        with torch.no_grad():
+            tokens = token_statistics(logits.detach(), labels)
+        capture.entropy, capture.sensitivity, capture.vocab_size = tokens.entropy, tokens.sensitivity, tokens.vocab_size
+        result: Tensor = scores(logits, labels, *rest, **more)
+        last[:] = [result]
+        return result
+
+    def gather_and_pad_tensor(tensor: Tensor, *where: Any, **more: Any) -> Any:
+        if last and tensor is last[0]:
+            with torch.no_grad():
+                capture.entropy, capture.sensitivity = (
+                    spread(x, *where, **more) for x in (capture.entropy, capture.sensitivity)
+                )
+        return spread(tensor, *where, **more)
+
+    actor.log_probs_from_logits, actor.gather_and_pad_tensor = log_probs_from_logits, gather_and_pad_tensor
+    try:
+        yield capture
+    finally:
+        actor.log_probs_from_logits, actor.gather_and_pad_tensor = scores, spread

@@ -1,0 +1,188 @@
+"""The belief of the adaptive law: means, covariances and weights of a bank of filters, as numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...measure.density import SMALLEST_SCALE
+
+Floats = NDArray[np.float64]
+
+LAGS: Floats = np.array([0.0, 0.4, 0.7, 0.9, 0.95])
+"""Candidates for rho."""
+START, CHANGE, RATE, DRIFT, LOG_GAIN, CARRY, OFFSET = range(7)
+SIZE = 7
+UNMOVED: Floats = np.tile(np.eye(SIZE), (len(LAGS), 1, 1))
+ENDS = np.cumsum([SIZE * len(LAGS), SIZE * SIZE * len(LAGS), len(LAGS)])
+NUMBERS = int(ENDS[-1]) + 3
+USUAL_TICKS = 8
+"""Optimizer steps of the first rollout, where the loop does not say."""
+USUAL_GAIN = 0.02
+"""Nats a rollout of so many, for a command of 1: the middle of the prior."""
+GAIN_SPREAD = 0.7
+"""Standard deviation of ln gain to begin with: a factor of 2."""
+DRIFT_SPREAD = 0.5
+USUAL_CARRY, CARRY_SPREAD = 0.9, 0.15
+"""Share of a paired change that the next rollout shows: contexts move with the policy towards what lies near."""
+PUSH_NOISE = 0.3
+"""Standard deviation of w to begin with, in units of the command."""
+SHIFT_NOISE = 0.005
+"""Standard deviation of the shift to begin with, as a share of the entropy."""
+OFFSET_SPREAD = 0.001
+"""Standard deviation of the shift's mean to begin with, as a share of the entropy."""
+WIDEST: Floats = np.array([100.0] * 3 + [4 * x**2 for x in (DRIFT_SPREAD, GAIN_SPREAD, CARRY_SPREAD)] + [0.01])
+"""Largest variances: (10 nats)^2, four times the prior's of drift, ln gain and carry, and (0.1 nats)^2."""
+CARRY_RANGE = (0.3, 1.7)
+LAG_SPREAD = 0.2
+"""How far, in ln (1 - rho), the plant's lag may lie from the optimizer's own momentum, at one standard deviation."""
+MOST_TICKS = 1_000_000
+LARGEST = 100.0
+"""Nats, and commands: no mean goes further."""
+FARTHEST = 6.0
+"""Largest distance of ln gain from its prior."""
+
+
+@dataclass(frozen=True)
+class Belief:
+    """Means [lags, 7], covariances [lags, 7, 7] and log-weights [lags] of the bank, and what it knows of the noises."""
+
+    mean: Floats
+    covariance: Floats
+    log_weight: Floats
+    push: float
+    """Variance of w."""
+    shift: float
+    """Variance of the shift about its mean, nats^2."""
+    ticks: int
+    """Ticks a rollout."""
+
+    @property
+    def weight(self) -> Floats:
+        """[lags], the candidates' probabilities."""
+        weight = np.exp(self.log_weight - self.log_weight.max())
+        return np.asarray(weight / weight.sum())
+
+    @property
+    def entropy(self) -> Floats:
+        """[lags], nats: the rollout's, and what has been carried over of the change since."""
+        return np.asarray(self.mean[:, START] + self.mean[:, CARRY] * self.mean[:, CHANGE])
+
+    def numbers(self) -> list[float]:
+        """All of it as one list, for a saved state."""
+        rest = [self.push, self.shift, self.ticks]
+        numbers = np.concatenate([self.mean.ravel(), self.covariance.ravel(), self.log_weight, rest])
+        return numbers.tolist()  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_numbers(cls, numbers: list[float]) -> Belief:
+        """From `numbers`.
+
+        Raises:
+            ValueError: no belief has these numbers.
+        """
+        values = np.array(numbers, dtype=float)
+        if values.shape != (NUMBERS,):
+            raise ValueError(f"a belief is {NUMBERS} numbers")
+        mean, covariance, log_weight, rest = np.split(values, ENDS)
+        return cls(
+            mean.reshape(-1, SIZE), covariance.reshape(-1, SIZE, SIZE), log_weight, rest[0], rest[1], int(rest[2])
+        )
+
+    def check(self) -> None:
+        """Whether a filter can go on from here.
+
+        Raises:
+            ValueError: it cannot; the message says why.
+        """
+        numbers = np.array(self.numbers())
+        prior = math.log(_usual_gain(self.ticks)) if 1 <= self.ticks <= MOST_TICKS else math.nan
+        inside = np.abs(self.mean).max() <= LARGEST and np.abs(self.mean[:, LOG_GAIN] - prior).max() <= FARTHEST + 1e-9
+        if not (np.isfinite(numbers).all() and inside and min(self.push, self.shift) > 0):
+            raise ValueError("a number of the belief is not in its range")
+        c = self.covariance
+        variances = np.diagonal(c, axis1=1, axis2=2)
+        positive = np.linalg.eigvalsh(c).min() >= -1e-6 * np.abs(c).max()
+        if not (np.allclose(c, c.transpose(0, 2, 1)) and positive and (variances <= 1.01 * WIDEST).all()):
+            raise ValueError("a covariance of the belief is none")
+
+    def figures(self) -> dict[str, float]:
+        """Means over the bank and standard deviations: entropies in nats, rates a rollout, the drift as a command."""
+        weight = self.weight
+        mean = weight @ self.mean
+        between = weight @ (self.mean - mean) ** 2
+        spread = np.sqrt(between + weight @ np.diagonal(self.covariance, axis1=1, axis2=2))
+        gain, push = self.ticks * math.exp(mean[LOG_GAIN]), math.sqrt(self.push)
+        return {
+            "estimate/entropy": float(weight @ self.entropy),
+            "estimate/entropy_error": float(spread[START]),
+            "estimate/gain": gain,
+            "estimate/log_gain_error": float(spread[LOG_GAIN]),
+            "estimate/drift": float(mean[DRIFT]),
+            "estimate/drift_error": float(spread[DRIFT]),
+            "estimate/lag": float(weight @ LAGS),
+            "estimate/updates": float(self.ticks),
+            "estimate/update_noise": gain * push / math.sqrt(self.ticks),
+            "estimate/carry": float(mean[CARRY]),
+            "estimate/carry_error": float(spread[CARRY]),
+            "estimate/shift": float(mean[OFFSET]),
+            "estimate/shift_error": float(spread[OFFSET]),
+            "estimate/shift_noise": math.sqrt(self.shift),
+        }
+
+    def bounded(self) -> Belief:
+        """With every mean in its range, so that what is saved loads again."""
+        prior = math.log(_usual_gain(self.ticks))
+        mean = np.clip(self.mean, -LARGEST, LARGEST)
+        mean[:, CARRY] = np.clip(mean[:, CARRY], *CARRY_RANGE)
+        mean[:, LOG_GAIN] = np.clip(mean[:, LOG_GAIN], prior - FARTHEST, prior + FARTHEST)
+        return replace(self, mean=mean)
+
+    def counted(self, ticks: int) -> Belief:
+        """With another number of ticks, the last rollout's.
+
+        Without minibatches the gain of a rollout stays, and a shift cannot be separated from the drift.
+        """
+        if ticks > 1:
+            return replace(self, ticks=ticks).bounded()
+        mean, covariance = self.mean.copy(), self.covariance.copy()
+        mean[:, LOG_GAIN] += math.log(self.ticks / ticks)
+        mean[:, OFFSET] = covariance[:, OFFSET, :] = covariance[:, :, OFFSET] = 0.0
+        return replace(self, mean=mean, covariance=covariance, ticks=ticks).bounded()
+
+    def with_lag(self, lag: float) -> Belief:
+        """With the lag a tick that the optimizer's momentum gives."""
+        away = np.log((1 - LAGS) / (1 - min(max(lag, LAGS[0]), LAGS[-1])))
+        return replace(self, log_weight=-0.5 * (away / LAG_SPREAD) ** 2)
+
+    def unsure_of_drift(self) -> Belief:
+        """With the drift as uncertain as at the start, and unrelated to the rest."""
+        covariance = self.covariance.copy()
+        covariance[:, DRIFT, :] = covariance[:, :, DRIFT] = 0.0
+        covariance[:, DRIFT, DRIFT] = DRIFT_SPREAD**2
+        return replace(self, covariance=covariance)
+
+
+def scale_of(entropy: Floats | float, density: bool) -> Floats:
+    """The nats that shares of an entropy are shares of here."""
+    return np.maximum(np.abs(entropy), SMALLEST_SCALE) if density else np.maximum(entropy, 1e-3)
+
+
+def first_belief(entropy: float, error: float, ticks: int, density: bool = False) -> Belief:
+    """Before anything moved: the first measured entropy and its standard error, nats."""
+    prior_gain = _usual_gain(ticks)
+    scale = float(scale_of(entropy, density))
+    mean = np.tile([entropy, 0.0, 0.0, 0.0, math.log(prior_gain), USUAL_CARRY, 0.0], (len(LAGS), 1))
+    offset = OFFSET_SPREAD * scale if ticks > 1 else 0.0
+    spreads = np.array([error, 0.0, prior_gain, DRIFT_SPREAD, GAIN_SPREAD, CARRY_SPREAD, offset])
+    covariance = np.tile(np.diag(spreads**2), (len(LAGS), 1, 1))
+    shift = (SHIFT_NOISE * scale) ** 2
+    return Belief(mean, covariance, np.zeros(len(LAGS)), PUSH_NOISE**2, shift, ticks)
+
+
+def _usual_gain(ticks: int) -> float:
+    """Of a tick: Adam's updates have one size, and those of a rollout, each on a part of it, add as their root."""
+    return USUAL_GAIN * math.sqrt(ticks / USUAL_TICKS) / ticks

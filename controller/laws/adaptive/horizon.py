@@ -1,0 +1,143 @@
+"""The command that follows a known curve best within its limits: bounded least squares over the rollouts to come.
+
+With the belief's entropy h, rate r, carry c, drift beta, offset m and gain g (`estimator.py`), commands v_b, each held
+for a block of rollouts, take the entropy at the end of rollout j, k ticks from now, to
+
+    h + c a_k r + c g sum_b (v_b + beta) G_kb + m j,    a_k = rho (1 - rho^k) / (1 - rho)
+
+where G_kb is what a push of 1 over the block has moved by then. The plan is the set of v_b within the batch's two ends
+with the least
+
+    sum_j exp(-(j - 1) / 8) (target_j - entropy_j)^2 + (effort c g)^2 sum_b (rollouts of the block) (v_b + beta)^2
+
+in the mean over the bank; its first command is applied and all is planned anew at the next tick (receding horizon;
+dynamic matrix control, Cutler and Ramaker 1980). Where the curve is faster than the command can follow, it so leaves
+early and turns back early, and the error is spread instead of ending in an overshoot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...limits import Limits
+from ..base import AHEAD, Terms
+from .belief import CARRY, DRIFT, LAGS, LOG_GAIN, OFFSET, RATE, Belief, Floats
+
+EDGES = np.array([0, 1, 2, 4, 8, 16, AHEAD])
+"""Of the blocks, in rollouts: commands far ahead need less detail."""
+FORESIGHT = 8
+"""Rollouts until an error counts 1 / e of one now: drift and gain are not known further ahead."""
+
+
+@dataclass(frozen=True)
+class _Response:
+    """What a push of 1 in each block moves, weighed by foresight, and its products with all that a belief may say."""
+
+    length: Floats
+    """[blocks], rollouts."""
+    weighed: Floats
+    """G'W, [lags, blocks, rollouts], ticks; W: the weights of the rollouts."""
+    squared: Floats
+    """G'WG, [lags, blocks, blocks]."""
+    of_push: Floats
+    """G'WG1, [lags, blocks]."""
+    of_step: Floats
+    """G'W1."""
+    of_ramp: Floats
+    """G'W end."""
+    of_coast: Floats
+    """G'W a."""
+
+
+@lru_cache(maxsize=256)
+def _response(ticks: int, elapsed: int) -> _Response:
+    """`elapsed` of this rollout's `ticks` are over."""
+    span = np.arange(1, AHEAD + 1) * ticks - elapsed
+    edges = np.maximum(EDGES * ticks - elapsed, 0)
+    left = np.maximum(span[:, None] - edges, 0)
+    since = left - _coast(left)
+    reach = since[..., :-1] - since[..., 1:]
+    weighed = reach.transpose(0, 2, 1) * np.exp(-np.arange(AHEAD) / FORESIGHT)
+    squared = weighed @ reach
+    return _Response(
+        length=np.diff(edges) / ticks,
+        weighed=weighed,
+        squared=squared,
+        of_push=squared.sum(-1),
+        of_step=weighed.sum(-1),
+        of_ramp=weighed @ (span / ticks),
+        of_coast=(weighed @ _coast(span)[..., None])[..., 0],
+    )
+
+
+def _coast(span: NDArray[Any]) -> Floats:
+    """a, [lags, ...]: how far a rate of 1 goes on by itself, ticks."""
+    lags = LAGS.reshape(-1, *[1] * span.ndim)
+    return np.asarray(lags * (1 - lags**span) / (1 - lags))
+
+
+def planned(
+    belief: Belief, ahead: tuple[float, ...], elapsed: int, reach: Limits, effort: float, dead_band: float
+) -> Terms:
+    """The demand for the coming tick and its parts.
+
+    Args:
+        ahead: set-points of this rollout and of the next `AHEAD`, nats.
+        elapsed: ticks of this rollout that are over.
+        reach: the ends of the command, now and along the horizon.
+        effort: see above; positive.
+        dead_band: errors of now up to this size count as zero, nats.
+
+    Returns:
+        p: from the error now. i: against drift and offset. d: against the rate. feedforward: for the curve ahead, and
+        for what later commands cannot do because of their limits. The demand is their sum, and is not limited itself.
+    """
+    elapsed = min(elapsed, belief.ticks - 1)
+    response = _response(belief.ticks, elapsed)
+    passed = elapsed / belief.ticks
+    target = (1 - passed) * ahead[0] + passed * ahead[1]
+    curve = np.subtract(ahead[1:], target)
+    mean, weight = belief.mean, belief.weight
+    error = target - belief.entropy - mean[:, OFFSET] * passed
+    error = np.sign(error) * np.maximum(np.abs(error) - dead_band, 0.0)
+    scale = mean[:, CARRY] * np.exp(mean[:, LOG_GAIN])
+    once, twice = weight * scale, weight * scale**2
+    cost = response.length * (effort * belief.ticks * once.sum()) ** 2
+    square = np.tensordot(twice, response.squared, 1)
+    square[np.diag_indices_from(square)] += cost
+    drift = mean[:, DRIFT]
+    pulls = np.array(
+        [
+            (once * error) @ response.of_step,
+            -(once * mean[:, OFFSET]) @ response.of_ramp - (twice * drift) @ response.of_push - cost * (weight @ drift),
+            -(once * mean[:, CARRY] * mean[:, RATE]) @ response.of_coast,
+            once @ (response.weighed @ curve),
+        ]
+    )
+    pull = pulls.sum(0)
+    command = _bounded(square, pull, reach)
+    free = (command > reach.low) & (command < reach.high)
+    free[0] = True
+    first = np.linalg.solve(square[np.ix_(free, free)], np.eye(free.sum())[0])
+    p, i, d, feedforward = (pulls[:, free] @ first).tolist()
+    feedforward -= float(first @ square[np.ix_(free, ~free)] @ command[~free])
+    return Terms(p=p, i=i, d=d, feedforward=feedforward, demand=p + i + d + feedforward)
+
+
+def _bounded(square: Floats, pull: Floats, reach: Limits) -> Floats:
+    """The x within `reach` with the least x' square x / 2 - x' pull."""
+    command = np.linalg.solve(square, pull)
+    if reach.low <= command.min() and command.max() <= reach.high:
+        return np.asarray(command)
+    if reach.idle:
+        return np.full_like(command, reach.low)
+    from scipy.optimize import lsq_linear  # a quarter of a second to import, and not every run needs it
+
+    root = np.linalg.cholesky(square)
+    found = lsq_linear(root.T, np.linalg.solve(root, pull), reach, method="bvls", max_iter=100)
+    return np.asarray(np.clip(found.x, *reach))

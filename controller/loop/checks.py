@@ -1,0 +1,95 @@
+"""Checks of numbers that enter the loop: a measured entropy, a target, the updates and the momentum."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..inputs.errors import InputError
+from ..measure.batch import BatchStatistics
+from ..targets import HIGHEST, Target
+
+if TYPE_CHECKING:
+    from .config import ControlConfig
+
+
+logger = logging.getLogger("entrostat")
+ROUNDING = 1e-3
+"""Nats by which a measured entropy may leave its range."""
+
+
+def possible(batch: BatchStatistics, step: int) -> BatchStatistics:
+    """The batch, its entropy NaN where no policy can have it: a measurement gone wrong must not move the law."""
+    lowest = -HIGHEST if batch.density else 0.0
+    highest = HIGHEST if batch.vocab_size is None else math.log(max(batch.vocab_size, 1))
+    if not math.isfinite(batch.entropy) or lowest - ROUNDING <= batch.entropy <= highest + ROUNDING:
+        return batch
+    logger.warning("step %d: no entropy can be %.3g nats; it counts as not finite.", step, batch.entropy)
+    return replace(batch, entropy=math.nan)
+
+
+def check_reachable(target: Target | None, vocab_size: int, initial: float) -> None:
+    """Whether the curve stays between 0 and ln(vocab_size) over its first 10,000 steps.
+
+    Raises:
+        InputError: it does not.
+    """
+    if target is None:
+        return
+    values, limit = target.at(np.arange(10_000), initial), math.log(vocab_size)
+    highest, lowest = float(values.max()), float(values.min())
+    if lowest < 0:
+        raise InputError(
+            f"the target falls to {lowest:.3g} nats, below 0, the entropy of a certain choice; write a higher target."
+        )
+    if highest > limit:
+        raise InputError(
+            f"the target reaches {highest:.3g} nats, above ln({vocab_size}) = {limit:.3g}, the entropy of a "
+            "uniform choice; write a lower target."
+        )
+
+
+def check_updates(updates: int | None, momentum: float | None) -> None:
+    """Whether a loop can have so many updates a rollout, and an optimizer such a momentum.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if updates is not None and updates < 1:
+        raise InputError(f"updates={updates!r} was given; a rollout has at least one, or leave it out.")
+    if momentum is not None and not 0 <= momentum < 1:
+        raise InputError(
+            f"momentum={momentum!r} is no share of an update; give `momentum_of(optimizer)`, a number from 0 to below "
+            "1, or leave it out."
+        )
+
+
+def check_density(config: ControlConfig, initial: float) -> None:
+    """Whether target, law and actuator make sense for a density.
+
+    Args:
+        initial: the run's initial entropy, nats; NaN where it is not known yet.
+
+    Raises:
+        InputError: one of them does not.
+    """
+    target, law, actuator = config.target, config.law, config.actuator
+    if not actuator.suits_density:
+        raise InputError(
+            f"`actuator.type` is {actuator.type!r}, made for probabilities, and this policy has densities; write "
+            "`sensitivity` or `region`."
+        )
+    if not law.suits_density:
+        raise InputError(
+            f"`law.type` {law.type!r} takes shares of the entropy, or its logarithm, and that of a density may be "
+            "negative; write `law: {type: adaptive}`, or a `pid` with `error: nats`."
+        )
+    if target is not None and target.unit == "initial" and initial <= 0:
+        raise InputError(
+            f"the target is in multiples of the initial entropy, and that is {initial:.3g} nats, of a density; write "
+            "nats with `unit: differential`."
+        )

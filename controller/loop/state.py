@@ -1,0 +1,95 @@
+"""The state of the loop: everything that a resumed run needs, as plain JSON values and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ..guard import State as GuardState
+from ..inputs.errors import InputError
+from ..inputs.state import count, number, restored
+from ..laws.base import State as LawState
+from ..limits import WIDEST
+from ..targets import HIGHEST
+
+if TYPE_CHECKING:
+    from .config import ControlConfig
+
+VERSION = 2
+
+
+@dataclass(frozen=True)
+class LoopState:
+    """The loop between two rollouts."""
+
+    law: LawState
+    guard: GuardState
+    step: int = 0
+    """Rollouts that were decided on."""
+    initial: float | None = None
+    """The run's first measured entropy, nats."""
+    held: int = 0
+    """Measurements that were not finite."""
+    hand_over: bool = False
+    """Whether the law takes the loop over at the next measurement, bumplessly."""
+
+    @classmethod
+    def start(cls, config: ControlConfig) -> LoopState:
+        """The state before the first rollout."""
+        return cls(law=config.law.start(), guard=config.guard.start())
+
+    def under(self, old: ControlConfig, new: ControlConfig) -> LoopState:
+        """The state as `new` takes it over from `old` during a run: the command goes on from where it is."""
+        law = self.law if new.law.type == old.law.type else new.law.start(self.law["command"])
+        guard = new.guard.start() | {"static_share": self.guard["static_share"]}
+        return replace(self, law=law, guard=guard, hand_over=True)
+
+    def plain(self, config: ControlConfig) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "version": VERSION,
+            "step": self.step,
+            "initial_entropy": self.initial,
+            "law": {"type": config.law.type} | self.law,
+            "guard": self.guard,
+            "held": self.held,
+            "hand_over": self.hand_over,
+        }
+
+
+def loop_state(saved: Any, config: ControlConfig) -> LoopState:
+    """The state that `LoopState.plain` wrote; one of another law is taken over without a bump of the command.
+
+    Raises:
+        InputError: it is not one of this version, or it is damaged.
+    """
+    if not isinstance(saved, dict) or saved.get("version") != VERSION:
+        given = saved.get("version") if isinstance(saved, dict) else type(saved).__name__
+        raise InputError(f"controller state has version {given!r}; give one saved with version {VERSION}.")
+    try:
+        return _read(saved, config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"controller state is damaged ({_reason(error)}); load an earlier checkpoint.") from None
+
+
+def _read(saved: dict[str, Any], config: ControlConfig) -> LoopState:
+    law = dict(saved["law"])
+    foreign = law.pop("type") != config.law.type
+    fresh = config.law.start(number(law["command"], -WIDEST, WIDEST))
+    law = fresh if foreign else restored(fresh, law)
+    config.law.check(law)
+    guard = restored(config.guard.start(), saved["guard"])
+    number(guard["static_share"], 0, 1)
+    initial = saved["initial_entropy"]
+    return LoopState(
+        law=law,
+        guard=guard,
+        step=count(saved["step"]),
+        initial=None if initial is None else number(initial, 0, HIGHEST),
+        held=count(saved["held"]),
+        hand_over=foreign or bool(saved["hand_over"]),
+    )
+
+
+def _reason(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]

@@ -1,0 +1,166 @@
+"""Warnings, each given once: a command at its end, thresholds out of reach, numbers that contradict each other."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING
+
+from ..decision import Decision
+from ..measure.batch import BatchStatistics
+from ..measure.density import scale
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..measure.tokens import TokenStatistics
+
+logger = logging.getLogger("entrostat")
+PATIENCE = 10
+"""Steps in a row before a warning."""
+TOLERANCE = 0.05
+"""Share of the set-point above which an error counts as persisting."""
+GAP = 0.05
+"""Share of the entropy by which the mean surprisal may differ from it: samplers round."""
+DEVIATIONS = 8.0
+"""Standard deviations beyond which a difference is no chance, in any of thousands of runs."""
+MEMORY = 0.95
+"""Share of the collected difference that a step leaves: some twenty batches count."""
+WRONG_WAY = 20
+"""Rollouts at an end of the command that must all move the entropy the other way."""
+
+BEYOND_LOW = (
+    "above its target: nothing that lowers it is left to add; slow the curve's fall down, or take a larger learning "
+    "rate or more updates a rollout"
+)
+BEYOND_HIGH = (
+    "below its target: nothing that raises it is left to add; slow the curve's climb down, give prompts that are "
+    "solved now and then, or use `actuator: {type: entropy_bonus}`"
+)
+
+
+class Watch:
+    """Counts what went wrong in a row. It logs and never decides."""
+
+    def __init__(self) -> None:
+        self._saturated = 0
+        self._idle = 0
+        self._wrong_way = 0
+        self._gap = Gap()
+        self.paired: tuple[float, float] | None = None
+        """The last paired change of entropy since the rollout and its standard error, nats."""
+        self._rollout: Decision | None = None
+        self.touched: Tensor | None = None
+        """Whether a minibatch since the last check had a token that is cut; it stays on the device."""
+        self._warned: set[str] = set()
+
+    def observe(
+        self,
+        decision: Decision,
+        now: TokenStatistics,
+        tokens: TokenStatistics,
+        advantages: Tensor,
+        mask: Tensor,
+    ) -> None:
+        """Remember, without waiting for the device, whether this minibatch has a token that is cut."""
+        from ..clipping import cut_tokens, per_token
+
+        rows = slice(len(now.logprob))
+        tokens, a = tokens[rows], per_token(advantages[rows], now.logprob)
+        ratio = (now.logprob.detach() - tokens.logprob.detach()).exp()
+        low, high = cut_tokens(ratio, a, *decision.thresholds(tokens, a, now.logprob))
+        touched = ((low | high) & mask[rows].bool()).any()
+        self.touched = touched if self.touched is None else self.touched | touched
+
+    def check(self, decision: Decision, action: str) -> None:
+        """Warn about what has lasted for `PATIENCE` steps, each warning once; say what the guard does."""
+        if alarm := decision.verdict.alarm:
+            logger.warning("step %d: %s; the guard's action is `%s`.", decision.step, alarm, action)
+        if self._rollout is not None and self.paired is not None:
+            self._moved(self._rollout, *self.paired)
+        self._rollout, self.paired = decision, None
+        if decision.held:
+            logger.warning("step %d: the measured entropy is not finite; the last command is held.", decision.step)
+            return
+        persists = abs(decision.error) > TOLERANCE * scale(decision.setpoint, decision.batch.density)
+        self._saturated = self._saturated + 1 if decision.saturated and persists else 0
+        self._idle = self._idle + 1 if _no_authority(decision) and persists else 0
+        self.touched = None
+        if self._saturated == PATIENCE:
+            self._warn(_saturated(decision), f"saturated {decision.error > 0}")
+        if self._idle == PATIENCE:
+            self._warn(
+                f"the thresholds had no token within reach for {PATIENCE} steps: with positive thresholds and few "
+                "updates per rollout ratios never reach them; use more minibatches per rollout, or `actuator: {type: "
+                "sensitivity}`, whose thresholds may turn negative.",
+                "idle",
+            )
+        if self._gap.add(decision.batch):
+            self._warn(self._gap.sentence(decision.batch), "gap")
+
+    def _moved(self, decision: Decision, change: float, error: float) -> None:
+        """Hold a rollout's paired change of entropy, nats, against the command that was at its end for it."""
+        high, low = decision.command >= 0.99 * decision.reach.high, decision.command <= 0.99 * decision.reach.low
+        if high == low or not math.isfinite(change):
+            return
+        wrong = change < -2 * error if high else change > 2 * error
+        self._wrong_way = self._wrong_way + 1 if wrong else 0
+        if self._wrong_way == WRONG_WAY:
+            self._warn(
+                f"the command has been at its {'high' if high else 'low'} end for {WRONG_WAY} rollouts and every one "
+                f"of them {'lowered' if high else 'raised'} the entropy: commands act with the wrong sign; look at the "
+                "sign of the advantages, and whether tokens, logits and sensitivities are of the same positions.",
+                "sign",
+            )
+
+    def _warn(self, message: str, kind: str) -> None:
+        if kind not in self._warned:
+            logger.warning(message)
+            self._warned.add(kind)
+
+
+class Gap:
+    """The difference between mean surprisal and entropy, which have one expectation, over the last batches.
+
+    Given its context a token's -ln p has mean H, a variance of at most about H (ln V + 1), V the vocabulary, and hardly
+    ever exceeds ln V + 10. Bernstein's inequality with these bounds needs no further measurement, and holds where rare
+    tokens make most of the entropy.
+    """
+
+    def __init__(self) -> None:
+        self._difference = 0.0
+        self._variance = 0.0
+        self._entropy = 0.0
+
+    def add(self, batch: BatchStatistics) -> bool:
+        """Take a batch in; whether the difference is beyond chance."""
+        if batch.vocab_size is None or not math.isfinite(batch.surprisal + batch.entropy):
+            return False
+        total = max(batch.entropy, 0.0) * batch.tokens
+        self._difference = MEMORY * self._difference + (batch.surprisal - batch.entropy) * batch.tokens
+        self._variance = MEMORY**2 * self._variance + total * (math.log(batch.vocab_size) + 1)
+        self._entropy = MEMORY * self._entropy + total
+        chance = DEVIATIONS * math.sqrt(self._variance) + DEVIATIONS**2 / 3 * (math.log(batch.vocab_size) + 10)
+        return abs(self._difference) > max(chance, GAP * self._entropy)
+
+    def sentence(self, batch: BatchStatistics) -> str:
+        """The warning."""
+        return (
+            f"the sampled tokens have a mean surprisal -ln p of {batch.surprisal:.3g} nats where the measured entropy "
+            f"is {batch.entropy:.3g}: the measured policy is not the one that sampled; give token_statistics() the "
+            "sampling temperature, see that logits and actions are of the same positions, that nothing truncates the "
+            "distribution (top-p, top-k), and that no update lies between the rollout and its measurement."
+        )
+
+
+def _saturated(decision: Decision) -> str:
+    head = f"the command has been at its end for {PATIENCE} steps while the entropy is {abs(decision.error):.3f} nats "
+    if decision.reach.idle:
+        side = "above" if decision.error < 0 else "below"
+        return head + f"{side} its target, and nothing turns this batch: see that prompts earn different rewards."
+    return head + (BEYOND_LOW if decision.error < 0 else BEYOND_HIGH) + "."
+
+
+def _no_authority(decision: Decision) -> bool:
+    """No effect predicted at ratio 1 and, where minibatches were shown, none of their tokens cut."""
+    return decision.authority == 0 and not decision.batch.touched

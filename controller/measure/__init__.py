@@ -1,0 +1,1 @@
+"""Measurement: from logits to token statistics, and from those to the numbers of a batch."""

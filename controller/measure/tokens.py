@@ -1,0 +1,137 @@
+"""Log-probability, entropy and entropy sensitivity of every token, in one pass over the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .logits import FromLogits, block_elements
+
+
+@dataclass(frozen=True)
+class TokenStatistics:
+    """Statistics of the sampled tokens, each [batch, time] float32.
+
+    `logprob` carries a gradient, `entropy` where it was asked for. Indexing slices rows: `tokens[minibatch]`.
+    """
+
+    logprob: Tensor
+    """ln p of the sampled token, <= 0; of a density it may be positive."""
+    entropy: Tensor
+    """H of its context, nats, 0 <= H <= ln vocab_size; of a density of either sign."""
+    sensitivity: Tensor
+    """S: pushing up a token with S > 0 lowers H, one with S < 0 raises it."""
+    vocab_size: int | None
+    """Number of tokens, or of actions; none: actions are continuous, and p is a density."""
+
+    def __getitem__(self, rows: Any) -> TokenStatistics:
+        return replace(
+            self,
+            logprob=self.logprob[rows],
+            entropy=self.entropy[rows],
+            sensitivity=self.sensitivity[rows],
+        )
+
+    @classmethod
+    def cat(cls, parts: Sequence[TokenStatistics]) -> TokenStatistics:
+        """Several batches of the same time length as one."""
+        columns = ([getattr(part, name) for part in parts] for name in ("logprob", "entropy", "sensitivity"))
+        logprob, entropy, sensitivity = (torch.cat(column) for column in columns)
+        return cls(logprob, entropy, sensitivity, parts[0].vocab_size)
+
+    def padded(self, lengths: Tensor) -> tuple[TokenStatistics, Tensor]:
+        """Packed statistics [tokens] as [batch, time], with their mask; zeros beyond a response's end.
+
+        Args:
+            lengths: [batch] tokens of each response, in the order in which they were packed.
+        """
+        mask = torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None]
+        columns = (self.logprob, self.entropy, self.sensitivity)
+        logprob, entropy, s = (x.new_zeros(mask.shape).masked_scatter(mask, x) for x in columns)
+        return replace(self, logprob=logprob, entropy=entropy, sensitivity=s), mask
+
+    def sampled_at(self, logprob: Tensor) -> TokenStatistics:
+        """These contexts' entropy and sensitivity, with the ln p at which the tokens were sampled; no gradient.
+
+        What the loss takes for the rollout's statistics where `measurement.share` left them out: `self` is the
+        minibatch under the current policy.
+
+        Args:
+            logprob: as the sampler had it, shaped like `self.logprob`, float32.
+        """
+        return replace(self.detach(), logprob=logprob.detach())
+
+    def detach(self) -> TokenStatistics:
+        """The same numbers without a gradient."""
+        return replace(self, logprob=self.logprob.detach(), entropy=self.entropy.detach())
+
+
+def token_statistics(
+    logits: Tensor,
+    actions: Tensor,
+    temperature: float = 1.0,
+    *,
+    mask: Tensor | None = None,
+    vocab_size: int | None = None,
+    entropy_gradient: bool = False,
+    logprob_only: bool = False,
+) -> TokenStatistics:
+    """Exact statistics of the distribution softmax(logits / temperature) at the sampled tokens.
+
+        S = p (ln p + H) - sum_x pi(x)^2 (ln pi(x) + H)
+
+    (arXiv 2602.09782, section 3, with the context's baseline, which the paper drops.) Works in blocks that the
+    cache holds, in float32 whatever the dtype of the logits: beside the logits it needs a few MiB, forward or
+    backward, and the logits' gradient.
+
+    Args:
+        logits: [batch, time, vocab], or packed [tokens, vocab]; any float dtype; -inf masks a vocabulary entry.
+        actions: [batch, time] or [tokens], integer ids of the sampled tokens.
+        temperature: the sampling temperature, > 0.
+        mask: shaped like `actions`, true on the tokens to measure; the others cost nothing and get zeros.
+        vocab_size: how many of the logits are tokens, where the head is padded; all of them if none.
+        entropy_gradient: whether `entropy` carries a gradient too, for entropy bonuses.
+        logprob_only: whether entropy and sensitivity may be left out, as NaN: where the logits fill no more than a
+            block, ln p alone is several times as fast; beyond that, the pass over them is what costs.
+
+    Raises:
+        ValueError: shapes do not match, or the temperature is not positive.
+    """
+    if logits.dim() not in (2, 3) or logits.shape[:-1] != actions.shape:
+        raise ValueError(
+            f"logits are {list(logits.shape)} and actions {list(actions.shape)}; "
+            "give logits [batch, time, vocab] and actions [batch, time]."
+        )
+    check_arguments(logits.shape[-1], actions, temperature, mask, vocab_size)
+    if logprob_only and not entropy_gradient and mask is None and logits.numel() <= block_elements(logits):
+        return _logprob_only(logits[..., :vocab_size], actions, temperature)
+    packed = logits.dim() == 2
+    if packed:
+        logits, actions, mask = logits[None], actions[None], None if mask is None else mask[None]
+    logprob, entropy, sensitivity = FromLogits.apply(  # type: ignore[no-untyped-call]
+        logits, actions, mask, vocab_size or logits.shape[-1], float(temperature), entropy_gradient
+    )
+    tokens = TokenStatistics(logprob, entropy, sensitivity, vocab_size or logits.shape[-1])
+    return tokens[0] if packed else tokens
+
+
+def _logprob_only(logits: Tensor, actions: Tensor, temperature: float) -> TokenStatistics:
+    logprob = (logits.float() / temperature).log_softmax(-1).gather(-1, actions[..., None]).squeeze(-1)
+    unknown = torch.full_like(logprob, torch.nan)
+    return TokenStatistics(logprob, unknown, unknown, logits.shape[-1])
+
+
+def check_arguments(
+    width: int, actions: Tensor, temperature: float, mask: Tensor | None, vocab_size: int | None
+) -> None:
+    """Raises ValueError where they cannot be meant; `width` is the number of logits."""
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}; give the sampling temperature, a number above 0.")
+    if mask is not None and mask.shape != actions.shape:
+        raise ValueError(f"mask is {list(mask.shape)}; give one value an action, {list(actions.shape)}.")
+    if vocab_size is not None and not 1 <= vocab_size <= width:
+        raise ValueError(f"vocab_size is {vocab_size}; give a number from 1 to the {width} logits that there are.")

@@ -1,0 +1,1 @@
+"""Identification: a plant from logged runs."""

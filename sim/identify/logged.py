@@ -1,0 +1,122 @@
+"""A logged run as identification sees it: measured entropy and the command, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from entrostat.inputs.errors import InputError
+from entrostat.laws.pid import LONGEST_LAG
+from entrostat.limits import UNIT, Limits
+from entrostat.targets import HIGHEST
+
+from ..plants import WIDEST
+
+Floats = NDArray[np.float64]
+SHORTEST = 60
+"""Steps below which a drift, its change and random steps cannot be told apart: 40 real ones gave a drift that, carried
+on to 150, left the target by twice its size."""
+REMEDY = "record one with `entrostat train CONFIG excite=prbs --out OUT`, as long as the run to come"
+
+
+@dataclass(frozen=True)
+class LoggedRun:
+    """One entry a step. The command of step k acts on the entropy of step k + 1.
+
+    A measured entropy that is NaN is left out of the fit; everything else must be whole (see `check`).
+    """
+
+    name: str
+    steps: Floats
+    entropy: Floats
+    """Measured, nats."""
+    command: Floats
+    """[steps]; or [steps, parts]: commands that act at once, whose effects on the rate add up."""
+    standard_error: Floats
+    """Of the entropy, nats."""
+    lag: float
+    """Of the optimizer's momentum: beta1 ^ updates per rollout."""
+    low: Floats | None = None
+    """[steps], the command's low end where it was logged."""
+    high: Floats | None = None
+    """[steps], its high end."""
+
+    @property
+    def parts(self) -> Floats:
+        """The command as [steps, parts]."""
+        return self.command.reshape(len(self.command), -1)
+
+    @property
+    def reach(self) -> Limits:
+        """The command's ends: the medians of the logged ones, over batches that a command can move.
+
+        Where none are logged: -1 and 1, or the commands themselves where they go beyond.
+        """
+        if self.low is None or self.high is None:
+            return Limits(min(UNIT.low, float(np.min(self.command))), max(UNIT.high, float(np.max(self.command))))
+        moved = self.low < self.high
+        if not moved.any():
+            return UNIT
+        return Limits(float(np.median(self.low[moved])), float(np.median(self.high[moved])))
+
+    def part(self, end: int) -> LoggedRun:
+        """The first `end` steps."""
+        columns = {
+            name: getattr(self, name) for name in ("steps", "entropy", "command", "standard_error", "low", "high")
+        }
+        return replace(self, **{name: values[:end] for name, values in columns.items() if values is not None})
+
+    def check(self) -> None:
+        """Whether a plant can be identified from this run.
+
+        Raises:
+            InputError: too short, steps that repeat, go back or leave gaps, missing commands, or no standard error.
+        """
+        measured = int(np.isfinite(self.entropy).sum())
+        if measured < SHORTEST:
+            raise InputError(f"{self.name} has {measured} measured steps, fewer than {SHORTEST}; {REMEDY}.")
+        if not np.isfinite(self.command).all():
+            raise InputError(f"{self.name} has steps without a command; {REMEDY}.")
+        if not 0 <= self.lag <= LONGEST_LAG:
+            raise InputError(f"{self.name} has a momentum lag of {self.lag:g}; give one from 0 to {LONGEST_LAG}.")
+        self._check_ranges()
+        jumps = np.diff(self.steps)
+        if (jumps != 1).any():
+            place = int(np.argmax(jumps != 1))
+            before, after = self.steps[place : place + 2]
+            raise InputError(
+                f"{self.name} has step {after:g} after step {before:g}; give a log with every step once, in order."
+            )
+        if not (np.isfinite(self.standard_error) & (self.standard_error > 0)).any():
+            raise InputError(f"{self.name} logs no standard error of its entropy; give one with --noise, in nats.")
+
+    def _check_ranges(self) -> None:
+        for what, values, low, high in (
+            ("an entropy", self.entropy, 0.0, HIGHEST),
+            ("a command", self.command, -WIDEST, WIDEST),
+            ("a standard error", self.standard_error, 0.0, HIGHEST),
+            ("a low end", self.low, -WIDEST, 0.0),
+            ("a high end", self.high, 0.0, WIDEST),
+        ):
+            if values is None:
+                continue
+            wrong = values[(values < low) | (values > high)]
+            if len(wrong):
+                raise InputError(f"{self.name} has {what} of {wrong[0]:g}; give a log in [{low:g}, {high:g}].")
+
+
+def check_excitation(runs: Sequence[LoggedRun]) -> None:
+    """Whether the runs, taken together, show what a command does.
+
+    Raises:
+        InputError: the command is the same throughout.
+    """
+    commands = np.concatenate([run.parts.sum(1) for run in runs])
+    if np.ptp(commands) < 1e-3:
+        names = " and ".join(run.name for run in runs)
+        raise InputError(
+            f"{names}: the command stays at {commands[0]:.3g}, so nothing shows what a command does; {REMEDY}."
+        )

@@ -1,0 +1,1 @@
+"""The policy plant: tabular policies that are trained under control."""

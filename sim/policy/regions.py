@@ -1,0 +1,131 @@
+"""Which tokens move entropy: training with the gradient of some regions at a time (arXiv 2602.09782, section 3).
+
+E1 alone and E4 alone lower entropy, E2 alone and E3 alone raise it, to first order; see `entrostat.measure.regions`.
+Beside it, in the same setting, the thresholds that the same paper builds on this: how many tokens do they touch?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from entrostat.inputs.configuration import parse
+from entrostat.loop.config import ControlConfig
+from entrostat.measure.batch import REGIONS
+
+from ..closed_loop import Floats
+from .loop import simulate_policies
+from .plant import CALIBRATED, PolicyPlant
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SIGNS = {"e1": -1, "e2": 1, "e3": 1, "e4": -1}
+"""The published sign of the entropy's change when one region alone has a gradient."""
+PAIRS = tuple("+".join(pair) for pair in combinations(REGIONS, 2))
+PARTS = (*REGIONS, *PAIRS, "all")
+COLOURS = {"e1": "#0072b2", "e2": "#e69f00", "e3": "#d55e00", "e4": "#56b4e9", "all": "black"}
+"""Blues lower entropy, oranges raise it."""
+PAIR_COLOURS = {-1: "#0072b2", 0: "0.6", 1: "#d55e00"}
+"""By the published sign of a pair."""
+THRESHOLDS: dict[str, dict[str, Any]] = {
+    "static": {"law": {"type": "manual"}, "actuator": {"type": "static"}},
+    "Hup": {"law": {"type": "manual", "command": 1.0}, "actuator": {"type": "split_range"}},
+    "Mlow": {"law": {"type": "manual", "command": -1.0}, "actuator": {"type": "split_range"}},
+}
+"""Static clipping at 0.2, and each of the published thresholds fully on."""
+
+
+@dataclass(frozen=True)
+class Touched:
+    """What thresholds did over a run, a value a seed."""
+
+    entropy: Floats
+    """[seeds, steps + 1], nats."""
+    cut: Floats
+    """[seeds], token updates that lost their gradient to a threshold."""
+    tokens: float
+    """Token updates there were."""
+
+
+def part(name: str) -> dict[str, Any]:
+    """The control configuration in which only the regions of `e1`, `e2+e3`, ... or `all` have a gradient."""
+    if name == "all":
+        return THRESHOLDS["static"]
+    return {"law": {"type": "manual"}, "actuator": {"type": "regions_only", "regions": name.split("+")}}
+
+
+def published_sign(name: str) -> int:
+    """-1 or 1 where all regions of a part move entropy the same way, else 0."""
+    signs = {SIGNS[region] for region in name.split("+")} if name != "all" else set()
+    return signs.pop() if len(signs) == 1 else 0
+
+
+def region_curves(
+    plant: PolicyPlant = CALIBRATED,
+    steps: int = 25,
+    seeds: Sequence[int] = (0, 1, 2),
+    parts: Sequence[str] = (*REGIONS, "all"),
+) -> dict[str, Floats]:
+    """Entropy over steps when only the tokens of some regions have a gradient; static clipping at 0.2 throughout.
+
+    Regions are told apart by surprisal against entropy, at the rollout. The loss is divided by all tokens, so that
+    a region pulls as hard as it does within the whole batch.
+
+    Returns:
+        For each part [seeds, steps + 1], nats: the mean over contexts, without sampling error.
+    """
+    return {name: runs[0] for name, runs in _runs(plant, steps, seeds, {name: part(name) for name in parts}).items()}
+
+
+def touched(plant: PolicyPlant = CALIBRATED, steps: int = 25, seeds: Sequence[int] = (0, 1, 2)) -> dict[str, Touched]:
+    """Static clipping and the published thresholds: what they cut, and where entropy went."""
+    tokens = steps * plant.epochs * plant.prompts * plant.group_size * plant.tokens
+    runs = _runs(plant, steps, seeds, THRESHOLDS)
+    return {name: Touched(entropy, cut * tokens, tokens) for name, (entropy, cut) in runs.items()}
+
+
+def _runs(
+    plant: PolicyPlant, steps: int, seeds: Sequence[int], controls: Mapping[str, dict[str, Any]]
+) -> dict[str, tuple[Floats, Floats]]:
+    """Of each control: entropies [seeds, steps + 1], and the share of token updates that were cut [seeds]."""
+    configs = [parse(ControlConfig, control) for control in controls.values() for _ in seeds]
+    runs = simulate_policies(configs, [plant] * len(configs), steps + 1, list(seeds) * len(controls))
+    groups = {name: runs[i * len(seeds) : (i + 1) * len(seeds)] for i, name in enumerate(controls)}
+    return {
+        name: (np.array([run.entropy for run in own]), np.array([run.cut[:steps].mean() for run in own]))
+        for name, own in groups.items()
+    }
+
+
+def draw_regions(curves: Mapping[str, Floats], file: Path) -> None:
+    """Draw `region_curves` to a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    draw_parts(axes, curves)
+    axes.set_title("Updates from one region at a time", loc="left", fontsize=11)
+    figure.savefig(file, dpi=120)
+
+
+def draw_parts(axes: Axes, curves: Mapping[str, Floats]) -> None:
+    """Curves [seeds, steps + 1] of each part: the mean over seeds, every seed a thin line, the whole batch dashed."""
+    for name, runs in curves.items():
+        mean, end = runs.mean(0), runs.shape[1] - 1
+        colour = COLOURS.get(name, PAIR_COLOURS[published_sign(name)])
+        axes.semilogy(runs.T, color=colour, linewidth=0.5, alpha=0.5)
+        axes.semilogy(mean, "--" if name == "all" else "-", color=colour, linewidth=1.8)
+        label = "all tokens" if name == "all" else name.upper()
+        axes.annotate(label, (end, mean[-1]), (6, 0), textcoords="offset points", va="center", color=colour, fontsize=8)
+    axes.axhline(next(iter(curves.values()))[:, 0].mean(), color="0.7", linewidth=0.8, zorder=0)
+    axes.set(xlabel="step [rollouts]", ylabel="policy entropy [nats]", xlim=(0, end))
+    axes.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5, 1, 2])
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,1 @@
+"""Tuning: gains for a target curve, and the margins that they keep."""

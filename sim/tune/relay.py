@@ -1,0 +1,66 @@
+"""Relay experiment in the simulator: the gain and period at which a loop would swing by itself.
+
+A relay in the law's place makes the plant swing; by its describing function (Astrom and Hagglund 1984, Automatica 20)
+a swing of amplitude a under a relay of +-d with hysteresis h means Ku = 4 d / (pi sqrt(a^2 - h^2)).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from entrostat.inputs.errors import InputError
+
+from ..plants import WIDEST, MomentumPlant
+
+QUIET = {"drift": 0.0, "ramp": 0.0, "process_noise": 0.0, "measurement_noise": 0.0, "low": -WIDEST, "high": WIDEST}
+
+
+@dataclass(frozen=True)
+class Ultimate:
+    """Where a loop under proportional control alone begins to swing."""
+
+    gain: float
+    """Ku, command per unit of error (of the plant's own unit)."""
+    period: float
+    """Tu, steps."""
+
+
+def relay_experiment(
+    plant: MomentumPlant, amplitude: float = 0.25, hysteresis: float = 0.0, steps: int = 1000
+) -> Ultimate:
+    """Ku and Tu of the plant without its drift, noise and ends, swinging about its initial entropy.
+
+    Args:
+        amplitude: the relay's command, +-.
+        hysteresis: error at which it switches, in the plant's unit (nats or log-nats).
+        steps: length of the experiment; its second half is evaluated.
+
+    Raises:
+        InputError: the plant does not swing within `steps`.
+    """
+    quiet = plant.model_copy(update=QUIET | {"level": plant.initial})
+    error = _swing(quiet, amplitude, hysteresis, steps)[steps // 2 :]
+    rising = np.flatnonzero((error[:-1] < 0) & (error[1:] >= 0))
+    if len(rising) < 2:
+        raise InputError(f"the plant did not swing twice within {steps} steps of the relay; write more steps.")
+    cycle = error[rising[0] : rising[-1]]
+    size = (cycle.max() - cycle.min()) / 2
+    gain = 4 * amplitude / (math.pi * math.sqrt(max(size**2 - hysteresis**2, 1e-300)))
+    return Ultimate(gain, float(rising[-1] - rising[0]) / (len(rising) - 1))
+
+
+def _swing(plant: MomentumPlant, amplitude: float, hysteresis: float, steps: int) -> NDArray[np.float64]:
+    """Set-point minus y, [steps], under the relay."""
+    rng, state, command, errors = np.random.default_rng(0), plant.start(), amplitude, []
+    for _ in range(steps):
+        ratio = state.entropy / plant.initial if plant.space == "log" else math.nan
+        error = -math.log(ratio) if plant.space == "log" else plant.initial - state.entropy
+        if abs(error) >= hysteresis:
+            command = math.copysign(amplitude, error if error else 1.0)
+        errors.append(error)
+        state = plant.step(state, command, rng)
+    return np.array(errors)

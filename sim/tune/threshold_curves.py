@@ -1,0 +1,46 @@
+"""What thresholds a command stands for, on a batch that the policy plant samples.
+
+Some actuators set thresholds from the command alone, others from the batch in hand; a batch of the tabular plant
+shows either. Its tokens are not those of a language model: read the shape, not the third digit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from entrostat.actuators import Actuator
+
+Floats = NDArray[np.float64]
+POINTS = 41
+REGIONS = ("E1", "E2", "E3", "E4")
+
+
+def threshold_curves(actuator: Actuator, seed: int = 0) -> tuple[Floats, dict[str, Floats]]:
+    """Commands from one end of the batch to the other, and each region's mean half-width at ratio 1 for them.
+
+    E1 and E2 (A > 0) have upper thresholds, E3 and E4 (A < 0) lower ones. A negative one cuts its tokens from the
+    first update on.
+
+    Args:
+        seed: of the plant and its batch.
+    """
+    import torch
+
+    from entrostat.measure.reduce import batch_statistics
+
+    from ..policy.family import PolicyFamily
+    from ..policy.plant import PolicyPlant
+
+    rollout = PolicyFamily([PolicyPlant()], [seed]).rollout()
+    tokens, mask, region = rollout.tokens[0], rollout.mask[0], rollout.regions[0]
+    advantages = rollout.advantages[0]
+    batch = batch_statistics(tokens, advantages, mask, rollout.groups)
+    a = advantages[:, None].expand(tokens.logprob.shape)
+    commands = np.linspace(*actuator.limits(batch), POINTS)
+    rows = []
+    for command in commands.tolist():
+        low, high = actuator.actuate(command, batch).rule(tokens, a, tokens.logprob)
+        eps = torch.where(a > 0, high, low)
+        rows.append([float(eps[region == index].mean()) for index in range(len(REGIONS))])
+    return commands, dict(zip(REGIONS, np.array(rows).T, strict=True))

@@ -1,0 +1,132 @@
+"""Control with OpenRLHF's own Actor, PolicyLoss and experiences on the CPU; `make hosts` has the environment."""
+
+import os
+
+import pytest
+import torch
+
+pytest.importorskip("openrlhf")
+
+os.environ.setdefault("DS_ACCELERATOR", "cpu")
+torch.set_num_threads(1)
+
+from openrlhf.models import Actor, PolicyLoss  # noqa: E402
+from openrlhf.trainer.ppo_utils.experience import (  # noqa: E402
+    Experience,
+    make_experience_batch,
+    remove_padding_in_sequences,
+    split_experience_batch,
+)
+
+import tests.integrations.openrlhf_cpu  # noqa: E402, F401
+from entrostat import InputError, policy_loss, token_statistics  # noqa: E402
+from entrostat.integrations.openrlhf import EntropyHook, EntropyPolicyLoss, install  # noqa: E402
+from entrostat.integrations.openrlhf.capture import Capture, captured  # noqa: E402
+from entrostat.integrations.openrlhf.hook import measured  # noqa: E402
+from entrostat.trainer.policy.models import ASSETS  # noqa: E402
+from tests.batches import controller, random_batch  # noqa: E402
+
+CONTROL = {"law": {"type": "manual", "command": 0.5}}
+ROWS, PROMPT, TIME = 16, 4, 5
+
+
+def make_actor():
+    return Actor(str(ASSETS / "expressions"), attn_implementation="eager").float()  # it loads 16-bit ones only
+
+
+def experience(actor, seed=0) -> Experience:
+    """What OpenRLHF's experience maker hands to the actor: left-padded sequences of random tokens, scored."""
+    g = torch.Generator().manual_seed(seed)
+    sequences = torch.randint(2, 16, (ROWS, PROMPT + TIME), generator=g)
+    attention = torch.ones_like(sequences)
+    attention[::3, 0] = 0
+    action_mask = torch.ones(ROWS, TIME)
+    with torch.no_grad():
+        scores = actor(sequences, action_mask, attention_mask=attention)
+    return Experience(
+        sequences=sequences,
+        attention_mask=attention,
+        action_mask=action_mask.bool(),
+        action_log_probs=scores,
+        advantages=torch.randn(ROWS, 1, generator=g).expand(ROWS, TIME).contiguous(),
+        total_length=attention.sum(1),
+    )
+
+
+def test_statistics_are_those_of_the_models_logits():
+    actor = make_actor()
+    batch = experience(actor)
+    tokens = measured(actor, batch).tokens
+    with torch.no_grad():
+        positions = (batch.attention_mask.cumsum(-1) - 1).masked_fill(batch.attention_mask == 0, 1)
+        logits = actor.model(batch.sequences, attention_mask=batch.attention_mask, position_ids=positions).logits
+    exact = token_statistics(logits[:, PROMPT - 1 : -1], batch.sequences[:, PROMPT:])
+    for name in ("logprob", "entropy", "sensitivity"):
+        torch.testing.assert_close(getattr(tokens, name), getattr(exact, name), atol=2e-6, rtol=1e-5)
+
+
+def test_value_and_gradient_are_those_of_our_own_loss():
+    batch = random_batch(3)
+    decision = controller(**CONTROL).step(*batch)
+    logprob = (batch.tokens.logprob + 0.3 * torch.randn(batch.tokens.logprob.shape)).clamp(max=0).requires_grad_()
+    ours, metrics = policy_loss(logprob, *batch[:3], decision)
+    (expected,) = torch.autograd.grad(ours, logprob)
+    around = torch.nn.functional.pad(torch.stack([batch.tokens.entropy, batch.tokens.sensitivity]), (0, 1))
+    loss = EntropyPolicyLoss(PolicyLoss(), Capture(*around, vocab_size=23))
+    loss.decision = decision
+    advantages = batch.advantages[:, None].expand_as(logprob)
+    theirs, cut, *_ = loss(logprob, batch.tokens.logprob, advantages, action_mask=batch.mask.float())
+    (gradient,) = torch.autograd.grad(theirs, logprob)
+    assert theirs.item() == pytest.approx(ours.item(), abs=1e-6)
+    torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-6)
+    assert metrics["clip_ratio/region_mean"] > 0.1
+    assert cut > 0.1
+
+
+def test_some_updates_of_openrlhfs_actor():
+    """The order of OpenRLHF's training step: forward, loss, backward, optimizer; two minibatches a rollout."""
+    actor = make_actor()
+    optimizer = torch.optim.AdamW(actor.parameters(), lr=1e-3)
+    hook = EntropyHook.__new__(EntropyHook)  # its trainer needs CUDA; what follows is the rest of it
+    hook.controller = controller(**CONTROL)
+    cuts = []
+    for seed in range(3):
+        items = remove_padding_in_sequences(split_experience_batch(experience(actor, seed)))
+        decision = hook.decide(actor, items, packed=False, rows=4)
+        assert decision.batch.tokens == ROWS * TIME
+        with captured() as capture:
+            loss_fn = EntropyPolicyLoss(PolicyLoss(), capture)
+            loss_fn.decision = decision
+            for start in (0, 8):
+                batch = make_experience_batch(items[start : start + 8])
+                actor.train()
+                scores, _ = actor(
+                    batch.sequences, batch.action_mask, attention_mask=batch.attention_mask, return_output=True
+                )
+                loss, cut, *_ = loss_fn(scores, batch.action_log_probs, batch.advantages, action_mask=batch.action_mask)
+                cuts.append(cut.item())
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+    assert max(cuts) > 0.1
+    assert hook.controller.state_dict()["step"] == 3
+
+
+def test_a_ratio_for_whole_responses_is_refused():
+    with pytest.raises(InputError, match=r"set actor\.policy_loss_type ppo"):
+        EntropyPolicyLoss(PolicyLoss(policy_loss_type="gspo"), Capture())
+
+
+def test_a_missing_configuration_is_one_sentence(monkeypatch):
+    monkeypatch.delenv("ENTROSTAT_CONTROL", raising=False)
+    with pytest.raises(InputError, match="ENTROSTAT_CONTROL is not set"):
+        install()
+
+
+def test_the_tap_leaves_openrlhf_as_it_was():
+    import openrlhf.models.actor as host
+
+    before = dict(vars(host))
+    with captured():
+        pass
+    assert dict(vars(host)) == before

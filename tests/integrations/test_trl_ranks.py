@@ -1,0 +1,43 @@
+"""Two ranks of TRL's trainer under torchrun, on gloo."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.runs import ENVIRONMENT, ROOT
+
+pytest.importorskip("trl")
+
+
+@pytest.fixture(scope="module", params=[-1, 3], ids=["DDP", "ZeRO-3"])
+def ranks(tmp_path_factory, request):
+    """What each rank logged and decided, off policy and on policy."""
+    folder = tmp_path_factory.mktemp("trl")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*launch, str(ROOT / "tests/integrations/trl_rank.py"), str(folder), str(request.param)],
+        cwd=ROOT,
+        env=ENVIRONMENT | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
+
+
+def test_both_ranks_decide_the_same_to_the_bit(ranks):
+    for first, second in zip(*ranks, strict=True):
+        assert first["states"] == second["states"]
+        assert json.loads(first["states"])["state"]["step"] >= 1
+
+
+def test_both_ranks_train_the_same_weights(ranks):
+    for first, second in zip(*ranks, strict=True):
+        assert first["norms"] == second["norms"]
+
+
+def test_tokens_are_cut(ranks):
+    assert all(run["cut"][-1] > 0 for run in ranks[0])

@@ -1,0 +1,132 @@
+"""What TRL's settings mean for control: one sentence each."""
+
+from importlib.metadata import version
+
+import pytest
+from packaging.specifiers import SpecifierSet
+
+trl = pytest.importorskip("trl")
+
+from entrostat import InputError  # noqa: E402
+from entrostat.integrations.hosts import require  # noqa: E402
+from entrostat.integrations.trl import EntropyCallback  # noqa: E402
+from entrostat.integrations.trl.settings import check_settings, refusals, remarks  # noqa: E402
+from entrostat.integrations.trl.versions import SUPPORTED  # noqa: E402
+from tests.integrations.trl_runs import control, small  # noqa: E402
+
+
+def arguments(**settings):
+    usual = {"output_dir": "unused", "use_cpu": True, "bf16": False, "steps_per_generation": 4, "report_to": []}
+    return trl.GRPOConfig(**usual | settings)
+
+
+@pytest.mark.parametrize(
+    ("setting", "remedy"),
+    [
+        ({"loss_type": "cispo"}, "write one of: grpo, dr_grpo, dapo, bnpo"),
+        ({"importance_sampling_level": "sequence"}, "write 'token'"),
+    ],
+)
+def test_settings_that_leave_nothing_to_control_are_refused(setting, remedy):
+    (sentence,) = refusals(control(), arguments(**setting))
+    assert remedy in sentence
+
+
+# the oldest and the newest TRL differ in what there is to refuse; `make hosts` runs both
+@pytest.mark.skipif(not hasattr(trl.GRPOTrainer, "compute_liger_loss"), reason="this TRL has no fused loss")
+def test_a_fused_loss_is_refused():
+    (sentence,) = refusals(control(), arguments(use_liger_kernel=True))
+    assert "set it to False" in sentence
+
+
+# as above
+@pytest.mark.skipif(not hasattr(arguments(), "use_adaptive_entropy"), reason="this TRL has no adaptive entropy")
+def test_a_second_controller_is_refused():
+    (sentence,) = refusals(control(), arguments(use_adaptive_entropy=True))
+    assert "second controller" in sentence
+
+
+# as above
+@pytest.mark.skipif(not hasattr(arguments(), "entropy_coef"), reason="this TRL has no entropy bonus")
+def test_an_entropy_bonus_is_remarked_on():
+    (sentence,) = remarks(control(), arguments(entropy_coef=0.01))
+    assert "pushes the entropy up" in sentence
+
+
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        ({"surrogate": {"form": "gradient_preserving"}}, "write `form: clip`"),
+        ({"guard": {"kl_limit": 0.1}}, "remove it"),
+        ({"actuator": {"type": "entropy_bonus"}}, "write `sensitivity`, `region` or `split_range`"),
+    ],
+)
+def test_parts_of_the_configuration_that_trls_loss_cannot_have_are_refused(content, remedy):
+    (sentence,) = refusals(control(**content), arguments())
+    assert remedy in sentence
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"),
+    [
+        ({"beta": 0.04}, "beta=0.04"),
+        ({"mask_truncated_completions": True}, "mask_truncated_completions"),
+        ({"top_entropy_quantile": 0.2}, "top_entropy_quantile"),
+        ({"top_p": 0.9}, "whole softmax at temperature 1.0"),
+        ({"gradient_accumulation_steps": 4}, "acts one rollout late"),
+    ],
+)
+def test_a_setting_that_works_against_the_loop_gets_one_sentence(setting, word):
+    (sentence,) = remarks(control(), arguments(**setting))
+    assert word in sentence
+    assert sentence.count(". ") == 0
+
+
+def test_usual_settings_need_no_remark():
+    assert remarks(control(), arguments()) == refusals(control(), arguments()) == []
+
+
+def test_thresholds_without_authority_at_ratio_one_are_remarked_on():
+    split = control(actuator={"type": "split_range"})
+    assert any("cut no token" in sentence for sentence in remarks(split, arguments(gradient_accumulation_steps=4)))
+
+
+def test_a_target_above_the_vocabularys_entropy_is_refused_at_the_start():
+    with pytest.raises(InputError, match=r"above ln\(16\).*write a lower target"):
+        check_settings(control(target={"type": "constant", "value": 3.0}), arguments(), 16)
+
+
+def test_a_file_that_does_not_fit_is_refused_before_anything_is_loaded(tmp_path):
+    (tmp_path / "control.yaml").write_text("target: {type: constant, vale: 0.6}\n")
+    with pytest.raises(InputError, match="did you mean `value`"):
+        small(tmp_path, tmp_path / "control.yaml")
+
+
+def test_the_callback_wants_thresholds_that_are_scalars():
+    with pytest.raises(InputError, match="write `split_range`, or use EntropyControlledGRPOTrainer"):
+        EntropyCallback(None, control())
+
+
+def test_the_installed_version_is_supported():
+    assert require("trl", SUPPORTED) == version("trl")
+
+
+def test_another_version_is_one_sentence():
+    with pytest.raises(
+        InputError,
+        match=rf"trl {version('trl')} is installed and <0.9 is supported; install it with",
+    ):
+        require("trl", "<0.9")
+
+
+def test_a_missing_host_is_one_sentence():
+    with pytest.raises(InputError, match="no-such-host is not installed; install it with `pip install 'no-such"):
+        require("no-such-host", ">=1")
+
+
+@pytest.mark.parametrize(
+    ("old", "supported"), [("0.29.1", False), ("1.0.0", True), ("1.14.2", False), ("1.16.0", True)]
+)
+def test_versions_with_another_inside_are_not_supported(old, supported):
+
+    assert SpecifierSet(SUPPORTED).contains(old) == supported

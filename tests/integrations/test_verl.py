@@ -1,0 +1,260 @@
+"""Control inside verl's own training worker, on its FSDP2 engine on the CPU; `make hosts` has the environment."""
+
+import os
+from functools import partial
+
+import pytest
+import torch
+
+verl = pytest.importorskip("verl")
+
+LAUNCHED = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+os.environ |= LAUNCHED
+torch.set_num_threads(1)
+
+from omegaconf import OmegaConf  # noqa: E402
+from tensordict import TensorDict  # noqa: E402
+from verl.trainer.config import CheckpointConfig  # noqa: E402
+from verl.trainer.ppo.core_algos import get_policy_loss_fn  # noqa: E402
+from verl.utils import tensordict_utils as tu  # noqa: E402
+from verl.workers.config import (  # noqa: E402
+    ActorConfig,
+    FSDPEngineConfig,
+    FSDPOptimizerConfig,
+    HFModelConfig,
+    PolicyLossConfig,
+)
+from verl.workers.config.engine import TrainingWorkerConfig  # noqa: E402
+from verl.workers.engine_workers import ActorRolloutRefWorker  # noqa: E402
+from verl.workers.utils.losses import ppo_loss  # noqa: E402
+from verl.workers.utils.padding import left_right_2_no_padding, no_padding_2_padding  # noqa: E402
+
+import tests.integrations.verl_cpu  # noqa: E402, F401
+from entrostat import InputError, policy_loss, token_statistics  # noqa: E402
+from entrostat.integrations.verl import EntropyTrainingWorker, entrostat  # noqa: E402
+from entrostat.integrations.verl.loss import InForce, in_force  # noqa: E402
+from entrostat.integrations.verl.settings import check_settings, remarks  # noqa: E402
+from entrostat.trainer.policy.models import ASSETS  # noqa: E402
+from tests.batches import controller, random_batch  # noqa: E402
+
+MODEL = str(ASSETS / "expressions")
+FLOAT32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
+CONTROL = {"law": {"type": "manual", "command": 0.5}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _launched(_not_launched):
+    os.environ.update(LAUNCHED)
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory):
+    """A worker as verl's ActorRolloutRefWorker makes it, with the embedded model in float32."""
+    meeting = tmp_path_factory.mktemp("group") / "store"
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=0, world_size=1)
+    yield make_worker()
+    torch.distributed.destroy_process_group()
+
+
+def make_worker():
+    model = HFModelConfig(
+        path=MODEL,
+        use_remove_padding=False,
+        enable_gradient_checkpointing=False,
+        override_config={"attn_implementation": "eager"},
+    )
+    engine = FSDPEngineConfig(
+        strategy="fsdp2",
+        use_torch_compile=False,
+        dtype="float32",
+        mixed_precision=FLOAT32,
+        use_dynamic_bsz=False,
+        micro_batch_size_per_gpu=4,
+        infer_micro_batch_size_per_gpu=8,
+    )
+    config = TrainingWorkerConfig(
+        model_type="language_model",
+        model_config=model,
+        engine_config=engine,
+        optimizer_config=FSDPOptimizerConfig(lr=1e-3, total_training_steps=100),
+        checkpoint_config=CheckpointConfig(),
+    )
+    made = EntropyTrainingWorker(config, control=controller(**CONTROL).config)
+    made.reset()
+    made.set_loss_fn(partial(ppo_loss, config=actor_config()))
+    return made
+
+
+def actor_config():
+    return ActorConfig(
+        strategy="fsdp2",
+        ppo_mini_batch_size=8,
+        ppo_micro_batch_size_per_gpu=4,
+        rollout_n=4,
+        policy_loss=PolicyLossConfig(loss_mode="entrostat"),
+    )
+
+
+def rollout(seed=0, rows=16, prompt=4, time=5):
+    """Padded prompts on the left, responses on the right, of random tokens."""
+    g = torch.Generator().manual_seed(seed)
+    ids = torch.randint(2, 16, (rows, prompt + time), generator=g)
+    lengths = torch.randint(2, time + 1, (rows, 1), generator=g)
+    mask = torch.ones_like(ids)
+    mask[:, prompt:] = torch.arange(time) < lengths
+    mask[::3, 0] = 0
+    fields = {
+        "prompts": ids[:, :prompt],
+        "responses": ids[:, prompt:],
+        "input_ids": ids,
+        "attention_mask": mask,
+        "response_mask": mask[:, prompt:],
+        "position_ids": (mask.cumsum(1) - 1).clamp(min=0),
+        "advantages": torch.randn(rows, 1, generator=g).expand(rows, time).contiguous(),
+    }
+    return TensorDict(fields, batch_size=[rows])
+
+
+def scored(worker, batch):
+    """The pass in which verl's trainer computes old log-probabilities."""
+    data = left_right_2_no_padding(batch.clone())
+    tu.assign_non_tensor(data, calculate_entropy=True, compute_loss=False, temperature=1.0)
+    output = worker.infer_batch(data)
+    return no_padding_2_padding(tu.get(output, "log_probs"), data).float()
+
+
+def updated(worker, batch, old):
+    """The call in which verl's trainer updates the actor: two minibatches of two microbatches each."""
+    batch = batch.clone()
+    batch["old_log_probs"] = old
+    data = left_right_2_no_padding(batch)
+    tu.assign_non_tensor(
+        data,
+        calculate_entropy=False,
+        global_batch_size=8,
+        mini_batch_size=8,
+        epochs=1,
+        seed=1,
+        dataloader_kwargs={"shuffle": False},
+        compute_loss=True,
+        temperature=1.0,
+    )
+    return tu.get(worker.train_mini_batch(data), "metrics")
+
+
+def test_verl_knows_the_loss_by_its_name():
+    assert get_policy_loss_fn("entrostat") is entrostat
+
+
+@pytest.mark.parametrize("mode", ["token-mean", "seq-mean-token-mean"])
+def test_value_and_gradient_are_those_of_our_own_loss(mode):
+    batch = random_batch(3)
+    decision = controller(**CONTROL).step(*batch)
+    logprob = (batch.tokens.logprob + 0.3 * torch.randn(batch.tokens.logprob.shape)).clamp(max=0).requires_grad_()
+    if mode == "seq-mean-token-mean":
+        parts = [
+            policy_loss(logprob[i : i + 1], *(x[i : i + 1] for x in batch[:3]), decision)[0]
+            for i in range(len(logprob))
+        ]
+        ours = torch.stack(parts).mean()
+    else:
+        ours, _ = policy_loss(logprob, *batch[:3], decision)
+    (expected,) = torch.autograd.grad(ours, logprob)
+    advantages = batch.advantages[:, None].expand_as(logprob)
+    with in_force(InForce(decision, batch.tokens.entropy, batch.tokens.sensitivity, 23)):
+        theirs, metrics = entrostat(batch.tokens.logprob, logprob, advantages, batch.mask, mode, actor_config())
+    (gradient,) = torch.autograd.grad(theirs, logprob)
+    assert theirs.item() == pytest.approx(ours.item(), abs=1e-6)
+    torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-6)
+    assert metrics["clip_ratio/region_mean"] > 0.1
+
+
+def test_importance_weights_scale_the_loss():
+    batch = random_batch(4)
+    decision = controller(**CONTROL).step(*batch)
+    words = (batch.tokens.logprob, batch.tokens.logprob, batch.advantages[:, None].expand_as(batch.mask), batch.mask)
+    with in_force(InForce(decision, batch.tokens.entropy, batch.tokens.sensitivity, 23)):
+        plain, _ = entrostat(*words, config=actor_config())
+        halved, _ = entrostat(
+            *words, config=actor_config(), rollout_is_weights=torch.full_like(batch.tokens.logprob, 0.5)
+        )
+    assert halved.item() == pytest.approx(0.5 * plain.item(), abs=1e-7)
+
+
+def test_a_call_without_a_decision_is_one_sentence():
+    with pytest.raises(InputError, match=r"external_lib=entrostat.integrations.verl"):
+        entrostat(*torch.zeros(4, 2, 3))
+
+
+def test_statistics_are_those_of_the_models_logits(worker):
+    from transformers import AutoModelForCausalLM
+
+    batch = rollout()
+    old = scored(worker, batch)
+    with torch.no_grad():
+        model = AutoModelForCausalLM.from_pretrained(MODEL, attn_implementation="eager")
+        model.load_state_dict({k: v.full_tensor() for k, v in worker.engine.module.state_dict().items()})
+        logits = model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], position_ids=batch["position_ids"]
+        ).logits[:, 3:-1]
+    exact, mask = token_statistics(logits, batch["responses"]), batch["response_mask"].bool()
+    torch.testing.assert_close(old[mask], exact.logprob[mask], atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(worker._scored["exact_entropy"][mask], exact.entropy[mask], atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(worker._scored["sensitivity"][mask], exact.sensitivity[mask], atol=2e-6, rtol=1e-5)
+
+
+def test_some_steps_in_verls_own_actor(worker):
+    before = weights(worker)
+    start = worker.controller.state_dict()["step"]
+    for seed in range(3):
+        batch = rollout(seed)
+        metrics = updated(worker, batch, scored(worker, batch))
+        assert min(metrics["clip_ratio/region_mean"]) > 0.05
+        assert metrics["controller/command"] == [0.5]
+        assert metrics["entropy"][0] == pytest.approx(worker._decision.measurement)
+    assert worker.controller.state_dict()["step"] == start + 3
+    assert any(
+        not torch.equal(a, p.full_tensor()) for a, p in zip(before, worker.engine.module.parameters(), strict=True)
+    )
+
+
+def weights(worker):
+    return [parameter.full_tensor().detach().clone() for parameter in worker.engine.module.parameters()]
+
+
+def test_a_batch_that_was_not_scored_is_one_sentence(worker):
+    old = scored(worker, rollout(1))
+    with pytest.raises(InputError, match="not the one that this rank scored last"):
+        updated(worker, rollout(1), old - 0.1)
+
+
+def test_the_state_is_saved_with_the_actor(worker, tmp_path):
+    updated(worker, rollout(5), scored(worker, rollout(5)))
+    saved = worker.controller.state_dict()
+    worker.save_checkpoint(str(tmp_path))
+    updated(worker, rollout(6), scored(worker, rollout(6)))
+    worker.load_checkpoint(str(tmp_path))
+    assert worker.controller.state_dict() == saved
+
+
+def host(**actor):
+    content = {"actor": {"policy_loss": {"loss_mode": "entrostat"}} | actor, "model": {"use_fused_kernels": False}}
+    return OmegaConf.create(content)
+
+
+def test_verl_makes_the_worker_where_a_configuration_is_given(tmp_path):
+    (tmp_path / "control.yaml").write_text("target: {type: constant, value: 0.6}\n")
+
+    class Outer:
+        config = OmegaConf.merge(host(), {"entrostat": {"config": str(tmp_path / "control.yaml")}})
+
+    made = ActorRolloutRefWorker.actor_worker_cls.fget(Outer())
+    assert made.func is EntropyTrainingWorker
+    assert made.keywords["control"].target.value == 0.6
+
+
+def test_settings_get_one_sentence_each():
+    with pytest.raises(InputError, match="loss_mode=entrostat"):
+        check_settings(controller().config, host(policy_loss={"loss_mode": "vanilla"}))
+    assert "two hands on one wheel" in remarks(host(entropy_coeff=0.01))[0]
+    assert "use_kl_loss" in remarks(host(use_kl_loss=True))[0]

@@ -1,0 +1,1 @@
+"""Long tests by hand: kills, outages, hostile inputs."""

@@ -1,0 +1,145 @@
+"""What is missing or does not fit is one sentence at the start of a run, with its remedy."""
+
+import json
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from entrostat.inputs.errors import InputError
+from entrostat.trainer.config import EngineConfig, UpdateConfig, VLLMConfig
+from entrostat.trainer.engine.settings import deepspeed_settings
+from entrostat.trainer.policy.models import load_tokenizer
+from entrostat.trainer.policy.warmstart import build_tokenizer
+from entrostat.trainer.rollout.vllm_engine import import_vllm
+from entrostat.trainer.rollout.vllm_server import Server
+from entrostat.trainer.tasks import load_task
+from entrostat.trainer.tasks.dataset import DatasetConfig
+from tests.runs import ENVIRONMENT, ROOT, SMALL
+
+
+def train(out, *overrides, without=None, **environment):
+    """`entrostat train`, in an interpreter that cannot import the module `without`."""
+    hide = f"sys.modules['{without}'] = None; " if without else ""
+    words = ["train", *SMALL, "tracking.mlflow=null", *overrides, "--out", str(out)]
+    code = f"import sys; {hide}from entrostat.trainer.cli import main; sys.exit(main({words!r}))"
+    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)} | environment
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def said(done):
+    """Its one sentence."""
+    (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("entrostat: ")]
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    return sentence
+
+
+def test_a_missing_extra_is_named_with_what_adds_it(tmp_path):
+    sentence = said(train(tmp_path / "run", without="deepspeed"))
+    assert "`deepspeed`" in sentence
+    assert "`entrostat doctor` says what adds it" in sentence
+
+
+@pytest.mark.parametrize(
+    ("module", "call", "words"),
+    [
+        ("vllm", lambda: import_vllm(own_process=False), "rollouts with vLLM need vllm"),
+        ("datasets", lambda: load_task(DatasetConfig(dataset="gsm8k", reward="exact")), "data sets need `datasets`"),
+    ],
+)
+def test_a_missing_part_is_named_where_it_is_asked_for(monkeypatch, module, call, words):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InputError, match=words):
+        call()
+
+
+def test_an_absent_gpu_is_told_where_one_is_asked_for(tmp_path):
+    hidden = train(tmp_path / "run", "engine.device=cuda", CUDA_VISIBLE_DEVICES="")
+    assert "PyTorch sees no GPU" in said(hidden)
+
+
+def test_a_port_in_use_is_told_with_the_port(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        launched = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        sentence = said(train(tmp_path / "run", **launched))
+    assert f"cannot meet at 127.0.0.1:{port}" in sentence
+    assert "--master-port" in sentence
+
+
+def test_half_of_a_launchers_variables_are_told_with_the_missing_ones(tmp_path):
+    sentence = said(train(tmp_path / "run", RANK="0", LOCAL_RANK="0", WORLD_SIZE="1"))
+    assert "`RANK` is set and `MASTER_ADDR`, `MASTER_PORT` not" in sentence
+    assert "unset `RANK`" in sentence
+
+
+def test_a_server_that_does_not_answer_is_told_with_its_address():
+    config = VLLMConfig(type="vllm", placement="server", url="http://127.0.0.1:9")
+    with pytest.raises(InputError, match=r"no vLLM server answers at http://127\.0\.0\.1:9"):
+        Server(None, config)
+
+
+def test_a_server_without_an_address_is_refused():
+    with pytest.raises(ValueError, match="write both or neither"):
+        VLLMConfig(type="vllm", placement="server")
+
+
+def saved(folder, **changes):
+    tokenizer = build_tokenizer("0123456789")
+    for name, value in changes.items():
+        setattr(tokenizer, name, value)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_model_without_a_token_to_pad_with_pads_with_the_end_of_the_sequence(tmp_path):
+    tokenizer = load_tokenizer(saved(tmp_path, pad_token=None))
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id
+
+
+def test_a_model_without_an_end_of_sequence_is_refused(tmp_path):
+    with pytest.raises(InputError, match="has no end-of-sequence token"):
+        load_tokenizer(saved(tmp_path, eos_token=None))
+
+
+def test_a_chat_needs_a_template(tmp_path):
+    with pytest.raises(InputError, match="has no chat template"):
+        load_tokenizer(saved(tmp_path), chat=True)
+
+
+def settings(deepspeed=None, **update):
+    return deepspeed_settings(UpdateConfig(**update), EngineConfig(zero_stage=3, deepspeed=deepspeed), rows=16)
+
+
+def test_a_users_own_deepspeed_json_is_laid_over_ours(tmp_path):
+    own = {"zero_optimization": {"overlap_comm": False}, "wall_clock_breakdown": True, "train_batch_size": "auto"}
+    (tmp_path / "ds.json").write_text(json.dumps(own))
+    merged = settings(str(tmp_path / "ds.json"), microbatch=4)
+    assert merged["zero_optimization"] == {"stage": 3, "overlap_comm": False}
+    assert merged["wall_clock_breakdown"] is True
+    assert (merged["train_micro_batch_size_per_gpu"], merged["gradient_accumulation_steps"]) == (4, 4)
+
+
+def test_a_deepspeed_json_that_says_twice_what_the_run_says_is_refused():
+    with pytest.raises(InputError, match="has `train_batch_size`, which follows from"):
+        settings({"train_batch_size": 64})
+
+
+def test_a_deepspeed_json_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match=r"cannot read `engine.deepspeed`.* as JSON"):
+        settings("nowhere.json")
+
+
+def test_microbatches_that_do_not_divide_a_minibatch_are_refused():
+    with pytest.raises(InputError, match="do not divide into microbatches of 5"):
+        settings(microbatch=5)
+
+
+def test_offload_is_passed_on():
+    engine = EngineConfig(zero_stage=3, offload_optimizer=True, offload_parameters=True)
+    zero = deepspeed_settings(UpdateConfig(), engine, rows=4)["zero_optimization"]
+    assert zero["offload_optimizer"] == zero["offload_param"] == {"device": "cpu"}

@@ -1,0 +1,136 @@
+"""`entrostat target --edit`: a curve drawn on a page is saved, and loads."""
+
+import json
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from entrostat.sim.feasibility import envelope, reach
+from entrostat.sim.plants import MomentumPlant
+from entrostat.targets import Cosine, Table
+from entrostat.trainer.commands.pages.designer import Design, check, designer, points_of
+from entrostat.trainer.commands.target import read_target
+from tests.browser import Watched
+
+PLANT = MomentumPlant(gain=0.02, lag=0.4)
+FLAT = [(0.0, 0.8), (50.0, 0.8), (99.0, 0.8)]
+
+
+@pytest.fixture
+def serve(tmp_path: Path):
+    servers = []
+
+    def start(name: str = "curve.yaml", **kwargs) -> tuple[str, Path]:
+        out = tmp_path / name
+        server = designer(Design(FLAT, 100, out, [PLANT], **kwargs))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}", out
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def post(url: str, content: object) -> tuple[int, str]:
+    request = urllib.request.Request(url, data=json.dumps(content).encode())
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def drag(opened: Watched, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Drag in the plot's own coordinates: step and nats."""
+    place = """([x, y]) => {
+      const view = Bokeh.index.roots[0], box = view.canvas_view.el.getBoundingClientRect()
+      return [box.x + view.frame.x_scale.compute(x), box.y + view.frame.y_scale.compute(y)]
+    }"""
+    mouse, (x0, y0), (x1, y1) = opened.page.mouse, *(opened.page.evaluate(place, [*point]) for point in (start, end))
+    mouse.move(x0, y0)
+    mouse.down()
+    for part in np.linspace(0, 1, 12):
+        mouse.move(x0 + part * (x1 - x0), y0 + part * (y1 - y0))
+    mouse.up()
+
+
+def test_a_dragged_curve_is_saved_and_loads(browser, serve) -> None:
+    url, out = serve()
+    opened = Watched(browser, url).ready()
+    drag(opened, (50, 0.8), (90, 1.1))
+    opened.until("document.getElementById('says').textContent.includes('Steeper')")
+    opened.page.locator("#save").click()
+    opened.until("document.getElementById('saved').value.startsWith('saved')")
+    opened.shot("designer")
+    saved = read_target(out)
+    assert isinstance(saved, Table)
+    (_, bend, _), values = saved.points, saved.at([0, 90, 99])
+    assert bend == pytest.approx((90, 1.1), abs=1.5)
+    assert values == pytest.approx([0.8, 1.1, 0.8], abs=0.05)
+    assert opened.complaints == []
+
+
+def test_a_point_typed_in_the_table_moves_the_curve(browser, serve) -> None:
+    url, out = serve("curve.csv")
+    opened = Watched(browser, url).ready()
+    opened.page.get_by_label("entropy of point 2").fill("0.6")
+    opened.page.keyboard.press("Enter")
+    opened.until("Math.min(...Bokeh.documents[0].get_model_by_name('curve').data.value) == 0.6")
+    opened.page.locator("#save").click()
+    opened.until("document.getElementById('saved').value.startsWith('saved')")
+    assert out.read_text() == "step,value\n0.0,0.8\n50.0,0.6\n99.0,0.8\n"
+    assert read_target(out).at(25) == pytest.approx(0.7)
+
+
+def test_points_are_added_and_removed_by_keyboard(browser, serve) -> None:
+    opened = Watched(browser, serve()[0]).ready()
+    count = "Bokeh.documents[0].get_model_by_name('points').data.step.length"
+    assert {"interpolation", "add", "save"} <= opened.reachable(keys=30)
+    opened.page.locator("#add").focus()
+    opened.page.keyboard.press("Enter")
+    opened.until(f"{count} == 4")
+    opened.page.locator("#rows button").nth(1).focus()
+    opened.page.keyboard.press("Enter")
+    opened.until(f"{count} == 3")
+
+
+def test_a_smooth_curve_keeps_its_shape_in_csv(serve) -> None:
+    url, out = serve("curve.csv")
+    curve = {"points": [[0, 0.8], [50, 1.1], [99, 0.5]], "interpolation": "smooth"}
+    assert post(f"{url}/save", curve)[0] == 200
+    every = np.arange(100)
+    assert read_target(out).at(every) == pytest.approx(Table(**curve).at(every), abs=1e-6)
+
+
+def test_a_curve_that_fits_nothing_is_refused_in_one_sentence(serve) -> None:
+    url, out = serve()
+    status, text = post(f"{url}/save", {"points": [[0, -1], [5, 2]]})
+    assert status == 400
+    assert "-1" in text
+    assert "no curve" in post(f"{url}/save", [1])[1]
+    assert not out.exists()
+
+
+def test_the_check_names_the_steps_that_reach_misses() -> None:
+    curve = Table(points=[(0, 0.8), (50, 0.8), (60, 1.3), (99, 1.3)])
+    found = check(curve, Design(FLAT, 100, Path("x.yaml"), [PLANT]))
+    assert found["missed"] == reach(curve.at(np.arange(100)), [PLANT]).missed == [(50, 59)]
+
+
+def test_the_band_of_an_integrator_opens_with_its_gain() -> None:
+    low, high = envelope(0.8, 50, [MomentumPlant(gain=0.02, lag=0.0, drift=-0.005)])
+    assert high == pytest.approx(0.8 + 0.015 * np.arange(50))
+    assert low == pytest.approx(np.maximum(0.8 - 0.025 * np.arange(50), 0))
+
+
+def test_a_curve_of_another_kind_becomes_points_near_it() -> None:
+    curve = Cosine(start=1.0, end=0.4, steps=100)
+    steps, values = zip(*points_of(curve, 100, None), strict=True)
+    assert len(steps) < 12
+    assert np.interp(np.arange(100), steps, values) == pytest.approx(curve.at(np.arange(100)), abs=0.011)

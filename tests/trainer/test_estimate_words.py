@@ -1,0 +1,31 @@
+"""What the adaptive law learned, in words."""
+
+import numpy as np
+
+from entrostat.trainer.reporting.estimate import in_words
+from entrostat.trainer.reporting.rundata import Run, load_run
+from tests.runs import lines, train
+
+
+def test_a_run_of_the_adaptive_law_says_what_it_learned(tmp_path):
+    done = train(tmp_path / "run", "control.law={type: adaptive}", "evaluation={every: 100, prompts: 8, samples: 8}")
+    words = in_words(load_run(tmp_path / "run"))
+    assert words in done.stdout
+    assert "2 updates a rollout, each shown to it" in words
+    last = lines(tmp_path / "run")[-1]
+    ends = f"{last['controller/command_low']:+.2f} to {last['controller/command_high']:+.2f}"
+    assert f"(the last batch gave {ends})" in words
+    assert f"{lines(tmp_path / 'run')[-1]['estimate/gain']:.3g} nats a rollout for a command of 1 (95 %:" in words
+
+
+def test_a_run_of_another_law_says_nothing():
+    assert in_words(Run("pid", columns={"step": np.arange(3.0)})) == ""
+
+
+def test_the_share_of_sampling_noise_is_a_ratio_of_squares():
+    steps = np.arange(40.0)
+    columns = {"step": steps, "actor/entropy": 0.6 + 0.02 * (-1) ** steps, "controller/setpoint": 0 * steps + 0.6}
+    columns |= {"controller/standard_error": 0 * steps + 0.01}
+    rest = ("gain", "log_gain_error", "lag", "updates", "drift", "entropy", "entropy_error", "update_noise", "skipped")
+    columns |= {f"estimate/{key}": 0.5 + 0 * steps for key in rest}
+    assert "sampling error is 25% of the squared tracking error" in in_words(Run("adaptive", columns=columns))

@@ -1,0 +1,207 @@
+"""What a run does when something in it fails: left out, skipped, tried again, or stopped with a checkpoint."""
+
+import math
+import time
+
+import pytest
+import torch
+
+from entrostat.inputs.errors import InputError
+from entrostat.trainer import loop
+from entrostat.trainer.config import load_config
+from entrostat.trainer.engine.checkpoint import newest_step
+from entrostat.trainer.engine.state import gathered
+from entrostat.trainer.errors import Stopped
+from entrostat.trainer.loop import train_step
+from entrostat.trainer.rollout import sampler
+from entrostat.trainer.run import open_session, run
+from entrostat.trainer.seeds import seed_of
+from entrostat.trainer.step.retry import retried
+from entrostat.trainer.step.rewards import HUNG, INVALID, RAISED, judged, left_out, time_limit
+from entrostat.trainer.tasks.expressions import Expressions
+from tests.runs import SMALL, lines
+
+EXAMPLE, *BASE = SMALL
+
+
+def session_of(*overrides):
+    return open_session(load_config(EXAMPLE, [*BASE, *overrides]))
+
+
+class Scripted:
+    """A task whose reward does what the answer says."""
+
+    def reward(self, problem, answer):
+        if answer == "raise":
+            raise ZeroDivisionError
+        if answer == "hang":
+            while True:
+                try:
+                    time.sleep(0.01)
+                except Exception:
+                    continue
+        return {"none": None, "nan": math.nan, "inf": math.inf, "text": "1"}.get(answer, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [("raise", RAISED), ("hang", HUNG), ("none", INVALID), ("nan", INVALID), ("inf", INVALID), ("text", INVALID)],
+)
+def test_a_reward_function_that_fails_gives_no_reward_and_is_counted(answer, fault):
+    rewards, faults = judged(Scripted(), [None] * 3, ["right", answer, "right"], seconds=0.05)
+    assert rewards.isfinite().tolist() == [True, False, True]
+    assert faults == {fault: 1}
+
+
+def test_a_batch_of_hanging_answers_ends_after_a_few_limits():
+    start = time.monotonic()
+    _, faults = judged(Scripted(), [None] * 200, ["hang"] * 200, seconds=0.05)
+    assert faults == {HUNG: 200}
+    assert time.monotonic() - start < 5
+
+
+def test_many_slow_answers_within_their_limit_are_all_judged():
+    class Slow:
+        def reward(self, problem, answer):
+            time.sleep(0.004)
+            return 1.0
+
+    rewards, faults = judged(Slow(), [None] * 50, ["x"] * 50, seconds=0.05)
+    assert bool((rewards == 1).all())
+    assert not faults
+
+
+def test_a_time_limit_leaves_no_alarm_behind():
+    with time_limit(0.02):
+        pass
+    time.sleep(0.03)
+
+
+def test_the_group_of_a_missing_reward_is_left_out_and_no_other():
+    session = session_of()
+    drawn = loop.sample(session, 0)
+    rewards = torch.ones(64)
+    rewards[9] = math.nan
+    rollout, rewards, known = left_out(drawn.rollout, rewards, 8)
+    assert (~known).nonzero().flatten().tolist() == list(range(8, 16))
+    assert not rollout.mask[8:16].any()
+    assert torch.equal(rollout.mask[known], drawn.rollout.mask[known])
+    assert rewards.isfinite().all()
+
+
+class FailsOnce(Expressions):
+    """The reward of one answer raises."""
+
+    calls = 0
+
+    def reward(self, problem, answer):
+        self.calls += 1
+        if self.calls == 5:
+            raise RuntimeError
+        return super().reward(problem, answer)
+
+
+def test_a_step_goes_on_without_the_group_whose_reward_failed():
+    session = session_of()
+    session.task = FailsOnce()
+    row = train_step(session, 0)
+    assert (row[RAISED], row["reward/missing_fraction"], row["actor/skipped"]) == (1, 1 / 8, 0)
+    assert math.isfinite(row["reward/mean"])
+    assert math.isfinite(row["actor/entropy"])
+    assert math.isfinite(row["actor/pg_loss"])
+
+
+def flaky(failures, monkeypatch):
+    """A rollout engine that dies so many times."""
+    real, calls = sampler.generate, []
+
+    def generate(*args, **options):
+        calls.append(1)
+        if len(calls) <= failures:
+            raise RuntimeError("engine core died")
+        return real(*args, **options)
+
+    monkeypatch.setattr(sampler, "generate", generate)
+    monkeypatch.setattr("entrostat.trainer.step.retry.time.sleep", lambda seconds: None)
+
+
+def test_a_rollout_engine_that_dies_is_tried_again_and_the_step_is_the_same(monkeypatch):
+    straight = train_step(session_of(), 0)
+    flaky(2, monkeypatch)
+    again = train_step(session_of(), 0)
+    assert again["fault/rollout_retries"] == 2
+    assert again["actor/entropy"] == straight["actor/entropy"]
+
+
+def test_a_rollout_engine_that_stays_dead_stops_the_run_with_a_checkpoint(monkeypatch, tmp_path):
+    real = sampler.generate
+
+    def generate(*args, seed, **options):
+        if seed == seed_of(11, 3, 0):
+            raise RuntimeError("engine core died")
+        return real(*args, seed=seed, **options)
+
+    monkeypatch.setattr(sampler, "generate", generate)
+    monkeypatch.setattr("entrostat.trainer.step.retry.time.sleep", lambda seconds: None)
+    out = tmp_path / "run"
+    with pytest.raises(Stopped, match=r"failed 4 times .*engine core died.* from the checkpoint of step 3"):
+        run(load_config(EXAMPLE, [*BASE, "tracking.mlflow=null"]), out)
+    assert newest_step(out / "checkpoints") == 3
+    monkeypatch.setattr(sampler, "generate", real)
+    run(load_config(out / "config.yaml"), out, resume=True)
+    assert [row["step"] for row in lines(out)] == list(range(6))
+
+
+def test_the_waits_between_attempts_grow(monkeypatch):
+    waits = []
+    monkeypatch.setattr("entrostat.trainer.step.retry.time.sleep", waits.append)
+    with pytest.raises(InputError, match="failed 4 times"):
+        retried(lambda: 1 / 0, "it")
+    assert waits == [1, 4, 16]
+
+
+def test_bad_input_is_not_tried_again():
+    calls = []
+
+    def call():
+        calls.append(1)
+        raise InputError("no.")
+
+    with pytest.raises(InputError, match=r"no\."):
+        retried(call, "it")
+    assert len(calls) == 1
+
+
+def test_a_run_without_any_reward_for_ten_steps_stops_with_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(Expressions, "reward", lambda *_: None)
+    with pytest.raises(Stopped, match="for 10 steps no answer got a reward"):
+        run(load_config(EXAMPLE, [*BASE, "tracking.mlflow=null", "steps=20"]), tmp_path / "run")
+    assert newest_step(tmp_path / "run" / "checkpoints") == 10
+
+
+@pytest.mark.parametrize("engine", ["engine.zero_stage=0", "engine.zero_stage=2", "engine.dtype=bfloat16"])
+def test_a_gradient_that_is_not_finite_is_skipped(engine):
+    session = session_of(engine)
+    train_step(session, 0)
+    before = gathered(session.engine)
+    spoilt = next(session.engine.model.parameters()).register_hook(lambda grad: grad * math.nan)
+    row = train_step(session, 1)
+    spoilt.remove()
+    assert row["actor/skipped"] == 1
+    after = gathered(session.engine)
+    assert all(torch.equal(value, after[part][name]) for part in before for name, value in before[part].items())
+    assert train_step(session, 2)["actor/skipped"] == 0
+
+
+def test_no_checkpoint_is_made_of_a_spoilt_policy(tmp_path, monkeypatch):
+    def spoil(session, step):
+        if step == 4:
+            with torch.no_grad():
+                next(session.engine.model.parameters()).fill_(math.nan)
+        return train_step(session, step)
+
+    monkeypatch.setattr("entrostat.trainer.run.train_step", spoil)
+    out = tmp_path / "run"
+    with pytest.raises(Stopped, match=r"probabilities are not finite.*from the checkpoint of step 4"):
+        run(load_config(EXAMPLE, [*BASE, "tracking.mlflow=null"]), out)
+    assert newest_step(out / "checkpoints") == 4

@@ -1,0 +1,118 @@
+"""`entrostat identify`: from a log to a plant file that `entrostat tune` reads."""
+
+import numpy as np
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+
+from entrostat import InputError
+from entrostat.sim.identify.fit import identify
+from entrostat.sim.identify.plot import binned, characteristic, measured_rates
+from entrostat.trainer.commands.identify import run_identify
+from entrostat.trainer.commands.logged_runs import load_logged
+from tests.runs import entrostat
+from tests.sim.test_identification import logged
+
+
+@pytest.fixture
+def log(tmp_path):
+    """A CSV of a simulated excitation run."""
+    run = logged()
+    columns = [run.steps, run.entropy, run.command, run.standard_error, np.full(150, -2.5), np.full(150, 1.0)]
+    header = "step,entropy,command,standard_error,command_low,command_high"
+    path = tmp_path / "run.csv"
+    np.savetxt(path, np.column_stack(columns), delimiter=",", header=header, comments="")
+    return path
+
+
+def test_the_plant_file_tunes_a_controller(log, tmp_path):
+    plant, curve = tmp_path / "plant.yaml", tmp_path / "curve.yaml"
+    words = run_identify([str(log)], plant, lag=0.43)
+    assert "which raises entropy" in words
+    assert "a command from -2.5 to 1, ends of the median batch" in words
+    assert {(one["low"], one["high"]) for one in yaml.safe_load(plant.read_text())["family"]} == {(-2.5, 1.0)}
+    curve.write_text("{type: constant, value: 0.6}")
+    done = entrostat("tune", "--target", curve, "--plant", plant, "--out", tmp_path / "tuned", "--steps", "60")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "tuned" / "control.yaml").exists()
+
+
+def test_the_characteristic_is_drawn_beside_the_plant(log, tmp_path):
+    run_identify([str(log)], tmp_path / "plant.yaml", lag=0.43)
+    assert (tmp_path / "plant.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_drawn_characteristic_runs_through_the_measured_changes():
+    run = logged(steps=600, process_noise=0.002, measurement_noise=0.001, drift=-0.001)
+    fitted = identify([run])
+    centre, mean, error = binned(*measured_rates(fitted, [run]))
+    assert (np.abs(characteristic(fitted.plant(), centre) - mean) < 4 * error + 1e-3).all()
+
+
+def test_thresholds_stand_in_for_a_command(tmp_path):
+    run = logged(steps=200, gain=0.05)
+    high, low = 0.2 + 0.275 * np.maximum(run.command, 0), 0.2 + 0.087 * np.maximum(-run.command, 0)
+    table = np.column_stack([run.steps, run.entropy, low, high])
+    np.savetxt(tmp_path / "run.csv", table, delimiter=",", header="step,entropy,eps_low,eps_high", comments="")
+    (read,) = load_logged(str(tmp_path / "run.csv"), 0.43, 0.015, "unused")
+    assert read.parts.sum(1) == pytest.approx(run.command, abs=1e-6)
+    assert identify([read]).gain == pytest.approx(0.05, rel=0.3)
+
+
+@pytest.fixture
+def store(tmp_path):
+    """An MLflow store with a run of an experiment, as the trainer logs it."""
+    uri, run = f"sqlite:///{tmp_path}/mlflow.db", logged()
+    client = MlflowClient(tracking_uri=uri)
+    made = client.create_run(client.create_experiment("excited"), run_name="first")
+    params = {"update.betas": "[0.9, 0.999]", "update.minibatches": "8", "update.epochs": "1"}
+    columns = {
+        "actor/entropy": run.entropy,
+        "controller/command": run.command,
+        "controller/command_low": np.full(150, -3.0),
+        "controller/command_high": np.full(150, 1.5),
+        "controller/standard_error": run.standard_error,
+    }
+    metrics = [Metric(name, value, 0, k) for name, column in columns.items() for k, value in enumerate(column)]
+    client.log_batch(made.info.run_id, metrics=metrics, params=[Param(*pair) for pair in params.items()])
+    return uri, made.info.run_id, run
+
+
+@pytest.mark.parametrize("by", ["run id", "experiment"])
+def test_a_run_is_read_back_from_mlflow(store, by):
+    uri, run_id, run = store
+    (read,) = load_logged(run_id if by == "run id" else "excited", None, None, uri)
+    assert read.lag == pytest.approx(0.9**8)
+    np.testing.assert_allclose(read.parts[:, 0], run.command)
+    assert read.reach == (-3.0, 1.5)
+    np.testing.assert_allclose(read.entropy, run.entropy)
+
+
+@pytest.mark.parametrize("name", ["nowhere", 32 * "0"])
+def test_what_mlflow_does_not_know_is_refused_in_one_sentence(store, name):
+    with pytest.raises(InputError, match="MLflow at sqlite") as refused:
+        load_logged(name, None, None, store[0])
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "words_more"),
+    [
+        ("step,entropy\n0,1\n", [], "give --lag"),
+        ("step,entropy\n0,1\n1,1\n", ["--lag", "0.4"], "neither a column `command` nor `eps_low`"),
+        ("step,entropy,eps_low\n0,1,1\n", ["--lag", "0.4"], "`eps_high`"),
+        ("step,entropy,command\n0,1\n1,1,1,1\n", ["--lag", "0.4"], "cannot read"),
+        ("step,entropy,command\n0,1,0\n1,1,1\n", ["--lag", "0.4"], "fewer than 60"),
+        ("step,entropy,command\n0,1,0\n1,1,1\n", ["--lag", "1.4"], "--lag is 1.4"),
+        ("", ["--lag", "0.4"], "cannot read"),
+    ],
+)
+def test_a_log_that_does_not_fit_is_refused_in_one_sentence(tmp_path, text, words, words_more):
+    path = tmp_path / "run.csv"
+    path.write_text(text)
+    done = entrostat("identify", path, *words, "--out", tmp_path / "plant.yaml")
+    assert done.returncode == 2
+    assert words_more in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "plant.yaml").exists()

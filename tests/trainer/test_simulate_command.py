@@ -1,0 +1,67 @@
+"""`entrostat simulate`: a run as the plant predicts it."""
+
+import pytest
+import yaml
+
+from entrostat import InputError
+from entrostat.trainer.commands.simulate import run_simulate
+
+PLANT = {
+    "initial": 0.85,
+    "gain": 0.03,
+    "lag": 0.43,
+    "drift": -0.005,
+    "process_noise": 0.005,
+    "measurement_noise": 0.015,
+}
+LAW = {"type": "pid", "kp": 14, "ki": 2}
+
+
+@pytest.fixture
+def predict(tmp_path):
+    """Simulate a control configuration on `PLANT`; returns the words."""
+
+    def run(steps=150, plant=PLANT, **control):
+        for name, content in (("control", control), ("plant", plant)):
+            (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        return run_simulate(
+            tmp_path / "control.yaml", tmp_path / "plant.yaml", steps, seeds=2, out=tmp_path / "predicted.png"
+        )
+
+    return run
+
+
+def test_a_gentle_target_is_within_reach_and_drawn(predict, tmp_path):
+    words = predict(target={"type": "linear", "start": 0.85, "end": 0.5, "steps": 150}, law=LAW)
+    assert "at every step" in words
+    assert (tmp_path / "predicted.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_target_that_jumps_is_named_where_the_plant_cannot_follow(predict):
+    # 0.5 nats up at 0.025 nats a step at most: 20 steps, the last of them within 5 % of the target
+    points = [[0, 0.85], [60, 0.85], [61, 1.35], [149, 1.35]]
+    words = predict(target={"type": "table", "points": points}, law=LAW)
+    assert "more than the plant can give: steps 61 to 7" in words
+
+
+def test_a_plants_own_ends_are_what_can_be_reached(predict):
+    curve = {"type": "table", "points": [[0, 0.85], [60, 0.85], [61, 0.45], [149, 0.45]]}
+    narrow = predict(target=curve, law=LAW, plant=PLANT | {"low": -0.5, "high": 0.5})
+    wide = predict(target=curve, law=LAW, plant=PLANT | {"low": -4.0, "high": 0.5})
+    assert "command at its end (-0.5 or 0.5) in" in narrow
+    assert "command at its end (-4 or 0.5) in" in wide
+
+    def last(words):
+        return int(words.split("steps 61 to ")[1].split("\n")[0].split(",")[0])
+
+    assert last(narrow) > last(wide) + 10
+
+
+def test_a_law_that_follows_nothing_is_refused(predict):
+    with pytest.raises(InputError, match="has the law `manual`"):
+        predict(law={"type": "manual"})
+
+
+def test_too_few_steps_are_refused(predict):
+    with pytest.raises(InputError, match="--steps is 3"):
+        predict(steps=3, target={"type": "constant", "value": 0.6}, law=LAW)

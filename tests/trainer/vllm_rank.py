@@ -1,0 +1,66 @@
+"""A rank that samples with vLLM: two steps, then two pushes that go wrong. Run by tests/trainer/test_vllm.py.
+
+python -m tests.trainer.vllm_rank OUT.json KEY=VALUE...
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from entrostat.inputs.errors import InputError
+from entrostat.trainer.config import load_config
+from entrostat.trainer.loop import sample, train_step, version
+from entrostat.trainer.run import open_session
+from tests.runs import SMALL
+
+
+def refused(session, step: int) -> str:
+    """What the next step says when its push went wrong; nothing where it took the batch."""
+    try:
+        train_step(session, step)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def rename(backend, version: str) -> None:
+    """A push that brings a new name and no weights."""
+    if hasattr(backend, "_llm"):
+        backend._llm.update_weight_version(version)
+    else:
+        backend._post("update_weight_version", {"new_version": version})
+
+
+def main(out: str, overrides: list[str]) -> None:
+    vllm = "rollout.engine={type: vllm, enforce_eager: true, max_model_len: 32, kv_cache: 0.0625}"
+    session = open_session(load_config(SMALL[0], [*SMALL[1:], "update.learning_rate=1e-3", vllm, *overrides]))
+    session.sampler.push(version(0))
+    start = sample(session, 0).rollout
+    steps = [train_step(session, step) for step in range(2)]
+    session.sampler.push(version(2))
+    drawn, again = (sample(session, 2).rollout for _ in range(2))
+    backend, told = (
+        session.sampler._backend,
+        {
+            "answers": start.answers,
+            "steps": steps,
+            "same": torch.equal(drawn.sequences, again.sequences),
+        },
+    )
+    push = backend.push
+    train_step(session, 2)
+    backend.push = lambda version: None
+    told["lost"] = refused(session, 3)
+    backend.push = push
+    session.sampler.push("sound")
+    train_step(session, 4)
+    backend.push = lambda version: rename(backend, version)
+    told["renamed"] = refused(session, 5)
+    Path(out).with_suffix(f".{session.engine.rank}.json").write_text(json.dumps(told))
+    session.sampler.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

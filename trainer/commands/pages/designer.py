@@ -1,0 +1,149 @@
+"""`entrostat target --edit`: a page on loopback where a target is drawn by dragging its points, and saved."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from entrostat.inputs.configuration import parse
+from entrostat.inputs.errors import InputError
+from entrostat.sim.feasibility import envelope, reach
+from entrostat.sim.identify.fit import identify
+from entrostat.sim.plants import MomentumPlant
+from entrostat.targets import Table
+
+from ...tracking.folder import write_atomically
+from ..identify import TRACKING
+from ..logged_runs import load_logged
+from ..plant_file import read_plants
+from ..target import read_target
+from .designer_page import render
+from .loopback import Request, Response, server
+
+Points = list[tuple[float, float]]
+LARGEST_PLOT = 2000
+"""Steps that the page draws; a longer curve is thinned out for the eye alone."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """What the page starts from. Entropies in nats."""
+
+    points: Points
+    steps: int
+    out: Path
+    """A `.yaml` or `.csv` file."""
+    plants: Sequence[MomentumPlant] = ()
+    """The plant whose reach is shown; none: no band."""
+    logged: Sequence[tuple[str, np.ndarray, np.ndarray]] = ()
+    """Name, steps and entropy of runs to show beside the curve."""
+
+
+def design(
+    file: Path | None, plant: Path | None, runs: Sequence[str], steps: int, initial: float | None, out: Path
+) -> Design:
+    """What the command line asks for: the curve in `file` (none: a flat one), and the plant of a file or of `runs`.
+
+    Raises:
+        InputError: a file or a run holds nothing that fits.
+    """
+    logged = [run for source in runs for run in load_logged(source, None, None, TRACKING)]
+    plants = read_plants(plant, seed=0).plants if plant else identify(logged).family() if logged else ()
+    shown = [(run.name, run.steps, run.entropy) for run in logged]
+    level = float(logged[0].entropy[0]) if logged else initial or 0.8
+    points = points_of(read_target(file), steps, initial) if file else [(0.0, level), (float(steps - 1), level)]
+    return Design(points, steps, out, plants, shown)
+
+
+def edit(design: Design, port: int = 0) -> None:
+    """Serve the designer until interrupted."""
+    with designer(design, port) as serving:
+        address = f"http://127.0.0.1:{serving.server_port}/"
+        print(f"draw the target at {address} (saves to {design.out}; end with Ctrl-C)", flush=True)
+        try:
+            serving.serve_forever()
+        except KeyboardInterrupt:
+            print()
+
+
+def designer(design: Design, port: int = 0) -> ThreadingHTTPServer:
+    """The server behind `edit`: the page, `/check` for a curve's reach, `/save` for its file."""
+    if design.out.suffix not in (".yaml", ".yml", ".csv"):
+        raise InputError(f"--out is {design.out}; give a file that ends in .yaml or .csv.")
+
+    def page(request: Request) -> Response:
+        return Response(render(design.points, design.steps, str(design.out), design.logged, bool(design.plants)))
+
+    def answer(request: Request) -> Response:
+        return Response(json.dumps(check(_curve(request.body), design)), "application/json")
+
+    def keep(request: Request) -> Response:
+        write_atomically(design.out, as_text(_curve(request.body), design))
+        return Response(json.dumps({"saved": str(design.out)}), "application/json")
+
+    return server({("GET", "/"): page, ("POST", "/check"): answer, ("POST", "/save"): keep}, port)
+
+
+def check(curve: Table, design: Design) -> dict[str, Any]:
+    """The curve at every step, the band that the plant reaches from its start, and where it asks for too much."""
+    steps = np.arange(design.steps)
+    values = curve.at(steps)
+    shown = steps[:: max(len(steps) // LARGEST_PLOT, 1)]
+    found: dict[str, Any] = {"step": shown.tolist(), "value": values[shown].tolist(), "missed": []}
+    if not design.plants:
+        return found
+    low, high = envelope(float(values[0]), design.steps, design.plants)
+    missed = reach(values, design.plants).missed
+    return found | {"low": low[shown].tolist(), "high": high[shown].tolist(), "missed": missed}
+
+
+def as_text(curve: Table, design: Design) -> str:
+    """The curve as a YAML target, or as CSV of step and value; a smooth one has every step in its CSV."""
+    if design.out.suffix != ".csv":
+        content = {"type": "table", "points": [list(point) for point in curve.points]}
+        return yaml.safe_dump(content | {"interpolation": curve.interpolation}, sort_keys=False)
+    steps = np.arange(design.steps)
+    every = zip(steps.tolist(), curve.at(steps).tolist(), strict=True)
+    rows = curve.points if curve.interpolation == "linear" else [(step, round(value, 6)) for step, value in every]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("step", "value"), *rows])
+    return text.getvalue()
+
+
+def points_of(curve: Any, steps: int, initial: float | None) -> Points:
+    """Points to start the drawing from: a table's own, or those at which the curve bends."""
+    if isinstance(curve, Table) and curve.unit == "nats":
+        return curve.points
+    at = np.arange(steps)
+    values = curve.at(at, initial)
+    return [(float(k), round(float(values[k]), 4)) for k in _bends(at, values)]
+
+
+def _bends(steps: np.ndarray, values: np.ndarray, tolerance: float = 0.01, most: int = 24) -> list[int]:
+    """Indices of points whose polyline stays within `tolerance` of the largest value of the curve, added greedily."""
+    kept = [0, len(steps) - 1]
+    while len(kept) < most:
+        off = np.abs(np.interp(steps, steps[kept], values[kept]) - values)
+        if off.max() <= tolerance * max(values.max(), 1e-9):
+            break
+        kept = sorted([*kept, int(off.argmax())])
+    return kept
+
+
+def _curve(body: bytes) -> Table:
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or set(content) - {"points", "interpolation"}:
+        raise InputError("the page sent no curve; load it anew.")
+    return parse(Table, content, source="the curve")

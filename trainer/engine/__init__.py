@@ -1,0 +1,1 @@
+"""The DeepSpeed engine, its settings, its checkpoints, and the ranks around it."""

@@ -1,0 +1,67 @@
+"""DeepSpeed's configuration from ours, and a user's own laid over it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from entrostat.inputs.errors import InputError
+from entrostat.inputs.files import read_json
+
+from ..config import EngineConfig, UpdateConfig
+
+OURS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "optimizer", "scheduler")
+"""What the run's configuration says under other names; said twice it could contradict itself."""
+
+
+def deepspeed_settings(update: UpdateConfig, engine: EngineConfig, rows: int) -> dict[str, Any]:
+    """The configuration for an engine whose ranks have `rows` responses of a minibatch each.
+
+    Raises:
+        InputError: the rows do not divide into microbatches, or the user's JSON cannot be used.
+    """
+    micro = min(update.microbatch or rows, rows)
+    if rows % micro:
+        raise InputError(
+            f"a rank has {rows} responses of a minibatch, which do not divide into microbatches of {micro}; write an "
+            f"`update.microbatch` that divides {rows}."
+        )
+    ours = {
+        "train_micro_batch_size_per_gpu": micro,
+        "gradient_accumulation_steps": rows // micro,
+        "gradient_clipping": update.gradient_clipping,
+        "zero_optimization": {"stage": engine.zero_stage} | _offload(engine),
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,  # PyTorch's AdamW steps on the CPU too, and needs no compiler
+        "bf16": {"enabled": engine.dtype == "bfloat16"},
+        "steps_per_print": 1_000_000_000,
+    }
+    return _over(ours, _user_settings(engine.deepspeed))
+
+
+def _offload(engine: EngineConfig) -> dict[str, Any]:
+    names = {"offload_optimizer": engine.offload_optimizer, "offload_param": engine.offload_parameters}
+    return {name: {"device": "cpu"} for name, wanted in names.items() if wanted}
+
+
+def _user_settings(given: str | dict[str, Any] | None) -> dict[str, Any]:
+    if given is None:
+        return {}
+    if isinstance(given, str):
+        given = read_json(given, "DeepSpeed's JSON in `engine.deepspeed`")
+    if not isinstance(given, dict):
+        raise InputError("`engine.deepspeed` holds no keys; give DeepSpeed's JSON object.")
+    given = {key: value for key, value in given.items() if value != "auto"}
+    if twice := [key for key in OURS if key in given]:
+        raise InputError(
+            f"`engine.deepspeed` has `{twice[0]}`, which follows from `rollout`, `update` and the ranks; leave it out."
+        )
+    return given
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` laid over `below`, key by key through nested objects."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _over(merged[key], value) if both else value
+    return merged

@@ -1,0 +1,1 @@
+"""Policies: loading, shape, memory, and the start of those that ship with the package."""

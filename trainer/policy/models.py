@@ -1,0 +1,82 @@
+"""Policies by path or name, with their tokenizers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from entrostat.inputs.errors import InputError
+from entrostat.inputs.files import check_regular
+
+from . import gguf
+
+ASSETS = Path(__file__).parents[1] / "assets"
+
+
+def model_source(name: str) -> str:
+    """What transformers and vLLM load for `smollm2`, the name of a shipped asset, a GGUF file, a folder, or the Hub's.
+
+    Raises:
+        InputError: a GGUF file cannot be had or converted (see `gguf.converted`), or a file of the folder is none.
+    """
+    if name == gguf.SMOLLM2:
+        return str(gguf.smollm2())
+    if name.endswith(".gguf"):
+        return str(gguf.converted(Path(name)))
+    shipped = ASSETS / name
+    source = shipped if shipped.is_dir() else Path(name)
+    if source.is_dir():
+        for file in source.iterdir():
+            if not file.is_dir():
+                check_regular(file, f"a file of the model `{name}`")
+    return str(source) if source == shipped else name
+
+
+def load_model(name: str, dtype: torch.dtype = torch.float32, chat: bool = False) -> tuple[Any, Any]:
+    """Any causal language model of transformers, and its tokenizer, which can pad.
+
+    Raises:
+        InputError: transformers cannot load it, it has no token to end with, or no template where `chat` wants one.
+    """
+    from transformers import AutoModelForCausalLM
+
+    tokenizer, source = load_tokenizer(name, chat), model_source(name)
+    with _one_sentence(name):
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+    return model, tokenizer
+
+
+def load_tokenizer(name: str, chat: bool = False) -> Any:
+    """The tokenizer of a model; one without a token to pad with pads with the end of the sequence, which masks allow.
+
+    Raises:
+        InputError: as `load_model`.
+    """
+    from transformers import AutoTokenizer
+
+    source = model_source(name)
+    with _one_sentence(name):
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    if tokenizer.eos_token_id is None:
+        raise InputError(
+            f"the tokenizer of `{name}` has no end-of-sequence token, so no answer would end and none could be padded; "
+            "set `eos_token` in its tokenizer_config.json."
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if chat and not tokenizer.chat_template:
+        raise InputError(f"the tokenizer of `{name}` has no chat template; write `chat: false`, or give it one.")
+    return tokenizer
+
+
+@contextmanager
+def _one_sentence(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"cannot load the model `{name}` ({reason}); give a folder or a model's name.") from None

@@ -1,0 +1,1 @@
+"""One training step: its batch, rewards, measurement and evaluation."""

@@ -1,0 +1,73 @@
+"""Evaluation on held-out prompts: accuracy of one answer, of the best of eight, and their variety."""
+
+import random
+from math import comb
+
+from ..rollout import Sampler, Sampling
+from ..tasks import passes
+from ..tasks.base import Problem, Task
+from .rewards import canonical, judged
+
+K = 8
+
+
+def pass_at_k(samples: int, correct: int, k: int) -> float:
+    """Unbiased chance that k of the draws hold a right one: 1 - C(n - c, k) / C(n, k).
+
+    `correct` of `samples` draws were right (arXiv 2107.03374, section 2.1).
+    """
+    if not 0 <= correct <= samples or not 1 <= k <= samples:
+        raise ValueError(f"pass@{k} needs 0 <= correct <= samples and k <= samples, got {correct}/{samples}")
+    return 1.0 - comb(samples - correct, k) / comb(samples, k)
+
+
+def evaluate(
+    sampler: Sampler,
+    task: Task,
+    *,
+    prompts: int,
+    samples: int,
+    seed: int,
+    max_new_tokens: int,
+    reward_seconds: float = 10.0,
+) -> dict[str, float]:
+    """Success on `prompts` held-out problems, chosen by `seed`, with `samples` draws for each.
+
+    eval/greedy: share of problems solved by the greedy answer (temperature 0); eval/greedy_train: the same on as many
+    training problems, the reward of two runs of unequal entropy at equal entropy; eval/pass_at_1 and
+    eval/pass_at_8: chance that one, or one of eight, draws at temperature 1 is right; eval/distinct: mean
+    number of different right answers among the `samples` draws for a problem. An answer that takes longer than
+    `reward_seconds` to judge is wrong.
+    """
+    problems = task.sample(prompts, random.Random(seed), "heldout")
+    limits = {"max_new_tokens": max_new_tokens, "seed": seed, "seconds": reward_seconds}
+    drawn = _right_answers(sampler, task, problems, samples, temperature=1.0, **limits)
+    greedy = _right_answers(sampler, task, problems, 1, temperature=0.0, **limits)
+    seen = task.sample(prompts, random.Random(seed), "train")
+    greedy_train = _right_answers(sampler, task, seen, 1, temperature=0.0, **limits)
+    return {
+        "eval/greedy": _mean([len(right) for right in greedy]),
+        "eval/greedy_train": _mean([len(right) for right in greedy_train]),
+        "eval/pass_at_1": _mean([pass_at_k(samples, len(right), 1) for right in drawn]),
+        "eval/pass_at_8": _mean([pass_at_k(samples, len(right), K) for right in drawn]),
+        "eval/distinct": _mean([len(set(right)) for right in drawn]),
+    }
+
+
+def _right_answers(
+    sampler: Sampler, task: Task, problems: list[Problem], samples: int, seconds: float, **limits: float | int
+) -> list[list[str]]:
+    """The canonical forms of the right ones among `samples` answers, for each problem."""
+    how = Sampling(responses_per_prompt=samples, **limits)
+    rollout = sampler.sample([problem.prompt for problem in problems], how)
+    right: list[list[str]] = [[] for _ in problems]
+    indices = rollout.groups.tolist()
+    rewards, _ = judged(task, [problems[index] for index in indices], rollout.answers, seconds)
+    for index, answer, reward in zip(indices, rollout.answers, rewards.tolist(), strict=True):
+        if passes(task, reward):  # an answer without a reward counts as wrong
+            right[index].append(canonical(task, problems[index], answer, seconds))
+    return right
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,35 @@
+"""Trying again what may fail for a while."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from entrostat.inputs.errors import InputError
+
+logger = logging.getLogger("entrostat.trainer")
+WAITS = (1.0, 4.0, 16.0)
+"""Seconds before the second, third and last attempt."""
+T = TypeVar("T")
+
+
+def retried(call: Callable[[], T], what: str, waits: Sequence[float] = WAITS) -> tuple[T, int]:
+    """What `call` gives at last, and how often it had to be made again.
+
+    Raises:
+        InputError: it did (trying again is no use), or every attempt has failed.
+    """
+    for attempt, wait in enumerate([*waits, None]):
+        try:
+            return call(), attempt
+        except InputError:
+            raise
+        except Exception as error:  # an engine dies in its own ways
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            if wait is None:
+                raise InputError(f"{what} failed {attempt + 1} times ({reason}); mend it.") from error
+            logger.warning("%s failed (%s); trying again in %g s.", what, reason, wait)
+            time.sleep(wait)
+    raise AssertionError("unreachable")

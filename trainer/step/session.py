@@ -1,0 +1,34 @@
+"""What a running loop holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from entrostat.control import EntropyController
+from entrostat.decision import Decision
+
+from ..config import RunConfig
+from ..engine.engine import Engine
+from ..rollout import Sampler
+from ..tasks.base import Task
+
+if TYPE_CHECKING:
+    from .batch import Batch
+
+
+@dataclass
+class Session:
+    """What a running loop holds."""
+
+    config: RunConfig
+    engine: Engine
+    tokenizer: Any
+    sampler: Sampler
+    task: Task
+    control: EntropyController
+    reference: Any | None = None
+    """The start policy, where the guard or the evaluation asks for the KL divergence to it."""
+    look: Callable[[Session, int, Batch, Decision], None] | None = None
+    """Called after each update, for what a report shows of the inside of a step."""
