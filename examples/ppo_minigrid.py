@@ -19,8 +19,8 @@ import torch
 from torch import nn
 from torch.distributions import Categorical
 
-from controller import ControlConfig, EntropyController, momentum_of, policy_loss  # < 1
-from controller.distributions import distribution_statistics  # < 2
+from entrostat import ControlConfig, EntropyController, momentum_of, policy_loss  # < 1
+from entrostat.measure.distributions import distribution_statistics  # < 2
 
 ENVS, STEPS, EPOCHS, MINIBATCHES = 16, 128, 4, 8
 DISCOUNT, TRACE, LEARNING_RATE, VALUE, NORM = 0.99, 0.95, 5e-4, 0.5, 0.5

@@ -11,8 +11,8 @@ from gymnasium import spaces
 from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution, StateDependentNoiseDistribution
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
 
-from ...distributions import Policy
-from ...errors import InputError
+from ...inputs.errors import InputError
+from ...measure.distributions import Policy
 
 
 def choices(space: spaces.Space[Any]) -> int | None:

@@ -7,8 +7,9 @@ from typing import Any
 
 from stable_baselines3 import PPO
 
-from ...configuration import parse, read_yaml
-from ...control import ControlConfig, EntropyController
+from ...control import EntropyController
+from ...inputs.configuration import parse, read_yaml
+from ...loop.config import ControlConfig
 from .loop import EntropyLoop, handed_over
 from .rollout import recorded
 from .settings import check_algorithm, check_settings

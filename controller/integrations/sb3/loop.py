@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...clipping import cut_tokens
 from ...control import EntropyController
 from ...decision import Decision
-from ...distributions import Policy
-from ...loss import cut_tokens, threshold_sums
-from ...momentum import momentum_of
-from ...statistics import TokenStatistics
+from ...laws.momentum import momentum_of
+from ...loss import threshold_sums
+from ...measure.distributions import Policy
+from ...measure.tokens import TokenStatistics
 from ..clamp import clamp_thresholds, weighed
 from .band import Band
 from .rollout import Samples, normalised, samples

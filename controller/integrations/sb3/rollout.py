@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...distributions import Policy, distribution_statistics
-from ...statistics import TokenStatistics
+from ...measure.distributions import Policy, distribution_statistics
+from ...measure.tokens import TokenStatistics
 from .actions import stacked, unwrapped
 
 

@@ -9,14 +9,13 @@ from typing import Any
 
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from ...control import ControlConfig
-from ...density import check_density
-from ...errors import InputError
-from ...plausible import check_reachable
+from ...inputs.errors import InputError
+from ...loop.checks import check_density, check_reachable
+from ...loop.config import ControlConfig
 from ..refusals import of_configuration
 from .actions import choices
 
-logger = logging.getLogger("controller")
+logger = logging.getLogger("entrostat")
 
 
 def check_algorithm(algorithm: type) -> None:

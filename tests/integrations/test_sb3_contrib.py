@@ -8,11 +8,10 @@ import torch
 
 contrib = pytest.importorskip("sb3_contrib")
 
-from sb3_runs import FRAMES, SETTINGS, STATIC, control, made, same_weights, trained  # noqa: E402
-from test_sb3 import Rollouts  # noqa: E402
-
-from controller.integrations.sb3 import entropy_controlled  # noqa: E402
-from controller.integrations.sb3.loop import EntropyLoop  # noqa: E402
+from entrostat.integrations.sb3 import entropy_controlled  # noqa: E402
+from entrostat.integrations.sb3.loop import EntropyLoop  # noqa: E402
+from tests.integrations.sb3_runs import FRAMES, SETTINGS, STATIC, control, made, same_weights, trained  # noqa: E402
+from tests.integrations.test_sb3 import Rollouts  # noqa: E402
 
 torch.set_num_threads(1)
 HOSTS = {"maskable": contrib.MaskablePPO, "recurrent": contrib.RecurrentPPO}
@@ -95,7 +94,7 @@ def test_a_saved_model_goes_on_where_it_was(host, tmp_path):
 
 
 def test_trpo_is_refused_in_one_sentence():
-    from controller import InputError
+    from entrostat import InputError
 
     with pytest.raises(InputError, match="TRPO has no clipped surrogate"):
         entropy_controlled(contrib.TRPO)

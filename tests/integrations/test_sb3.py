@@ -11,14 +11,14 @@ import torch
 sb3 = pytest.importorskip("stable_baselines3")
 
 from gymnasium import spaces  # noqa: E402
-from sb3_runs import ENVS, FRAMES, SETTINGS, STATIC, Guess, control, made, same_weights, trained  # noqa: E402
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback  # noqa: E402
 from stable_baselines3.common.logger import configure  # noqa: E402
 
-from controller import policy_loss  # noqa: E402
-from controller.distributions import distribution_statistics  # noqa: E402
-from controller.integrations.sb3 import EntropyControlledPPO  # noqa: E402
-from controller.integrations.sb3.actions import unwrapped  # noqa: E402
+from entrostat import policy_loss  # noqa: E402
+from entrostat.integrations.sb3 import EntropyControlledPPO  # noqa: E402
+from entrostat.integrations.sb3.actions import unwrapped  # noqa: E402
+from entrostat.measure.distributions import distribution_statistics  # noqa: E402
+from tests.integrations.sb3_runs import ENVS, FRAMES, SETTINGS, STATIC, Guess, control, made, same_weights, trained  # noqa: E402
 
 torch.set_num_threads(1)
 UPDATES = SETTINGS["n_epochs"] * FRAMES // SETTINGS["batch_size"]
@@ -268,7 +268,7 @@ def test_the_guards_stop_ends_learning():
     ],
 )
 def test_what_cannot_be_controlled_is_refused_in_one_sentence(content, settings, message):
-    from controller import InputError
+    from entrostat import InputError
 
     with pytest.raises(InputError, match=message):
         made(control(**content), **settings)
@@ -276,8 +276,8 @@ def test_what_cannot_be_controlled_is_refused_in_one_sentence(content, settings,
 
 @pytest.mark.parametrize("name", ["SAC", "DQN", "TD3", "DDPG", "A2C"])
 def test_an_algorithm_without_a_clipped_surrogate_is_refused_in_one_sentence(name):
-    from controller import InputError
-    from controller.integrations.sb3 import entropy_controlled
+    from entrostat import InputError
+    from entrostat.integrations.sb3 import entropy_controlled
 
     with pytest.raises(InputError, match=rf"{name} has no clipped surrogate, .*; give PPO, or MaskablePPO or Recurr"):
         entropy_controlled(getattr(sb3, name))
@@ -292,7 +292,7 @@ def test_an_algorithm_without_a_clipped_surrogate_is_refused_in_one_sentence(nam
     ],
 )
 def test_what_works_against_the_loop_gets_one_sentence(settings, message, caplog):
-    with caplog.at_level(logging.WARNING, "controller"):
+    with caplog.at_level(logging.WARNING, "entrostat"):
         made(control(actuator={"type": "region"}), **settings)
     assert [record.message[: len(message)] for record in caplog.records] == [message]
 
@@ -316,7 +316,7 @@ def test_the_numbers_go_into_mlflows_active_run(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
     from stable_baselines3.common.logger import Logger
 
-    from controller.integrations.sb3.mlflow_writer import MLflowWriter
+    from entrostat.integrations.sb3.mlflow_writer import MLflowWriter
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     model = made(control())

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from controller import ControlConfig
-from controller.configuration import parse
-from controller.integrations.sb3 import EntropyControlledPPO
+from entrostat import ControlConfig
+from entrostat.inputs.configuration import parse
+from entrostat.integrations.sb3 import EntropyControlledPPO
 
 SETTINGS = {"n_steps": 16, "batch_size": 32, "n_epochs": 3, "seed": 3, "device": "cpu", "learning_rate": 3e-3}
 ENVS = 4
