@@ -76,10 +76,11 @@ docs: setup-dev links  ## the documentation site, in build/site; warnings and br
 pictures: setup-dev  ## all pictures of README and docs, from the run data in docs/data
 	$(BIN)/python docs/site/pictures.py
 
-# Other trainers, each in an environment of its own: the oldest TRL that is supported, verl, OpenRLHF (`make test` has
-# the newest TRL). torch first, as above; OpenRLHF without its GPU-only requirements.
-HOSTS := trl-oldest verl openrlhf
+# Other trainers, each in an environment of its own: the oldest TRL and Stable-Baselines3 that are supported, verl,
+# OpenRLHF (`make test` has the newest TRL and SB3). torch first, as above; OpenRLHF without its GPU-only requirements.
+HOSTS := trl-oldest sb3-oldest verl openrlhf
 TESTS_trl-oldest := $(addprefix tests/integrations/test_,trl.py trl_settings.py trl_ranks.py)
+TESTS_sb3-oldest := $(addprefix tests/integrations/test_,sb3.py sb3_contrib.py)
 TESTS_verl := tests/integrations/test_verl.py
 TESTS_openrlhf := tests/integrations/test_openrlhf.py
 HOST_PIP = .venv/hosts/$*/bin/pip install --quiet --disable-pip-version-check

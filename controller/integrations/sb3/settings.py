@@ -1,0 +1,76 @@
+"""What PPO was set up with, held against the loop: one sentence for each setting that bears on it."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+from typing import Any
+
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from ...inputs.errors import InputError
+from ...loop.checks import check_density, check_reachable
+from ...loop.config import ControlConfig
+from ..refusals import of_configuration
+from .actions import choices
+
+logger = logging.getLogger("entrostat")
+
+
+def check_algorithm(algorithm: type) -> None:
+    """Whether an algorithm's loss is a clipped surrogate.
+
+    Raises:
+        InputError: it is another one.
+    """
+    clips = any("clip_range" in inspect.signature(base.__init__).parameters for base in algorithm.__mro__)  # type: ignore[misc]
+    if not (issubclass(algorithm, OnPolicyAlgorithm) and clips):
+        raise InputError(
+            f"{algorithm.__name__} has no clipped surrogate, whose thresholds could move; give PPO, or MaskablePPO or "
+            "RecurrentPPO of sb3-contrib."
+        )
+
+
+def check_settings(config: ControlConfig, model: Any) -> None:
+    """Refuse what cannot be controlled, and say what works against the loop.
+
+    Raises:
+        InputError: a setting leaves nothing to control, or the target is out of reach.
+    """
+    number = choices(model.action_space)
+    for sentence in of_configuration(config):
+        raise InputError(sentence)
+    if model.use_sde:
+        raise InputError(
+            "use_sde=True draws its noise once for many steps, so that an action has no entropy of its own; set it to "
+            "False."
+        )
+    if number is None:
+        check_density(config, math.nan)
+    elif config.target is not None and config.target.unit != "initial":
+        check_reachable(config.target, number, math.nan)
+    for sentence in remarks(config, model):
+        logger.warning("%s", sentence)
+
+
+def remarks(config: ControlConfig, model: Any) -> list[str]:
+    """What works against the loop, or alters what its numbers mean."""
+    found = []
+    if model.ent_coef != 0:
+        found.append(
+            f"ent_coef={model.ent_coef:g} pushes the entropy up beside the controller: two hands on one wheel; set it "
+            "to 0.0."
+        )
+    updates = model.n_epochs * math.ceil(model.n_steps * model.n_envs / model.batch_size)
+    if updates == 1 and config.actuator.type != "sensitivity":
+        found.append(
+            "one optimizer step a rollout: every ratio is 1, where thresholds that stay positive cut no sample; use "
+            "`actuator: {type: sensitivity}`, or a smaller batch_size or larger n_epochs."
+        )
+    if choices(model.action_space) is None:
+        found.append(
+            "actions are continuous: entropy and target are those of the Gaussian, in nats an action, before SB3 "
+            "clips an action to the space's bounds; actions in another unit shift both."
+        )
+    return found
