@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from .statistics import TokenStatistics
 
 logger = logging.getLogger("controller")
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 
 class ControlConfig(Config):
@@ -227,10 +228,17 @@ class EntropyController:
             "guard": self._guard_state,
             "held": self._held,
             "hand_over": self._hand_over,
+            "followed": self._followed,
         }
 
+    @property
+    def _followed(self) -> int:
+        """A checksum of what makes a command of a reading: under another one a saved state's terms are others."""
+        law, target = self.config.law, self.config.target
+        return zlib.crc32(f"{law.model_dump_json()} {target and target.model_dump_json()}".encode())
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state`; a state of another law is taken over without a bump of the command.
+        """Go on from `state`; one of another law, other gains or another target without a bump of the command.
 
         Raises:
             InputError: the state is not one of this version.
@@ -243,7 +251,7 @@ class EntropyController:
             foreign = law.pop("type") != self.config.law.type
             fresh = self.config.law.start(number(law["command"], -1, 1))
             law = fresh if foreign else restored(fresh, law)
-            hand_over = foreign or bool(state["hand_over"])
+            hand_over = foreign or bool(state["hand_over"]) or count(state["followed"]) != self._followed
             if isinstance(self.config.law, Adaptive):
                 self.config.law.check(law)
             guard = restored(self.config.guard.start(), state["guard"])
