@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from ..targets import HIGHEST
 if TYPE_CHECKING:
     from .config import ControlConfig
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,12 @@ class LoopState:
             "guard": self.guard,
             "held": self.held,
             "hand_over": self.hand_over,
+            "followed": followed(config),
         }
 
 
 def loop_state(saved: Any, config: ControlConfig) -> LoopState:
-    """The state that `LoopState.plain` wrote; one of another law is taken over without a bump of the command.
+    """The state that `LoopState.plain` wrote; one of another law, gains or target is taken over without a bump.
 
     Raises:
         InputError: it is not one of this version, or it is damaged.
@@ -70,6 +72,11 @@ def loop_state(saved: Any, config: ControlConfig) -> LoopState:
         return _read(saved, config)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"controller state is damaged ({_reason(error)}); load an earlier checkpoint.") from None
+
+
+def followed(config: ControlConfig) -> int:
+    """A checksum of what makes a command of a reading: under another law or target a saved state's terms are others."""
+    return zlib.crc32(f"{config.law.model_dump_json()} {config.target and config.target.model_dump_json()}".encode())
 
 
 def _read(saved: dict[str, Any], config: ControlConfig) -> LoopState:
@@ -87,7 +94,7 @@ def _read(saved: dict[str, Any], config: ControlConfig) -> LoopState:
         step=count(saved["step"]),
         initial=None if initial is None else number(initial, 0, HIGHEST),
         held=count(saved["held"]),
-        hand_over=foreign or bool(saved["hand_over"]),
+        hand_over=foreign or bool(saved["hand_over"]) or count(saved["followed"]) != followed(config),
     )
 
 
