@@ -15,7 +15,7 @@ from entrostat.inputs.configuration import Config
 from entrostat.inputs.errors import InputError
 
 from .answers import boxed, final_answer
-from .base import Problem, Split
+from .base import Problem, Split, Task
 from .verifier import Verifier
 
 STEP_BY_STEP = "{prompt}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
@@ -91,7 +91,7 @@ class DatasetConfig(Config):
         return full
 
 
-class Dataset:
+class Dataset(Task):
     """The task of a data set; see `base.Task`."""
 
     def __init__(self, config: DatasetConfig) -> None:
