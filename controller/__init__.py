@@ -12,11 +12,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .actuators import Actuation, Actuator, Minibatch
+    from .advantages import group_advantages
     from .control import EntropyController
     from .decision import Decision
     from .inputs.errors import InputError
-    from .laws import PID
+    from .laws import PID, Law, Reading, Terms
     from .laws.momentum import momentum_of
+    from .limits import Limits
     from .loop.config import ControlConfig
     from .loss import policy_loss
     from .measure.batch import BatchStatistics
@@ -27,15 +30,23 @@ if TYPE_CHECKING:
     from .targets import Target
 
 _HOMES = {
+    "Actuation": "actuators",
+    "Actuator": "actuators",
     "BatchStatistics": "measure.batch",
     "ControlConfig": "control",
     "Decision": "decision",
     "EntropyController": "control",
     "InputError": "inputs.errors",
+    "Law": "laws",
+    "Limits": "limits",
+    "Minibatch": "actuators",
     "PID": "laws",
+    "Reading": "laws",
     "Target": "targets",
+    "Terms": "laws",
     "TokenStatistics": "measure.tokens",
     "batch_statistics": "measure.reduce",
+    "group_advantages": "advantages",
     "linear_statistics": "measure.hidden",
     "model_statistics": "measure.model",
     "momentum_of": "laws.momentum",
@@ -44,14 +55,22 @@ _HOMES = {
 }
 __all__ = [
     "PID",
+    "Actuation",
+    "Actuator",
     "BatchStatistics",
     "ControlConfig",
     "Decision",
     "EntropyController",
     "InputError",
+    "Law",
+    "Limits",
+    "Minibatch",
+    "Reading",
     "Target",
+    "Terms",
     "TokenStatistics",
     "batch_statistics",
+    "group_advantages",
     "linear_statistics",
     "model_statistics",
     "momentum_of",

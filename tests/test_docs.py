@@ -32,6 +32,7 @@ PAGES = [
     DOCS / "how-to" / "eight-gpus.md",
     DOCS / "how-to" / "measurement.md",
     DOCS / "how-to" / "adaptive.md",
+    DOCS / "how-to" / "extend.md",
     DOCS / "integrations.md",
     DOCS / "index.md",
     DOCS / "control-theory.md",
@@ -77,8 +78,16 @@ def done() -> set[str]:
     return set()
 
 
+def write_named(page: Path, folder: Path) -> None:
+    """The blocks whose first line is the name of a file, `# NAME.yaml` or `# NAME.py`."""
+    for block in [*blocks(page, "yaml"), *blocks(page, "python")]:
+        if named := re.match(r"# (\S+\.(?:yaml|py))\n", block.text):
+            (folder / named[1]).write_text(block.text)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_run_as_they_stand(page: Path, folder: Path, done: set[str]) -> None:
+    write_named(page, folder)
     for block in blocks(page, "bash"):
         for command in commands(block):
             if block.note.startswith("not run"):
@@ -105,9 +114,7 @@ def check_words(command: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for block in blocks(page, "yaml"):
-        if named := re.match(r"# (\S+\.yaml)\n", block.text):
-            (tmp_path / named[1]).write_text(block.text)
+    write_named(page, tmp_path)
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(8, 5, 11, generator=generator, requires_grad=True)
     given = {
@@ -124,7 +131,10 @@ def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_configurations_of_a_page_are_accepted(page: Path) -> None:
+def test_the_configurations_of_a_page_are_accepted(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_named(page, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     for block in blocks(page, "yaml"):
         content = yaml.safe_load(block.text)
         parse(RunConfig if "control" in content else ControlConfig, content, source=page.name)

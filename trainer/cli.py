@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input gives one sentence on standard error and exit code 2."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     try:
+        sys.path.append(os.getcwd())  # for `import_path`; last, so that no file there hides an installed module
         options = parsed(arguments)
         options.command(options)
     except InputError as error:

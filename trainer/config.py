@@ -11,12 +11,15 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from entrostat.inputs.configuration import Config, parse, read_yaml, set_dotted
 from entrostat.inputs.errors import InputError
+from entrostat.inputs.extension import CUSTOM, custom
 from entrostat.inputs.yaml_text import load_yaml
 from entrostat.loop.config import ControlConfig
 
 from .address import experiment_name, tracking_uri
+from .tasks.base import CustomTask
 from .tasks.dataset import DatasetConfig
 from .tasks.reasoning import ReasoningConfig
+from .tracker import CustomTracker
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
@@ -153,6 +156,9 @@ class CheckpointConfig(Config):
     """Newest checkpoints that are kept."""
 
 
+OwnTracker = Annotated[CustomTracker | None, *custom(CustomTracker, CUSTOM)]
+
+
 class TrackingConfig(Config):
     """Where the run is recorded, besides its folder."""
 
@@ -167,6 +173,8 @@ class TrackingConfig(Config):
     """Whether event files are written too, to `OUT/tensorboard`."""
     wandb: Literal["online", "offline"] | None = None
     """Weights & Biases: on its server, or in `OUT/wandb` for `wandb sync`; none: not at all."""
+    custom: OwnTracker = None
+    """A tracker of your own, {import_path: module:Class}; none: not at all."""
     attachments: list[Path] = Field(default_factory=list)
     """Files that MLflow and W&B keep with the run's own: an identified plant, a tuning's picture."""
     snapshots: Annotated[int, Field(ge=0, le=1000)] = 40
@@ -201,6 +209,7 @@ TaskConfig = Annotated[
     | Annotated[DatasetConfig, Tag("a data set")]
     | Annotated[ReasoningConfig, Tag("generators")],
     Discriminator(_kind_of_task),
+    *custom(CustomTask),
 ]
 
 
@@ -212,8 +221,8 @@ class RunConfig(Config):
     steps: Count = 150
     """Rollout batches."""
     task: TaskConfig = "expressions"
-    """What is learned: the name of a small task that ships with the package, a data set, {dataset: gsm8k}, or
-    generators, {reasoning_gym: chain_sum}."""
+    """What is learned: the name of a small task that ships with the package, a data set, {dataset: gsm8k},
+    generators, {reasoning_gym: chain_sum}, or a class of your own, {type: custom, import_path: module:Class}."""
     model: str = "expressions"
     """`expressions`, the warm-started model that ships with the package, `smollm2`, the path of a GGUF file, or a path
     or name for transformers."""

@@ -22,6 +22,7 @@ from pydantic import Field
 
 from ..inputs.configuration import Config
 from ..inputs.errors import InputError
+from ..inputs.extension import CUSTOM
 from ..limits import IDLE, UNIT, Limits
 from ..measure.batch import BatchStatistics
 
@@ -102,8 +103,8 @@ class Actuation:
 class Actuator(Config, ABC):
     """Base of every actuator."""
 
-    type: str
-    """By which a configuration chooses it."""
+    type: str = CUSTOM
+    """By which a configuration chooses it; a class of the user's own needs none."""
 
     needs_every_token: ClassVar[bool] = False
     """Whether it compares tokens with themselves at the rollout, so that a sampled measurement is not enough."""

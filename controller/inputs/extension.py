@@ -8,6 +8,7 @@ The class is a subclass of the part's base; the other keys are its own fields.
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ def imported(path: object, base: type[Base]) -> type[Base]:
     """The class that `package.module:Class` names.
 
     Raises:
-        InputError: there is none, or it is no subclass of `base`.
+        InputError: there is none, it is no subclass of `base`, or it lacks methods.
     """
     module, _, name = path.partition(":") if isinstance(path, str) else ("", "", "")
     if not (module and name):
@@ -32,22 +33,30 @@ def imported(path: object, base: type[Base]) -> type[Base]:
     try:
         found = getattr(importlib.import_module(module), name)
     except Exception as error:  # whatever the user's module raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise InputError(
-            f"`import_path` {path} cannot be imported ({type(error).__name__}: {error}); write the "
+            f"`import_path` {path} cannot be imported ({reason}); write the "
             "`package.module:Class` of a module that is installed, or lies where the command runs."
         ) from None
     if not (isinstance(found, type) and issubclass(found, base)):
         raise InputError(f"`import_path` {path} is no subclass of {base.__name__}; derive it from that class.")
+    if inspect.isabstract(found):
+        missing = ", ".join(f"`{name}`" for name in sorted(getattr(found, "__abstractmethods__", ())))
+        raise InputError(f"`import_path` {path} lacks methods of {base.__name__}; write {missing}.")
     return found
 
 
-def custom(base: type[ConfigT]) -> tuple[WrapValidator, WrapSerializer]:
-    """Lets a field of several kinds take a class of the user's own as well, and writes it back as it was given."""
+def custom(base: type[ConfigT], kind: str = "") -> tuple[WrapValidator, WrapSerializer]:
+    """Lets a field of several kinds take a class of the user's own as well, and writes it back as it was given.
+
+    Args:
+        kind: the `type` of a mapping that names none.
+    """
 
     def read(content: Any, known: Callable[[Any], Any]) -> Any:
         if _own(content, base):
             return content
-        if not (isinstance(content, Mapping) and content.get("type") == CUSTOM):
+        if not (isinstance(content, Mapping) and content.get("type", kind) == CUSTOM):
             return known(content)
         options = {key: value for key, value in content.items() if key not in ("type", "import_path")}
         return parse(imported(content.get("import_path"), base), options, source=str(content.get("import_path")))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ..inputs.configuration import Config
+from ..inputs.extension import CUSTOM
 from ..limits import UNIT, Limits
 
 AHEAD = 32
@@ -89,8 +90,8 @@ class Terms:
 class Law(Config, ABC):
     """Base of every law."""
 
-    type: str
-    """By which a configuration chooses it."""
+    type: str = CUSTOM
+    """By which a configuration chooses it; a class of the user's own needs none."""
 
     follows_target: ClassVar[bool] = True
     """Whether it needs a target curve."""

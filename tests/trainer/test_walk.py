@@ -55,7 +55,7 @@ def test_demonstrations_stay_on_the_grid_and_are_seldom_right(task):
 
 
 def test_splits_are_disjoint_and_complete(task):
-    train, heldout = task.problems.splits["train"], task.problems.splits["heldout"]
+    train, heldout = task.splits["train"], task.splits["heldout"]
     assert {p.prompt for p in train}.isdisjoint(p.prompt for p in heldout)
     assert len(train) + len(heldout) == len(every_problem())
     assert len(task.sample(len(heldout), random.Random(0), "heldout")) == len(heldout)

@@ -16,7 +16,7 @@ from tqdm import trange
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from ..rollout import position_ids
-from ..tasks import SHIPPED
+from ..tasks import NAMES
 
 PAD, EOS = "<pad>", "<eos>"
 
@@ -94,7 +94,7 @@ def train(
 def main() -> None:
     """Command line: make a policy and save it with its tokenizer."""
     parser = argparse.ArgumentParser(description="make the small policy of a task")
-    parser.add_argument("--task", choices=SHIPPED, default="expressions")
+    parser.add_argument("--task", choices=NAMES, default="expressions")
     parser.add_argument("--out", type=Path, required=True, help="folder for the model and its tokenizer")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="default: those of the shipped policy")

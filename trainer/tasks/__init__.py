@@ -4,30 +4,34 @@ A task knows text only. Tokenizer, model and sampling are the trainer's business
 word problems fits the same protocol as the small ones that ship with the package.
 """
 
-import math
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from entrostat.inputs.errors import InputError
 
-from .base import Task
+from .base import CustomTask, Problem, Task
 
 if TYPE_CHECKING:
     from .dataset import DatasetConfig
     from .reasoning import ReasoningConfig
-
 
 _REGISTRY = {
     "expressions": "entrostat.trainer.tasks.expressions:Expressions",
     "sums": "entrostat.trainer.tasks.sums:Sums",
     "walk": "entrostat.trainer.tasks.walk:Walk",
 }
-SHIPPED = tuple(_REGISTRY)
-"""Tasks with a warm-started model of the same name in the package."""
+NAMES = tuple(_REGISTRY)
+__all__ = ["NAMES", "CustomTask", "Problem", "Task", "load_task", "passes"]
 
 
-def load_task(name: "str | DatasetConfig | ReasoningConfig") -> Task:
-    """The task registered as `name`, that of a data set, or of families of reasoning-gym."""
+def load_task(name: "str | DatasetConfig | ReasoningConfig | CustomTask") -> Task:
+    """The task registered as `name`, that of a data set, or of families of reasoning-gym; one of the user's own is one.
+
+    Raises:
+        InputError: no task has that name, or its problems cannot be loaded.
+    """
+    if isinstance(name, Task):
+        return name
     if not isinstance(name, str):
         if hasattr(name, "reasoning_gym"):
             from .reasoning import Reasoning
@@ -43,5 +47,5 @@ def load_task(name: "str | DatasetConfig | ReasoningConfig") -> Task:
 
 
 def passes(task: Task, reward: float) -> bool:
-    """Whether an answer of this reward is right: it has the task's `passing`, where it names one, or any at all."""
-    return reward >= getattr(task, "passing", math.ulp(0.0))
+    """Whether an answer of this reward is right."""
+    return reward >= task.passing

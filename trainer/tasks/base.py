@@ -1,11 +1,14 @@
 """What a task is: problems in text, in two splits, and a check of an answer."""
 
+import math
 import random
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
+from entrostat.inputs.configuration import Config
 from entrostat.inputs.errors import InputError
 
 Split = Literal["train", "heldout"]
@@ -19,19 +22,37 @@ class Problem:
     data: Any
 
 
-class Task(Protocol):
+class Task(ABC):
     """A source of problems whose answers can be checked by a program."""
 
-    name: str
+    passing: ClassVar[float] = math.ulp(0.0)
+    """Smallest reward of a right answer; by default any reward above 0 is one."""
 
+    @abstractmethod
     def sample(self, count: int, generator: random.Random, split: Split) -> list[Problem]:
-        """`count` distinct problems of one split; those of "heldout" never occur in "train"."""
+        """`count` distinct problems of one split; those of "heldout" never occur in "train".
 
+        Args:
+            generator: the only source of chance, so that a resumed run and every rank draw the same problems.
+
+        Raises:
+            InputError: the split has fewer.
+        """
+
+    @abstractmethod
     def reward(self, problem: Problem, answer: str) -> float:
-        """1.0 for a right answer, 0.0 for any other text; a task with more to give says in `passing` what is right."""
+        """A finite number, 1.0 for a right answer and 0.0 for any other text; partial rewards need `passing`.
+
+        An answer whose reward raises, is not finite or takes too long leaves its group out of the step.
+        """
 
     def canonical(self, problem: Problem, answer: str) -> str:
-        """A form in which two answers are equal when they are the same solution."""
+        """A form in which two right answers are equal when they are the same solution; by default the text."""
+        return answer
+
+
+class CustomTask(Config, Task):
+    """Base of a task of the user's own: its fields are the keys of `task: {type: custom, ...}`."""
 
 
 def split_of(prompt: str, heldout: int) -> Split:
@@ -39,12 +60,12 @@ def split_of(prompt: str, heldout: int) -> Split:
     return "heldout" if zlib.crc32(prompt.encode()) % 100 < heldout else "train"
 
 
-class ProblemSet:
-    """All problems of a task that can list them, in their two splits."""
+class ListedTask(Task):
+    """A task that can list all its problems, in their two splits."""
 
     def __init__(self, name: str, problems: Iterable[Problem], heldout: int | Iterable[Problem]) -> None:
         """`heldout`: per cent of `problems` that training never sees, or problems of their own."""
-        self._name = name
+        self.name = name
         self.splits: dict[Split, list[Problem]] = {"train": [], "heldout": []}
         if not isinstance(heldout, int):
             self.splits = {"train": list(problems), "heldout": list(heldout)}
@@ -61,5 +82,5 @@ class ProblemSet:
         problems = self.splits[split]
         if count > len(problems):
             most = len(problems)
-            raise InputError(f"the {split} split of {self._name} has {most} prompts and {count} are wanted; use fewer.")
+            raise InputError(f"the {split} split of {self.name} has {most} prompts and {count} are wanted; use fewer.")
         return generator.sample(problems, count)

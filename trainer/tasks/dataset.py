@@ -13,7 +13,7 @@ from entrostat.inputs.configuration import Config
 from entrostat.inputs.errors import InputError, one_line
 
 from .answers import boxed, final_answer
-from .base import Problem, ProblemSet
+from .base import Problem
 from .verifier import Verifier
 
 STEP_BY_STEP = "{prompt}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
@@ -89,7 +89,7 @@ class DatasetConfig(Config):
         return full
 
 
-class Dataset:
+class Dataset(ListedTask):
     """The task of a data set; see `base.Task`."""
 
     def __init__(self, config: DatasetConfig) -> None:
@@ -99,15 +99,13 @@ class Dataset:
             InputError: it cannot be loaded, a column is missing, or a row has no prompt or answer.
         """
         self._config = config = config.resolved()
-        self.name = config.dataset if config.dataset != "custom" else config.path
         self._reward = _reward(config)
         every = _unique(_problems(config, config.path, config.train))
         heldout: int | list[Problem] = config.heldout_percent
         if config.heldout:
             where = (config.heldout, "train") if Path(config.heldout).suffix in FILES else (config.path, config.heldout)
             heldout = _unique(_problems(config, *where))
-        self.problems = ProblemSet(self.name, every, heldout)
-        self.sample = self.problems.sample
+        super().__init__(config.dataset if config.dataset != "custom" else config.path, every, heldout)
 
     def reward(self, problem: Problem, answer: str) -> float:
         """By the rule that the configuration names."""

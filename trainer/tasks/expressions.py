@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import Problem, ProblemSet, Split
+from .base import ListedTask, Problem, Split
 from .base import split_of as _split_of
 
 ALPHABET = "0123456789+-*:"
@@ -114,14 +114,12 @@ def demonstrations(seed: int) -> Iterator[tuple[str, str]]:
             yield prompt, str(expression)
 
 
-class Expressions:
+class Expressions(ListedTask):
     """The task of this module; see `base.Task`."""
-
-    name = "expressions"
 
     def __init__(self) -> None:
         every = (problem(target, digit) for target in TARGETS for digit in "0123456789")
-        self.sample = ProblemSet(self.name, every, HELDOUT).sample
+        super().__init__("expressions", every, HELDOUT)
 
     def reward(self, problem: Problem, answer: str) -> float:
         """1.0 if the answer is an expression that meets both constraints of the problem, else 0.0."""
@@ -129,7 +127,3 @@ class Expressions:
         if expression is None:
             return 0.0
         return float(expression.value == wanted.target and wanted.digit in expression.digits)
-
-    def canonical(self, problem: Problem, answer: str) -> str:
-        """The expression as it is spelt: `19*3` and `3*19` are two answers."""
-        return answer

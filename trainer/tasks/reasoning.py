@@ -18,7 +18,7 @@ from entrostat.inputs.configuration import Config
 from entrostat.inputs.errors import InputError, one_line
 
 from .answers import final_answer, first_line, tagged
-from .base import Problem, Split
+from .base import Problem, Split, Task
 from .scorer import Scorer
 
 SIZE = 10_000
@@ -78,7 +78,7 @@ class ReasoningConfig(Config):
         return families
 
 
-class Reasoning:
+class Reasoning(Task):
     """The task of this module; see `base.Task`. A reward lies between 0 and 1, and 1 is a right answer."""
 
     name = "reasoning_gym"

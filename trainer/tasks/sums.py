@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from itertools import count, islice
 
-from .base import Problem, ProblemSet, split_of
+from .base import ListedTask, Problem, split_of
 
 ALPHABET = "0123456789+-="
 TERMS = 6
@@ -63,14 +63,11 @@ def demonstrations(seed: int) -> Iterator[tuple[str, str]]:
             yield prompt, "".join(f"{total:02d}" for total in totals(start, done))
 
 
-class Sums:
+class Sums(ListedTask):
     """The task of this module; see `base.Task`."""
 
-    name = "sums"
-
     def __init__(self) -> None:
-        self.problems = ProblemSet(self.name, every_problem(), HELDOUT)
-        self.sample = self.problems.sample
+        super().__init__("sums", every_problem(), HELDOUT)
 
     def reward(self, problem: Problem, answer: str) -> float:
         """1.0 if the answer is six totals and the last one is right, else 0.0."""

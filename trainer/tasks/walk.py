@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from .base import Problem, ProblemSet
+from .base import ListedTask, Problem
 
 ALPHABET = "01234NESW"
 SIDE = 5
@@ -61,29 +61,22 @@ def path(answer: str) -> list[Cell] | None:
 
 def demonstrations(seed: int) -> Iterator[tuple[str, str]]:
     """Endless pairs of a training prompt and a walk that leans towards key and door, and ends anywhere."""
-    generator, problems = random.Random(seed), Walk().problems.splits["train"]
+    generator, problems = random.Random(seed), Walk().splits["train"]
     while True:
         chosen = generator.choice(problems)
         yield chosen.prompt, _wander(chosen.data, generator)
 
 
-class Walk:
+class Walk(ListedTask):
     """The task of this module; see `base.Task`."""
 
-    name = "walk"
-
     def __init__(self) -> None:
-        self.problems = ProblemSet(self.name, every_problem(), HELDOUT)
-        self.sample = self.problems.sample
+        super().__init__("walk", every_problem(), HELDOUT)
 
     def reward(self, problem: Problem, answer: str) -> float:
         """1.0 if the walk has been at the key and ends at the door, else 0.0."""
         cells, errand = path(answer), problem.data
         return float(cells is not None and cells[-1] == errand.door and errand.key in cells)
-
-    def canonical(self, problem: Problem, answer: str) -> str:
-        """The moves: every walk is an answer of its own."""
-        return answer
 
 
 def _wander(errand: Errand, generator: random.Random) -> str:

@@ -113,7 +113,8 @@ class Courier:
         if self._failures == 1:
             where = self._where()
             why = str(error).rstrip(".") if isinstance(error, InputError) else type(error).__name__
-            logger.warning("%s does not take metrics (%s); they wait in metrics.jsonl.", where, why)
+            own = error if self._tracker == "custom" else None  # whose author wants to see where
+            logger.warning("%s does not take metrics (%s); they wait in metrics.jsonl.", where, why, exc_info=own)
 
     def _answered(self) -> None:
         if self._failures:

@@ -14,8 +14,7 @@ from entrostat.inputs.errors import InputError
 from entrostat.inputs.files import MAX_LOG_BYTES, check_regular, read_bytes
 
 from ..config import RunConfig, TrackingConfig, dump_config, load_config
-
-Row = dict[str, Any]
+from ..tracker import Row
 
 
 class RunFolder:

@@ -19,7 +19,7 @@ def _dataset(config: RunConfig) -> Any:
     from mlflow import entities
 
     task = config.model_dump(mode="json")["task"]
-    name = task if isinstance(task, str) else str(task.get("dataset", "task"))
+    name = task if isinstance(task, str) else str(task.get("dataset", task.get("import_path", "task")))
     source = json.dumps({"task": task, "seed": config.seed})
     digest = hashlib.sha256(source.encode()).hexdigest()[:8]
     dataset = entities.Dataset(name=name, digest=digest, source_type="entrostat", source=source)

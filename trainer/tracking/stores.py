@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ..config import RunConfig
-from .folder import Row, RunFolder
+from ..tracker import Row
+from .folder import RunFolder
 
-TITLES = {"mlflow": "MLflow", "tensorboard": "TensorBoard", "wandb": "W&B"}
+TITLES = {"mlflow": "MLflow", "tensorboard": "TensorBoard", "wandb": "W&B", "custom": "`tracking.custom`"}
 
 
 class Store(Protocol):
@@ -39,6 +40,10 @@ def open_store(tracker: str, folder: RunFolder, config: RunConfig) -> Store:
         from .tensorboard_store import TensorBoard
 
         return TensorBoard(folder, config)
+    if tracker == "custom":
+        from .custom_store import Custom
+
+        return Custom(folder, config)
     from .wandb_store import Wandb
 
     return Wandb(folder, config)
