@@ -38,11 +38,6 @@ class PolicyTrajectory(Trajectory):
     """[steps, 4], share of tokens in E1..E4."""
 
 
-def simulate_policy(control: ControlConfig, plant: PolicyPlant, steps: int, seed: int = 0) -> PolicyTrajectory:
-    """Run the loop on one plant for `steps` rollouts; all randomness comes from `seed`."""
-    return simulate_policies([control], [plant], steps, [seed])[0]
-
-
 def simulate_policies(
     controls: Sequence[ControlConfig], plants: Sequence[PolicyPlant], steps: int, seeds: Sequence[int]
 ) -> list[PolicyTrajectory]:

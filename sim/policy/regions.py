@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,17 +100,6 @@ def _runs(
         name: (np.array([run.entropy for run in own]), np.array([run.cut[:steps].mean() for run in own]))
         for name, own in groups.items()
     }
-
-
-def draw_regions(curves: Mapping[str, Floats], file: Path) -> None:
-    """Draw `region_curves` to a PNG."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
-    axes = figure.subplots()
-    draw_parts(axes, curves)
-    axes.set_title("Updates from one region at a time", loc="left", fontsize=11)
-    figure.savefig(file, dpi=120)
 
 
 def draw_parts(axes: Axes, curves: Mapping[str, Floats]) -> None:

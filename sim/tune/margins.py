@@ -26,7 +26,7 @@ from entrostat.laws import PID
 from ..plants import MomentumPlant
 
 if TYPE_CHECKING:
-    from control import FrequencyResponseData, TransferFunction
+    from control import FrequencyResponseData
 
 Floats = NDArray[np.float64]
 Complexes = NDArray[np.complex128]
@@ -87,14 +87,6 @@ def unit_gain(law: PID, plant: MomentumPlant, entropy: float) -> float:
     if law.error == plant.space:
         return 1.0
     return 1 / entropy if law.error == "log" else entropy
-
-
-def loop_transfer(law: PID, plant: MomentumPlant, entropy: float = 1.0) -> TransferFunction:
-    """L(z) = C(z) P(z), dt = 1 step; `entropy` (nats) matters only where law and plant differ in their unit."""
-    import control
-
-    z = control.TransferFunction.z
-    return unit_gain(law, plant, entropy) * law_at(law, z) * plant_at(plant, z)
 
 
 def loop_response(law: PID, plant: MomentumPlant, entropy: float = 1.0) -> FrequencyResponseData:

@@ -14,9 +14,9 @@ from entrostat.laws.adaptive.belief import Belief
 from entrostat.loop.config import ControlConfig
 from entrostat.sim.closed_loop import simulate
 from entrostat.sim.plants import MomentumPlant
-from entrostat.sim.policy.loop import simulate_policy
 from entrostat.sim.policy.plant import PolicyPlant
 from tests.batches import controller, random_batch
+from tests.policies import simulate_policy
 
 ADAPTIVE = {"type": "adaptive"}
 CONSTANT = {"type": "constant", "value": 0.6}

@@ -9,7 +9,15 @@ import pytest
 from entrostat import PID, ControlConfig
 from entrostat.sim.closed_loop import simulate
 from entrostat.sim.plants import MomentumPlant
-from entrostat.sim.tune.margins import loop_response, loop_transfer, margins, plant_at, sensitivity_peaks, step_response
+from entrostat.sim.tune.margins import (
+    law_at,
+    loop_response,
+    margins,
+    plant_at,
+    sensitivity_peaks,
+    step_response,
+    unit_gain,
+)
 from entrostat.sim.tune.rules import Process, process_of, simc
 
 PLANTS = [
@@ -18,6 +26,12 @@ PLANTS = [
     MomentumPlant(gain=0.03, lag=0.7, delay=1, leak=0.05),
 ]
 LAWS = [PID(kp=14, ki=2), PID(kp=4, ki=0.0), PID(kp=9, ki=0.4, kd=5), PID(kp=60, ki=1), PID(kp=2, ki=3)]
+
+
+def loop_transfer(law, plant, entropy=1.0):
+    """L(z) = C(z) P(z) as python-control's polynomials."""
+    z = control.TransferFunction.z
+    return unit_gain(law, plant, entropy) * law_at(law, z) * plant_at(plant, z)
 
 
 def continuous(loop):

@@ -9,9 +9,10 @@ import torch
 from entrostat import ControlConfig, EntropyController, InputError, policy_loss, token_statistics
 from entrostat.inputs.configuration import parse
 from entrostat.sim.policy.family import PolicyFamily
-from entrostat.sim.policy.loop import simulate_policies, simulate_policy, together
+from entrostat.sim.policy.loop import simulate_policies, together
 from entrostat.sim.policy.plant import CALIBRATED, PolicyPlant
 from entrostat.sim.policy.rollout import sample
+from tests.policies import simulate_policy
 
 SMALL = {"contexts": 24, "actions": 7, "tokens": 3, "prompts": 4, "group_size": 6, "minibatches": 4}
 SMALL |= {"forking_entropy": 1.2, "decided_entropy": 0.2, "learning_rate": 0.05}

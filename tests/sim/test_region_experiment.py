@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from entrostat.sim.policy.plant import CALIBRATED, PolicyPlant
-from entrostat.sim.policy.regions import PAIRS, draw_regions, published_sign, region_curves, touched
+from entrostat.sim.policy.regions import PAIRS, draw_parts, published_sign, region_curves, touched
 
 FALLS, RISES = ("e1", "e4"), ("e2", "e3")
 PLANTS = {
@@ -62,5 +63,7 @@ def test_with_one_update_a_rollout_no_threshold_touches_a_token():
 
 def test_the_curves_are_drawn(tmp_path):
     curves = region_curves(PolicyPlant(contexts=8, tokens=2, prompts=4, minibatches=1), steps=3, seeds=(0,))
-    draw_regions(curves, tmp_path / "regions.png")
+    figure = Figure()
+    draw_parts(figure.subplots(), curves)
+    figure.savefig(tmp_path / "regions.png")
     assert imread(tmp_path / "regions.png").std() > 0.02

@@ -1,11 +1,13 @@
 """`entrostat doctor` and shell completion."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
+from entrostat.inputs.errors import InputError
 from entrostat.trainer.cli import parser
 from entrostat.trainer.commands import doctor as d
 from entrostat.trainer.commands.completion import completion
@@ -58,6 +60,12 @@ def test_every_declared_extra_has_a_purpose() -> None:
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert set(project["optional-dependencies"]) == set(d.EXTRAS)
+
+
+def test_without_shtab_completion_ends_in_the_command_that_adds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    with pytest.raises(InputError, match=r"need shtab; install it with `pip install 'entrostat\[completion\]'`"):
+        completion(parser(), "bash")
 
 
 def test_bash_completes_commands_options_and_files(tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ from entrostat.loop.config import ControlConfig
 from entrostat.sim.closed_loop import simulate
 from entrostat.sim.plants import MomentumPlant
 from entrostat.sim.policy.family import PolicyFamily
-from entrostat.sim.policy.loop import simulate_policies, simulate_policy, together
+from entrostat.sim.policy.loop import simulate_policies, together
 from entrostat.sim.policy.plant import PolicyPlant
 from entrostat.trainer.config import load_config
 from entrostat.trainer.loop import train_step
 from entrostat.trainer.run import open_session
+from tests.policies import simulate_policy
 
 FOLDER = Path(__file__).parents[2] / "examples/strategies"
 STRATEGIES = {path.stem: parse(ControlConfig, read_yaml(path), str(path)) for path in sorted(FOLDER.glob("*.yaml"))}

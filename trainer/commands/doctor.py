@@ -23,6 +23,7 @@ EXTRAS = {
     "reasoning": "tasks of reasoning-gym",
     "gguf": "policies from GGUF files, SmolLM2 among them",
     "vllm": "rollouts with vLLM",
+    "completion": "a shell that completes the command line",
     "tensorboard": "tracking in TensorBoard",
     "wandb": "tracking in Weights & Biases",
     "trl": "control in TRL's trainer",

@@ -13,7 +13,7 @@ from entrostat.inputs.configuration import Config
 from entrostat.inputs.errors import InputError, one_line
 
 from .answers import boxed, final_answer
-from .base import Problem
+from .base import ListedTask, Problem
 from .verifier import Verifier
 
 STEP_BY_STEP = "{prompt}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
