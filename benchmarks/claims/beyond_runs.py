@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-import minatar.gym
-import minigrid.wrappers
 import numpy as np
 import torch
 import yaml
@@ -77,11 +75,21 @@ class Task:
 
 
 def _minigrid(name: str) -> Callable[[], gymnasium.Env]:
-    return lambda: Vector(minigrid.wrappers.ImgObsWrapper(gymnasium.make(f"MiniGrid-{name}-v0")), 0.1)
+    def make() -> gymnasium.Env:
+        from minigrid.wrappers import ImgObsWrapper
+
+        return Vector(ImgObsWrapper(gymnasium.make(f"MiniGrid-{name}-v0")), 0.1)
+
+    return make
 
 
 def _minatar(name: str) -> Callable[[], gymnasium.Env]:
-    return lambda: Vector(gymnasium.wrappers.TimeLimit(minatar.gym.BaseEnv(name, use_minimal_action_set=True), 2500))
+    def make() -> gymnasium.Env:
+        from minatar.gym import BaseEnv
+
+        return Vector(gymnasium.wrappers.TimeLimit(BaseEnv(name, use_minimal_action_set=True), 2500))
+
+    return make
 
 
 def _lander() -> gymnasium.Env:
@@ -93,9 +101,9 @@ TASKS = {
     for task in (
         Task("DoorKey-6x6", _minigrid("DoorKey-6x6"), 80 * ROLLOUT, 0.0, 0.8, {}),
         Task("DoorKey-8x8", _minigrid("DoorKey-8x8"), 200 * ROLLOUT, 0.0, 0.8, {}),
-        Task("Breakout", _minatar("breakout"), 300 * ROLLOUT, 0.5, 8.0, {}),
+        Task("Breakout", _minatar("breakout"), 300 * ROLLOUT, 0.4, 8.0, {}),
         Task("Asterix", _minatar("asterix"), 300 * ROLLOUT, 0.5, 4.0, {}),
-        Task("LunarLander, continuous", _lander, 300 * ROLLOUT, -200.0, 200.0, {"gamma": 0.999, "gae_lambda": 0.98}),
+        Task("LunarLander, continuous", _lander, 300 * ROLLOUT, -250.0, 200.0, {"gamma": 0.999, "gae_lambda": 0.98}),
     )
 }
 

@@ -1,0 +1,123 @@
+"""Beyond language models: PPO in Stable-Baselines3 with no bonus, with four, and under control by one rule everywhere.
+
+    python -m benchmarks.claims.beyond [--seeds 1 2 3 4 5] [--tasks DoorKey-6x6 ...] [--methods control ...]
+                                       [--workers 1] [--out runs/beyond] [--table]
+
+Every run is a folder in --out that `entrostat report` reads too; a run that is finished there is not run again, so that
+the command goes on where it was stopped, and several may share the work by their seeds or tasks. Writes
+docs/results/beyond.md with two pictures, of whatever is finished; --table runs nothing. What the page has below
+`## Notes` stays. All runs take about eight hours of one idle core.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+
+from benchmarks.claims.beyond_figure import draw_regions, draw_runs
+from benchmarks.claims.beyond_runs import BONUSES, CONTROL, ENVS, METHODS, PPO, TASKS, Job, jobs, train
+from benchmarks.claims.beyond_table import COLUMNS, best_bonus, claims, figures, overall, rows
+from entrostat.trainer.reporting.rundata import Run, load_run
+
+PAGE = Path("docs/results/beyond.md")
+NOTES = "## Notes"
+SEEDS = (1, 2, 3, 4, 5)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    options.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS), metavar="TASK")
+    options.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
+    options.add_argument("--workers", type=int, default=1)
+    options.add_argument("--out", type=Path, default=Path("runs/beyond"))
+    options.add_argument("--table", action="store_true", help="write the page from what is finished")
+    chosen = options.parse_args()
+    if not chosen.table:
+        run_all(list(jobs(chosen.tasks, chosen.methods, chosen.seeds)), chosen.out, chosen.workers)
+    write(chosen.out, SEEDS)
+    print(PAGE.read_text())
+
+
+def run_all(wanted: Sequence[Job], out: Path, workers: int) -> None:
+    """Every job, `workers` at a time."""
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for number, folder in enumerate(pool.map(partial(train, out=out), wanted), 1):
+            print(f"{number} of {len(wanted)}: {folder.name}", flush=True)
+
+
+def write(out: Path, seeds: Sequence[int]) -> None:
+    """Page and pictures from the finished runs."""
+    runs = finished(out, seeds)
+    best = {task: best_bonus(_results(runs), task) for task in TASKS}
+    notes = PAGE.read_text().partition(NOTES)[2] if PAGE.exists() else "\n"
+    draw_runs(runs, best, PAGE.with_suffix(".png"))
+    draw_regions(runs, PAGE.with_name("beyond_regions.png"))
+    PAGE.write_text(markdown(runs) + f"\n{NOTES}{notes}")
+
+
+def finished(out: Path, seeds: Sequence[int]) -> Mapping[tuple[str, str], list[Run]]:
+    """By task and method."""
+    found: dict[tuple[str, str], list[Run]] = {}
+    for job in jobs(list(TASKS), list(METHODS), list(seeds)):
+        if (out / job.name / "finished").exists():
+            found.setdefault((job.task, job.method), []).append(load_run(out / job.name))
+    return found
+
+
+def _results(runs: Mapping[tuple[str, str], list[Run]]) -> dict[tuple[str, str], list]:
+    return {key: [figures(run, TASKS[key[0]]) for run in group] for key, group in runs.items()}
+
+
+def markdown(runs: Mapping[tuple[str, str], list[Run]]) -> str:
+    """Settings, aggregates, the table, and what must hold."""
+    results = _results(runs)
+    line = CONTROL["target"]
+    settings = ", ".join(f"{key} {value}" for key, value in PPO.items() if key not in ("policy_kwargs", "device"))
+    parts = [
+        "# Beyond language models",
+        "",
+        f"`python -m benchmarks.claims.beyond`: PPO of Stable-Baselines3 {version('stable-baselines3')} on gymnasium "
+        f"{version('gymnasium')}, {ENVS} environments, {settings}, MLP {PPO['policy_kwargs']['net_arch']}; all else "
+        f"SB3's. Seeds 1 to 5. The bonus is the best of {', '.join(f'{bonus:g}' for bonus in BONUSES)}, chosen for "
+        "each task on the very seeds it is compared on (in bold). Control has one rule everywhere, chosen before any "
+        f"run: `law: adaptive`, and a line from {line['start']:.0%} to {line['end']:.0%} of the initial entropy.",
+        "",
+        "Return: mean of the last 100 episodes of training, actions sampled; greedy: 50 episodes of the most probable "
+        "action. Interquartile means over seeds, with 95 % intervals by bootstrap. Solved: return at or above the "
+        f"threshold at the end ({', '.join(f'{task.name} {task.solved:g}' for task in TASKS.values())}). Frames to "
+        "threshold: first time there, all frames where never. Net RMSE: without the sampling error of the measured "
+        "entropy, % of the target's mean, from rollout 20 on; mean and worst seed. CPU seconds: rollouts and updates, "
+        "one thread. Control: CPU time in the controller over that of the rest.",
+        "",
+        "![return and entropy over frames](beyond.png)",
+        "",
+        "| over all tasks | IQM of (return - random) / (threshold - random) |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in overall(results)),
+        "",
+        f"| {' | '.join(COLUMNS)} |",
+        "|---" * len(COLUMNS) + "|",
+        *(f"| {' | '.join(row)} |" for row in rows(results)),
+        "",
+        "## What must hold",
+        "",
+        *claims(results),
+        "",
+        "## Regions",
+        "",
+        "What E1 to E4 contribute to the first-order change of entropy along the controlled runs. Which way each moves "
+        "it alone: `python -m benchmarks.claims.beyond_signs`.",
+        "",
+        "![regions](beyond_regions.png)",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    main()

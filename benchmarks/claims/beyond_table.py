@@ -1,0 +1,181 @@
+"""The table of `benchmarks.claims.beyond`: figures of a run, and their aggregates over seeds and tasks.
+
+Aggregates are those of Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice (2021): the
+interquartile mean, and its 95 % interval by a bootstrap that draws seeds within each task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import trim_mean
+
+from benchmarks.claims.beyond_runs import BONUSES, METHODS, TASKS, Task
+from entrostat.trainer.reporting.rundata import Run
+from entrostat.trainer.reporting.summary import summarise
+
+DRAWS = 2000
+BONUS = tuple(f"bonus {bonus:g}" for bonus in BONUSES)
+COLUMNS = (
+    "task",
+    "method",
+    "return",
+    "greedy return",
+    "solved",
+    "frames to threshold",
+    "net RMSE %",
+    "RMSE %",
+    "entropy at the end",
+    "CPU s",
+    "control %",
+)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One run in numbers; NaN where there is none."""
+
+    score: float
+    """Mean return of the last 100 episodes of training."""
+    greedy: float
+    frames: float
+    """Until that mean was first at the threshold; all frames and NaN for `solved` where it never was."""
+    solved: bool
+    """Whether it is there at the end."""
+    rmse: float
+    net: float
+    entropy: float
+    """Mean of the last ten rollouts, nats."""
+    seconds: float
+    """CPU seconds of rollouts and updates."""
+    control: float
+    """CPU time in the controller over that of the rest, %."""
+
+
+Results = Mapping[tuple[str, str], Sequence[Figures]]
+"""By task and method, a run a seed."""
+
+
+def figures(run: Run, task: Task) -> Figures:
+    """The figures of one run."""
+    returns, frames = run.column("reward/mean"), run.column("frames")
+    there = np.flatnonzero(returns >= task.solved)
+    summary, seconds, control = summarise(run), run.column("time/step"), run.column("time/control")
+    spent = np.nansum(control)
+    return Figures(
+        score=float(returns[-1]),
+        greedy=float(run.column("eval/greedy")[-1]),
+        frames=float(frames[there[0]] if len(there) else frames[-1]),
+        solved=bool(returns[-1] >= task.solved),
+        rmse=np.nan if summary.rmse is None else summary.rmse,
+        net=np.nan if summary.net_rmse is None else summary.net_rmse,
+        entropy=float(run.column("actor/entropy")[-10:].mean()),
+        seconds=float(np.nansum(seconds)),
+        control=float(100 * spent / (np.nansum(seconds) - spent)),
+    )
+
+
+def iqm(values: Sequence[float] | np.ndarray) -> float:
+    """The mean without the lowest and the highest quarter of the values."""
+    return float(trim_mean(np.asarray(values, dtype=float).ravel(), 0.25))
+
+
+def interval(strata: Sequence[Sequence[float]], draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
+    """95 % of the interquartile mean of all values, drawn anew within each stratum."""
+    rng = np.random.default_rng(seed)
+    found = [
+        iqm(np.concatenate([rng.choice(values, len(values)) for values in map(np.asarray, strata)]))
+        for _ in range(draws)
+    ]
+    low, high = np.quantile(found, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def best_bonus(results: Results, task: str) -> str | None:
+    """The bonus with the highest return on the very seeds it is compared on; of equal ones the faster."""
+    found = {name: results[task, name] for name in BONUS if results.get((task, name))}
+    if not found:
+        return None
+    return max(found, key=lambda name: (round(iqm([f.score for f in found[name]]), 3), -_frames(found[name])))
+
+
+def rows(results: Results) -> list[tuple[str, ...]]:
+    """A row for each task and method that has runs."""
+    keys = [(task, method) for task in TASKS for method in METHODS if results.get((task, method))]
+    return [_row(task, method, results[task, method], best_bonus(results, task)) for task, method in keys]
+
+
+def _row(task: str, method: str, group: Sequence[Figures], best: str | None) -> tuple[str, ...]:
+    scores = [run.score for run in group]
+    low, high = interval([scores])
+    reached = sum(run.solved for run in group)
+    tracked = method == "control"
+    return (
+        task,
+        f"**{method}**" if method == best else method,
+        f"{iqm(scores):.2f} ({low:.2f} to {high:.2f})",
+        f"{iqm([run.greedy for run in group]):.2f}",
+        f"{reached} of {len(group)}",
+        f"{_frames(group):,.0f}",
+        f"{np.mean([run.net for run in group]):.1f}, worst {np.max([run.net for run in group]):.1f}" if tracked else "",
+        f"{np.mean([run.rmse for run in group]):.1f}" if tracked else "",
+        f"{np.mean([run.entropy for run in group]):.2f}",
+        f"{np.mean([run.seconds for run in group]):.0f}",
+        f"{np.mean([run.control for run in group]):.1f}" if tracked else "",
+    )
+
+
+def _frames(group: Sequence[Figures]) -> float:
+    return iqm([run.frames for run in group])
+
+
+def overall(results: Results) -> list[tuple[str, str]]:
+    """The interquartile mean over all tasks and seeds of (return - random) / (threshold - random), and its interval."""
+    kinds = {"no bonus": dict.fromkeys(TASKS, "no bonus"), "control": dict.fromkeys(TASKS, "control")}
+    kinds["best bonus of each task"] = {task: best_bonus(results, task) or "" for task in TASKS}
+    kinds["bonus 0.01 in all"] = dict.fromkeys(TASKS, "bonus 0.01")
+    lines = []
+    for name, methods in kinds.items():
+        strata = [
+            _normalised(results[task, methods[task]], TASKS[task]) for task in TASKS if (task, methods[task]) in results
+        ]
+        if strata:
+            low, high = interval(strata)
+            lines.append((name, f"{iqm(np.concatenate(strata)):.2f} ({low:.2f} to {high:.2f})"))
+    return lines
+
+
+def _normalised(group: Sequence[Figures], task: Task) -> list[float]:
+    return [(run.score - task.random) / (task.solved - task.random) for run in group]
+
+
+def claims(results: Results) -> list[str]:
+    """What must hold of control, task by task, against what was measured."""
+    found = []
+    for task in TASKS:
+        group, best = results.get((task, "control")), best_bonus(results, task)
+        if not group:
+            continue
+        limit = 8.0 if "continuous" in task else 5.0
+        worst, cost = max(run.net for run in group), np.mean([run.control for run in group])
+        found.append(
+            f"- {task}: net RMSE of every seed <= {limit:g} %: {_verdict(worst <= limit)} (worst {worst:.1f} %)."
+        )
+        found.append(
+            f"- {task}: control's cost <= 3 % of the training's CPU time: {_verdict(cost <= 3)} ({cost:.1f} %)."
+        )
+        if best is not None:
+            theirs = results[task, best]
+            ours, others = sum(run.solved for run in group), sum(run.solved for run in theirs)
+            ratio = _frames(group) / _frames(theirs)
+            found.append(f"- {task}: solves as many seeds as {best}: {_verdict(ours >= others)} ({ours} and {others}).")
+            found.append(
+                f"- {task}: frames to threshold within 1.2 x of {best}: {_verdict(ratio <= 1.2)} ({ratio:.2f} x)."
+            )
+    return found
+
+
+def _verdict(holds: bool) -> str:
+    return "yes" if holds else "**no**"
