@@ -138,6 +138,35 @@ def test_iterations_and_accumulation_count_as_one_rollout(tmp_path):
     assert run.entropy_loop.controller.state_dict()["step"] == 2
 
 
+@pytest.mark.parametrize(("accumulation", "iterations", "announced"), [(3, 1, [2, 1, 1, 2]), (5, 2, [2, 2, 1, 2])])
+def test_a_rollout_that_accumulation_does_not_divide_is_refined_as_often_as_announced(
+    tmp_path, accumulation, iterations, announced
+):
+    run = small(
+        tmp_path,
+        control(law={"type": "adaptive"}),
+        gradient_accumulation_steps=accumulation,
+        num_iterations=iterations,
+        max_steps=sum(announced),
+    )
+    loop, counts, taken = run.entropy_loop, [], []
+    decide, refine = loop.decide, loop.controller.refine
+    loop.decide = lambda batch, updates, momentum: (
+        counts.append(updates),
+        taken.append(0),
+        decide(batch, updates, momentum),
+    )[2]
+
+    def counted(*args):
+        taken[-1] += 1
+        return refine(*args)
+
+    loop.controller.refine = counted
+    run.train()
+    rollouts = len(announced)  # the last update ends in one more
+    assert counts[:rollouts] == taken[:rollouts] == announced
+
+
 def test_on_policy_the_loss_pass_is_measured_and_the_next_step_cut(on_policy):
     cut = [row[0] for row in rows(on_policy, "clip_ratio/region_mean")]
     assert cut[0] == 0
@@ -225,6 +254,49 @@ def test_the_callback_moves_the_scalar_thresholds(tmp_path):
     assert run.epsilon_high > 0.25
     assert run.epsilon_low == pytest.approx(0.2)
     assert rows(run, "controller/setpoint")[-1] == (2.0,)
+
+
+def scalar(run):
+    callback = EntropyCallback(
+        run, control(target={"type": "constant", "value": 2.0}, actuator={"type": "split_range"})
+    )
+    run.add_callback(callback)
+    return callback
+
+
+def test_the_callback_goes_on_in_another_folder_under_the_thresholds_that_were_in_force(tmp_path, caplog):
+    saving = {"save_strategy": "steps", "save_steps": 4, "logging_steps": 2, "max_steps": 8, "learning_rate": 1e-3}
+    whole = small(tmp_path / "one", None, **saving)
+    through = scalar(whole)
+    whole.train()
+    resumed = small(tmp_path / "another", None, **saving)
+    after, in_force = scalar(resumed), []
+    compute = resumed._compute_loss
+    resumed._compute_loss = lambda *args: (
+        in_force.append((resumed.epsilon_low, resumed.epsilon_high)),
+        compute(*args),
+    )[1]
+    with caplog.at_level(logging.WARNING, "entrostat"):
+        resumed.train(resume_from_checkpoint=str(tmp_path / "one" / "checkpoint-4"))
+    assert in_force[0] != (0.2, 0.2)
+    assert after.controller.state_dict() == through.controller.state_dict()
+    assert (resumed.epsilon_low, resumed.epsilon_high) == (whole.epsilon_low, whole.epsilon_high)
+    assert rows(resumed, "loss", "entropy", "clip_ratio/region_mean") == rows(
+        whole, "loss", "entropy", "clip_ratio/region_mean"
+    )
+    assert "begins anew" not in caplog.text
+
+
+@pytest.mark.parametrize("by", ["callback", "trainer"])
+def test_a_resume_says_where_a_checkpoint_has_nothing_for_the_controller(tmp_path, caplog, by):
+    saving = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
+    trained(tmp_path, None, **saving)
+    resumed = small(tmp_path, control() if by == "trainer" else None, **saving)
+    if by == "callback":
+        scalar(resumed)
+    with caplog.at_level(logging.WARNING, "entrostat"):
+        resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert caplog.text.count("the checkpoint of step 2 holds no state of the entropy controller") == 1
 
 
 def test_the_callback_says_once_that_it_has_no_authority(tmp_path, caplog):

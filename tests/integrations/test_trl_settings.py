@@ -1,6 +1,7 @@
 """What TRL's settings mean for control: one sentence each."""
 
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import pytest
 from packaging.specifiers import SpecifierSet
@@ -10,7 +11,7 @@ trl = pytest.importorskip("trl")
 from entrostat import InputError  # noqa: E402
 from entrostat.integrations.hosts import require  # noqa: E402
 from entrostat.integrations.trl import EntropyCallback  # noqa: E402
-from entrostat.integrations.trl.settings import check_settings, refusals, remarks  # noqa: E402
+from entrostat.integrations.trl.settings import check_settings, refusals, remarks, updates_to_come  # noqa: E402
 from entrostat.integrations.trl.versions import SUPPORTED  # noqa: E402
 from tests.integrations.trl_runs import control, small  # noqa: E402
 
@@ -80,6 +81,24 @@ def test_a_setting_that_works_against_the_loop_gets_one_sentence(setting, word):
     (sentence,) = remarks(control(), arguments(**setting))
     assert word in sentence
     assert sentence.count(". ") == 0
+
+
+@pytest.mark.parametrize("generation", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("iterations", [1, 2])
+@pytest.mark.parametrize("accumulation", [1, 2, 3, 4, 5, 12])
+def test_the_updates_to_come_are_those_that_begin_on_a_rollouts_microbatches(generation, iterations, accumulation):
+    args = SimpleNamespace(
+        steps_per_generation=generation, num_iterations=iterations, gradient_accumulation_steps=accumulation
+    )
+    size = generation * iterations
+    begins = [microbatch % accumulation == 0 for microbatch in range(30 * size)]
+    for start in range(0, len(begins), size):
+        count = sum(begins[start : start + size])
+        assert updates_to_come(args, start % accumulation) == (count or None)
+
+
+def test_a_rollout_that_is_divided_between_two_updates_has_ratios_of_its_own():
+    assert not remarks(control(actuator={"type": "split_range"}), arguments(gradient_accumulation_steps=3))
 
 
 def test_usual_settings_need_no_remark():

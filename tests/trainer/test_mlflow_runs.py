@@ -121,6 +121,16 @@ def test_a_deleted_experiment_is_named_with_what_brings_it_back(deleted, folder,
     assert deliver(folder)
 
 
+def test_an_experiment_that_is_deleted_during_a_run_is_named_too(folder, uri, caplog):
+    courier = Courier(folder, load_config(folder.path / "config.yaml"))
+    assert courier.deliver(None)
+    client = MlflowClient(uri)
+    client.delete_experiment(client.get_experiment_by_name("entrostat").experiment_id)
+    folder.append(3, {"actor/entropy": 1.0})
+    assert [courier.deliver(None) for _ in range(3)] == [False] * 3
+    assert caplog.text.count("mlflow experiments restore") == 1
+
+
 def test_a_finished_run_goes_to_another_experiment_if_its_own_was_deleted(deleted, folder, uri):
     Tracker(load_config(folder.path / "config.yaml", ["tracking.experiment=other"]), folder).deliver()
     run = the_run(uri, "other")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -18,6 +19,8 @@ from ..errors import Stopped, Unsampled
 from .launcher import LAUNCHED
 
 T = TypeVar("T")
+PATIENCE = timedelta(days=30)
+"""Writing and hashing a checkpoint of hundreds of GB takes longer than the half hour, or less, of a collective."""
 
 
 def init_distributed(device: str = "auto") -> None:
@@ -76,6 +79,8 @@ class Engine:
         self.world_size = dist.get_world_size()
         self.rank = dist.get_rank()
         self.device = self.deepspeed.device
+        self._patient = dist.new_group(backend="gloo", timeout=PATIENCE) if self.world_size > 1 else None
+        """For what one rank does alone while the others wait, however long: that it is alive, the heartbeat says."""
         self.rows: int = settings["train_micro_batch_size_per_gpu"]
         """Responses of one forward and backward pass on one rank."""
 
@@ -153,18 +158,17 @@ class Engine:
             result = call()
         except InputError as error:
             failure = str(error)
-        if not self._all(not failure):
-            failures: list[Any] = [failure]
-            if self.world_size > 1:
-                failures *= self.world_size
-                dist.all_gather_object(failures, failure)
+        failures: list[Any] = [failure] * self.world_size
+        if self.world_size > 1:
+            dist.all_gather_object(failures, failure, group=self._patient)
+        if any(failures):
             raise Unsampled(next(filter(None, failures)))
         return result  # type: ignore[return-value]
 
     def wait(self) -> None:
         """Until every rank is here."""
         if self.world_size > 1:
-            dist.barrier()
+            dist.barrier(group=self._patient)
 
     def _all(self, fine: bool) -> bool:
         if self.world_size == 1:
@@ -178,7 +182,7 @@ class Engine:
         if self.world_size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=0, group=self._patient)
         return box[0]
 
     def _gradient_norm(self) -> Tensor | None:

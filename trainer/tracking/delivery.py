@@ -76,6 +76,7 @@ class Courier:
         self._store: Store | None = None
         self._arrived = -1
         self._failures = self._offset = 0
+        self._why = ""
 
     def deliver(self, ended: str | None) -> bool:
         """Send what is new and, where the run has `ended`, close it; whether the tracker took it all."""
@@ -110,11 +111,12 @@ class Courier:
     def _failed(self, error: Exception) -> None:
         self._store, self._offset = None, 0  # and ask anew what has arrived
         self._failures += 1
-        if self._failures == 1:
-            where = self._where()
-            why = str(error).rstrip(".") if isinstance(error, InputError) else type(error).__name__
+        ours = isinstance(error, InputError)  # has a remedy, and is told even where another failure came before it
+        where, why = self._where(), str(error).rstrip(".") if ours else type(error).__name__
+        if self._failures == 1 or (ours and why != self._why):
             own = error if self._tracker == "custom" else None  # whose author wants to see where
             logger.warning("%s does not take metrics (%s); they wait in metrics.jsonl.", where, why, exc_info=own)
+        self._why = why
 
     def _answered(self) -> None:
         if self._failures:

@@ -18,6 +18,7 @@ from ...inputs.errors import InputError
 from ...inputs.files import read_bytes, read_json
 from ...loop.config import ControlConfig
 from ...measure.tokens import TokenStatistics
+from ..anew import begins_anew
 from ..measured import Measured, joined
 from ..refusals import of_configuration
 from .capture import captured
@@ -90,7 +91,9 @@ class EntropyHook:
         if args.ckpt.load_enable and (folder / "latest").is_file():
             newest = read_bytes(folder / "latest", "the name of OpenRLHF's newest checkpoint").decode().strip()
             saved = folder / newest / FILE
-            if saved.is_file():
+            if not saved.is_file():
+                begins_anew(saved.parent)
+            else:
                 self.controller.load_state_dict(read_json(saved, "a saved controller state"))
 
 

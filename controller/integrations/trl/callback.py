@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,11 @@ from ...inputs.configuration import parse, read_yaml
 from ...inputs.errors import InputError
 from ...loop.config import ControlConfig
 from ...measure.tokens import TokenStatistics
-from .settings import updates_per_rollout
+from ..anew import begins_anew
+from .checkpoints import KEY
+from .settings import one_update
 
 logger = logging.getLogger("entrostat")
-FILE = "entropy_controller.json"
 SCALAR = ("static", "split_range", "upper_clip")
 PATIENCE = 10
 """Logged steps without one clipped token before the warning."""
@@ -54,11 +54,18 @@ class EntropyCallback(TrainerCallback):
         self._untouched, self._warned = 0, False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """A resumed run finds the state in the checkpoint's folder."""
-        saved = Path(args.output_dir, f"checkpoint-{state.global_step}", FILE)
-        if state.global_step and saved.is_file():
-            self.controller.load_state_dict(json.loads(saved.read_text()))
-        if updates_per_rollout(args) <= 1:
+        """A resumed run finds the state in the checkpoint's, and trains under its thresholds until the next log.
+
+        Raises:
+            InputError: the state is damaged.
+        """
+        saved = state.stateful_callbacks.get(KEY)
+        if isinstance(saved, dict) and saved.keys() >= {"state", "thresholds"}:
+            self.controller.load_state_dict(saved["state"])
+            self._trainer.epsilon_low, self._trainer.epsilon_high = saved["thresholds"]
+        elif state.global_step:
+            begins_anew(f"the checkpoint of step {state.global_step}")
+        if one_update(args):
             self._warn("each rollout is used for one optimizer step, so that every ratio is 1")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
@@ -71,6 +78,8 @@ class EntropyCallback(TrainerCallback):
         typical = TokenStatistics(-surprisal, surprisal, torch.zeros(1, 1), 1)
         low, high = (float(x) for x in decision.thresholds(typical, torch.ones(1, 1)))
         self._trainer.epsilon_low, self._trainer.epsilon_high = low, high
+        # transformers saves it with every checkpoint, which it makes after this
+        state.stateful_callbacks[KEY] = {"state": self.controller.state_dict(), "thresholds": [low, high]}
         clipped = (logs or {}).get("clip_ratio/region_mean")
         self._untouched = self._untouched + 1 if clipped == 0 else 0
         if self._untouched == PATIENCE:
@@ -82,12 +91,6 @@ class EntropyCallback(TrainerCallback):
             known = self._decision.metrics()
             for name in known.keys() & {"controller/setpoint", "controller/command", "controller/error"}:
                 self._trainer._metrics["train"][name].append(known[name])
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """The state, beside TRL's."""
-        folder = Path(args.output_dir, f"checkpoint-{state.global_step}")
-        if state.is_world_process_zero and folder.is_dir():
-            (folder / FILE).write_text(json.dumps(self.controller.state_dict()))
 
     def _warn(self, reason: str) -> None:
         if not self._warned:

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from ..anew import begins_anew
 from .loop import EntropyLoop
 
 KEY = "EntropyController"
@@ -22,6 +23,8 @@ class Checkpoints(TrainerCallback):
         saved = state.stateful_callbacks.get(KEY)
         if saved is not None:
             self._loop.load_state_dict(saved)
+        elif state.global_step:
+            begins_anew(f"the checkpoint of step {state.global_step}")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Before TRL decides whether to save."""

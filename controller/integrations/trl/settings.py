@@ -57,13 +57,13 @@ def refusals(config: ControlConfig, args: Any) -> list[str]:
 def remarks(config: ControlConfig, args: Any) -> list[str]:
     """What works against the loop, or alters what its numbers mean."""
     found = []
-    if updates_per_rollout(args) <= 1 and config.actuator.type != "sensitivity":
+    if one_update(args) and config.actuator.type != "sensitivity":
         found.append(
             "one optimizer step a rollout: every ratio is 1, where thresholds that stay positive cut no token; use "
             "`actuator: {type: sensitivity}`, or steps_per_generation or num_iterations above "
             "gradient_accumulation_steps."
         )
-    if updates_per_rollout(args) <= 1 and not _scores_rollouts(args) and config.law.type != "adaptive":
+    if one_update(args) and not _scores_rollouts(args) and config.law.type != "adaptive":
         found.append(
             "one optimizer step a rollout: TRL scores it once, in the loss, so each decision acts one rollout late; "
             "use `law: {type: adaptive}`, which plans for that, or "
@@ -94,9 +94,28 @@ def remarks(config: ControlConfig, args: Any) -> list[str]:
     return found
 
 
-def updates_per_rollout(args: Any) -> int:
-    """Optimizer steps that TRL takes with one rollout (0 where several rollouts make one)."""
-    return int(args.steps_per_generation * args.num_iterations // args.gradient_accumulation_steps)
+def microbatches(args: Any) -> int:
+    """That TRL trains on with one rollout."""
+    return int(args.steps_per_generation * args.num_iterations)
+
+
+def one_update(args: Any) -> bool:
+    """Whether every rollout lies within one optimizer step, alone or with others: every ratio is 1 then."""
+    return int(args.gradient_accumulation_steps) % microbatches(args) == 0
+
+
+def updates_to_come(args: Any, accumulated: int) -> int | None:
+    """Optimizer steps that begin with a microbatch of the rollout drawn now; none where none does.
+
+    They are not the same for every rollout where accumulation divides none evenly: with 4 microbatches a rollout and 3
+    an optimizer step they are 2, 1, 1, 2, ... Only the end of an epoch, which is a rollout's too, cuts one short.
+
+    Args:
+        accumulated: microbatches that are already in the optimizer step under way.
+    """
+    per_update = int(args.gradient_accumulation_steps)
+    waiting = -accumulated % per_update
+    return -(-(microbatches(args) - waiting) // per_update) if waiting < microbatches(args) else None
 
 
 def _scores_rollouts(args: Any) -> bool:

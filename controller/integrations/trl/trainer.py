@@ -22,7 +22,7 @@ from ..measured import Measured
 from .capture import captured
 from .checkpoints import Checkpoints
 from .loop import EntropyLoop
-from .settings import check_settings, updates_per_rollout
+from .settings import check_settings, updates_to_come
 
 ENTROPY, SENSITIVITY, GROUP = "rollout_entropy", "rollout_sensitivity", "rollout_group"
 
@@ -58,9 +58,8 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
         if config is not None:
             check_settings(config, self.args, self.model.config.get_text_config().vocab_size)
             self.entropy_loop = EntropyLoop(EntropyController(config))
-            self._updates = updates_per_rollout(self.args) or None
             self._generated = 0
-            self._first_microbatch = True
+            self._accumulated = 0
             self.add_callback(Checkpoints(self.entropy_loop))
 
     def _generate_and_score_completions(self, inputs: list[Batch]) -> Batch:
@@ -80,7 +79,8 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
             batch |= {ENTROPY: tokens.entropy, SENSITIVITY: tokens.sensitivity}
             self._vocab_size = tokens.vocab_size
             rollout = Measured(tokens, self._pulls(batch), loss_mask(batch), batch[GROUP])
-            self._log(loop.decide([rollout], self._updates, momentum_of(self.optimizer)))
+            updates = updates_to_come(self.args, self._accumulated)
+            self._log(loop.decide([rollout], updates, momentum_of(self.optimizer)))
         return batch
 
     def _compute_loss(self, model: Any, inputs: Batch) -> Tensor:
@@ -109,8 +109,8 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
         self, loop: EntropyLoop, inputs: Batch, model: Any, call: Callable[[], Any], mask: Tensor
     ) -> Any:
         """Score a microbatch, and set the thresholds of its tokens."""
-        last, first = self.accelerator.sync_gradients, self._first_microbatch
-        self._first_microbatch = last
+        last, first = self.accelerator.sync_gradients, self._accumulated == 0
+        self._accumulated = 0 if last else self._accumulated + 1
         old, advantages = inputs.get("old_per_token_logps"), inputs["advantages"]
         if old is None:
             with captured(mask) as capture:

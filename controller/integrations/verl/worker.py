@@ -19,6 +19,7 @@ from ...inputs.errors import InputError
 from ...inputs.files import read_json
 from ...loop.config import ControlConfig
 from ...measure.tokens import TokenStatistics
+from ..anew import begins_anew
 from .capture import ENTROPY, SENSITIVITY, measure_in
 from .loss import InForce, in_force
 from .settings import check_settings
@@ -104,8 +105,11 @@ class EntropyTrainingWorker(TrainingWorker):
     def load_checkpoint(self, local_path: str, *args: Any, **kwargs: Any) -> Any:
         """verl's, and the controller's state."""
         saved = Path(local_path, FILE)
-        if self.controller is not None and saved.is_file():
-            self.controller.load_state_dict(read_json(saved, "a saved controller state"))
+        if self.controller is not None:
+            if saved.is_file():
+                self.controller.load_state_dict(read_json(saved, "a saved controller state"))
+            else:
+                begins_anew(local_path)
         return super().load_checkpoint(local_path, *args, **kwargs)
 
     def _controlled(self, loss_fn: Any, model_output: Any, data: Any, dp_group: Any = None) -> Any:

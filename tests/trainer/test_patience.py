@@ -1,0 +1,42 @@
+"""What one rank does alone may take as long as it takes: the others wait outside the collectives' time limit."""
+
+from tests.runs import SMALL, torchrun
+
+SLOW_LEAD = """
+import json, sys, time
+from datetime import timedelta
+from pathlib import Path
+import torch.distributed as dist
+from torch.distributed.distributed_c10d import _set_pg_timeout
+from entrostat.inputs.errors import InputError
+from entrostat.trainer.config import load_config
+from entrostat.trainer.errors import Unsampled
+from entrostat.trainer.run import open_session
+
+session = open_session(load_config(sys.argv[2], sys.argv[3:]))
+engine, rank = session.engine, dist.get_rank()
+
+def slow(call):
+    time.sleep(8)
+    return call()
+
+def no():
+    raise InputError("no.")
+
+dist.barrier()
+_set_pg_timeout(timedelta(seconds=2))
+found = [engine.on_lead(lambda: slow(lambda: 5))]
+found.append(engine.unless_any_fails(lambda: slow(lambda: 6) if rank else 6))
+try:
+    engine.unless_any_fails(lambda: slow(no) if rank else 7)
+except Unsampled as error:
+    found.append(str(error))
+if rank == 0:
+    time.sleep(8)
+engine.wait()
+Path(sys.argv[1], f"rank{rank}.json").write_text(json.dumps(found))
+"""
+
+
+def test_ranks_wait_for_one_that_writes_or_samples_longer_than_a_collective_may_take(tmp_path):
+    assert torchrun(tmp_path, SLOW_LEAD, *SMALL) == [[5, 6, "no."]] * 2
