@@ -195,7 +195,8 @@ def test_with_many_updates_thresholds_do_cut():
 
 def test_a_plant_does_in_a_family_what_it_does_alone():
     plants = [small(learning_rate=0.05), small(learning_rate=0.02, luck=0.5, temperature=0.9)]
-    controls = [config(target={"type": "constant", "value": 0.4}), manual(0.5)]
+    steady = {"type": "pid", "kp": 1.0, "ki": 0.05}  # a law that learns would make more of the last bits
+    controls = [config(target={"type": "constant", "value": 0.4}, law=steady), manual(0.5)]
     family = simulate_policies(controls, plants, 12, [3, 8])
     for together_, control, plant, seed in zip(family, controls, plants, [3, 8], strict=True):
         alone = simulate_policy(control, plant, 12, seed)

@@ -160,8 +160,9 @@ def test_a_model_without_a_shape_is_one_sentence():
 
 
 def test_a_sampled_measurement_is_planned_as_the_share_of_the_pass_that_it_is():
-    whole, sampled = (load_config(READY[0], [f"control.measurement.share={share}"]) for share in (1, 0.25))
+    law = "control.law={type: pid}"
+    whole, sampled = (load_config(READY[0], [law, f"control.measurement.share={share}"]) for share in (1, 0.25))
     shape = load_shape(whole.model)
     assert step_flops(sampled, shape, PROMPT)["measure"] == step_flops(whole, shape, PROMPT)["measure"] / 4
-    printed = entrostat("plan", READY[0], "control.measurement.share=0.25")
+    printed = entrostat("plan", READY[0], "control.law={type: pid}", "control.measurement.share=0.25")
     assert "a measuring pass over 25.0% of the responses" in printed.stdout

@@ -15,6 +15,7 @@ from entrostat.trainer.loop import train_step
 from entrostat.trainer.policy.warmstart import build_tokenizer
 from entrostat.trainer.rollout import Sampling, sampler
 from entrostat.trainer.rollout.mismatch import trusted
+from entrostat.trainer.rollout.sampler import PLAIN
 from entrostat.trainer.rollout.vllm_engine import _answer
 from entrostat.trainer.rollout.vllm_sampler import Answer, VLLMSampler, known
 from entrostat.trainer.run import open_session, run
@@ -70,7 +71,8 @@ def test_a_step_goes_on_without_that_response(monkeypatch, value, share):
         mask[3] = False
         return replace(drawn, rollout=replace(drawn.rollout, mask=mask))
 
-    overrides = [] if share == 1 else [f"control.measurement.share={share}", "control.actuator={type: static}"]
+    sampled = [f"control.measurement.share={share}", "control.law={type: pid}", "control.actuator={type: static}"]
+    overrides = [] if share == 1 else sampled
     monkeypatch.setattr(loop, "sample", without)
     expected = train_step(session_of(*overrides), 0)
     monkeypatch.setattr(loop, "sample", whole)
@@ -117,7 +119,7 @@ def test_what_vllm_leaves_out_is_unknown_and_not_an_error():
 
 def test_answers_left_over_from_a_request_that_failed_are_not_taken_for_the_next_ones():
     backend = SimpleNamespace(where="", collective=False, generate=lambda requests: [Answer([1], [-1.0], {""})] * 3)
-    vllm = VLLMSampler(backend, build_tokenizer("0123456789"), [1], "cpu")
+    vllm = VLLMSampler(backend, build_tokenizer("0123456789"), [1], "cpu", PLAIN)
     with pytest.raises(RuntimeError, match="3 answers to 2 requests"):
         vllm.sample(["1"], Sampling(responses_per_prompt=2, max_new_tokens=1, temperature=1.0, seed=0))
 

@@ -161,7 +161,7 @@ def test_a_batch_of_nan_rewards_holds_the_command_trains_nothing_and_is_recovere
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("control.target.peak=-1", "`control.target.peak` is -1"),
+        ("control.target.peak=-1", "`control.target.peak`: -1 is below 0"),
         ("control.target.peak=.nan", "`control.target.peak` is nan"),
         ("control.target={type: constant, value: 9}", "above ln("),
         ("control.target={type: table, points: [[5, 0.5], [0, 0.5]]}", "step 0 comes after step 5"),

@@ -18,7 +18,13 @@ from ..reporting.rundata import Run
 from .mlflow_params import in_force
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
-COLUMNS = ("actor/entropy", "controller/command", "controller/standard_error")
+COLUMNS = (
+    "actor/entropy",
+    "controller/command",
+    "controller/command_low",
+    "controller/command_high",
+    "controller/standard_error",
+)
 
 
 def load_mlflow(name: str, tracking: str) -> list[Run]:
