@@ -16,10 +16,11 @@ from .actuators import Actuation, Actuator, SensitivityThresholds, authority
 from .batch import BatchStatistics
 from .configuration import Config, parse, read_yaml
 from .decision import Decision
+from .door import real, whole
 from .errors import InputError
 from .guard import Guard, Verdict, Watched
 from .laws import AHEAD, PID, WITHOUT_TARGET, Adaptive, Law, Reading, Terms
-from .plausible import ROUNDING, check_reachable, check_told, possible
+from .plausible import ROUNDING, check_reachable, possible, told
 from .sampled import Measurement, check_sampled
 from .saved import count, number, restored
 from .surrogate import Surrogate
@@ -96,7 +97,7 @@ class EntropyController:
         tokens: TokenStatistics,
         advantages: Tensor,
         mask: Tensor,
-        groups: Tensor | None = None,
+        groups: Any = None,
         kl: float = math.nan,
         updates: int | None = None,
         momentum: float | None = None,
@@ -106,9 +107,10 @@ class EntropyController:
         Args:
             tokens: statistics of this rank's sampled tokens, [batch, time], before the update.
             advantages: [batch] or [batch, time].
-            mask: [batch, time], true on response tokens.
-            groups: [batch] integers, the prompt of each response, for the standard error of the entropy. A
-                prompt's responses belong on one rank. Without it responses count as independent.
+            mask: [batch, time], true (or 1) on response tokens.
+            groups: [batch] integers or texts (a tensor, an array or a list), the prompt of each response, for the
+                standard error of the entropy. A prompt's responses belong on one rank. Without it responses count as
+                independent.
             kl: KL divergence to the start policy, nats a token, the same on every rank; for `guard.kl_limit`.
             updates: optimizer steps that the loop will take with this batch, for a law with an inner loop; without it
                 such a law learns the number from the first rollout.
@@ -147,7 +149,7 @@ class EntropyController:
         """
         import torch
 
-        return torch.from_numpy(self.config.measurement.rows(responses, self._step))
+        return torch.from_numpy(self.config.measurement.rows(whole(responses, "responses"), self._step))
 
     def step_scalar(
         self,
@@ -173,6 +175,10 @@ class EntropyController:
         """
         if regions is None:
             regions = BatchStatistics(entropy=entropy, standard_error=standard_error, tokens=1)
+        elif not isinstance(regions, BatchStatistics):
+            raise InputError(
+                f"regions is a {type(regions).__name__}; give the BatchStatistics of a decision's `batch`."
+            )
         return self._decide(replace(regions, entropy=entropy), kl, updates, momentum)
 
     def refine(self, now: TokenStatistics, tokens: TokenStatistics, advantages: Tensor, mask: Tensor) -> Decision:
@@ -206,13 +212,19 @@ class EntropyController:
             InputError: as for `refine`.
         """
         decision = self._of_this_rollout("refine_scalar")
+        change, standard_error = real(change, "change"), real(standard_error, "standard_error")
         return self._refined(decision, change, standard_error, decision.batch) if self._inner_loop else decision
 
     def reconfigure(self, config: ControlConfig) -> None:
-        """Change target, law, gains, actuator or guard during a run; the command goes on from where it is."""
+        """Change target, law, gains, actuator or guard during a run; the command goes on from where it is.
+
+        Raises:
+            InputError: the law follows a target and there is none; the configuration stays what it was.
+        """
+        _followable(config)
         if config.law.type != self.config.law.type:
             self._law_state = config.law.start(self._law_state["command"])
-        self.config = _followable(config)
+        self.config = config
         self._configuration = config.model_dump_json()
         self._hand_over, self._reachable = True, False
         self._guard_state = config.guard.start() | {"static_share": self._guard_state["static_share"]}
@@ -314,7 +326,7 @@ class EntropyController:
         return replace(decision, terms=terms, actuation=actuation)
 
     def _decide(self, batch: BatchStatistics, kl: float, updates: int | None, momentum: float | None) -> Decision:
-        check_told(updates, momentum)
+        kl, (updates, momentum) = real(kl, "kl"), told(updates, momentum)
         batch = possible(batch, self._step)
         held = not math.isfinite(batch.entropy)
         if not held:
@@ -388,6 +400,11 @@ def _reason(error: Exception) -> str:
 
 
 def _followable(config: ControlConfig) -> ControlConfig:
+    if not isinstance(config, ControlConfig):
+        raise InputError(
+            f"the configuration is a {type(config).__name__}; give a ControlConfig, or the path of a control.yaml to "
+            "`EntropyController.from_yaml`."
+        )
     if config.target is None and config.law.type not in WITHOUT_TARGET:
         raise InputError(f"law `{config.law.type}` follows a target and none is given; add `target:`.")
     return config

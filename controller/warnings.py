@@ -38,12 +38,14 @@ class Watch:
         mask: Tensor,
     ) -> None:
         """Remember, without waiting for the device, whether this minibatch has a token that is cut."""
-        from .loss import cut_tokens, per_token
+        from .door_tensors import aligned
+        from .loss import cut_tokens
 
-        a = per_token(advantages, tokens.logprob)
+        a, live = aligned(tokens, advantages, mask)
+        aligned(now, a, live)
         ratio = (now.logprob.detach() - tokens.logprob.detach()).exp()
         low, high = cut_tokens(ratio, a, *decision.thresholds(tokens, a, now.logprob))
-        touched = ((low | high) & mask.bool()).any()
+        touched = ((low | high) & live).any()
         self.touched = touched if self.touched is None else self.touched | touched
 
     def check(self, decision: Decision) -> None:

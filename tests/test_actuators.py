@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from controller import BatchStatistics, InputError, TokenStatistics
 from controller.actuators import Actuator, RegionThresholds, SensitivityThresholds, SplitRange, Static, solve_weight
 from controller.batch import ContributionCurve
-from controller.loss import per_token
+from controller.door_tensors import per_token
 
 EVERY = [Static(), SplitRange(), SplitRange(probability="rollout"), RegionThresholds(), SensitivityThresholds()]
 BATCH = random_batch(0, batch=480, prompts=60)

@@ -7,7 +7,8 @@ import torch
 from batches import Batch, controller, decide, random_batch, row_of_tokens
 
 from controller import policy_loss
-from controller.loss import per_token, threshold_sums
+from controller.door_tensors import per_token
+from controller.loss import threshold_sums
 
 
 def random_update(seed: int):

@@ -8,7 +8,8 @@ from torch.overrides import TorchFunctionMode
 
 from controller import policy_loss
 from controller.actuators import Actuator
-from controller.loss import per_token, threshold_sums
+from controller.door_tensors import per_token
+from controller.loss import threshold_sums
 from tests.batches import controller, random_batch
 
 WAITS = {"item", "tolist", "cpu", "__bool__", "__int__", "__float__", "__index__", "is_nonzero", "nonzero"} | {

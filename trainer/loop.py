@@ -14,7 +14,8 @@ from torch import Tensor
 
 from controller.advantages import no_spread_fraction
 from controller.decision import Decision, finite
-from controller.loss import per_token, policy_loss, threshold_sums
+from controller.door_tensors import per_token
+from controller.loss import policy_loss, threshold_sums
 
 from .evaluate import evaluate
 from .measure import Batch, measure, sampled_statistics, statistics

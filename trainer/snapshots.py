@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from controller.decision import Decision
-from controller.loss import cut_tokens, per_token
+from controller.door_tensors import per_token
+from controller.loss import cut_tokens
 from controller.regions import region_of
 
 from .measure import Batch, statistics

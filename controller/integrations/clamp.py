@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..actuators import Minibatch
 from ..decision import Decision
-from ..loss import per_token
+from ..door_tensors import per_token
 from ..statistics import TokenStatistics
 
 INERT = 10.0

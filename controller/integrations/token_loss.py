@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ..decision import Decision
-from ..loss import LOG_RATIO_LIMIT, cut_tokens, per_token
+from ..door_tensors import per_token
+from ..loss import LOG_RATIO_LIMIT, cut_tokens
 from ..statistics import TokenStatistics
 from .clamp import weighed
 
