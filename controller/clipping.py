@@ -35,11 +35,6 @@ class Surrogate(Config):
     section 3.2; 3 there); none: no such cap. Without it one token of an absurd ratio can decide the step."""
 
 
-def per_token(advantages: Tensor, like: Tensor) -> Tensor:
-    """Advantages [batch] or [batch, time] as [batch, time]."""
-    return (advantages[:, None] if advantages.dim() == 1 else advantages).expand_as(like)
-
-
 def cut_tokens(ratio: Tensor, a: Tensor, eps_low: Tensor | float, eps_high: Tensor | float) -> tuple[Tensor, Tensor]:
     """Which tokens lose their gradient, by the lower and by the upper threshold; bool, shaped like `ratio`."""
     return outside(ratio, a, 1 - eps_low, 1 + eps_high)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from entrostat.advantages import no_spread_fraction
-from entrostat.clipping import per_token
 from entrostat.decision import Decision, finite
+from entrostat.door_tensors import per_token
 from entrostat.loss import policy_loss, threshold_sums
 
 from .rollout import Rollout, Sampling

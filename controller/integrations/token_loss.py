@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..clipping import LOG_RATIO_LIMIT, cut_tokens, per_token
+from ..clipping import LOG_RATIO_LIMIT, cut_tokens
 from ..decision import Decision
+from ..door_tensors import per_token
 from ..measure.tokens import TokenStatistics
 from .clamp import weighed
 

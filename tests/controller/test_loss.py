@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from entrostat import policy_loss
-from entrostat.clipping import per_token
+from entrostat.door_tensors import per_token
 from entrostat.loss import threshold_sums
 from tests.batches import Batch, controller, decide, random_batch, row_of_tokens
 

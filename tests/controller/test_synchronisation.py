@@ -8,7 +8,7 @@ from torch.overrides import TorchFunctionMode
 
 from entrostat import policy_loss
 from entrostat.actuators import AnyActuator
-from entrostat.clipping import per_token
+from entrostat.door_tensors import per_token
 from entrostat.loss import threshold_sums
 from tests.batches import controller, random_batch
 

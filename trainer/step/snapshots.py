@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from entrostat.clipping import cut_tokens, per_token
+from entrostat.clipping import cut_tokens
 from entrostat.decision import Decision
+from entrostat.door_tensors import per_token
 from entrostat.measure.regions import region_of
 
 from ..reporting.snapshots import SNAPSHOTS, Answer, Authority, Snapshot, Tokens, read_snapshots
