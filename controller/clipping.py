@@ -35,11 +35,6 @@ class Surrogate(Config):
     section 3.2; 3 there); none: no such cap. Without it one token of an absurd ratio can decide the step."""
 
 
-def per_token(advantages: Tensor, like: Tensor) -> Tensor:
-    """Advantages [batch] or [batch, time] as [batch, time]."""
-    return (advantages[:, None] if advantages.dim() == 1 else advantages).expand_as(like)
-
-
 def importance_ratio(log_ratio: Tensor) -> Tensor:
     """e^log_ratio for log_ratio = ln p - ln p at the rollout, within `LOG_RATIO_LIMIT`; NaN stays NaN."""
     return log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from .decision import Decision
 from .inputs.configuration import parse, read_yaml
 from .inputs.errors import InputError
+from .inputs.scalars import real, whole
 from .laws import Reading
 from .limits import Limits
-from .loop.checks import check_density, check_reachable, check_updates, possible
+from .loop.checks import check_density, check_reachable, plain_updates, possible
 from .loop.config import ControlConfig
 from .loop.cycle import Rollout, decided, first_entropy, has_inner_loop, refined
 from .loop.state import LoopState, loop_state
@@ -61,7 +62,7 @@ class EntropyController:
         tokens: TokenStatistics,
         advantages: Tensor,
         mask: Tensor,
-        groups: Tensor | None = None,
+        groups: Any = None,
         *,
         kl: float = math.nan,
         updates: int | None = None,
@@ -73,9 +74,10 @@ class EntropyController:
         Args:
             tokens: statistics of this rank's sampled tokens, [batch, time], before the update.
             advantages: [batch] or [batch, time].
-            mask: [batch, time], true on response tokens.
-            groups: [batch] integers, the prompt of each response, for the standard error of the entropy. A
-                prompt's responses belong on one rank. Without it responses count as independent.
+            mask: [batch, time], true (or 1) on response tokens.
+            groups: [batch] integers or texts (a tensor, an array or a list), the prompt of each response, for the
+                standard error of the entropy. A prompt's responses belong on one rank. Without it responses count as
+                independent.
             kl: KL divergence to the start policy, nats a token, the same on every rank; for `guard.kl_limit`.
             updates: optimizer steps that the loop will take with this batch, for a law with an inner loop; without it
                 such a law learns the number from the first rollout.
@@ -115,7 +117,7 @@ class EntropyController:
         """
         import torch
 
-        return torch.from_numpy(self.config.measurement.rows(responses, self._state.step))
+        return torch.from_numpy(self.config.measurement.rows(whole(responses, "responses"), self._state.step))
 
     def step_scalar(
         self,
@@ -146,8 +148,14 @@ class EntropyController:
         """
         if regions is None:
             regions = BatchStatistics(entropy=entropy, standard_error=standard_error, tokens=1)
-        batch, limits = replace(regions, entropy=entropy), None if reach is None else Limits(*reach)
-        return self._decide(batch, limits, kl=kl, updates=updates, momentum=momentum, delayed=delayed)
+        elif not isinstance(regions, BatchStatistics):
+            raise InputError(
+                f"regions is a {type(regions).__name__}; give the BatchStatistics of a decision's `batch`."
+            )
+        limits = None if reach is None else Limits(*(real(end, "an end of reach") for end in reach))
+        return self._decide(
+            replace(regions, entropy=entropy), limits, kl=kl, updates=updates, momentum=momentum, delayed=delayed
+        )
 
     def refine(self, now: TokenStatistics, tokens: TokenStatistics, advantages: Tensor, mask: Tensor) -> Decision:
         """Between the forward pass and the loss of a minibatch: the adaptive law decides anew.
@@ -182,12 +190,17 @@ class EntropyController:
             InputError: as for `refine`.
         """
         decision, _ = self._of_this_rollout("refine_scalar")
+        change, standard_error = real(change, "change"), real(standard_error, "standard_error")
         if not self._inner_loop:
             return decision
         return self._refined(change, standard_error, decision.batch, decision.reach)
 
     def reconfigure(self, config: ControlConfig) -> None:
-        """Change target, law, gains, actuator or guard during a run; the command goes on from where it is."""
+        """Change target, law, gains, actuator or guard during a run; the command goes on from where it is.
+
+        Raises:
+            InputError: the law follows a target and there is none; the configuration stays what it was.
+        """
         self._state = self._state.under(self.config, _followable(config))
         self.config, self._reachable = config, False
         self._configuration = config.model_dump_json()
@@ -239,11 +252,21 @@ class EntropyController:
             raise InputError(f"{call}() was called before step(); call step() once for the rollout batch first.")
         return self._last
 
-    def _decide(self, batch: BatchStatistics, reach: Limits | None, **loop: Any) -> Decision:
-        check_updates(loop["updates"], loop["momentum"])
+    def _decide(
+        self,
+        batch: BatchStatistics,
+        reach: Limits | None,
+        *,
+        kl: float,
+        updates: int | None,
+        momentum: float | None,
+        delayed: bool,
+    ) -> Decision:
+        kl, (updates, momentum) = real(kl, "kl"), plain_updates(updates, momentum)
         batch = possible(batch, self._state.step)
         self._check_target(batch)
-        rollout = Rollout(batch, self.config.actuator.limits(batch) if reach is None else reach, **loop)
+        reach = self.config.actuator.limits(batch) if reach is None else reach
+        rollout = Rollout(batch, reach, kl, updates, momentum, bool(delayed))
         decision, reading, self._state = decided(self.config, self._state, rollout)
         self._watch.check(decision, self.config.guard.action)
         self._last = decision, reading
@@ -266,6 +289,11 @@ class EntropyController:
 
 
 def _followable(config: ControlConfig) -> ControlConfig:
+    if not isinstance(config, ControlConfig):
+        raise InputError(
+            f"the configuration is a {type(config).__name__}; give a ControlConfig, or the path of a control.yaml to "
+            "`EntropyController.from_yaml`."
+        )
     if config.target is None and config.law.follows_target:
         raise InputError(f"law `{config.law.type}` follows a target and none is given; add `target:`.")
     return config

@@ -97,10 +97,13 @@ class Decision:
 
         Args:
             tokens: the rollout's statistics, [batch, time].
-            advantages: [batch, time].
+            advantages: [batch] or [batch, time].
             logprob: ln p under the current policy, for rules that read it; the rollout's if none.
         """
-        return self.actuation.rule(tokens, advantages, tokens.logprob if logprob is None else logprob)
+        from .measure.tensors import per_token  # torch, which the numbers-only half does not need
+
+        a = per_token(advantages, tokens.logprob)
+        return self.actuation.rule(tokens, a, tokens.logprob if logprob is None else logprob)
 
     def weights(self, batch: Minibatch) -> Tensor | None:
         """The factor of every token's part in the surrogate, [batch, time], detached; none where it is 1 for all."""

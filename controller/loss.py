@@ -8,12 +8,17 @@ import torch
 from torch import Tensor
 
 from .actuators import Minibatch
-from .clipping import Surrogate, importance_ratio, outside, per_token
+from .clipping import Surrogate, importance_ratio, outside
 from .decision import Decision
+from .inputs.configuration import shorten
+from .inputs.errors import InputError
+from .inputs.scalars import real
 from .measure.batch import LOST
 from .measure.regions import region_of
+from .measure.tensors import aligned
 from .measure.tokens import TokenStatistics
 
+SMALLEST = 1e-30
 MEANS = (
     "actor/ppo_kl",
     "clip_ratio/low_mean",
@@ -54,16 +59,23 @@ def policy_loss(
             `reads_entropy`.
         thresholds: eps_low and eps_high, [batch, time], of a loop that has taken `decision.thresholds` of the whole
             rollout already; they are the same in every minibatch unless the decision `reads_logprob` or is refined.
-        normaliser: what the sum is divided by; the mask's own count if none. With several ranks or accumulated
-            microbatches give the global count of the minibatch's tokens (DAPO's token mean, arXiv 2503.14476).
+        normaliser: what the sum is divided by; the mask's own count if none. Where the gradients of several losses
+            add up, as those of accumulated microbatches do, give the token count of the whole minibatch (DAPO's token
+            mean, arXiv 2503.14476). Data parallelism averages gradients over the ranks (PyTorch's DDP and FSDP,
+            DeepSpeed): give the count over all ranks divided by their number. A framework that divides by the
+            microbatches too wants the count divided by their number as well.
 
     Returns:
         The loss, and detached scalars. All but the loss are means over the mask, so that minibatches and ranks
         add up when weighted with their token counts: `actor/pg_loss`, `actor/ppo_kl`,
         `clip_ratio/{low,high,region}_mean` (cut by the lower, the upper threshold; by either or by a weight of 0),
         `gradient/zero_fraction`, `gradient/nonfinite_fraction`.
+
+    Raises:
+        InputError: shapes or kinds do not match, the normaliser is not positive, or an actuator needs `now`.
     """
-    a, response = per_token(advantages, logprob), mask.bool()
+    a, response = aligned(tokens, advantages, mask)
+    logprob, total = _checked(logprob, tokens, now, thresholds), _divisor(normaliser, response)
     log_ratio = logprob - tokens.logprob.detach()
     live = response & (log_ratio.detach() + a).isfinite()
     a, log_ratio = torch.where(live, a, 0.0), torch.where(live, log_ratio, 0.0)
@@ -71,7 +83,7 @@ def policy_loss(
     eps_low, eps_high = decision.thresholds(tokens, a, logprob) if thresholds is None else thresholds
     low, high, good = 1 - eps_low, 1 + eps_high, a > 0
     cut_low, cut_high = outside(ratio, a, low, high)
-    cut, batch = cut_low | cut_high, Minibatch(logprob, tokens, a, mask, now)
+    cut, batch = cut_low | cut_high, Minibatch(logprob, tokens, a, live, now)
     value = a * torch.where(cut, _beyond(decision.surrogate, ratio, torch.where(good, high, low), good), ratio)
     if (limit := decision.surrogate.ratio_limit) is not None:
         far = (a < 0) & (ratio > limit)
@@ -80,13 +92,42 @@ def policy_loss(
     if weights is not None:
         value, cut = weights * value, cut | (weights == 0)
     penalty = decision.penalty(batch)
-    count = mask.sum().clamp(min=1)
-    total = count if normaliser is None else normaliser
     surrogate = -torch.where(live, value, 0.0).sum() / total
     loss = surrogate if penalty is None else surrogate + torch.where(live, penalty, 0.0).sum() / total
+    count = response.sum().clamp(min=1)
     loss = torch.where((response & ~live).sum() > LOST * count, torch.nan, loss)
     means = _means(log_ratio.detach(), (cut_low, cut_high, cut, cut | (a == 0), ~live), response, count)
     return loss, {"actor/pg_loss": surrogate.detach()} | means
+
+
+def _checked(
+    logprob: Tensor, tokens: TokenStatistics, now: TokenStatistics | None, thresholds: Sequence[Tensor] | None
+) -> Tensor:
+    """The log-probabilities, where all are shaped like the rollout's tokens."""
+    if not (isinstance(logprob, Tensor) and logprob.is_floating_point()):
+        raise InputError(f"logprob is {shorten(logprob)}; give the tensor of ln p that token_statistics() returned.")
+    given = {"logprob": logprob} | ({} if now is None else {"now": now.logprob})
+    given |= {} if thresholds is None else dict(zip(("eps_low", "eps_high"), thresholds, strict=True))
+    for name, tensor in given.items():
+        if tensor.shape != tokens.logprob.shape:
+            raise InputError(
+                f"{name} is {list(tensor.shape)} and the rollout's tokens {list(tokens.logprob.shape)}; "
+                "slice all alike."
+            )
+    return logprob
+
+
+def _divisor(normaliser: Tensor | float | None, live: Tensor) -> Tensor | float:
+    """What the sum is divided by; never 0, as the sum over no tokens is 0 too."""
+    if normaliser is None:
+        return live.sum().clamp(min=1)
+    if isinstance(normaliser, Tensor):
+        if normaliser.numel() != 1:
+            raise InputError(f"normaliser is {list(normaliser.shape)}; give one number for the minibatch.")
+        return normaliser.reshape(()).to(live.device).clamp(min=1 if not normaliser.is_floating_point() else SMALLEST)
+    if not (number := real(normaliser, "normaliser")) > 0:
+        raise InputError(f"normaliser is {number:g}; give the minibatch's count of tokens.")
+    return number
 
 
 def threshold_sums(
@@ -96,11 +137,11 @@ def threshold_sums(
 
     `low` and `e3`, `e4` are lower thresholds (A < 0), `high` and `e1`, `e2` upper ones (A > 0).
     """
-    a = per_token(advantages, tokens.logprob)
+    a, live = aligned(tokens, advantages, mask)
     eps_low, eps_high = thresholds
     eps = torch.where(a > 0, eps_high, eps_low)
     region = region_of(a, tokens.logprob, tokens.entropy)
-    live = mask.bool() & (a != 0)
+    live = live & (a != 0)
     where = torch.stack([a < 0, a > 0, *(region == index for index in range(4))]) & live
     totals, counts = (eps * where).sum((1, 2)), where.sum((1, 2))
     names = ("low", "high", "e1", "e2", "e3", "e4")

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from entrostat.advantages import no_spread_fraction
-from entrostat.clipping import per_token
 from entrostat.decision import Decision, finite
 from entrostat.loss import policy_loss, threshold_sums
+from entrostat.measure.tensors import per_token
 
 from .rollout import Rollout, Sampling
 from .rollout.mismatch import trusted

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ..actuators import Minibatch
-from ..clipping import per_token
 from ..decision import Decision
+from ..measure.tensors import per_token
 from ..measure.tokens import TokenStatistics
 
 INERT = 10.0

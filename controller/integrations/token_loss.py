@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..clipping import cut_tokens, importance_ratio, per_token
+from ..clipping import cut_tokens, importance_ratio
 from ..decision import Decision
+from ..measure.tensors import per_token
 from ..measure.tokens import TokenStatistics
 from .clamp import weighed
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..inputs.errors import InputError
+from ..inputs.scalars import real, whole
 from ..measure.batch import BatchStatistics
 from ..targets import HIGHEST, Target
 
@@ -53,12 +54,14 @@ def check_reachable(target: Target | None, vocab_size: int, initial: float) -> N
         )
 
 
-def check_updates(updates: int | None, momentum: float | None) -> None:
-    """Whether a loop can have so many updates a rollout, and an optimizer such a momentum.
+def plain_updates(updates: int | None, momentum: float | None) -> tuple[int | None, float | None]:
+    """Updates a rollout and the optimizer's momentum as plain numbers.
 
     Raises:
-        InputError: it cannot.
+        InputError: no loop has so many updates, or no optimizer such a momentum.
     """
+    updates = None if updates is None else whole(updates, "updates")
+    momentum = None if momentum is None else real(momentum, "momentum")
     if updates is not None and updates < 1:
         raise InputError(f"updates={updates!r} was given; a rollout has at least one, or leave it out.")
     if momentum is not None and not 0 <= momentum < 1:
@@ -66,6 +69,7 @@ def check_updates(updates: int | None, momentum: float | None) -> None:
             f"momentum={momentum!r} is no share of an update; give `momentum_of(optimizer)`, a number from 0 to below "
             "1, or leave it out."
         )
+    return updates, momentum
 
 
 def check_density(config: ControlConfig, initial: float) -> None:

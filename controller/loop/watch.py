@@ -63,13 +63,16 @@ class Watch:
         mask: Tensor,
     ) -> None:
         """Remember, without waiting for the device, whether this minibatch has a token that is cut."""
-        from ..clipping import cut_tokens, importance_ratio, per_token
+        from ..clipping import cut_tokens, importance_ratio
+        from ..measure.tensors import aligned
 
+        a, live = aligned(tokens, advantages, mask)
         rows = slice(len(now.logprob))
-        tokens, a = tokens[rows], per_token(advantages[rows], now.logprob)
+        aligned(now, a[rows], live[rows])
+        tokens, a = tokens[rows], a[rows]
         ratio = importance_ratio(now.logprob.detach() - tokens.logprob.detach())
         low, high = cut_tokens(ratio, a, *decision.thresholds(tokens, a, now.logprob))
-        touched = ((low | high) & mask[rows].bool()).any()
+        touched = ((low | high) & live[rows]).any()
         self.touched = touched if self.touched is None else self.touched | touched
 
     def check(self, decision: Decision, action: str) -> None:

@@ -8,6 +8,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from ..inputs.errors import InputError
+from ..inputs.scalars import plain_fields
+
 REGIONS = ("e1", "e2", "e3", "e4")
 LOST = 0.01
 """Largest share of tokens without finite numbers in a batch that counts as measured."""
@@ -27,6 +30,10 @@ class Region:
     contribution: float = 0.0
     """Sum of -A S over the region's tokens / all tokens: its part of the first-order entropy change."""
 
+    def __post_init__(self) -> None:
+        """Raises InputError where a field is no number."""
+        plain_fields(self)
+
 
 @dataclass(frozen=True)
 class ContributionCurve:
@@ -42,6 +49,14 @@ class ContributionCurve:
     """[bins]."""
     raising: NDArray[np.float64]
     """[bins]."""
+
+    def __post_init__(self) -> None:
+        """Raises InputError where the sizes do not match."""
+        for name in ("edges", "lowering", "raising"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=float))
+        shapes = [list(x.shape) for x in (self.edges, self.lowering, self.raising)]
+        if self.lowering.ndim != 1 or shapes != [[len(self.lowering) + 1], shapes[1], shapes[1]]:
+            raise InputError(f"edges, lowering and raising are {shapes}; give [bins + 1], [bins] and [bins].")
 
     @cached_property
     def raises(self) -> float:
@@ -102,3 +117,7 @@ class BatchStatistics:
     """Whether actions are continuous: the entropy is differential, of either sign."""
     touched: bool = False
     """Whether a token of the minibatches since the last batch was cut, on any rank."""
+
+    def __post_init__(self) -> None:
+        """Raises InputError where a field is no number."""
+        plain_fields(self)

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..inputs.errors import InputError
 from .kernels import SAMPLE, choose_moments
 from .kernels.moments import merge, moments, pulls, scratch, slope
 from .logits import add_at, block_elements, refuse_second_derivative, statistics_of
-from .tokens import TokenStatistics, check_arguments
+from .tensors import as_floats, as_tensor, token_ids
+from .tokens import TokenStatistics, checked
 
 TOKENS = 512
 """Tokens of a block on the CPU; its columns follow from the block's elements."""
@@ -36,7 +38,7 @@ def linear_statistics(
     Args:
         hidden: [batch, time, features], or packed [tokens, features]; any float dtype.
         weight: [vocab, features], the head's; the embedding's where they are tied.
-        actions: [batch, time] or [tokens], integer ids of the sampled tokens.
+        actions: [batch, time] or [tokens], integer ids of the sampled tokens, as for `token_statistics`.
         bias: [vocab].
         temperature: the sampling temperature, > 0.
         mask: shaped like `actions`, true on the tokens to measure; the others cost nothing and get zeros.
@@ -44,21 +46,27 @@ def linear_statistics(
         entropy_gradient: whether `entropy` carries a gradient too.
 
     Raises:
-        ValueError: shapes do not match, or the temperature is not positive.
+        InputError: shapes or kinds do not match, an id is none of the vocabulary's, or the temperature is not positive.
     """
-    if hidden.shape[:-1] != actions.shape or hidden.shape[-1:] != weight.shape[1:]:
-        raise ValueError(
+    hidden, weight, actions = as_floats(hidden, "hidden"), as_floats(weight, "weight"), as_tensor(actions, "actions")
+    fits = hidden.dim() in (2, 3) and weight.dim() == 2 and hidden.shape[:-1] == actions.shape
+    if not fits or hidden.shape[-1:] != weight.shape[1:]:
+        raise InputError(
             f"hidden is {list(hidden.shape)}, weight {list(weight.shape)} and actions {list(actions.shape)}; "
             "give hidden [batch, time, features], weight [vocab, features] and actions [batch, time]."
         )
-    check_arguments(len(weight), actions, temperature, mask, vocab_size)
+    if bias is not None and list((bias := as_floats(bias, "bias")).shape) != [len(weight)]:
+        raise InputError(f"bias is {list(bias.shape)}; give one value a row of the weight, [{len(weight)}].")
+    temperature, vocab_size = checked(len(weight), temperature, vocab_size)
+    given = token_ids(actions, mask, vocab_size, hidden.device)
+    actions, mask = given.ids, given.mask
     used = mask if mask is not None else torch.ones_like(actions, dtype=torch.bool)
     rows = (hidden[mask], actions[mask]) if mask is not None else (hidden.flatten(0, -2), actions.flatten())
     columns = FromHidden.apply(  # type: ignore[no-untyped-call]
-        *rows, weight, bias, vocab_size or len(weight), float(temperature), entropy_gradient
+        *rows, weight, bias, vocab_size, temperature, entropy_gradient
     )
     logprob, entropy, sensitivity = (torch.zeros_like(used, dtype=x.dtype).masked_scatter(used, x) for x in columns)
-    return TokenStatistics(logprob, entropy, sensitivity, vocab_size or len(weight))
+    return given.filled(TokenStatistics(logprob, entropy, sensitivity, vocab_size))
 
 
 class FromHidden(torch.autograd.Function):

@@ -11,7 +11,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from ..inputs.errors import InputError
 from .hidden import linear_statistics
+from .tensors import as_tensor
 from .tokens import TokenStatistics, token_statistics
 
 logger = logging.getLogger("entrostat")
@@ -45,7 +47,13 @@ def model_statistics(
         vocab_size: entries that are no padding.
         entropy_gradient: whether the entropy has one.
         **inputs: the forward's other arguments, `input_ids` of [batch, length] among them, length > T.
+
+    Raises:
+        InputError: as for `token_statistics`.
     """
+    actions = as_tensor(actions, "actions")
+    if actions.dim() != 2:
+        raise InputError(f"actions are {list(actions.shape)}; give the last tokens of every sequence, [batch, time].")
     options: dict[str, Any] = {"mask": mask, "vocab_size": vocab_size, "entropy_gradient": entropy_gradient}
     inputs = {"use_cache": False, "logits_to_keep": actions.shape[1] + 1} | inputs
     head = unwrapped(model).get_output_embeddings()

@@ -13,7 +13,8 @@ from torch import Tensor
 from ..inputs.errors import InputError
 from .batch import LOST, BatchStatistics, ContributionCurve
 from .ranks import all_reduced
-from .reduce import CLUSTERS, LARGEST, aligned, cluster_sums, contribution_sums, edges, standard_error
+from .reduce import CLUSTERS, LARGEST, cluster_sums, contribution_sums, edges, standard_error
+from .tensors import aligned, truths
 from .tokens import TokenStatistics
 
 SCALARS = 7
@@ -39,11 +40,13 @@ class Paired:
 
 def known_rows(tokens: TokenStatistics, mask: Tensor) -> Tensor:
     """[batch], rising: ln p of each response's first token, by which a minibatch's rows are recognised."""
-    return _fingerprint(tokens, mask).sort().values
+    return _fingerprint(tokens, truths(mask, "mask", tokens.logprob.device)).sort().values
 
 
 def _fingerprint(tokens: TokenStatistics, mask: Tensor) -> Tensor:
-    first = mask.bool().int().argmax(1, keepdim=True)
+    if mask.shape[1] == 0:
+        return tokens.logprob.new_ones(len(mask))
+    first = mask.int().argmax(1, keepdim=True)
     return tokens.logprob.detach().gather(1, first).squeeze(1).nan_to_num(1.0)
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import math
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..inputs.errors import InputError
 from .batch import LOST, REGIONS, BatchStatistics, ContributionCurve, Region
 from .ranks import Ballot, reduced
 from .regions import region_of
+from .tensors import aligned, row_ids
 from .tokens import TokenStatistics
 
 logger = logging.getLogger("entrostat")
@@ -34,7 +35,7 @@ def batch_statistics(
     tokens: TokenStatistics,
     advantages: Tensor,
     mask: Tensor,
-    groups: Tensor | None = None,
+    groups: Any = None,
     process_group: dist.ProcessGroup | None = None,
     touched: Tensor | None = None,
     own: Ballot = (0.0, 0.0),
@@ -45,7 +46,7 @@ def batch_statistics(
         tokens: statistics of the sampled tokens, [batch, time].
         advantages: [batch] or [batch, time].
         mask: [batch, time], true on response tokens.
-        groups: [batch] integers, the prompt of each response; a prompt's responses belong on one rank.
+        groups: [batch] integers or texts, the prompt of each response; a prompt's responses belong on one rank.
         process_group: the ranks to reduce over; the default group where torch.distributed is initialised.
         touched: a boolean to learn of by the same transfer, whether it is true on any rank: the host waits for the
             device once a step, for the sums.
@@ -56,29 +57,10 @@ def batch_statistics(
         Disagreement: `own` is another one on another rank.
     """
     advantages, mask = aligned(tokens, advantages, mask)
-    if groups is not None and groups.shape != mask.shape[:1]:
-        raise InputError(f"groups are {list(groups.shape)}; give one integer a response, [{len(mask)}].")
+    groups = None if groups is None else row_ids(groups, len(mask), mask.device)
     sums = _local_sums(tokens, advantages, mask, groups, touched)
     sums = reduced(sums, own, process_group)
     return _means(sums.cpu().numpy(), tokens.vocab_size)
-
-
-def aligned(tokens: TokenStatistics, advantages: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Advantages and mask as [batch, time].
-
-    Raises:
-        InputError: shapes do not match.
-    """
-    shape = tokens.logprob.shape
-    if advantages.dim() == 1:
-        advantages = advantages[:, None]
-    fits = len(shape) == advantages.dim() == 2 and mask.shape == shape
-    if not fits or advantages.shape[0] != shape[0] or advantages.shape[1] not in (1, shape[1]):
-        raise InputError(
-            f"tokens are {list(shape)}, mask {list(mask.shape)} and advantages {list(advantages.shape)}; "
-            "give mask [batch, time] and advantages [batch] or [batch, time]."
-        )
-    return advantages.expand(shape), mask.bool()
 
 
 def _local_sums(

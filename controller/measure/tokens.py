@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..inputs.configuration import shorten
+from ..inputs.errors import InputError
+from ..inputs.scalars import real, whole
 from .logits import FromLogits, block_elements
+from .tensors import as_floats, as_tensor, numbers, token_ids
+
+COLUMNS = ("logprob", "entropy", "sensitivity")
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,17 @@ class TokenStatistics:
     vocab_size: int | None
     """Number of tokens, or of actions; none: actions are continuous, and p is a density."""
 
+    def __post_init__(self) -> None:
+        """Raises InputError where a column holds no numbers, or columns have different shapes."""
+        for name in COLUMNS:
+            column = getattr(self, name)
+            if not (isinstance(column, Tensor) and column.dtype in (torch.float32, torch.float64)):
+                object.__setattr__(self, name, numbers(column, name))
+        if not self.logprob.shape == self.entropy.shape == self.sensitivity.shape:
+            shapes = " and ".join(str(list(getattr(self, name).shape)) for name in COLUMNS)
+            raise InputError(f"logprob, entropy and sensitivity are {shapes}; give one of each a token.")
+        object.__setattr__(self, "vocab_size", whole(self.vocab_size, "vocab_size"))
+
     def __getitem__(self, rows: Any) -> TokenStatistics:
         return replace(
             self,
@@ -38,8 +56,15 @@ class TokenStatistics:
 
     @classmethod
     def cat(cls, parts: Sequence[TokenStatistics]) -> TokenStatistics:
-        """Several batches of the same time length as one."""
-        columns = ([getattr(part, name) for part in parts] for name in ("logprob", "entropy", "sensitivity"))
+        """Several batches of the same time length as one.
+
+        Raises:
+            InputError: there is none, or they differ in length.
+        """
+        shapes = [list(part.logprob.shape) for part in parts]
+        if not parts or any(shape[1:] != shapes[0][1:] for shape in shapes):
+            raise InputError(f"the batches to join are {shapes}; give some of one time length.")
+        columns = ([getattr(part, name) for part in parts] for name in COLUMNS)
         logprob, entropy, sensitivity = (torch.cat(column) for column in columns)
         return cls(logprob, entropy, sensitivity, parts[0].vocab_size)
 
@@ -48,7 +73,16 @@ class TokenStatistics:
 
         Args:
             lengths: [batch] tokens of each response, in the order in which they were packed.
+
+        Raises:
+            InputError: the lengths do not add up to the tokens.
         """
+        lengths = as_tensor(lengths, "lengths", self.logprob.device)
+        if lengths.dim() != 1 or not len(lengths) or [int(lengths.sum())] != list(self.logprob.shape):
+            raise InputError(
+                f"tokens are {list(self.logprob.shape)} and lengths {shorten(lengths.tolist())}; give packed tokens "
+                "and the length of each response, which add up to them."
+            )
         mask = torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None]
         columns = (self.logprob, self.entropy, self.sensitivity)
         logprob, entropy, s = (x.new_zeros(mask.shape).masked_scatter(mask, x) for x in columns)
@@ -90,7 +124,8 @@ def token_statistics(
 
     Args:
         logits: [batch, time, vocab], or packed [tokens, vocab]; any float dtype; -inf masks a vocabulary entry.
-        actions: [batch, time] or [tokens], integer ids of the sampled tokens.
+        actions: [batch, time] or [tokens], integer ids of the sampled tokens; -100 where nothing is to be measured. On
+            an accelerator, whose values the host does not wait for, an id out of range gives NaN.
         temperature: the sampling temperature, > 0.
         mask: shaped like `actions`, true on the tokens to measure; the others cost nothing and get zeros.
         vocab_size: how many of the logits are tokens, where the head is padded; all of them if none.
@@ -99,24 +134,27 @@ def token_statistics(
             block, ln p alone is several times as fast; beyond that, the pass over them is what costs.
 
     Raises:
-        ValueError: shapes do not match, or the temperature is not positive.
+        InputError: shapes or kinds do not match, an id is none of the vocabulary's, or the temperature is not positive.
     """
+    logits, actions = as_floats(logits, "logits"), as_tensor(actions, "actions")
     if logits.dim() not in (2, 3) or logits.shape[:-1] != actions.shape:
-        raise ValueError(
+        raise InputError(
             f"logits are {list(logits.shape)} and actions {list(actions.shape)}; "
             "give logits [batch, time, vocab] and actions [batch, time]."
         )
-    check_arguments(logits.shape[-1], actions, temperature, mask, vocab_size)
+    temperature, vocab_size = checked(logits.shape[-1], temperature, vocab_size)
+    given = token_ids(actions, mask, vocab_size, logits.device)
+    actions, mask = given.ids, given.mask
     if logprob_only and not entropy_gradient and mask is None and logits.numel() <= block_elements(logits):
-        return _logprob_only(logits[..., :vocab_size], actions, temperature)
+        return given.filled(_logprob_only(logits[..., :vocab_size], actions, temperature))
     packed = logits.dim() == 2
     if packed:
         logits, actions, mask = logits[None], actions[None], None if mask is None else mask[None]
     logprob, entropy, sensitivity = FromLogits.apply(  # type: ignore[no-untyped-call]
-        logits, actions, mask, vocab_size or logits.shape[-1], float(temperature), entropy_gradient
+        logits, actions, mask, vocab_size, temperature, entropy_gradient
     )
-    tokens = TokenStatistics(logprob, entropy, sensitivity, vocab_size or logits.shape[-1])
-    return tokens[0] if packed else tokens
+    tokens = TokenStatistics(logprob, entropy, sensitivity, vocab_size)
+    return given.filled(tokens[0] if packed else tokens)
 
 
 def _logprob_only(logits: Tensor, actions: Tensor, temperature: float) -> TokenStatistics:
@@ -125,13 +163,16 @@ def _logprob_only(logits: Tensor, actions: Tensor, temperature: float) -> TokenS
     return TokenStatistics(logprob, unknown, unknown, logits.shape[-1])
 
 
-def check_arguments(
-    width: int, actions: Tensor, temperature: float, mask: Tensor | None, vocab_size: int | None
-) -> None:
-    """Raises ValueError where they cannot be meant; `width` is the number of logits."""
-    if not temperature > 0:
-        raise ValueError(f"temperature is {temperature}; give the sampling temperature, a number above 0.")
-    if mask is not None and mask.shape != actions.shape:
-        raise ValueError(f"mask is {list(mask.shape)}; give one value an action, {list(actions.shape)}.")
-    if vocab_size is not None and not 1 <= vocab_size <= width:
-        raise ValueError(f"vocab_size is {vocab_size}; give a number from 1 to the {width} logits that there are.")
+def checked(width: int, temperature: Any, vocab_size: Any) -> tuple[float, int]:
+    """Temperature and number of tokens, of `width` logits, as plain numbers.
+
+    Raises:
+        InputError: they cannot be meant.
+    """
+    temperature = real(temperature, "temperature")
+    if not 0 < temperature < math.inf:
+        raise InputError(f"temperature is {temperature}; give the sampling temperature, a number above 0.")
+    vocab_size = width if vocab_size is None else whole(vocab_size, "vocab_size")
+    if not 1 <= vocab_size <= width:
+        raise InputError(f"vocab_size is {vocab_size}; give a number from 1 to the {width} logits that there are.")
+    return temperature, vocab_size

@@ -12,9 +12,9 @@ from hypothesis.extra.numpy import arrays
 
 from entrostat import BatchStatistics, InputError, TokenStatistics
 from entrostat.actuators import Actuator, RegionThresholds, SensitivityThresholds, SplitRange, Static, solve_weight
-from entrostat.clipping import per_token
 from entrostat.limits import IDLE, UNIT, WIDEST
 from entrostat.measure.batch import ContributionCurve
+from entrostat.measure.tensors import per_token
 from tests.batches import Batch, controller, decide, random_batch, row_of_tokens
 
 EVERY = [Static(), SplitRange(), SplitRange(probability="rollout"), RegionThresholds(), SensitivityThresholds()]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from entrostat import policy_loss
-from entrostat.clipping import per_token
 from entrostat.loss import threshold_sums
+from entrostat.measure.tensors import per_token
 from tests.batches import Batch, controller, decide, random_batch, row_of_tokens
 
 

@@ -8,8 +8,8 @@ from torch.overrides import TorchFunctionMode
 
 from entrostat import policy_loss
 from entrostat.actuators import AnyActuator
-from entrostat.clipping import per_token
 from entrostat.loss import threshold_sums
+from entrostat.measure.tensors import per_token
 from tests.batches import controller, random_batch
 
 WAITS = {"item", "tolist", "cpu", "__bool__", "__int__", "__float__", "__index__", "is_nonzero", "nonzero"} | {

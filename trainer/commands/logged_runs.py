@@ -140,8 +140,8 @@ def _columns(table: TextTable) -> dict[str, np.ndarray]:
         places["step"] = 0
     columns = {name: table.column(place) for name, place in places.items()}
     of_run = [values for name, values in columns.items() if name != "step"]
-    logged = np.isfinite(of_run).any(0) if of_run else slice(None)  # trackers keep other things' rows among them
-    return {name: values[logged] for name, values in columns.items()}
+    told = np.isfinite(of_run).any(0) if of_run else slice(None)  # trackers keep other things' rows among them
+    return {name: values[told] for name, values in columns.items()}
 
 
 def _place(table: TextTable, name: str) -> int | None:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from entrostat.clipping import cut_tokens, importance_ratio, per_token
+from entrostat.clipping import cut_tokens, importance_ratio
 from entrostat.decision import Decision
 from entrostat.measure.regions import region_of
+from entrostat.measure.tensors import per_token
 
 from ..reporting.snapshots import SNAPSHOTS, Answer, Authority, Snapshot, Tokens, read_snapshots
 from .batch import Batch

@@ -1,0 +1,80 @@
+"""Numbers as they come in: Python's, NumPy's, tensors of one value; plain Python numbers from here on."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from numbers import Real
+from typing import Any
+
+from .configuration import shorten
+from .errors import InputError
+
+
+def real(value: Any, name: str) -> float:
+    """`value` as a float; NaN stays NaN.
+
+    Args:
+        value: a number of Python or NumPy, or an array or tensor of a single one, on any device.
+        name: what it is, for the message.
+
+    Raises:
+        InputError: it is no real number.
+    """
+    if type(value) is float:
+        return value
+    number = _item(value)
+    if isinstance(number, Real) and not isinstance(number, bool):
+        try:
+            return float(number)
+        except OverflowError:
+            pass
+    raise InputError(f"{name} is {_told(value)}; give a number.")
+
+
+def whole(value: Any, name: str) -> int:
+    """`value` as an int.
+
+    Raises:
+        InputError: it is no whole number.
+    """
+    if type(value) is int:
+        return value
+    number = _item(value)
+    if isinstance(number, int) and not isinstance(number, bool):
+        return number
+    if isinstance(number, float) and number.is_integer():
+        return int(number)
+    raise InputError(f"{name} is {_told(value)}; give a whole number.")
+
+
+def plain_fields(instance: Any) -> None:
+    """Make the float, int and bool fields of a frozen dataclass plain numbers, in place; None stays.
+
+    Raises:
+        InputError: a field holds something else.
+    """
+    for field in fields(instance):
+        convert = CONVERTED.get(str(field.type).removesuffix(" | None"))
+        value = getattr(instance, field.name)
+        if convert and type(value) is not convert[0] and value is not None:
+            object.__setattr__(instance, field.name, convert[1](value, field.name))
+
+
+def _item(value: Any) -> Any:
+    """What an array or a tensor of one value holds; anything else as it is."""
+    try:
+        return value.item()
+    except (AttributeError, TypeError, ValueError, RuntimeError):
+        return value
+
+
+def _told(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return shorten(value) if shape is None else f"a {type(value).__name__} of shape {list(shape)}"
+
+
+def _truth(value: Any, name: str) -> bool:
+    return bool(_item(value))
+
+
+CONVERTED = {"float": (float, real), "int": (int, whole), "bool": (bool, _truth)}
