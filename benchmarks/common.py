@@ -1,14 +1,43 @@
-"""Many training runs side by side, from the words of their command lines."""
+"""Shared by benchmarks and soak tests: command lines, training runs side by side, pages and tables of results."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import argparse
+import csv
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from entrostat.inputs.errors import InputError
-from entrostat.trainer.compare import pool
-from entrostat.trainer.config import load_config
-from entrostat.trainer.reporting.rundata import Run, load_run
+import numpy as np
+import yaml
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from entrostat.trainer.reporting.rundata import Run
+
+RESULTS = Path(__file__).parents[1] / "docs/results"
+
+
+def options(doc: str, **defaults: Any) -> argparse.Namespace:
+    """The command line of a script: an option for each default, of its type.
+
+    A list takes several words, a tuple one of its members or none, and False is a switch.
+
+    Args:
+        doc: the script's docstring, whose first line describes it.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    for name, default in defaults.items():
+        if default is False:
+            parser.add_argument(f"--{name}", action="store_true")
+        elif isinstance(default, tuple):
+            parser.add_argument(f"--{name}", choices=default)
+        elif isinstance(default, list):
+            parser.add_argument(f"--{name}", type=type(default[0]) if default else str, nargs="+", default=default)
+        else:
+            parser.add_argument(f"--{name}", type=type(default), default=default)
+    return parser.parse_args()
 
 
 def train_all(jobs: Mapping[str, Sequence[str]], out: Path, workers: int | None = None) -> dict[str, Run]:
@@ -18,7 +47,78 @@ def train_all(jobs: Mapping[str, Sequence[str]], out: Path, workers: int | None 
         jobs: a run's name -> the configuration's path and overrides.
         out: the folder of the runs; a run that is finished there is not run again.
     """
+    from entrostat.inputs.errors import InputError
+    from entrostat.trainer.compare import pool
+    from entrostat.trainer.config import load_config
+    from entrostat.trainer.reporting.rundata import load_run
+
     configs = {name: load_config(path, overrides) for name, (path, *overrides) in jobs.items()}
     if failed := pool.train_all(configs, out, workers):
         raise InputError(f"{len(failed)} runs failed, the first is {failed[0]}; read {out / failed[0]}.log.")
     return {name: load_run(out / name) for name in jobs}
+
+
+def quiet(prompts: int, samples: int) -> list[str]:
+    """Overrides of a run that is evaluated at its ends alone, and leaves no checkpoints and nothing in MLflow."""
+    evaluation = f"evaluation={{every: 1000, prompts: {prompts}, samples: {samples}}}"
+    return ["tracking.mlflow=null", evaluation, "checkpoint.every=1000"]
+
+
+def override(key: str, value: Any) -> str:
+    """`key=value` for the command line, whatever mapping the value is."""
+    return f"{key}={yaml.safe_dump(value, default_flow_style=True, width=10_000).strip()}"
+
+
+def joined(values: Iterable[Any]) -> str:
+    """Words of a command line."""
+    return " ".join(map(str, values))
+
+
+def save_random(folder: Path, tokenizer: PreTrainedTokenizerBase, hidden: int, layers: int, positions: int) -> Any:
+    """Write a random Qwen2 policy for `tokenizer` and return it; heads of 64 features, an inner width of 8/3."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=hidden * 8 // 3,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
+        num_key_value_heads=hidden // 64,
+        max_position_embeddings=positions,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    model = Qwen2ForCausalLM(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model
+
+
+def plus_minus(values: Sequence[float], form: str = ".2f") -> str:
+    """Mean +- standard deviation; one value has none."""
+    spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
+    return f"{np.mean(values):{form}} +- {spread:{form.lstrip('+')}}"
+
+
+def table(heads: str, rows: Iterable[Iterable[Any]]) -> str:
+    """A table in Markdown; `heads` has ` | ` between two."""
+    lines = [f"| {heads} |", "|---" * (heads.count(" | ") + 1) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)])
+
+
+def page(name: str, *blocks: str, folder: Path = RESULTS) -> str:
+    """Write the blocks, a blank line between two, to `NAME.md` in the folder of results, print and return them."""
+    text = "\n\n".join(blocks) + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text(text)
+    print(text)
+    return text
+
+
+def write_csv(path: Path, heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """A table as CSV."""
+    with path.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([list(heads), *rows])

@@ -15,7 +15,6 @@ that swing, the same begun at another phase, one of period 45 about 0.68 and a c
 
 from __future__ import annotations
 
-import argparse
 import csv
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +24,7 @@ import yaml
 
 from benchmarks.claims.adaptive_runs import CURVES, EVENT, GAINS, OWN_SWING, SETTINGS, Job, jobs, train
 from benchmarks.claims.adaptive_table import markdown
+from benchmarks.common import RESULTS, options, page
 from entrostat.inputs.configuration import read_yaml
 from entrostat.sim.tune.objective import TuningSettings
 from entrostat.trainer.commands.identify import run_identify
@@ -33,36 +33,34 @@ from entrostat.trainer.config import load_config
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.summary import last, on_target, summarise
 
-RESULTS = Path("docs/results/adaptive.csv")
-PAGE = Path("docs/results/adaptive.md")
+ROWS = RESULTS / "adaptive.csv"
 TUNING = {"type": "oscillatory_decay", "centre": 0.7, "amplitude": 0.15, "period": 60, "phase": 1.0}
 ESTIMATES = ("gain", "log_gain_error", "lag", "shift", "shift_noise")
 TUNING_RELATIVE = TUNING | {"centre": 0.85, "amplitude": 0.18, "unit": "initial"}
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--block", choices=["main", "static", "robust", "disturbance"])
-    options.add_argument("--seeds", type=int, nargs="+", default=[51, 52, 53, 54, 55])
-    options.add_argument("--laws", nargs="+", help="only these, so that processes can share the work")
-    options.add_argument("--settings", nargs="+", help="only these")
-    options.add_argument("--curves", nargs="+", choices=list(CURVES), default=["swing", "constant", "step", "up_down"])
-    options.add_argument("--tune", action="store_true")
-    options.add_argument("--table", action="store_true")
-    options.add_argument("--out", type=Path, default=Path("runs/adaptive"))
-    chosen = options.parse_args()
+    chosen = options(
+        __doc__,
+        block=("main", "static", "robust", "disturbance"),
+        seeds=[51, 52, 53, 54, 55],
+        laws=["adaptive", "pid", "static"],
+        settings=[],
+        curves=list(CURVES),
+        tune=False,
+        table=False,
+        out=Path("runs/adaptive"),
+    )
     chosen.out.mkdir(parents=True, exist_ok=True)
     if chosen.tune:
         for setting in chosen.settings or SETTINGS:
             tune(setting, chosen.out)
     if chosen.block:
         for job in jobs(chosen.block, chosen.seeds, chosen.curves):
-            if job.law in (chosen.laws or [job.law]) and job.setting in (chosen.settings or [job.setting]):
+            if job.law in chosen.laws and job.setting in (chosen.settings or [job.setting]):
                 record(job, train(job, chosen.out))
     if chosen.table:
-        page = markdown(rows())
-        PAGE.write_text(page)
-        print(page)
+        page("adaptive", markdown(rows()).removesuffix("\n"))
 
 
 def tune(setting: str, out: Path) -> None:
@@ -94,7 +92,7 @@ def record(job: Job, run: Run) -> None:
     if any(row["name"] == job.name for row in have):
         return
     row = asdict(job) | asdict(summarise(run)) | figures(run)
-    with RESULTS.open("a", newline="") as file:
+    with ROWS.open("a", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(row))
         if not have:
             writer.writeheader()
@@ -119,9 +117,9 @@ def figures(run: Run) -> dict[str, float | None]:
 
 def rows() -> list[dict[str, str]]:
     """The rows there are."""
-    if not RESULTS.exists():
+    if not ROWS.exists():
         return []
-    with RESULTS.open(newline="") as file:
+    with ROWS.open(newline="") as file:
         return list(csv.DictReader(file))
 
 

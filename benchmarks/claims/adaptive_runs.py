@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
+from benchmarks.common import override, quiet
 from entrostat.inputs.configuration import read_yaml
 from entrostat.trainer.config import load_config
 from entrostat.trainer.loop import evaluation, train_step
@@ -171,9 +171,7 @@ def overrides(job: Job) -> list[str]:
     target = OWN_SWING.get(job.setting, CURVES[job.curve])
     followed = {"target": target, "actuator": {"type": "sensitivity"}}
     control = STATIC if job.law == "static" else followed | {"law": law(job)}
-    flow = yaml.safe_dump(control, default_flow_style=True, width=10_000).strip()
-    quiet = ["tracking.mlflow=null", "evaluation={every: 1000, prompts: 100, samples: 16}"]
-    return [f"seed={job.seed}", f"control={flow}", *SETTINGS.get(job.setting, []), *quiet]
+    return [f"seed={job.seed}", override("control", control), *SETTINGS.get(job.setting, []), *quiet(100, 16)]
 
 
 def law(job: Job) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from benchmarks.common import plus_minus, table
+
 Row = dict[str, str]
 HEAD = """# The adaptive law
 
@@ -32,6 +34,12 @@ rollouts after the disturbance may stray out by sampling alone, and then it coun
 """
 
 
+LEARNED = """Gain: nats a rollout for a command of 1, with its 95 % factor; lag: share of the rate left after an update;
+shift: what the next rollout shows beyond the paired change (contexts move with the policy), its mean and its standard
+deviation, nats a rollout, beside the sampling error of a rollout's entropy.
+"""
+
+
 def markdown(rows: Sequence[Row]) -> str:
     """All blocks that have rows."""
     seeds = sorted({int(row["seed"]) for row in rows})
@@ -53,58 +61,50 @@ def markdown(rows: Sequence[Row]) -> str:
 
 def comparison(rows: Sequence[Row]) -> str:
     """A line a setting and curve, both laws side by side."""
-    lines = [
-        "| setting | curve | law | seeds | RMSE % | difference | floor % | net RMSE % | bias % |"
-        " command at its end, % of updates | step of 20 %: settled after |",
-        "|---" * 11 + "|",
-    ]
-    groups = grouped(rows, "setting", "curve", "law")
+    heads = (
+        "setting | curve | law | seeds | RMSE % | difference | floor % | net RMSE % | bias % | "
+        "command at its end, % of updates | step of 20 %: settled after"
+    )
+    groups, found = grouped(rows, "setting", "curve", "law"), []
     for (setting, curve, law), group in groups.items():
         apart = difference(group, groups.get((setting, curve, "pid"), [])) if law == "adaptive" else ""
         settled = spread([float(row["back_inside"]) for row in group]) if curve == "step" else ""
         rmse, bias, end = (spread([number(row[key]) for row in group]) for key in ("rmse", "bias", "at_end"))
-        cells = [setting, curve, law, str(len(group)), rmse, apart, f"{floor(group):.2f}", net(group)]
-        cells += [bias, end, settled]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        cells = [setting, curve, law, len(group), rmse, apart, f"{floor(group):.2f}", net(group)]
+        found.append([*cells, bias, end, settled])
+    return table(heads, found) + "\n"
 
 
 def disturbances(rows: Sequence[Row]) -> str:
     """Rollouts until the entropy stays within 5 % of the target (+ 2 se)."""
-    lines = ["| disturbance | law | seeds | back inside after, rollouts | worst |", "|---" * 5 + "|"]
+    found = []
     for (setting, law), group in grouped(rows, "setting", "law").items():
         back = [float(row["back_inside"]) for row in group]
-        lines.append(f"| {setting} | {law} | {len(group)} | {spread(back)} | {max(back):.0f} |")
-    return "\n".join(lines) + "\n"
+        found.append([setting, law, len(group), spread(back), f"{max(back):.0f}"])
+    return table("disturbance | law | seeds | back inside after, rollouts | worst", found) + "\n"
 
 
 def outcome(rows: Sequence[Row]) -> str:
     """Reward and variety at the end."""
     keys = ("reward", "greedy", "greedy_train", "pass_at_1", "pass_at_8", "distinct", "entropy_kept")
-    lines = ["| setting | law | seeds | " + " | ".join(keys) + " |", "|---" * (len(keys) + 3) + "|"]
-    for (setting, law), group in grouped(rows, "setting", "law").items():
-        cells = [spread([number(row[key]) for row in group], 3) for key in keys]
-        lines.append(f"| {setting} | {law} | {len(group)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    found = [
+        [setting, law, len(group), *(spread([number(row[key]) for row in group], 3) for key in keys)]
+        for (setting, law), group in grouped(rows, "setting", "law").items()
+    ]
+    return table(" | ".join(["setting", "law", "seeds", *keys]), found) + "\n"
 
 
 def learned(rows: Sequence[Row]) -> str:
     """What the estimator believed at the end of the runs, and how much the paired change leaves out."""
-    lines = [
-        "Gain: nats a rollout for a command of 1, with its 95 % factor; lag: share of the rate left after an update; "
-        "shift: what the next rollout shows beyond the paired change (contexts move with the policy), its mean and its "
-        "standard deviation, nats a rollout, beside the sampling error of a rollout's entropy.",
-        "",
-        "| setting | runs | gain | 95 %: times or divided by | lag | mean shift | about it | sampling error |",
-        "|---" * 8 + "|",
-    ]
+    found = []
     for (setting,), group in grouped(rows, "setting").items():
         gain, lag = (spread([number(row[key]) for row in group], 3) for key in ("gain", "lag"))
         factor = np.exp(1.96 * np.mean([number(row["log_gain_error"]) for row in group]))
         shift, about = (spread([number(row[key]) for row in group], 4) for key in ("shift", "shift_noise"))
         error = np.sqrt(np.mean([number(row["square_se"]) for row in group]))
-        lines.append(f"| {setting} | {len(group)} | {gain} | {factor:.2f} | {lag} | {shift} | {about} | {error:.4f} |")
-    return "\n".join(lines) + "\n"
+        found.append([setting, len(group), gain, f"{factor:.2f}", lag, shift, about, f"{error:.4f}"])
+    heads = "setting | runs | gain | 95 %: times or divided by | lag | mean shift | about it | sampling error"
+    return f"{LEARNED}\n{table(heads, found)}\n"
 
 
 def grouped(rows: Sequence[Row], *keys: str) -> dict[tuple[str, ...], list[Row]]:
@@ -141,8 +141,7 @@ def net(group: Sequence[Row]) -> str:
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
     """Mean +- standard deviation, of one value the value."""
-    mean = f"{np.mean(values):.{digits}f}"
-    return f"{mean} +- {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean
+    return plus_minus(values, f".{digits}f") if len(values) > 1 else f"{values[0]:.{digits}f}"
 
 
 def number(cell: str) -> float:

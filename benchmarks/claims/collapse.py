@@ -7,16 +7,15 @@ Writes docs/results/tasks.csv (entropy and reward, step by step) and docs/result
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import train_all
+from benchmarks.common import RESULTS, joined, options, page, quiet, table, train_all, write_csv
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.summary import end_over_start, measured_entropy
 
-RESULTS = Path("docs/results")
 TASKS = {
     "expressions": ("many answers", 50, 6),
     "sums": ("one answer at the end of a chain of six", 24, 13),
@@ -24,58 +23,28 @@ TASKS = {
 }
 """Nature, steps, longest answer in tokens."""
 HEADS = (
-    "task",
-    "nature",
-    "steps",
-    "no spread at the start, %",
-    "entropy at the start, nats",
-    "at the end, % of the start",
-    "reward at the start",
-    "at the end",
-    "pass_at_8 held out, start",
-    "end",
-    "distinct right answers, start",
-    "end",
+    "task | nature | steps | no spread at the start, % | entropy at the start, nats | at the end, % of the start | "
+    "reward at the start | at the end | pass_at_8 held out, start | end | distinct right answers, start | end"
 )
-QUIET = [
-    "tracking={mlflow: null, snapshots: 0}",
-    "evaluation={every: 1000, prompts: 100, samples: 16}",
-    "checkpoint.every=1000",
-]
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--seeds", type=int, nargs="+", default=[41, 42, 43])
-    options.add_argument("--out", type=Path, default=Path("runs/collapse"))
-    chosen = options.parse_args()
+    chosen = options(__doc__, seeds=[41, 42, 43], out=Path("runs/collapse"))
     jobs = {f"{task}-{seed}": job(task, seed) for task in TASKS for seed in chosen.seeds}
     runs = train_all(jobs, chosen.out)
-    text = markdown(runs, chosen.seeds)
-    (RESULTS / "tasks.md").write_text(text)
-    write_csv(runs, RESULTS / "tasks.csv")
-    print(text)
+    page("tasks", *blocks(runs, chosen.seeds))
+    write_csv(RESULTS / "tasks.csv", ["task", "seed", "step", "entropy", "reward"], steps_of(runs))
 
 
 def job(task: str, seed: int) -> list[str]:
     _, steps, longest = TASKS[task]
     model = [f"task={task}", f"model={task}", f"rollout.max_new_tokens={longest}"]
-    return ["examples/static.yaml", f"seed={seed}", f"steps={steps}", *model, *QUIET]
+    return ["examples/static.yaml", f"seed={seed}", f"steps={steps}", *model, *quiet(100, 16), "tracking.snapshots=0"]
 
 
-def markdown(runs: dict[str, Run], seeds: list[int]) -> str:
+def blocks(runs: dict[str, Run], seeds: list[int]) -> tuple[str, ...]:
     """A line a task: mean and range over the seeds."""
-    lines = [
-        "# Collapse under static clipping, task by task",
-        "",
-        f"`python -m benchmarks.claims.collapse --seeds {' '.join(map(str, seeds))}`; 64 prompts x 8 responses a step, "
-        "8 minibatches, learning rate 3e-4, thresholds 0.2 on both sides. Mean and range over the seeds. Start: the "
-        "first 3 steps, end: the last 10. No spread: prompts whose answers all have one reward, which give no "
-        "gradient. Held out: 100 prompts, 16 answers each.",
-        "",
-        "| " + " | ".join(HEADS) + " |",
-        "|---" * len(HEADS) + "|",
-    ]
+    rows = []
     for task, (nature, steps, _) in TASKS.items():
         own = [runs[f"{task}-{seed}"] for seed in seeds]
         reward = [run.column("reward/mean") for run in own]
@@ -89,8 +58,15 @@ def markdown(runs: dict[str, Run], seeds: list[int]) -> str:
             cell([values[-10:].mean() for values in reward], 3),
             *(cell([values[end] for values in figures], 2) for figures in (pass_at_8, distinct) for end in (0, -1)),
         ]
-        lines.append(f"| {task} | {nature} | {steps} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append([task, nature, steps, *cells])
+    return (
+        "# Collapse under static clipping, task by task",
+        f"`python -m benchmarks.claims.collapse --seeds {joined(seeds)}`; 64 prompts x 8 responses a step, "
+        "8 minibatches, learning rate 3e-4, thresholds 0.2 on both sides. Mean and range over the seeds. Start: the "
+        "first 3 steps, end: the last 10. No spread: prompts whose answers all have one reward, which give no "
+        "gradient. Held out: 100 prompts, 16 answers each.",
+        table(HEADS, rows),
+    )
 
 
 def known(run: Run, name: str) -> np.ndarray:
@@ -102,13 +78,11 @@ def cell(values: list[float], digits: int) -> str:
     return f"{np.mean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
-def write_csv(runs: dict[str, Run], path: Path) -> None:
-    rows = ["task,seed,step,entropy,reward"]
+def steps_of(runs: dict[str, Run]) -> Iterator[tuple[str, ...]]:
+    """A row a step."""
     for name, run in runs.items():
-        task, seed = name.split("-")
-        columns = zip(run.steps, measured_entropy(run), run.column("reward/mean"), strict=True)
-        rows += [f"{task},{seed},{step:.0f},{entropy:.4g},{reward:.4g}" for step, entropy, reward in columns]
-    path.write_text("\n".join(rows) + "\n")
+        for step, entropy, reward in zip(run.steps, measured_entropy(run), run.column("reward/mean"), strict=True):
+            yield *name.split("-"), f"{step:.0f}", f"{entropy:.4g}", f"{reward:.4g}"
 
 
 if __name__ == "__main__":

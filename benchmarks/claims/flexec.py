@@ -7,18 +7,25 @@ Writes docs/results/flexec.md, flexec.csv and flexec.png.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from benchmarks.claims.collapse import known
-from benchmarks.common import train_all
+from benchmarks.common import (
+    RESULTS,
+    joined,
+    options,
+    override,
+    page,
+    plus_minus,
+    table,
+    train_all,
+    write_csv,
+)
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.summary import measured_entropy
 
-RESULTS = Path("docs/results")
 STEPS = 30
 RATIOS = (0.3, 0.4, 0.5, 0.6)
 REGIME = [f"steps={STEPS}", f"evaluation={{every: {STEPS // 2}, prompts: 100, samples: 16}}"]
@@ -68,23 +75,17 @@ COLUMNS = {
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--seeds", type=int, nargs="+", default=[41, 42])
-    options.add_argument("--out", type=Path, default=Path("runs/flexec"))
-    chosen = options.parse_args()
+    chosen = options(__doc__, seeds=[41, 42], out=Path("runs/flexec"))
     jobs = {f"{name}-{seed}": job(name, seed) for seed in chosen.seeds for name in STRATEGIES}
     runs = train_all(jobs, chosen.out)
-    text = markdown(runs, chosen.seeds)
-    (RESULTS / "flexec.md").write_text(text)
-    rows = [f"{name},{k},{h:.4g}" for name, run in runs.items() for k, h in enumerate(measured_entropy(run))]
-    (RESULTS / "flexec.csv").write_text("\n".join(["run,step,entropy", *rows]) + "\n")
+    page("flexec", *blocks(runs, chosen.seeds), READING.strip())
+    rows = [(name, k, f"{h:.4g}") for name, run in runs.items() for k, h in enumerate(measured_entropy(run))]
+    write_csv(RESULTS / "flexec.csv", ["run", "step", "entropy"], rows)
     draw(runs, RESULTS / "flexec.png")
-    print(text)
 
 
 def job(name: str, seed: int) -> list[str]:
-    control = yaml.safe_dump(STRATEGIES[name], default_flow_style=True, width=10_000).strip()
-    return ["examples/regions.yaml", f"seed={seed}", f"control={control}", *REGIME]
+    return ["examples/regions.yaml", f"seed={seed}", override("control", STRATEGIES[name]), *REGIME]
 
 
 def entropy_at(run: Run, share: float) -> float:
@@ -97,29 +98,21 @@ def decay(values: np.ndarray) -> float:
     return float(values[-10:].mean() / values[:10].mean())
 
 
-def markdown(runs: dict[str, Run], seeds: list[int]) -> str:
+def blocks(runs: dict[str, Run], seeds: list[int]) -> tuple[str, ...]:
     """A line a strategy: mean +- standard deviation over the seeds."""
-    lines = [
+    own = {name: [runs[f"{name}-{seed}"] for seed in seeds] for name in STRATEGIES}
+    rows = [
+        [name, *(plus_minus([figure(run) for run in group], ".3f") for figure in COLUMNS.values())]
+        for name, group in own.items()
+    ]
+    return (
         "# The claims of Flexible Entropy Control at this scale",
-        "",
-        f"`python -m benchmarks.claims.flexec --seeds {' '.join(map(str, seeds))}`; {STEPS} steps of 32 prompts x 8 "
+        f"`python -m benchmarks.claims.flexec --seeds {joined(seeds)}`; {STEPS} steps of 32 prompts x 8 "
         "responses, 16 minibatches x 2 passes, learning rate 1e-4. Mean +- standard deviation over the seeds; "
         "entropies in nats, of five steps each. ID_r: increase then decrease at phase ratio r.",
-        "",
         "![entropy over steps](flexec.png)",
-        "",
-        "| strategy | " + " | ".join(map(str.strip, COLUMNS)) + " |",
-        "|---" * (len(COLUMNS) + 1) + "|",
-    ]
-    for name in STRATEGIES:
-        own = [runs[f"{name}-{seed}"] for seed in seeds]
-        cells = [cell([figure(run) for run in own]) for figure in COLUMNS.values()]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n" + READING
-
-
-def cell(values: list[float]) -> str:
-    return f"{np.mean(values):.3f} +- {np.std(values, ddof=1):.3f}"
+        table(" | ".join(["strategy", *map(str.strip, COLUMNS)]), rows),
+    )
 
 
 def draw(runs: dict[str, Run], file: Path) -> None:

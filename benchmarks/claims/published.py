@@ -8,12 +8,12 @@ Writes docs/results/published.md and published.png.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import matplotlib
 import numpy as np
 
 from benchmarks.claims.flexec_curves import STEPS, STRATEGIES, published_run
+from benchmarks.common import RESULTS, page
 from entrostat.sim.identify.fit import Identified, fit, identify
 from entrostat.sim.identify.logged import LoggedRun
 from entrostat.sim.plants import MomentumPlant
@@ -21,7 +21,6 @@ from entrostat.sim.plants import MomentumPlant
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-RESULTS = Path("docs/results")
 *TRAINING, TESTED = STRATEGIES
 OD_PEAKS = (0.80, 0.58, 0.36, 0.24)
 """Of the authors' oscillatory decay, nats: read off their figure."""
@@ -95,9 +94,7 @@ def main() -> None:
     plant = fitted.plant()
     relays = [oscillatory_decay(plant, seed=seed) for seed in range(5)]
     draw(plant, run, relays)
-    text = report(fitted, run, relays)
-    (RESULTS / "published.md").write_text(text)
-    print(text)
+    page("published", report(fitted, run, relays).strip())
 
 
 def report(fitted: Identified, run: LoggedRun, relays: list) -> str:

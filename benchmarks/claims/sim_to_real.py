@@ -9,14 +9,13 @@ Writes docs/results/sim_to_real.md.
 
 from __future__ import annotations
 
-import argparse
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import yaml
 
-from benchmarks.common import train_all
+from benchmarks.common import joined, options, override, page, quiet, table, train_all
 from entrostat.inputs.configuration import parse, read_yaml
 from entrostat.loop.config import ControlConfig
 from entrostat.sim.closed_loop import simulate
@@ -33,16 +32,12 @@ HELD_OUT = {
     "swing": {"type": "oscillatory_decay", "centre": 0.65, "amplitude": 0.15, "period": 50},
 }
 EXCITATION = {"type": "excitation", "offset": 0.15, "amplitude": 0.6}
-QUIET = ["tracking.mlflow=null", "evaluation={every: 1000, prompts: 8, samples: 8}", "checkpoint.every=1000"]
 FEEDFORWARD = {"gain": 0.022, "lag": 0.43}  # of the open-loop staircase, docs/results/staircase.md
 GRID = list(product((8, 14, 22), (1, 2, 4)))
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--seeds", type=int, nargs="+", default=[21, 22])
-    options.add_argument("--out", type=Path, default=Path("runs/sim_to_real"))
-    chosen = options.parse_args()
+    chosen = options(__doc__, seeds=[21, 22], out=Path("runs/sim_to_real"))
     grid = {f"search-{kp}-{ki}": job(103, SEARCH, pid(kp, ki)) for kp, ki in GRID}
     runs = train_all({"excitation": job(102, SEARCH, EXCITATION)} | grid, chosen.out)
     plant = chosen.out / "plant.yaml"
@@ -56,9 +51,7 @@ def main() -> None:
         for curve in HELD_OUT
         for seed in chosen.seeds
     }
-    table = markdown(laws, train_all(jobs, chosen.out), predictions(plant, tuned), found, chosen.seeds)
-    Path("docs/results/sim_to_real.md").write_text(table)
-    print(table)
+    page("sim_to_real", *blocks(laws, train_all(jobs, chosen.out), predictions(plant, tuned), found, chosen.seeds))
 
 
 def pid(kp: float, ki: float) -> dict:
@@ -67,8 +60,7 @@ def pid(kp: float, ki: float) -> dict:
 
 def job(seed: int, target: dict, law: dict) -> list[str]:
     control = {"target": target, "law": law, "actuator": {"type": "sensitivity"}}
-    flow = yaml.safe_dump(control, default_flow_style=True, width=10_000).strip()
-    return ["examples/controlled.yaml", f"seed={seed}", f"control={flow}", *QUIET]
+    return ["examples/controlled.yaml", f"seed={seed}", override("control", control), *quiet(8, 8)]
 
 
 def tune(plant: Path, out: Path) -> dict:
@@ -89,38 +81,28 @@ def predictions(plant: Path, law: dict) -> dict[str, np.ndarray]:
     return paths
 
 
-def markdown(laws: dict, runs: dict[str, Run], predicted: dict, found: str, seeds: list[int]) -> str:
-    lines = [
-        "# From the simulator to the real run",
-        "",
-        f"`python -m benchmarks.claims.sim_to_real --seeds {' '.join(map(str, seeds))}`. One excitation run of 150 "
-        "steps (seed 102) was identified; gains were tuned on the fitted family for a swing of 0.15 about 0.7, period "
-        "60. The search trained 9 pairs of gains on that curve (seed 103). Neither saw the curves and seeds below.",
-        "",
-        "```",
-        *(line for line in found.splitlines() if not line.startswith("wrote")),
-        "```",
-        "",
-        "NRMSE: predicted path (median over the family) against the measured one, in % of the measured range.",
-        "",
-        "| gains | curve | seed | RMSE % | net % | bias % | NRMSE of the prediction % |",
-        "|---|---|---|---|---|---|---|",
-    ]
+def blocks(laws: dict, runs: dict[str, Run], predicted: dict, found: str, seeds: list[int]) -> tuple[str, ...]:
+    rows: list[list[str]] = []
     rmse: dict[int, list[float]] = {}
     for name, run in runs.items():
         index, curve, seed = name.split("-")
         summary, entropy = summarise(run), run.column("actor/entropy")
         rmse.setdefault(int(index), []).append(summary.rmse)
         error = np.sqrt(np.mean((predicted[curve] - entropy) ** 2)) / np.ptp(entropy)
-        cell = f"{100 * error:.1f}" if index == "0" else ""
-        figures = f"{summary.rmse:.2f} | {summary.net_rmse:.2f} | {summary.bias:+.2f}"
-        lines.append(f"| {list(laws)[int(index)]} | {curve} | {seed} | {figures} | {cell} |")
-    ratio = np.mean(rmse[0]) / np.mean(rmse[1])
-    gains = {
-        name: {key: law.get(key) for key in ("kp", "ki", "kd", "error", "feedforward")} for name, law in laws.items()
-    }
-    lines += ["", f"Mean RMSE, tuned over searched: {ratio:.2f}.", ""]
-    return "\n".join(lines + [f"- {name}: `{values}`" for name, values in gains.items()]) + "\n"
+        figures = (f"{summary.rmse:.2f}", f"{summary.net_rmse:.2f}", f"{summary.bias:+.2f}")
+        rows.append([list(laws)[int(index)], curve, seed, *figures, f"{100 * error:.1f}" if index == "0" else ""])
+    keys = ("kp", "ki", "kd", "error", "feedforward")
+    return (
+        "# From the simulator to the real run",
+        f"`python -m benchmarks.claims.sim_to_real --seeds {joined(seeds)}`. One excitation run of 150 "
+        "steps (seed 102) was identified; gains were tuned on the fitted family for a swing of 0.15 about 0.7, period "
+        "60. The search trained 9 pairs of gains on that curve (seed 103). Neither saw the curves and seeds below.",
+        "\n".join(["```", *(line for line in found.splitlines() if not line.startswith("wrote")), "```"]),
+        "NRMSE: predicted path (median over the family) against the measured one, in % of the measured range.",
+        table("gains | curve | seed | RMSE % | net % | bias % | NRMSE of the prediction %", rows),
+        f"Mean RMSE, tuned over searched: {np.mean(rmse[0]) / np.mean(rmse[1]):.2f}.",
+        "\n".join(f"- {name}: `{dict(zip(keys, map(law.get, keys), strict=True))}`" for name, law in laws.items()),
+    )
 
 
 if __name__ == "__main__":

@@ -10,14 +10,11 @@ on seeds 100 and 101 with a constant 0.55 and a sine of 0.15 about 0.7, period 6
 
 from __future__ import annotations
 
-import argparse
-import csv
+from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
-from benchmarks.common import train_all
+from benchmarks.common import RESULTS, joined, options, page, plus_minus, quiet, table, train_all, write_csv
 from entrostat.trainer.reporting.summary import RunSummary, summarise
 
 TARGETS = {
@@ -45,23 +42,16 @@ COLUMNS = {
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13, 14, 15])
-    options.add_argument("--out", type=Path, default=Path("runs/tracking"))
-    chosen = options.parse_args()
+    chosen = options(__doc__, seeds=[11, 12, 13, 14, 15], out=Path("runs/tracking"))
     runs = train_all(jobs(chosen.seeds), chosen.out)
     rows = [summarise(run) for run in runs.values()]
-    results = Path("docs/results")
-    results.mkdir(parents=True, exist_ok=True)
-    write_csv(rows, results / "tracking.csv")
-    table = markdown(rows)
-    (results / "tracking.md").write_text(table)
-    print(table)
+    write_csv(RESULTS / "tracking.csv", asdict(rows[0]), (asdict(row).values() for row in rows))
+    page("tracking", *blocks(rows))
 
 
 def jobs(seeds: list[int]) -> dict[str, list[str]]:
     """Static clipping and every target, for every seed; evaluated on 250 prompts at the end."""
-    common = ["tracking.mlflow=null", "evaluation={every: 1000, prompts: 250, samples: 16}", "checkpoint.every=1000"]
+    common = quiet(250, 16)
     static = {f"static-{seed}": ["examples/static.yaml", f"seed={seed}", *common] for seed in seeds}
     controlled = {
         f"{name}-{seed}": ["examples/controlled.yaml", f"seed={seed}", f"control.target={target}", *common]
@@ -71,41 +61,33 @@ def jobs(seeds: list[int]) -> dict[str, list[str]]:
     return static | controlled
 
 
-def write_csv(rows: list[RunSummary], path: Path) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(asdict(rows[0])))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-
-
-def markdown(rows: list[RunSummary]) -> str:
+def blocks(rows: list[RunSummary]) -> tuple[str, ...]:
     """One line a target: mean over the seeds, +- their standard deviation."""
-    names = list(dict.fromkeys(row.name.rsplit("-", 1)[0] for row in rows))
     seeds = sorted({int(row.name.rsplit("-", 1)[1]) for row in rows})
+    groups: dict[str, list[RunSummary]] = defaultdict(list)
+    for row in rows:
+        groups[row.name.rsplit("-", 1)[0]].append(row)
     lines = [
+        [name, *(_cell([getattr(row, key) for row in group]) for key in COLUMNS), _growing(group)]
+        for name, group in groups.items()
+    ]
+    return (
         "# Tracking of the embedded run",
-        "",
-        f"`python -m benchmarks.claims.tracking --seeds {' '.join(map(str, seeds))}`; 150 steps of 64 prompts x 8 "
+        f"`python -m benchmarks.claims.tracking --seeds {joined(seeds)}`; 150 steps of 64 prompts x 8 "
         "responses, 8 minibatches. Mean +- standard deviation over the seeds.",
-        "",
         "RMSE, net RMSE (without the sampling error of the measured entropy: net^2 = RMSE^2 - mean se^2) and bias are "
         "in % of the target's mean, from step 20 on. Evaluation on 250 held-out prompts (and `greedy` on 250 training "
         "prompts too): `greedy` at temperature 0, the others at 1. `reward` is the training reward at temperature 1, "
         "mean of the last 10 steps.",
-        "",
         "What was chosen on which runs, before these: the task's split (three prompts in four held out) on seeds 0 "
         "to 2; the gains on the open-loop staircase of seed 100 (SIMC: kp 14, ki 1.1), then ki 2 out of 0.5 (with kp "
         "10), 1.1 and 2 on seeds 100 and 101 with a constant 0.55 and a sine of 0.15 about 0.7, period 60.",
-        "",
-        "| target | " + " | ".join(COLUMNS.values()) + " | growing oscillation |",
-        "|---" * (len(COLUMNS) + 2) + "|",
-    ]
-    for name in names:
-        group = [row for row in rows if row.name.rsplit("-", 1)[0] == name]
-        growing = sum(row.oscillation_grows for row in group)
-        cells = [_cell([getattr(row, key) for row in group]) for key in COLUMNS]
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {growing} of {len(group)} |")
-    return "\n".join(lines) + "\n"
+        table(" | ".join(["target", *COLUMNS.values(), "growing oscillation"]), lines),
+    )
+
+
+def _growing(group: list[RunSummary]) -> str:
+    return f"{sum(row.oscillation_grows for row in group)} of {len(group)}"
 
 
 def _cell(values: list[float | None]) -> str:
@@ -114,7 +96,7 @@ def _cell(values: list[float | None]) -> str:
         return ""
     digits = 3 if max(map(abs, known)) <= 1 else 2
     missing = f" ({len(values) - len(known)} never)" if len(known) < len(values) else ""
-    return f"{np.mean(known):.{digits}f} +- {np.std(known, ddof=1) if len(known) > 1 else 0:.{digits}f}{missing}"
+    return plus_minus(known, f".{digits}f") + missing
 
 
 if __name__ == "__main__":

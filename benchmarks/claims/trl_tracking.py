@@ -9,12 +9,12 @@ finished in --out is not run again.
 
 from __future__ import annotations
 
-import argparse
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.common import joined, options, page, table
 from entrostat.trainer.config import load_config
 from entrostat.trainer.reporting.rundata import load_run
 from entrostat.trainer.reporting.summary import summarise
@@ -23,16 +23,11 @@ ROLLOUTS, UPDATES = 150, 8
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--seeds", type=int, nargs="+", default=[31, 32, 33])
-    options.add_argument("--out", type=Path, default=Path("runs/trl_tracking"))
-    chosen = options.parse_args()
+    chosen = options(__doc__, seeds=[31, 32, 33], out=Path("runs/trl_tracking"))
     for seed in chosen.seeds:
         for kind in ("controlled", "static"):
             train(kind, seed, chosen.out / f"{kind}-{seed}")
-    table = markdown(chosen.seeds, chosen.out)
-    Path("docs/results/trl_tracking.md").write_text(table)
-    print(table)
+    page("trl_tracking", *blocks(chosen.seeds, chosen.out))
 
 
 def train(kind: str, seed: int, folder: Path) -> None:
@@ -49,37 +44,27 @@ def train(kind: str, seed: int, folder: Path) -> None:
     run.train()
 
 
-def markdown(seeds: list[int], out: Path) -> str:
-    lines = [
+def blocks(seeds: list[int], out: Path) -> tuple[str, ...]:
+    folders = [out / f"{kind}-{seed}" for kind in ("static", "controlled") for seed in seeds]
+    return (
         "# Tracking in TRL",
-        "",
-        f"`python -m benchmarks.claims.trl_tracking --seeds {' '.join(map(str, seeds))}`: TRL {version('trl')}, the "
+        f"`python -m benchmarks.claims.trl_tracking --seeds {joined(seeds)}`: TRL {version('trl')}, the "
         f"embedded task, {ROLLOUTS} rollouts of 64 prompts x 8 responses, {UPDATES} optimizer steps each, Adam 3e-4, "
         "loss_type dapo. Target, law and gains of examples/controlled.yaml, which were chosen for `entrostat train` "
         "on other seeds (100, 101). RMSE, net RMSE (without the sampling error of the measured entropy) and bias in % "
         "of the target's mean, from step 20 on. Entropies: mean of the first and of the last 10 rollouts, nats. "
         "Static: `entropy_control=None`, epsilon 0.2; its entropy is the one that TRL logs.",
-        "",
-        "| run | RMSE % | net RMSE % | bias % | entropy, start | entropy, end | reward, end |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for kind in ("static", "controlled"):
-        for seed in seeds:
-            lines.append(_row(out / f"{kind}-{seed}"))
-    return "\n".join(lines) + "\n"
+        table("run | RMSE % | net RMSE % | bias % | entropy, start | entropy, end | reward, end", map(_row, folders)),
+    )
 
 
-def _row(folder: Path) -> str:
+def _row(folder: Path) -> list[str]:
     run = load_run(folder)
     figures = summarise(run)
     entropy = run.column("actor/entropy" if run.has("actor/entropy") else "entropy")
     tracking = [f"{x:.2f}" if x is not None else "" for x in (figures.rmse, figures.net_rmse, figures.bias)]
-    ends = [
-        f"{np.mean(entropy[:10]):.3f}",
-        f"{np.mean(entropy[-10:]):.3f}",
-        f"{np.mean(run.column('reward')[-10:]):.3f}",
-    ]
-    return f"| {folder.name} | " + " | ".join(tracking + ends) + " |"
+    ends = (entropy[:10], entropy[-10:], run.column("reward")[-10:])
+    return [folder.name, *tracking, *(f"{np.mean(values):.3f}" for values in ends)]
 
 
 if __name__ == "__main__":

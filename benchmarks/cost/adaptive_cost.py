@@ -9,12 +9,12 @@ has its tokenizer and random weights. Writes docs/results/adaptive_cost.md.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.common import options, page, table
 from benchmarks.cost.control_cost import cells, columns
 from entrostat.trainer.config import load_config
 from entrostat.trainer.policy.models import ASSETS
@@ -25,27 +25,22 @@ LAWS = {"pid": "{type: pid, kp: 14, ki: 2}", "adaptive": "{type: adaptive}"}
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--steps", type=int, default=20)
-    options.add_argument("--models", nargs="+", default=list(MODELS))
-    chosen = options.parse_args()
-    lines = [
-        "# What control costs, by law",
-        "",
-        f"`python -m benchmarks.cost.adaptive_cost --steps {chosen.steps}`: 64 prompts x 8 responses, 8 optimizer "
-        "steps a rollout, CPU time, one thread. Control on top of a static step, without the network: median over the "
-        "steps [95 % interval, bootstrap].",
-        "",
-        "| model | parameters | law | a static step, ms | control on top, ms | % of the static step |",
-        "|---|---|---|---|---|---|",
-    ]
+    chosen = options(__doc__, steps=20, models=list(MODELS))
+    rows = []
     for name in chosen.models:
         for law in LAWS:
             count, found = measure(name, law, chosen.steps)
             row = (name, f"{count / 1e6:.1f} M", law, f"{1e3 * np.median(found['static']):.0f}")
-            lines.append("| " + " | ".join((*row, cells(found["alone"], found["static"]))) + " |")
-            print(lines[-1], flush=True)
-    Path("docs/results/adaptive_cost.md").write_text("\n".join(lines) + "\n")
+            rows.append([*row, cells(found["alone"], found["static"])])
+            print(*rows[-1], flush=True)
+    page(
+        "adaptive_cost",
+        "# What control costs, by law",
+        f"`python -m benchmarks.cost.adaptive_cost --steps {chosen.steps}`: 64 prompts x 8 responses, 8 optimizer "
+        "steps a rollout, CPU time, one thread. Control on top of a static step, without the network: median over the "
+        "steps [95 % interval, bootstrap].",
+        table("model | parameters | law | a static step, ms | control on top, ms | % of the static step", rows),
+    )
 
 
 def measure(name: str, law: str, steps: int) -> tuple[int, dict[str, np.ndarray]]:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import control
 import numpy as np
 
+from benchmarks.common import page, table
 from entrostat import PID, ControlConfig
 from entrostat.laws import Reading
 from entrostat.sim.closed_loop import simulate
@@ -46,9 +46,17 @@ def main() -> None:
     for name, (loop, steps, repeats) in loops.items():
         np.testing.assert_allclose(loop(), expected, atol=1e-9)
         speeds[name] = steps / min(timed(loop) for _ in range(repeats))
-    table = markdown(speeds)
-    Path("docs/results/closed_loop.md").write_text(table)
-    print(table)
+    slowest, reference = list(speeds.values())[:2]
+    page(
+        "closed_loop",
+        "# The identified plant in closed loop",
+        "`python -m benchmarks.cost.closed_loop`, one process, best of several. All compute the same run (checked to "
+        "1e-9): the plant of the embedded run under PI with feed-forward, 150 steps, with noise.",
+        table(
+            "loop | closed-loop steps a second | x `forced_response` | x `input_output_response`",
+            [(name, f"{v:,.0f}", f"{v / reference:,.3g}", f"{v / slowest:,.3g}") for name, v in speeds.items()],
+        ),
+    )
 
 
 def forced() -> Callable[[np.ndarray, float], np.ndarray]:
@@ -106,22 +114,6 @@ def timed(loop: Callable[[], np.ndarray]) -> float:
     start = time.perf_counter()
     loop()
     return time.perf_counter() - start
-
-
-def markdown(speeds: dict[str, float]) -> str:
-    slowest, reference = list(speeds.values())[:2]
-    lines = [
-        "# The identified plant in closed loop",
-        "",
-        "`python -m benchmarks.cost.closed_loop`, one process, best of several. All compute the same run (checked to "
-        "1e-9): the plant of the embedded run under PI with feed-forward, 150 steps, with noise.",
-        "",
-        "| loop | closed-loop steps a second | x `forced_response` | x `input_output_response` |",
-        "|---|---|---|---|",
-    ]
-    for name, speed in speeds.items():
-        lines.append(f"| {name} | {speed:,.0f} | {speed / reference:,.3g} | {speed / slowest:,.3g} |")
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

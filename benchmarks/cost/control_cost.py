@@ -14,7 +14,6 @@ The step that the difference is a share of is the static one, its rollout and re
 
 from __future__ import annotations
 
-import argparse
 import copy
 import math
 import statistics
@@ -22,7 +21,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,6 +29,7 @@ import torch
 from scipy.stats import bootstrap
 from torch import Tensor
 
+from benchmarks.common import options, page
 from entrostat.advantages import group_advantages
 from entrostat.trainer.config import load_config
 from entrostat.trainer.loop import minibatches, orders, sample, update, version
@@ -42,7 +41,6 @@ from entrostat.trainer.step.measure import measure
 from entrostat.trainer.step.session import Session
 from entrostat.trainer.step.sums import Sums
 
-OUT = Path("docs/results/control_cost.md")
 WHOLE, ALONE = 4, 10
 """Comparisons for each step, with the network and without."""
 PAGE = """# What control costs a training step
@@ -222,18 +220,11 @@ def columns(session: Session, steps: int, whole: int = WHOLE) -> dict[str, np.nd
 
 def main() -> None:
     """Measure and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=40)
-    steps = parser.parse_args().steps
+    steps = options(__doc__, steps=40).steps
     found = columns(open_session(load_config("examples/controlled.yaml")), steps)
     static = found.pop("static")
-    page = PAGE.format(
-        steps=steps,
-        static=1e3 * np.median(static),
-        **{name: cells(values, static) for name, values in found.items()},
-    )
-    OUT.write_text(page)
-    print(page)
+    shown = {name: cells(values, static) for name, values in found.items()}
+    page("control_cost", PAGE.format(steps=steps, static=1e3 * np.median(static), **shown).strip())
 
 
 if __name__ == "__main__":

@@ -8,21 +8,19 @@ rotates, and compares process CPU times within the round; memory is the growth o
 
 from __future__ import annotations
 
-import argparse
 import platform
 import resource
 import statistics
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from benchmarks.common import options, page, table
 from benchmarks.cost.measurement_memory import hidden_rows, memory_rows
 from benchmarks.cost.measurement_ways import DIRECTIONS, SHAPES, Way, installed, names, problem, run, way
 
 DTYPES = (torch.float32, torch.bfloat16)
-OUT = Path("docs/results/measurement.md")
 Seconds = tuple[float, float]
 PAGE = """# What the measurement costs on the CPU
 
@@ -107,11 +105,6 @@ def shown(values: list[float]) -> str:
     return f"{statistics.median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
 
-def table(head: list[str], rows: Iterable[list[str]]) -> str:
-    """Markdown."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
-
-
 def versions() -> str:
     """What the figures were measured with."""
     packages = " ".join(f"{name} {installed(name)}" for name in ("torch", "trl", "verl") if installed(name))
@@ -120,20 +113,19 @@ def versions() -> str:
 
 def main() -> None:
     """Measure and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
+    rounds = options(__doc__, rounds=7).rounds
     torch.set_num_threads(1)
     whole, own = zip(*time_rows(rounds), strict=True)
-    page = PAGE.format(
+    heads, rivals = (" | ".join(["logits", "direction", *names()[first:]]) for first in (0, 1))
+    text = PAGE.format(
         versions=versions(),
         rounds=rounds,
-        memory=table(["logits", "direction", *names()], memory_rows()),
-        hidden=table(["vocabulary", "MiB", "logits, MiB"], hidden_rows()),
-        time=table(["logits", "direction", *names()[1:]], whole),
-        own=table(["logits", "direction", *names()[1:]], own),
+        memory=table(heads, memory_rows()),
+        hidden=table("vocabulary | MiB | logits, MiB", hidden_rows()),
+        time=table(rivals, whole),
+        own=table(rivals, own),
     )
-    OUT.write_text(page)
+    page("measurement", text.strip())
 
 
 if __name__ == "__main__":

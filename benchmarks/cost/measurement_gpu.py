@@ -1,6 +1,6 @@
 """What the measurement costs on a GPU: time, bandwidth, memory. HAS NOT RUN YET: it needs a GPU.
 
-    python -m benchmarks.cost.measurement_gpu [--out docs/results/measurement_gpu.md]
+    python -m benchmarks.cost.measurement_gpu
 
 At [8192, 151936] bfloat16. Rows for TRL, verl and Liger appear where they are installed. Times are medians of CUDA
 events over 30 runs after a warm-up; each way is checked against float64 on 64 tokens first. Needs about 20 GB of GPU
@@ -9,14 +9,12 @@ memory.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from benchmarks.cost.measurement import table
+from benchmarks.common import page, table
 from benchmarks.cost.measurement_ways import installed, names, way
 from entrostat import linear_statistics, token_statistics
 
@@ -139,9 +137,6 @@ def from_hidden(hidden: Tensor, weight: Tensor, actions: Tensor) -> list[list[st
 
 def main() -> None:
     """Measure and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("docs/results/measurement_gpu.md"))
-    out = parser.parse_args().out
     if not torch.cuda.is_available():
         raise SystemExit(
             "this benchmark needs a GPU, and PyTorch sees none (it has not been run yet); "
@@ -153,7 +148,7 @@ def main() -> None:
     found = {
         name: version for name in ("torch", "triton", "trl", "verl", "liger-kernel") if (version := installed(name))
     }
-    page = PAGE.format(
+    text = PAGE.format(
         device=torch.cuda.get_device_name(),
         versions=" ".join(f"{name} {version}" for name, version in found.items()),
         tokens=TOKENS,
@@ -161,16 +156,15 @@ def main() -> None:
         features=FEATURES,
         copy=copy,
         logits=table(
-            ["way", "forward, ms", "% of the copy's bandwidth", "with backward, ms", "extra memory, MiB"],
-            iter(from_logits(logits, actions, copy)),
+            "way | forward, ms | % of the copy's bandwidth | with backward, ms | extra memory, MiB",
+            from_logits(logits, actions, copy),
         ),
         hidden=table(
-            ["way", "forward, ms", "with backward, ms", "extra memory, MiB", "with backward, MiB"],
-            iter(from_hidden(hidden, weight, actions)),
+            "way | forward, ms | with backward, ms | extra memory, MiB | with backward, MiB",
+            from_hidden(hidden, weight, actions),
         ),
     )
-    out.write_text(page)
-    print(page)
+    page("measurement_gpu", text.strip())
 
 
 if __name__ == "__main__":

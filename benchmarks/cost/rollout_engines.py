@@ -9,17 +9,15 @@ engines taking turns, the median of five batches after one that does not count. 
 
 from __future__ import annotations
 
-import argparse
 import time
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from benchmarks.claims.tracking import TARGETS
-from benchmarks.common import train_all
+from benchmarks.common import joined, options, page, quiet, save_random, table, train_all
 from entrostat.trainer.config import RunConfig
 from entrostat.trainer.engine.engine import init_distributed
 from entrostat.trainer.policy.models import ASSETS, load_model
@@ -37,39 +35,33 @@ CURVES = ("increase_then_decrease", "constant")
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--seeds", type=int, nargs="+", default=[11])
-    options.add_argument("--out", type=Path, default=Path("runs/rollouts"))
-    chosen = options.parse_args()
+    chosen = options(__doc__, seeds=[11], out=Path("runs/rollouts"))
     rows = [summarise(run) for run in train_all(jobs(chosen.seeds), chosen.out, workers=1).values()]
-    words = " ".join(map(str, chosen.seeds))
     installed = f"vLLM {version(VLLM)}, transformers {version('transformers')}, torch {version('torch')}"
-    lines = ["# Rollouts by vLLM and by transformers", ""]
-    lines += [f"`python -m benchmarks.cost.rollout_engines --seeds {words}`: {installed}, on the CPU, float32.", ""]
-    lines += ["| run | RMSE % | net % | bias % | pass_at_8 |", "|---|---|---|---|---|"]
-    lines += [f"| {r.name} | {r.rmse:.2f} | {r.net_rmse:.2f} | {r.bias:+.2f} | {r.pass_at_8:.3f} |" for r in rows]
-    lines += [
-        "",
+    page(
+        "rollout_engines",
+        "# Rollouts by vLLM and by transformers",
+        f"`python -m benchmarks.cost.rollout_engines --seeds {joined(chosen.seeds)}`: {installed}, on "
+        "the CPU, float32.",
+        table(
+            "run | RMSE % | net % | bias % | pass_at_8",
+            [(r.name, f"{r.rmse:.2f}", f"{r.net_rmse:.2f}", f"{r.bias:+.2f}", f"{r.pass_at_8:.3f}") for r in rows],
+        ),
         "Tokens a second of one core, vLLM in process, with a seed for every response. transformers goes on with all "
         "responses until the last has ended, vLLM only with those that have not; vLLM spends more on each request:",
-        "",
-    ]
-    lines += ["| model | answers | transformers | vLLM |", "|---|---|---|---|"]
-    text = "\n".join([*lines, *throughput(chosen.out)]) + "\n"
-    Path("docs/results/rollout_engines.md").write_text(text)
-    print(text)
+        table("model | answers | transformers | vLLM", throughput(chosen.out)),
+    )
 
 
 def jobs(seeds: list[int]) -> dict[str, list[str]]:
     """Both engines on both curves and every seed."""
-    common = ["tracking.mlflow=null", "evaluation={every: 1000, prompts: 250, samples: 16}", "checkpoint.every=1000"]
     return {
         f"{curve}-{engine}-{seed}": [
             "examples/controlled.yaml",
             f"seed={seed}",
             f"control.target={TARGETS[curve]}",
             f"rollout.engine={sampler}",
-            *common,
+            *quiet(250, 16),
         ]
         for seed in seeds
         for curve in CURVES
@@ -77,38 +69,18 @@ def jobs(seeds: list[int]) -> dict[str, list[str]]:
     }
 
 
-def throughput(folder: Path) -> list[str]:
+def throughput(folder: Path) -> list[tuple[str, ...]]:
     """A line a model: the shipped one, and one of 13 million parameters with answers of up to 96 tokens."""
     init_distributed("cpu")
     torch.set_num_threads(1)
     larger = folder / "larger"
     if not larger.exists():
-        save_larger(larger)
+        save_random(larger, load_model("expressions")[1], hidden=384, layers=8, positions=128)
     cases = [(str(ASSETS / "expressions"), 64, 6), (str(larger), 16, 96)]
     return [_line(source, prompts, length) for source, prompts, length in cases]
 
 
-def save_larger(folder: Path) -> None:
-    """A random policy with the shipped one's tokenizer."""
-    _, tokenizer = load_model("expressions")
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=384,
-        intermediate_size=1024,
-        num_hidden_layers=8,
-        num_attention_heads=6,
-        num_key_value_heads=6,
-        max_position_embeddings=128,
-        tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-def _line(source: str, prompts: int, length: int) -> str:
+def _line(source: str, prompts: int, length: int) -> tuple[str, ...]:
     model, tokenizer = load_model(source)
     samplers = {}
     for name in ENGINES:
@@ -124,7 +96,7 @@ def _line(source: str, prompts: int, length: int) -> str:
     size = sum(p.numel() for p in model.parameters()) / 1e6
     middle = {name: median(values[1:]) for name, values in speeds.items()}
     said = f"{prompts * 8} of up to {length} tokens"
-    return f"| {size:.2f} M parameters | {said} | {middle['transformers']:,.0f} | {middle['vllm']:,.0f} |"
+    return f"{size:.2f} M parameters", said, *(f"{middle[name]:,.0f}" for name in ENGINES)
 
 
 def _speed(sampler: Sampler, prompts: int, length: int, seed: int) -> float:

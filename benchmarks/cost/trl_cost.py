@@ -8,7 +8,6 @@ entropy in both. Writes docs/results/trl_cost.md.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import threading
 import time
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 
+from benchmarks.common import options, page, table
 from benchmarks.trl_run import trainer
 from entrostat.trainer.config import load_config
 
@@ -30,28 +30,18 @@ SETTINGS = {
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--rollouts", type=int, default=40)
-    chosen = options.parse_args()
+    chosen = options(__doc__, rollouts=40)
     torch.set_num_threads(1)
     rows = [_row(name, ratios(chosen.rollouts, *setting)) for name, setting in SETTINGS.items()]
-    table = "\n".join(
-        [
-            "# The cost of control in TRL",
-            "",
-            f"`python -m benchmarks.cost.trl_cost --rollouts {chosen.rollouts}`: TRL {version('trl')}, the embedded "
-            "task, 64 prompts x 8 responses. CPU time of a whole rollout (sampling, rewards, scoring, updates, log) "
-            "under control over that of the unchanged trainer beside it, which logs the entropy too; pairs in one "
-            "process, in turns. Median over the pairs, and its 95 % interval by bootstrap.",
-            "",
-            "| setting | extra CPU time, % |",
-            "|---|---|",
-            *rows,
-            "",
-        ]
+    page(
+        "trl_cost",
+        "# The cost of control in TRL",
+        f"`python -m benchmarks.cost.trl_cost --rollouts {chosen.rollouts}`: TRL {version('trl')}, the embedded "
+        "task, 64 prompts x 8 responses. CPU time of a whole rollout (sampling, rewards, scoring, updates, log) "
+        "under control over that of the unchanged trainer beside it, which logs the entropy too; pairs in one "
+        "process, in turns. Median over the pairs, and its 95 % interval by bootstrap.",
+        table("setting | extra CPU time, %", rows),
     )
-    Path("docs/results/trl_cost.md").write_text(table)
-    print(table)
 
 
 def ratios(rollouts: int, settings: dict[str, Any], steps: int) -> np.ndarray:
@@ -111,10 +101,10 @@ class Paced(TrainerCallback):
             self._turns.done(self._name, time.thread_time() - self._start)
 
 
-def _row(name: str, ratios: np.ndarray) -> str:
+def _row(name: str, ratios: np.ndarray) -> tuple[str, str]:
     draws = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
     low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
-    return f"| {name} | {100 * (np.median(ratios) - 1):+.2f} ({100 * (low - 1):+.2f} to {100 * (high - 1):+.2f}) |"
+    return name, f"{100 * (np.median(ratios) - 1):+.2f} ({100 * (low - 1):+.2f} to {100 * (high - 1):+.2f})"
 
 
 if __name__ == "__main__":

@@ -9,13 +9,12 @@ simulation of plants of the estimator's own kind: what real runs do stands in do
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.common import joined, options, page, table
 from entrostat.laws import PID, Adaptive
 from entrostat.laws.pid import FeedForward
 from entrostat.loop.config import ControlConfig
@@ -50,29 +49,23 @@ STEPS, SKIP = 150, 20
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--seeds", type=int, nargs="+", default=[71, 72])
-    seeds = options.parse_args().seeds
-    lines = [
-        "# The adaptive law on simulated plants",
-        "",
-        f"`python -m benchmarks.studies.adaptive_simulated --seeds {' '.join(map(str, seeds))}`. {STEPS} rollouts; "
-        f"RMSE in % of the target's mean, root mean square over the seeds, from step {SKIP} on. The plant's own "
-        "entropy, without measurement noise. `PID, knows the plant`: SIMC and feed-forward with the row's true gain "
-        "and lag. `PID, unchanged`: the example's gains in every row. The adaptive law has no setting. Plants of the "
-        "estimator's own kind, so a check and no proof; real runs: [adaptive.md](adaptive.md).",
-        "",
-        "| plant | curve | adaptive | PID, knows the plant | PID, unchanged |",
-        "|---|---|---|---|---|",
-    ]
+    seeds, rows = options(__doc__, seeds=[71, 72]).seeds, []
     for name, (updates, changes) in SETTINGS.items():
         plant = PLANT.model_copy(update=changes)
         for curve, target in CURVES.items():
             laws = (Adaptive(), informed(plant), EXAMPLE)
-            cells = [f"{error(law, target, plant, updates, seeds):.2f}" for law in laws]
-            lines.append(f"| {name} | {curve} | {' | '.join(cells)} |")
-            print(lines[-1], flush=True)
-    Path("docs/results/adaptive_simulated.md").write_text("\n".join(lines) + "\n")
+            rows.append([name, curve, *(f"{error(law, target, plant, updates, seeds):.2f}" for law in laws)])
+            print(*rows[-1], flush=True)
+    page(
+        "adaptive_simulated",
+        "# The adaptive law on simulated plants",
+        f"`python -m benchmarks.studies.adaptive_simulated --seeds {joined(seeds)}`. {STEPS} rollouts; "
+        f"RMSE in % of the target's mean, root mean square over the seeds, from step {SKIP} on. The plant's own "
+        "entropy, without measurement noise. `PID, knows the plant`: SIMC and feed-forward with the row's true gain "
+        "and lag. `PID, unchanged`: the example's gains in every row. The adaptive law has no setting. Plants of the "
+        "estimator's own kind, so a check and no proof; real runs: [adaptive.md](adaptive.md).",
+        table("plant | curve | adaptive | PID, knows the plant | PID, unchanged", rows),
+    )
 
 
 def informed(plant: MomentumPlant) -> PID:

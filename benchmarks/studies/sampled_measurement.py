@@ -8,14 +8,13 @@ in shares. The runs are `benchmarks.claims.tracking`'s, cut to 60 steps, with it
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from benchmarks.claims.tracking import TARGETS
-from benchmarks.common import train_all
+from benchmarks.common import joined, options, page, quiet, table, train_all
 from entrostat import batch_statistics
 from entrostat.measure.sampling import Measurement
 from entrostat.trainer.config import load_config
@@ -31,29 +30,23 @@ BATCHES, CURVE, STEPS, RESPONSES = 24, "constant", 60, 512
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--seeds", type=int, nargs="+", default=[11])
-    options.add_argument("--out", type=Path, default=Path("runs/sampled"))
-    chosen = options.parse_args()
-    words = " ".join(map(str, chosen.seeds))
-    lines = [
+    chosen = options(__doc__, seeds=[11], out=Path("runs/sampled"))
+    measured, runs = errors(), train_all(jobs(chosen.seeds), chosen.out, workers=1)
+    page(
+        "sampled_measurement",
         "# A share of the responses measured",
-        "",
-        f"`python -m benchmarks.studies.sampled_measurement --seeds {words}`",
-        "",
-    ]
-    lines += [f"{BATCHES} batches of the shipped policy, 64 prompts x 8 responses each; nats, root mean square:", ""]
-    lines += ["| measured | stated standard error | difference to the whole batch |", "|---|---|---|", *errors()]
-    runs = train_all(jobs(chosen.seeds), chosen.out, workers=1)
-    lines += ["", f"Runs of {STEPS} steps on `{CURVE}`, in % of the target's mean, from step {SKIP} on:", ""]
-    lines += ["| measured | seed | RMSE | without sampling error | bias |", "|---|---|---|---|---|"]
-    lines += [line(share, seed, runs[f"{share:g}-{seed}"]) for share in TRACKED for seed in chosen.seeds]
-    text = "\n".join(lines) + "\n"
-    Path("docs/results/sampled_measurement.md").write_text(text)
-    print(text)
+        f"`python -m benchmarks.studies.sampled_measurement --seeds {joined(chosen.seeds)}`",
+        f"{BATCHES} batches of the shipped policy, 64 prompts x 8 responses each; nats, root mean square:",
+        table("measured | stated standard error | difference to the whole batch", measured),
+        f"Runs of {STEPS} steps on `{CURVE}`, in % of the target's mean, from step {SKIP} on:",
+        table(
+            "measured | seed | RMSE | without sampling error | bias",
+            [line(share, seed, runs[f"{share:g}-{seed}"]) for share in TRACKED for seed in chosen.seeds],
+        ),
+    )
 
 
-def errors() -> list[str]:
+def errors() -> list[tuple[str, ...]]:
     """A row a share: what a measurement states as its error, and how far it is from the whole batch's."""
     session = open_session(load_config("examples/controlled.yaml", ["tracking.mlflow=null"]))
     session.sampler.push("here")
@@ -69,34 +62,32 @@ def errors() -> list[str]:
     return [_error(share, np.array(pairs) - np.stack([0 * whole, whole], axis=1)) for share, pairs in found.items()]
 
 
-def _error(share: float, pairs: np.ndarray) -> str:
+def _error(share: float, pairs: np.ndarray) -> tuple[str, ...]:
     stated, apart = np.sqrt((pairs**2).mean(0))
-    return f"| {round(share * RESPONSES)} of {RESPONSES} | {stated:.4f} | {apart:.4f} |"
+    return f"{round(share * RESPONSES)} of {RESPONSES}", f"{stated:.4f}", f"{apart:.4f}"
 
 
 def jobs(seeds: list[int]) -> dict[str, list[str]]:
     """Every share on every seed."""
-    common = ["tracking.mlflow=null", "evaluation={every: 1000, prompts: 8, samples: 8}", f"steps={STEPS}"]
     return {
         f"{share:g}-{seed}": [
             "examples/controlled.yaml",
             f"seed={seed}",
             f"control.target={TARGETS[CURVE]}",
             f"control.measurement.share={share:g}",
-            *common,
+            *quiet(8, 8),
+            f"steps={STEPS}",
         ]
         for share in TRACKED
         for seed in seeds
     }
 
 
-def line(share: float, seed: int, run: Run) -> str:
+def line(share: float, seed: int, run: Run) -> tuple[str, ...]:
     """A row of the second table."""
     figures = summarise(run)
-    return (
-        f"| {round(share * RESPONSES)} of {RESPONSES} | {seed} | {figures.rmse:.2f} | {figures.net_rmse:.2f} | "
-        f"{figures.bias:+.2f} |"
-    )
+    tracking = (f"{figures.rmse:.2f}", f"{figures.net_rmse:.2f}", f"{figures.bias:+.2f}")
+    return f"{round(share * RESPONSES)} of {RESPONSES}", str(seed), *tracking
 
 
 if __name__ == "__main__":

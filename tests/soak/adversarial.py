@@ -10,14 +10,12 @@ measurements bring the controller back? Writes docs/results/adversarial.md.
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import math
 import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -25,6 +23,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.common import options, page, table
 from entrostat import ControlConfig, Decision, EntropyController, InputError, policy_loss
 from entrostat.inputs.configuration import parse
 from tests.soak import adversarial_inputs as inputs
@@ -40,10 +39,7 @@ BATCH = replace(inputs.good_statistics(), vocab_size=None)
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--steps", type=int, default=1_000_000)
-    options.add_argument("--seed", type=int, default=31)
-    chosen = options.parse_args()
+    chosen = options(__doc__, steps=1_000_000, seed=31)
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     count: Counter[str] = Counter()
@@ -56,9 +52,7 @@ def main() -> None:
             bar.update(count["steps"] - before)
             if count["steps"] >= chosen.steps:
                 break
-    table = markdown(count, chosen.seed)
-    (Path(__file__).parents[2] / "docs/results/adversarial.md").write_text(table)
-    print(table)
+    page("adversarial", *blocks(count, chosen.seed))
     sys.exit(bool(count["complaints"]))
 
 
@@ -224,30 +218,23 @@ def _on_target(control: EntropyController, steps: int, error: float) -> Decision
     return decision
 
 
-def markdown(count: Counter[str], seed: int) -> str:
-    rows = [(name, number) for name, number in sorted(count.items()) if name not in ("steps", "complaints")]
-    return "\n".join(
-        [
-            "# A million steps under hostile inputs",
-            "",
-            f"`python -m tests.soak.adversarial --seed {seed}`",
-            "",
-            f"{count['steps']:,} steps, {count['complaints']} complaints.",
-            "",
-            "A complaint is: a threshold or a command beyond its limit or not finite; a state that is no JSON, or that "
-            "a measurement without a number has moved, or that its own controller refuses to load; an error that is "
-            "no refusal; a finite batch with a loss that is not; a controller that "
-            f"{GOOD} good measurements do not bring back. Back is: nothing held, the guard at rest, and between "
-            f"measurements far below and far above the target at least {SHARE:.0%} of the swing of a controller "
-            f"without that past. Not judged: laws other than PID, rate limits that need more than {GOOD} steps from "
-            f"end to end, targets outside 0.1 to 2 nats; and of gains that swing the command by less than "
-            f"{SMALLEST:g} only that nothing is held.",
-            "",
-            "| what was tried | times |",
-            "|---|---|",
-            *(f"| {name} | {number:,} |" for name, number in rows),
-            "",
-        ]
+def blocks(count: Counter[str], seed: int) -> tuple[str, ...]:
+    return (
+        "# A million steps under hostile inputs",
+        f"`python -m tests.soak.adversarial --seed {seed}`",
+        f"{count['steps']:,} steps, {count['complaints']} complaints.",
+        "A complaint is: a threshold or a command beyond its limit or not finite; a state that is no JSON, or that "
+        "a measurement without a number has moved, or that its own controller refuses to load; an error that is "
+        "no refusal; a finite batch with a loss that is not; a controller that "
+        f"{GOOD} good measurements do not bring back. Back is: nothing held, the guard at rest, and between "
+        f"measurements far below and far above the target at least {SHARE:.0%} of the swing of a controller "
+        f"without that past. Not judged: laws other than PID, rate limits that need more than {GOOD} steps from "
+        f"end to end, targets outside 0.1 to 2 nats; and of gains that swing the command by less than "
+        f"{SMALLEST:g} only that nothing is held.",
+        table(
+            "what was tried | times",
+            [(name, f"{n:,}") for name, n in sorted(count.items()) if name not in ("steps", "complaints")],
+        ),
     )
 
 

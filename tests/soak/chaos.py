@@ -11,7 +11,6 @@ lines: each step once. Writes docs/results/chaos.md.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -31,6 +30,7 @@ os.environ |= {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_
 import deepspeed  # noqa: F401 - here and not in every run
 from tqdm import tqdm
 
+from benchmarks.common import options, page, table
 from entrostat.trainer import cli
 from entrostat.trainer import run as _run  # noqa: F401
 
@@ -63,10 +63,7 @@ class Tally:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--kills", type=int, default=50)
-    options.add_argument("--seed", type=int, default=51)
-    chosen = options.parse_args()
+    chosen = options(__doc__, kills=50, seed=51)
     os.chdir(ROOT)
     tqdm.set_lock(threading.RLock())  # its own is shared with forked processes: one may be killed while it holds it
     rng, tally = random.Random(chosen.seed), Tally()
@@ -79,9 +76,7 @@ def main() -> None:
             tally.counts["runs"] += 1
         for number in range(tally.counts["runs"]):  # last, since MLflow starts threads, which no fork survives
             tally.wrong += differences(folder, f"run{number}", store)
-    table = markdown(tally, chosen.seed)
-    (ROOT / "docs/results/chaos.md").write_text(table)
-    print(table)
+    page("chaos", *blocks(tally, chosen.seed))
     sys.exit(bool(tally.wrong))
 
 
@@ -213,25 +208,17 @@ def untimed(rows: list[dict[str, Any]]) -> str:
     return json.dumps([{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows])
 
 
-def markdown(tally: Tally, seed: int) -> str:
+def blocks(tally: Tally, seed: int) -> tuple[str, ...]:
     rows = [*MOMENTS, "checkpoints left half written", "lines left half written"]
-    return "\n".join(
-        [
-            "# kill -9",
-            "",
-            f"`python -m tests.soak.chaos --seed {seed}`",
-            "",
-            f"{tally.kills} kills of {tally.counts['runs']} runs of {STEPS} steps, each run resumed until it was "
-            f"finished: {len(tally.wrong)} differences from a run that nobody touched, in any metric of any step, to "
-            "the bit, and between the runs' lines and MLflow, where each step has to be once (one process, float32, "
-            "CPU).",
-            "",
-            "| killed | times |",
-            "|---|---|",
-            *(f"| {row} | {tally.counts[row]} |" for row in rows),
-            "",
-            *(f"- {wrong}" for wrong in tally.wrong),
-        ]
+    return (
+        "# kill -9",
+        f"`python -m tests.soak.chaos --seed {seed}`",
+        f"{tally.kills} kills of {tally.counts['runs']} runs of {STEPS} steps, each run resumed until it was "
+        f"finished: {len(tally.wrong)} differences from a run that nobody touched, in any metric of any step, to "
+        "the bit, and between the runs' lines and MLflow, where each step has to be once (one process, float32, "
+        "CPU).",
+        table("killed | times", [(row, tally.counts[row]) for row in rows]),
+        *(f"- {wrong}" for wrong in tally.wrong),
     )
 
 

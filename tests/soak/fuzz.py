@@ -22,6 +22,8 @@ from pathlib import Path
 
 import atheris
 
+from benchmarks.common import options, page, table
+
 with atheris.instrument_imports(include=["entrostat"]):
     from entrostat import ControlConfig, EntropyController, InputError
     from entrostat.inputs.configuration import parse
@@ -67,10 +69,7 @@ class Fuzz:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--inputs", type=int, default=200_000)
-    options.add_argument("--seed", type=int, default=1)
-    chosen = options.parse_args()
+    chosen = options(__doc__, inputs=200_000, seed=1)
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -85,24 +84,15 @@ def main() -> None:
 
 
 def write(fuzz: Fuzz, chosen: argparse.Namespace, start: float) -> None:
-    table = "\n".join(
-        [
-            "# Coverage-guided fuzzing of the file readers",
-            "",
-            f"`python -m tests.soak.fuzz --inputs {chosen.inputs} --seed {chosen.seed}`",
-            "",
-            f"{sum(fuzz.counts.values()):,} inputs in {time.process_time() - start:.0f} s of processor time, "
-            f"{fuzz.refused:,} refused in a sentence, the others read; none ended in anything else, or took "
-            f"{SLOWEST} s.",
-            "",
-            "| reader | inputs |",
-            "|---|---|",
-            *(f"| {name} | {count:,} |" for name, count in sorted(fuzz.counts.items())),
-            "",
-        ]
+    page(
+        "fuzz",
+        "# Coverage-guided fuzzing of the file readers",
+        f"`python -m tests.soak.fuzz --inputs {chosen.inputs} --seed {chosen.seed}`",
+        f"{sum(fuzz.counts.values()):,} inputs in {time.process_time() - start:.0f} s of processor time, "
+        f"{fuzz.refused:,} refused in a sentence, the others read; none ended in anything else, or took "
+        f"{SLOWEST} s.",
+        table("reader | inputs", [(name, f"{count:,}") for name, count in sorted(fuzz.counts.items())]),
     )
-    (Path(__file__).parents[2] / "docs/results/fuzz.md").write_text(table)
-    print(json.dumps(fuzz.counts))
 
 
 if __name__ == "__main__":

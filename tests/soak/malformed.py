@@ -7,7 +7,6 @@ All cases run in this process; every so many once more as a process of its own. 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import io
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks.common import options, page, table
 from entrostat.trainer.cli import main as entrostat
 from tests.soak.malformed_cases import Case, cases
 
@@ -29,18 +29,22 @@ SENTENCE = re.compile(r"entrostat: [^\n]*[^.?!\s][.?]\n")
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--processes", type=int, default=40)
-    chosen = options.parse_args()
+    chosen = options(__doc__, processes=40)
     everything = list(cases())
     complaints = [(case, reason) for case in tqdm(everything) if (reason := judge(case, run_here))]
     sample = everything[:: max(len(everything) // max(chosen.processes, 1), 1)][: chosen.processes]
     complaints += [(case, reason) for case in tqdm(sample) if (reason := judge(case, run_apart))]
     for case, reason in complaints:
         print(f"{case.family}: {case.name}: {reason}", file=sys.stderr)
-    table = markdown(everything, len(sample), len(complaints))
-    (ROOT / "docs/results/malformed.md").write_text(table)
-    print(table)
+    page(
+        "malformed",
+        "# Malformed files and command lines",
+        "`python -m tests.soak.malformed`: each case in a folder of its own; it passes if `entrostat` ends with "
+        "exit code 2, writes one sentence to standard error, no traceback, and leaves every file as it was.",
+        f"{len(everything)} cases, and {len(sample)} of them once more as a process of its own; {len(complaints)} "
+        "failed.",
+        table("kind of input | cases", Counter(case.family for case in everything).items()),
+    )
     sys.exit(bool(complaints))
 
 
@@ -90,25 +94,6 @@ def fingerprint(folder: Path) -> str:
         if path.is_file() and not path.is_symlink():
             digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def markdown(everything: list[Case], sample: int, wrong: int) -> str:
-    families = Counter(case.family for case in everything)
-    return "\n".join(
-        [
-            "# Malformed files and command lines",
-            "",
-            "`python -m tests.soak.malformed`: each case in a folder of its own; it passes if `entrostat` ends with "
-            "exit code 2, writes one sentence to standard error, no traceback, and leaves every file as it was.",
-            "",
-            f"{len(everything)} cases, and {sample} of them once more as a process of its own; {wrong} failed.",
-            "",
-            "| kind of input | cases |",
-            "|---|---|",
-            *(f"| {family} | {count} |" for family, count in families.items()),
-            "",
-        ]
-    )
 
 
 if __name__ == "__main__":

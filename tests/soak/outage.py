@@ -11,7 +11,6 @@ Writes docs/results/outage.md.
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import subprocess
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.common import options, page, table
 from entrostat.trainer.rollout.ports import free_port
 from tests.soak.chaos import in_mlflow, lines
 from tests.soak.survival import ROOT, environment
@@ -35,17 +35,12 @@ WARM = 5
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--pairs", type=int, default=6)
-    options.add_argument("--steps", type=int, default=120)
-    chosen = options.parse_args()
+    chosen = options(__doc__, pairs=6, steps=120)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         port = free_port()
         results = [pair(folder, number, port, chosen.steps) for number in range(chosen.pairs)]
-    table = markdown(results, chosen.pairs, chosen.steps)
-    (ROOT / "docs/results/outage.md").write_text(table)
-    print(table)
+    page("outage", *blocks(results, chosen.pairs, chosen.steps))
     sys.exit(any(result["wrong"] for result in results))
 
 
@@ -139,32 +134,26 @@ def written(run: Path) -> int:
     return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
-def markdown(results: list[dict[str, Any]], pairs: int, steps: int) -> str:
+def blocks(results: list[dict[str, Any]], pairs: int, steps: int) -> tuple[str, ...]:
     ratios = np.concatenate([result["ratios"] for result in results])
     sums = [result["steps"] for result in results]
     spread = np.std(sums, ddof=1) / len(sums) ** 0.5 if len(sums) > 1 else float("nan")
-    return "\n".join(
-        [
-            "# An MLflow server killed and started again",
-            "",
-            f"`python -m tests.soak.outage --pairs {pairs} --steps {steps}`",
-            "",
-            "The server was killed at a third of the run and started again at two thirds. Ratios are those of the run "
-            "with MLflow to the one without, which went on before or after it.",
-            "",
-            f"Step time: {np.mean(sums):.3f} +- {spread:.3f} (mean over the pairs, standard error); median of "
-            f"{len(ratios)} pairs of steps {np.median(ratios):.3f}.",
-            "",
-            "| pair | values | lost or doubled | step time, sum | step time, median | processor time of the trainer |",
-            "|---|---|---|---|---|---|",
-            *(
-                f"| {number + 1} | {r['metrics']:,} | {len(r['wrong'])} | {r['steps']:.3f} "
-                f"| {np.median(r['ratios']):.3f} | {r['processor']:.3f} |"
-                for number, r in enumerate(results)
-            ),
-            "",
-            *(f"- {wrong}" for r in results for wrong in r["wrong"]),
-        ]
+    rows = []
+    for number, r in enumerate(results, 1):
+        figures = (r["steps"], np.median(r["ratios"]), r["processor"])
+        rows.append((number, f"{r['metrics']:,}", len(r["wrong"]), *(f"{ratio:.3f}" for ratio in figures)))
+    return (
+        "# An MLflow server killed and started again",
+        f"`python -m tests.soak.outage --pairs {pairs} --steps {steps}`",
+        "The server was killed at a third of the run and started again at two thirds. Ratios are those of the run "
+        "with MLflow to the one without, which went on before or after it.",
+        f"Step time: {np.mean(sums):.3f} +- {spread:.3f} (mean over the pairs, standard error); median of "
+        f"{len(ratios)} pairs of steps {np.median(ratios):.3f}.",
+        table(
+            "pair | values | lost or doubled | step time, sum | step time, median | processor time of the trainer",
+            rows,
+        ),
+        *(f"- {wrong}" for r in results for wrong in r["wrong"]),
     )
 
 

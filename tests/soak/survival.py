@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import page, table
 from entrostat.trainer.engine.checkpoint import load_checkpoint, newest_checkpoint, newest_step
 from entrostat.trainer.reporting.rundata import load_run
 from entrostat.trainer.reporting.summary import summarise
@@ -55,9 +56,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         results = [line for part in (disk_full, looked_at, lost_rank) for line in part(folder)]
-    table = markdown(results)
-    (ROOT / "docs/results/survival.md").write_text(table)
-    print(table)
+    page(
+        "survival",
+        "# Full disks, lost ranks, and looking at a run",
+        "`python -m tests.soak.survival`",
+        table(
+            "what happened | what came of it | as it must be",
+            [(line.what, line.figure, "yes" if line.holds else "**no**") for line in results],
+        ),
+    )
     sys.exit(not all(line.holds for line in results))
 
 
@@ -165,21 +172,6 @@ def entrostat(*words: Any, launcher: Any = ()) -> subprocess.CompletedProcess:
 
 def environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(ROOT)}
-
-
-def markdown(results: list[Line]) -> str:
-    return "\n".join(
-        [
-            "# Full disks, lost ranks, and looking at a run",
-            "",
-            "`python -m tests.soak.survival`",
-            "",
-            "| what happened | what came of it | as it must be |",
-            "|---|---|---|",
-            *(f"| {line.what} | {line.figure} | {'yes' if line.holds else '**no**'} |" for line in results),
-            "",
-        ]
-    )
 
 
 if __name__ == "__main__":
