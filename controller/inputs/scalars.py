@@ -42,8 +42,8 @@ def whole(value: Any, name: str) -> int:
     number = _item(value)
     if isinstance(number, int) and not isinstance(number, bool):
         return number
-    if isinstance(number, float) and number.is_integer():
-        return int(number)
+    if isinstance(number, Real) and not isinstance(number, bool) and (near := float(number)).is_integer():
+        return int(near)
     raise InputError(f"{name} is {_told(value)}; give a whole number.")
 
 

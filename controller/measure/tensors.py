@@ -128,7 +128,7 @@ def row_ids(groups: Any, rows: int, device: torch.device) -> Tensor:
 def _as_ids(groups: Any) -> Tensor:
     """Integers and floats as they are; text, and what else can be a key, by its first appearance."""
     try:
-        array = np.asarray(groups)
+        array = np.array(groups)  # a copy, as torch takes no negative strides
         if array.dtype.kind in "iubf":
             return torch.as_tensor(array)
         known: dict[Any, int] = {}
