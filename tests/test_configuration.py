@@ -54,7 +54,7 @@ BAD = {
         ["`surrogate.form`", "'soft'", "'clip' or 'gradient_preserving'"],
     ),
     "below its range": ({"target": TARGET, "law": {"type": "pid", "kp": -1}}, ["`law.kp`", "-1", "greater than or"]),
-    "above its range": ({"target": TARGET, "law": {"type": "manual", "command": 2}}, ["`law.command`", "2", "less"]),
+    "above its range": ({"target": TARGET, "law": {"type": "manual", "command": 11}}, ["`law.command`", "11", "less"]),
     "not a number": ({"target": TARGET, "law": {"type": "pid", "kp": float("nan")}}, ["`law.kp`", "nan", "finite"]),
     "infinite": ({"target": TARGET, "actuator": {"type": "static", "high": float("inf")}}, ["`actuator.high`", "inf"]),
     "wrong size": (
