@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .loop.config import ControlConfig
     from .loss import policy_loss
     from .measure.batch import BatchStatistics
+    from .measure.distributions import distribution_statistics
     from .measure.hidden import linear_statistics
     from .measure.model import model_statistics
     from .measure.reduce import batch_statistics
@@ -46,6 +47,7 @@ _HOMES = {
     "Terms": "laws",
     "TokenStatistics": "measure.tokens",
     "batch_statistics": "measure.reduce",
+    "distribution_statistics": "measure.distributions",
     "group_advantages": "advantages",
     "linear_statistics": "measure.hidden",
     "model_statistics": "measure.model",
@@ -70,6 +72,7 @@ __all__ = [
     "Terms",
     "TokenStatistics",
     "batch_statistics",
+    "distribution_statistics",
     "group_advantages",
     "linear_statistics",
     "model_statistics",

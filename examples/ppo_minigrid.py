@@ -1,4 +1,4 @@
-"""PPO in one file, on MiniGrid, with its entropy on a line: the library's eight lines are marked `#<`.
+"""PPO in one file, on MiniGrid, with its entropy on a line: the library's eight lines are numbered.
 
     pip install 'entrostat[torch]' minigrid
     python examples/ppo_minigrid.py [--env MiniGrid-DoorKey-6x6-v0] [--frames 163840] [--seed 1]
@@ -19,8 +19,7 @@ import torch
 from torch import nn
 from torch.distributions import Categorical
 
-from entrostat import ControlConfig, EntropyController, momentum_of, policy_loss  # < 1
-from entrostat.measure.distributions import distribution_statistics  # < 2
+from entrostat import ControlConfig, EntropyController, distribution_statistics, momentum_of, policy_loss  # (1)
 
 ENVS, STEPS, EPOCHS, MINIBATCHES = 16, 128, 4, 8
 DISCOUNT, TRACE, LEARNING_RATE, VALUE, NORM = 0.99, 0.95, 5e-4, 0.5, 0.5
@@ -115,8 +114,8 @@ def train(name: str, frames: int, seed: int) -> list[tuple[float, float, float]]
     environments, rollouts = Environments(name, seed), frames // (ENVS * STEPS)
     agent = Agent(environments.seen.shape[1], int(environments.envs[0].action_space.n))
     optimizer = torch.optim.Adam(agent.parameters(), lr=LEARNING_RATE, eps=1e-5)
-    target = {"type": "linear", "start": 0.97, "end": 0.3, "unit": "initial", "steps": rollouts}
-    control = EntropyController(ControlConfig.model_validate({"target": target, "law": {"type": "adaptive"}}))  # < 3
+    target = {"type": "linear", "start": 0.97, "end": 0.3, "unit": "initial", "steps": rollouts}  # (2)
+    control = EntropyController(ControlConfig.model_validate({"target": target, "law": {"type": "adaptive"}}))  # (3)
     log = []
     for k in range(rollouts):
         rollout = collect(agent, environments)
@@ -124,15 +123,15 @@ def train(name: str, frames: int, seed: int) -> list[tuple[float, float, float]]
         batch = {key: entry.flatten(0, 1) for key, entry in rollout.items()}
         a = (batch["advantages"] - batch["advantages"].mean()) / (batch["advantages"].std() + 1e-8)
         with torch.no_grad():
-            tokens = distribution_statistics(agent.policy(batch["seen"]), batch["actions"])  # < 4
+            tokens = distribution_statistics(agent.policy(batch["seen"]), batch["actions"])  # (4)
         mask = torch.ones_like(tokens.logprob, dtype=torch.bool)
         told = {"groups": groups, "updates": EPOCHS * MINIBATCHES, "momentum": momentum_of(optimizer)}
-        decision = control.step(tokens, a, mask, **told)  # < 5
+        decision = control.step(tokens, a, mask, **told)  # (5)
         for _ in range(EPOCHS):
             for rows in torch.randperm(len(a)).chunk(MINIBATCHES):
-                now = distribution_statistics(agent.policy(batch["seen"][rows]), batch["actions"][rows])  # < 6
-                refined = control.refine(now, tokens[rows], a[rows], mask[rows])  # < 7
-                loss, _ = policy_loss(now.logprob, tokens[rows], a[rows], mask[rows], refined)  # < 8
+                now = distribution_statistics(agent.policy(batch["seen"][rows]), batch["actions"][rows])  # (6)
+                refined = control.refine(now, tokens[rows], a[rows], mask[rows])  # (7)
+                loss, _ = policy_loss(now.logprob, tokens[rows], a[rows], mask[rows], refined)  # (8)
                 loss += VALUE * (agent.value(batch["seen"][rows]) - batch["returns"][rows]).square().mean()
                 optimizer.zero_grad()
                 loss.backward()

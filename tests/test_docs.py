@@ -33,6 +33,7 @@ PAGES = [
     DOCS / "how-to" / "measurement.md",
     DOCS / "how-to" / "adaptive.md",
     DOCS / "how-to" / "extend.md",
+    DOCS / "how-to" / "ppo.md",
     DOCS / "integrations.md",
     DOCS / "index.md",
     DOCS / "control-theory.md",

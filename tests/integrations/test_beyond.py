@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,3 +105,15 @@ def test_jobs_come_seed_by_seed():
     names = [job.name for job in jobs(["DoorKey-6x6", "Breakout"], ["no bonus", "control"], [1, 2])]
     assert names[:4] == ["DoorKey-6x6-no_bonus-1", "DoorKey-6x6-control-1", "Breakout-no_bonus-1", "Breakout-control-1"]
     assert len(set(names)) == 8
+
+
+def test_ppo_in_one_file_follows_its_line(monkeypatch):
+    pytest.importorskip("minigrid")
+    from examples import ppo_minigrid
+
+    monkeypatch.setattr(ppo_minigrid, "STEPS", 32)
+    log = ppo_minigrid.train("MiniGrid-Empty-5x5-v0", 25 * 32 * ppo_minigrid.ENVS, seed=0)
+    text = Path(ppo_minigrid.__file__).read_text()
+    assert [text.count(f"# ({number})") for number in range(1, 10)] == [1] * 8 + [0]
+    assert len(log) == 25
+    assert all(abs(entropy - target) < 0.1 * target for _, entropy, target in log[2:])

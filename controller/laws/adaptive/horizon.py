@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from ...limits import Limits
 from ..base import AHEAD, Terms
 from .belief import CARRY, DRIFT, LAGS, LOG_GAIN, OFFSET, RATE, Belief, Floats
+from .box import least_within
 
 EDGES = np.array([0, 1, 2, 4, 8, 16, AHEAD])
 """Of the blocks, in rollouts: commands far ahead need less detail."""
@@ -120,24 +121,10 @@ def planned(
         ]
     )
     pull = pulls.sum(0)
-    command = _bounded(square, pull, reach)
+    command = least_within(square, pull, reach)
     free = (command > reach.low) & (command < reach.high)
     free[0] = True
     first = np.linalg.solve(square[np.ix_(free, free)], np.eye(free.sum())[0])
     p, i, d, feedforward = (pulls[:, free] @ first).tolist()
     feedforward -= float(first @ square[np.ix_(free, ~free)] @ command[~free])
     return Terms(p=p, i=i, d=d, feedforward=feedforward, demand=p + i + d + feedforward)
-
-
-def _bounded(square: Floats, pull: Floats, reach: Limits) -> Floats:
-    """The x within `reach` with the least x' square x / 2 - x' pull."""
-    command = np.linalg.solve(square, pull)
-    if reach.low <= command.min() and command.max() <= reach.high:
-        return np.asarray(command)
-    if reach.idle:
-        return np.full_like(command, reach.low)
-    from scipy.optimize import lsq_linear  # a quarter of a second to import, and not every run needs it
-
-    root = np.linalg.cholesky(square)
-    found = lsq_linear(root.T, np.linalg.solve(root, pull), reach, method="bvls", max_iter=100)
-    return np.asarray(np.clip(found.x, *reach))
