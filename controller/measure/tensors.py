@@ -118,7 +118,7 @@ def row_ids(groups: Any, rows: int, device: torch.device) -> Tensor:
         InputError: another number of them, or of another kind.
     """
     ids = groups if isinstance(groups, Tensor) else _as_ids(groups)
-    if ids.is_floating_point() or ids.is_complex():
+    if ids.numel() and (ids.is_floating_point() or ids.is_complex()):  # an empty list makes an array of floats
         raise InputError(f"groups are {str(ids.dtype).removeprefix('torch.')} numbers; give integers or text.")
     if list(ids.shape) != [rows]:
         raise InputError(f"groups are {list(ids.shape)}; give one integer or text a response, [{rows}].")

@@ -172,7 +172,7 @@ def test_wandb_offline_holds_every_step_and_the_configuration(folder: RunFolder)
     steps = [(int(row["_step"]), float(row["actor/entropy"])) for row in history if "actor/entropy" in row]
     assert steps == expected()
     config = {item.key: item.value_json for r in records for item in r.run.config.update}
-    assert '"kp": 14.0' in config["control"].replace(":14.0", ": 14.0")
+    assert '"peak": 1.0' in config["control"].replace(":1.0", ": 1.0")
     assert folder.delivered("wandb")
 
 

@@ -25,10 +25,10 @@ def least_within(square: Floats, pull: Floats, limits: Limits) -> Floats:
         square: [variables, variables], symmetric and positive definite.
         pull: [variables].
     """
-    x = np.linalg.solve(square, pull)
+    x: Floats = np.asarray(np.linalg.solve(square, pull), dtype=np.float64)
     if limits.low <= x.min() and x.max() <= limits.high:
-        return np.asarray(x)
-    x = x.clip(*limits)
+        return x
+    x = np.asarray(x.clip(*limits), dtype=np.float64)
     for _ in range(MOST):
         slope = square @ x - pull
         free = ~(((x <= limits.low) & (slope >= 0)) | ((x >= limits.high) & (slope <= 0)))
@@ -37,7 +37,7 @@ def least_within(square: Floats, pull: Floats, limits: Limits) -> Floats:
         if np.abs(step).max() <= ROUNDING * max(1.0, np.abs(x).max()):
             break
         x = _shortened(square, slope, x, step, limits)
-    return np.asarray(x)
+    return x
 
 
 def _shortened(square: Floats, slope: Floats, x: Floats, step: Floats, limits: Limits) -> Floats:
