@@ -44,7 +44,8 @@ class TokenStatistics:
         if not self.logprob.shape == self.entropy.shape == self.sensitivity.shape:
             shapes = " and ".join(str(list(getattr(self, name).shape)) for name in COLUMNS)
             raise InputError(f"logprob, entropy and sensitivity are {shapes}; give one of each a token.")
-        object.__setattr__(self, "vocab_size", whole(self.vocab_size, "vocab_size"))
+        if self.vocab_size is not None:
+            object.__setattr__(self, "vocab_size", whole(self.vocab_size, "vocab_size"))
 
     def __getitem__(self, rows: Any) -> TokenStatistics:
         return replace(
