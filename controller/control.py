@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .decision import Decision
-from .inputs.configuration import parse, read_yaml
+from .inputs.configuration import parse, read_yaml, shorten
 from .inputs.errors import InputError
 from .inputs.scalars import real, whole
 from .laws import Reading
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from .measure.tokens import TokenStatistics
 
 logger = logging.getLogger("entrostat")
+MOST_RESPONSES = 10_000_000
+"""Of a rank and rollout."""
 
 
 class EntropyController:
@@ -113,11 +115,14 @@ class EntropyController:
         `TokenStatistics.sampled_at` then gives the statistics that were not taken before the update.
 
         Raises:
-            InputError: fewer than two responses would be measured.
+            InputError: fewer than two responses would be measured, or no rank has so many.
         """
         import torch
 
-        return torch.from_numpy(self.config.measurement.rows(whole(responses, "responses"), self._state.step))
+        count = whole(responses, "responses")
+        if not 0 <= count <= MOST_RESPONSES:
+            raise InputError(f"responses is {shorten(count)}; give how many this rank has, up to {MOST_RESPONSES}.")
+        return torch.from_numpy(self.config.measurement.rows(count, self._state.step))
 
     def step_scalar(
         self,

@@ -310,7 +310,8 @@ def _lay_over(content: dict[str, Any], override: str) -> None:
         raise InputError(
             f"`{override}` is not an override; write `dotted.key=value`, as in `update.learning_rate=1e-4`."
         )
-    given = load_yaml(value, f"`{override}`", "quote the value")
+    where = f"`{override}`"
+    given = load_yaml(value, where, "quote the value")
     if key == "excite":
         given = given if isinstance(given, dict) else {"shape": given}
         whole = {"amplitude": 1.0} if given.get("shape") == "staircase" and not given.get("offset") else {}
@@ -318,4 +319,4 @@ def _lay_over(content: dict[str, Any], override: str) -> None:
     try:
         set_dotted(content, key, given)
     except InputError as error:
-        raise InputError(f"`{override}`: {error}") from None
+        raise InputError(f"{where}: {error}") from None

@@ -53,9 +53,7 @@ class SensitivityThresholds(Actuator):
             return Actuation(0.0, _unknown)
         if rms == 0 or curve.magnitude == 0:
             return Actuation(0.0, self._rule(0.0, 1.0))
-        low, high = reach_of(batch)  # the ends themselves, whatever their product with the unit rounds to
-        w = math.inf if command >= high else -math.inf if command <= low else None
-        w = solve_weight(curve, command * unit_of(curve), rms) if w is None else w
+        w = solve_weight(curve, command * unit_of(curve), rms)
         return Actuation(curve.kept(*_bounds(w, rms)), self._rule(w, rms))
 
     def _rule(self, w: float, rms: float) -> Rule:

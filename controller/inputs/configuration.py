@@ -140,4 +140,5 @@ def shorten(value: Any) -> str:
         text = short.repr(value)
     except ValueError:  # an integer of thousands of digits
         text = f"a very long {type(value).__name__}"
+    text = " ".join(text.split())  # an array is written over several lines
     return text if len(text) <= 60 else text[:57] + "..."

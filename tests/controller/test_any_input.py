@@ -278,7 +278,7 @@ class AnyUse(RuleBasedStateMachine):
     def holds_plain_numbers_within_its_limits(self):
         json.dumps(self.control.state_dict(), allow_nan=False)
         if self.decision is not None:
-            assert -1 <= self.decision.command <= 1
+            assert self.decision.held or self.decision.reach.low <= self.decision.command <= self.decision.reach.high
             json.dumps(self.decision.metrics(), allow_nan=False)
 
 
