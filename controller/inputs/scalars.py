@@ -48,7 +48,7 @@ def whole(value: Any, name: str) -> int:
 
 
 def plain_fields(instance: Any) -> None:
-    """Make the float, int and bool fields of a frozen dataclass plain numbers, in place; None stays.
+    """Make the float, int and bool fields of a frozen dataclass plain numbers, in place; None stays where it may be.
 
     Raises:
         InputError: a field holds something else.
@@ -56,7 +56,9 @@ def plain_fields(instance: Any) -> None:
     for field in fields(instance):
         convert = CONVERTED.get(str(field.type).removesuffix(" | None"))
         value = getattr(instance, field.name)
-        if convert and type(value) is not convert[0] and value is not None:
+        if value is None and str(field.type).endswith(" | None"):
+            continue
+        if convert and type(value) is not convert[0]:
             object.__setattr__(instance, field.name, convert[1](value, field.name))
 
 
