@@ -24,6 +24,8 @@ EXTRAS = {
     "gguf": "policies from GGUF files, SmolLM2 among them",
     "vllm": "rollouts with vLLM",
     "completion": "a shell that completes the command line",
+    "sb3": "PPO in Stable-Baselines3",
+    "beyond": "the study of PPO, benchmarks/claims/beyond.py",
     "tensorboard": "tracking in TensorBoard",
     "wandb": "tracking in Weights & Biases",
     "trl": "control in TRL's trainer",
