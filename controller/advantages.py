@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .inputs.configuration import shorten
 from .inputs.errors import InputError
 from .inputs.scalars import whole
 from .measure.tensors import numbers
@@ -41,8 +42,9 @@ def no_spread_fraction(rewards: Tensor, group_size: int) -> float:
 def _grouped(rewards: Tensor, group_size: int) -> Tensor:
     """[..., groups, group_size]."""
     rewards, size = numbers(rewards, "rewards"), whole(group_size, "group_size")
-    if size < 1 or rewards.dim() == 0 or rewards.shape[-1] % size:
+    if not 1 <= size < 2**31 or rewards.dim() == 0 or rewards.shape[-1] % size:
         raise InputError(
-            f"rewards are {list(rewards.shape)} and group_size is {size}; give [..., batch], a batch of whole groups."
+            f"rewards are {list(rewards.shape)} and group_size is {shorten(size)}; "
+            "give [..., batch], a batch of whole groups."
         )
     return rewards.reshape(*rewards.shape[:-1], rewards.shape[-1] // size, size)

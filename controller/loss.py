@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from .inputs.errors import InputError
 from .inputs.scalars import real
 from .measure.batch import LOST
 from .measure.regions import region_of
-from .measure.tensors import aligned
+from .measure.tensors import aligned, as_floats, as_tensor
 from .measure.tokens import TokenStatistics
 
 SMALLEST = 1e-30
@@ -104,12 +105,15 @@ def _checked(
     logprob: Tensor, tokens: TokenStatistics, now: TokenStatistics | None, thresholds: Sequence[Tensor] | None
 ) -> Tensor:
     """The log-probabilities, where all are shaped like the rollout's tokens."""
-    if not (isinstance(logprob, Tensor) and logprob.is_floating_point()):
-        raise InputError(f"logprob is {shorten(logprob)}; give the tensor of ln p that token_statistics() returned.")
-    given = {"logprob": logprob} | ({} if now is None else {"now": now.logprob})
-    given |= {} if thresholds is None else dict(zip(("eps_low", "eps_high"), thresholds, strict=True))
+    given: dict[str, Any] = {"logprob": logprob}
+    if now is not None:
+        given["now"] = getattr(now, "logprob", None)
+    if thresholds is not None:
+        given |= zip(("eps_low", "eps_high"), thresholds, strict=False)
     for name, tensor in given.items():
-        if tensor.shape != tokens.logprob.shape:
+        if not isinstance(tensor, Tensor):
+            raise InputError(f"{name} is a {type(tensor).__name__}; give what token_statistics() returned.")
+        if as_floats(tensor, name).shape != tokens.logprob.shape:
             raise InputError(
                 f"{name} is {list(tensor.shape)} and the rollout's tokens {list(tokens.logprob.shape)}; "
                 "slice all alike."
@@ -124,6 +128,9 @@ def _divisor(normaliser: Tensor | float | None, live: Tensor) -> Tensor | float:
     if isinstance(normaliser, Tensor):
         if normaliser.numel() != 1:
             raise InputError(f"normaliser is {list(normaliser.shape)}; give one number for the minibatch.")
+        normaliser = as_tensor(normaliser, "normaliser")
+        if normaliser.is_complex() or normaliser.dtype == torch.bool:
+            raise InputError(f"normaliser is {shorten(normaliser)}; give the minibatch's count of tokens.")
         return normaliser.reshape(()).to(live.device).clamp(min=1 if not normaliser.is_floating_point() else SMALLEST)
     if not (number := real(normaliser, "normaliser")) > 0:
         raise InputError(f"normaliser is {number:g}; give the minibatch's count of tokens.")

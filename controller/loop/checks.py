@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..inputs.configuration import shorten
 from ..inputs.errors import InputError
 from ..inputs.scalars import real, whole
 from ..measure.batch import BatchStatistics
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("entrostat")
 ROUNDING = 1e-3
 """Nats by which a measured entropy may leave its range."""
+MOST_UPDATES = 1_000_000
+"""Of a rollout."""
 
 
 def possible(batch: BatchStatistics, step: int) -> BatchStatistics:
@@ -62,8 +65,9 @@ def plain_updates(updates: int | None, momentum: float | None) -> tuple[int | No
     """
     updates = None if updates is None else whole(updates, "updates")
     momentum = None if momentum is None else real(momentum, "momentum")
-    if updates is not None and updates < 1:
-        raise InputError(f"updates={updates!r} was given; a rollout has at least one, or leave it out.")
+    if updates is not None and not 1 <= updates <= MOST_UPDATES:
+        given = f"updates={shorten(updates)} was given"
+        raise InputError(f"{given}; a rollout has at least one, at most {MOST_UPDATES}, or leave it out.")
     if momentum is not None and not 0 <= momentum < 1:
         raise InputError(
             f"momentum={momentum!r} is no share of an update; give `momentum_of(optimizer)`, a number from 0 to below "

@@ -38,9 +38,7 @@ class TokenStatistics:
     def __post_init__(self) -> None:
         """Raises InputError where a column holds no numbers, or columns have different shapes."""
         for name in COLUMNS:
-            column = getattr(self, name)
-            if not (isinstance(column, Tensor) and column.dtype in (torch.float32, torch.float64)):
-                object.__setattr__(self, name, numbers(column, name))
+            object.__setattr__(self, name, numbers(getattr(self, name), name))
         if not self.logprob.shape == self.entropy.shape == self.sensitivity.shape:
             shapes = " and ".join(str(list(getattr(self, name).shape)) for name in COLUMNS)
             raise InputError(f"logprob, entropy and sensitivity are {shapes}; give one of each a token.")
@@ -79,7 +77,8 @@ class TokenStatistics:
             InputError: the lengths do not add up to the tokens.
         """
         lengths = as_tensor(lengths, "lengths", self.logprob.device)
-        if lengths.dim() != 1 or not len(lengths) or [int(lengths.sum())] != list(self.logprob.shape):
+        fits = lengths.dim() == 1 and len(lengths) > 0 and not (lengths.is_floating_point() or lengths.is_complex())
+        if not fits or int(lengths.min()) < 0 or [int(lengths.sum())] != list(self.logprob.shape):
             raise InputError(
                 f"tokens are {list(self.logprob.shape)} and lengths {shorten(lengths.tolist())}; give packed tokens "
                 "and the length of each response, which add up to them."
@@ -175,5 +174,6 @@ def checked(width: int, temperature: Any, vocab_size: Any) -> tuple[float, int]:
         raise InputError(f"temperature is {temperature}; give the sampling temperature, a number above 0.")
     vocab_size = width if vocab_size is None else whole(vocab_size, "vocab_size")
     if not 1 <= vocab_size <= width:
-        raise InputError(f"vocab_size is {vocab_size}; give a number from 1 to the {width} logits that there are.")
+        given = f"vocab_size is {shorten(vocab_size)}"
+        raise InputError(f"{given}; give a number from 1 to the {width} logits that there are.")
     return temperature, vocab_size

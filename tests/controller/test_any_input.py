@@ -172,7 +172,7 @@ def test_anything_in_any_place_is_answered_or_refused_in_a_sentence(data, batch,
     )
     temperature, entropy, kl, updates, normaliser = (
         data.draw(JUNK, label=f"place {5 + place}") if 5 + place in places else value
-        for place, value in enumerate((1.0, 0.5, 0.1, 2, 8.0))
+        for place, value in enumerate((1.0, 0.5, 0.1, 2, 0.5))
     )
     attempt(group_advantages, advantages, updates)
     attempt(no_spread_fraction, advantages, updates)

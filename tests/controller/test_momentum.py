@@ -121,7 +121,7 @@ def test_minibatches_show_the_lag_better():
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        ({"updates": 0}, r"^updates=0 was given; a rollout has at least one, or leave it out\.$"),
+        ({"updates": 0}, r"^updates=0 was given; a rollout has at least one, at most 1000000, or leave it out\.$"),
         ({"updates": 1, "momentum": 1.0}, r"^momentum=1\.0 is no share of an update; give .*, or leave it out\.$"),
         ({"updates": 1, "momentum": float("nan")}, r"^momentum=nan is no share of an update; .*$"),
     ],

@@ -19,7 +19,7 @@ from openrlhf.trainer.ppo_utils.experience import (  # noqa: E402
 )
 
 import tests.integrations.openrlhf_cpu  # noqa: E402, F401
-from entrostat import InputError, policy_loss, token_statistics  # noqa: E402
+from entrostat import InputError, batch_statistics, policy_loss, token_statistics  # noqa: E402
 from entrostat.integrations.openrlhf import EntropyHook, EntropyPolicyLoss, install  # noqa: E402
 from entrostat.integrations.openrlhf.capture import Capture, captured  # noqa: E402
 from entrostat.integrations.openrlhf.hook import measured  # noqa: E402
@@ -110,6 +110,19 @@ def test_some_updates_of_openrlhfs_actor():
                 optimizer.zero_grad()
     assert max(cuts) > 0.1
     assert hook.controller.state_dict()["step"] == 3
+
+
+def test_responses_of_a_prompt_are_one_cluster_of_the_standard_error():
+    actor, hook = make_actor(), EntropyHook.__new__(EntropyHook)  # its trainer needs CUDA
+    batch = experience(actor)
+    batch.prompts = [f"prompt {row // 4}" for row in range(ROWS)]
+    items = remove_padding_in_sequences(split_experience_batch(batch))
+    hook.controller = controller(**CONTROL)
+    decision = hook.decide(actor, items, packed=False, rows=4)
+    whole = measured(actor, batch)
+    groups = torch.arange(ROWS) // 4
+    expected = batch_statistics(whole.tokens, whole.advantages, whole.mask, groups).standard_error
+    assert decision.batch.standard_error == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_ratio_for_whole_responses_is_refused():

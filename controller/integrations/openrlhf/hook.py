@@ -19,6 +19,7 @@ from ...inputs.files import read_bytes, read_json
 from ...loop.config import ControlConfig
 from ...measure.tokens import TokenStatistics
 from ..anew import begins_anew
+from ..equal_passes import equal_passes
 from ..measured import Measured, joined
 from ..refusals import of_configuration
 from .capture import captured
@@ -72,12 +73,14 @@ class EntropyHook:
         device = next(actor.parameters()).device
         actor.eval()
         parts = []
-        for start in range(0, len(items), rows):
-            batch = make_experience_batch(items[start : start + rows], packed)
+        for some, counts in equal_passes([items[start : start + rows] for start in range(0, len(items), rows)], device):
+            batch = make_experience_batch(some, packed)
             batch.to_device(device)
-            parts.append(measured(actor, batch))
+            part = measured(actor, batch)
+            if counts:
+                parts.append(part)
         whole = joined(parts)
-        return self.controller.step(whole.tokens, whole.advantages, whole.mask)
+        return self.controller.step(whole.tokens, whole.advantages, whole.mask, groups=prompts_of(items))
 
     def save_ckpt(self, model: Any, save_dir: str, tag: str | None = None, *args: Any, **kwargs: Any) -> Any:
         """OpenRLHF's, and beside the actor's checkpoint the controller's state."""
@@ -95,6 +98,12 @@ class EntropyHook:
                 begins_anew(saved.parent)
             else:
                 self.controller.load_state_dict(read_json(saved, "a saved controller state"))
+
+
+def prompts_of(items: list[Any]) -> list[str] | None:
+    """The prompt of each response; none where the experiences do not keep them."""
+    prompts = [prompt for item in items for prompt in item.prompts]
+    return prompts if len(prompts) == len(items) else None
 
 
 @torch.no_grad()
