@@ -145,11 +145,13 @@ def losses(session: Session, batch: Batch, decision: Decision, parts: Sequence[s
     """The loss of each microbatch of a minibatch; together they are its loss, since all share one normaliser.
 
     The first one refines the decision for all: the policy does not move before the last. How far a command reaches is
-    known of the whole minibatch before its forward pass.
+    known of the whole minibatch before its forward pass. A minibatch without a token on any rank has no loss.
     """
     whole = slice(parts[0].start, parts[-1].stop)
     counts = [batch.rollout.mask[rows].sum() for rows in parts]
     total = session.engine.total(sum(counts[1:], counts[0]))
+    if not total:
+        return
     for index, (rows, count) in enumerate(zip(parts, counts, strict=True)):
         rollout, advantages = batch.rollout.rows(rows), batch.advantages[rows]
         gradient, rest = decision.reads_entropy, session.control.reads_minibatches
@@ -163,7 +165,7 @@ def losses(session: Session, batch: Batch, decision: Decision, parts: Sequence[s
         loss, metrics = policy_loss(
             now.logprob, old, advantages, rollout.mask, decision, normaliser=total, now=now, thresholds=known
         )
-        sums.add(metrics | {"actor/pg_loss": metrics["actor/pg_loss"] * total / count}, count)
+        sums.add(metrics | {"actor/pg_loss": metrics["actor/pg_loss"] * total / count.clamp(min=1)}, count)
         yield loss
 
 

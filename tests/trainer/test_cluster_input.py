@@ -130,7 +130,7 @@ def test_a_deepspeed_json_that_says_twice_what_the_run_says_is_refused():
 
 
 def test_a_deepspeed_json_that_is_not_there_is_refused():
-    with pytest.raises(InputError, match=r"cannot read `engine.deepspeed`.* as JSON"):
+    with pytest.raises(InputError, match=r"cannot read nowhere.json .*`engine.deepspeed`"):
         settings("nowhere.json")
 
 

@@ -42,7 +42,8 @@ def folder(tmp_path, uri):
 
 
 def begin(folder, uri, *overrides, step=0):
-    folder.open(load_config(EXAMPLE, [f"tracking.mlflow={uri}", *overrides]), step)
+    law = "control.law={type: pid, kp: 14, ki: 0.5}"
+    folder.open(load_config(EXAMPLE, [law, f"tracking.mlflow={uri}", *overrides]), step)
 
 
 def deliver(folder, ended="FINISHED"):

@@ -46,7 +46,7 @@ def test_a_gentle_curve_brings_no_complaint(write, capsys):
     ("content", "steps", "words"),
     [
         ({"control": {"law": {"type": "manual"}}}, 150, "follows no target"),
-        ({"type": "constant", "value": -1}, 150, "is -1"),
+        ({"type": "constant", "value": -1}, 150, "-1 is below 0"),
         ({"type": "constant", "value": 1}, 1, "--steps is 1"),
         ({"type": "constant", "value": 1, "unit": "initial"}, 9, "initial"),
     ],

@@ -105,12 +105,14 @@ class Engine:
     def update(self, losses: Iterable[Tensor]) -> Tensor | None:
         """One optimizer step on the sum of all microbatches' and ranks' losses; the gradient's norm before clipping.
 
-        A first loss, or a gradient, that is not finite on any rank skips the step on all of them and returns None.
+        A first loss, or a gradient, that is not finite on any rank skips the step on all of them and returns None. So
+        does a minibatch without a loss: a step on zeros would still move the weights by the optimizer's momentum.
 
         Raises:
             Stopped: a later one is not finite, when there are gradients already.
         """
         parts = self.deepspeed.gradient_accumulation_steps()
+        norm, index = None, -1
         for index, loss in enumerate(losses):
             if not self._all(bool(loss.detach().isfinite())):
                 if index == 0:
@@ -126,7 +128,7 @@ class Engine:
                 self.deepspeed.micro_steps += 1  # what `step` would have counted
                 return None
             self.deepspeed.step()
-        if getattr(self.deepspeed.optimizer, "overflow", False):
+        if index < 0 or getattr(self.deepspeed.optimizer, "overflow", False):
             return None
         return norm if norm is not None else torch.as_tensor(self.deepspeed.get_global_grad_norm())
 
