@@ -25,13 +25,13 @@ from .step.evaluate import evaluate
 from .step.measure import measure, sampled_statistics, statistics
 from .step.reference import divergence
 from .step.retry import retried, together
-from .step.rewards import FAULTS, judged, left_out
+from .step.rewards import FAULTS, drop_groups, score_answers
 from .step.session import Session
 from .step.sums import Sums
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ScoredRollout:
     """This rank's answers of a step, and what they are worth."""
 
     rollout: Rollout
@@ -50,8 +50,8 @@ def train_step(session: Session, step: int) -> dict[str, float]:
     seed_everything(session.config.seed, step, session.engine.rank)
     with clock("rollout"):
         session.sampler.push(version(step))
-        drawn = session.engine.unless_any_fails(lambda: sample(session, step))
-        rollout, rewards = drawn.rollout, drawn.rewards
+        scored = session.engine.unless_any_fails(lambda: sample(session, step))
+        rollout, rewards = scored.rollout, scored.rewards
     with clock("measure"):
         batch = measure(session, rollout, rewards)
         seen = batch.seen
@@ -69,18 +69,18 @@ def train_step(session: Session, step: int) -> dict[str, float]:
         )
     with clock("update"):
         sums = update(session, batch, decision, step)
-    if session.look:
-        session.look(session, step, seen, decision)
-    sums.add_counts(drawn.faults)
-    sums.add(reward_means(drawn, session.config.rollout.responses_per_prompt), drawn.known.sum())
-    sums.add({"reward/missing_fraction": (~drawn.known).double().mean()}, len(rewards))
+    if session.on_step_end:
+        session.on_step_end(session, step, seen, decision)
+    sums.add_counts(scored.faults)
+    sums.add(reward_means(scored, session.config.rollout.responses_per_prompt), scored.known.sum())
+    sums.add({"reward/missing_fraction": (~scored.known).double().mean()}, len(rewards))
     sums.add({"response/length_mean": rollout.mask.sum(1).double().mean()}, len(rewards))
     learning_rate = session.engine.deepspeed.get_lr()[0]
     inside = decision.metrics() | session.control.estimate | batch.mismatch
     return finite(inside | sums.means() | {"actor/lr": learning_rate} | clock.seconds())
 
 
-def sample(session: Session, step: int) -> Drawn:
+def sample(session: Session, step: int) -> ScoredRollout:
     """This rank's prompts of the step, its sampled answers and their rewards.
 
     Prompts and seeds follow from (seed, step), so that a resumed run draws what it would have drawn.
@@ -108,16 +108,16 @@ def sample(session: Session, step: int) -> Drawn:
     rollout, retries = (together(draw), 0) if session.sampler.collective else retried(draw, "the rollout")
     rollout, untold = trusted(rollout)
     of_prompt = [problems[group] for group in rollout.groups.tolist()]
-    rewards, faults = judged(session.task, of_prompt, rollout.answers, config.rollout.reward_seconds)
-    rollout, rewards, known = left_out(rollout, rewards.to(engine.device), size)
+    rewards, faults = score_answers(session.task, of_prompt, rollout.answers, config.rollout.reward_seconds)
+    rollout, rewards, known = drop_groups(rollout, rewards.to(engine.device), size)
     counted = {name: faults[name] for name in FAULTS}
     counted |= {"fault/rollout_retries": retries, "fault/sampler_logprob": untold}
-    return Drawn(rollout, rewards, known, counted)
+    return ScoredRollout(rollout, rewards, known, counted)
 
 
-def reward_means(drawn: Drawn, size: int) -> dict[str, float]:
+def reward_means(scored: ScoredRollout, size: int) -> dict[str, float]:
     """Means over the responses that have a reward; NaN where none has."""
-    rewards = drawn.rewards[drawn.known]
+    rewards = scored.rewards[scored.known]
     return {
         "reward/mean": float(rewards.mean()),
         "group/no_spread_fraction": no_spread_fraction(rewards, size) if len(rewards) else math.nan,

@@ -49,7 +49,7 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
     if folder.started and not resume:
         raise InputError(f"{out} already holds a run; give another --out, or {RESUME.format(out=out)}.")
     session = open_session(config)
-    session.engine.on_lead(lambda: _check_attachments(config))
+    session.engine.on_rank0(lambda: _check_attachments(config))
     start = _restore(session, folder) if resume else 0
     tracker = Tracker(config, folder) if session.engine.rank == 0 else None
     if start >= config.steps:
@@ -59,8 +59,8 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
         return
     with Heartbeat(lambda rank: _farewell(folder, f"rank {rank} is lost")) as heartbeat, _closing(session, tracker):
         try:
-            session.engine.on_lead(lambda: tracker.open(start))
-            session.look = _snapshots(session, out, start)
+            session.engine.on_rank0(lambda: tracker.open(start))
+            session.on_step_end = _snapshots(session, out, start)
             _train(session, folder, tracker, start)
         except OSError as error:
             raise Stopped(_farewell(folder, f"cannot write {error.filename}: {error.strerror}")) from None
@@ -127,7 +127,7 @@ def _train(session: Session, folder: RunFolder, tracker: Tracker | None, start: 
         last = step == config.steps - 1
         if last or step % config.evaluation.every == 0:
             metrics |= evaluation(session, step + 1)
-        session.engine.on_lead(lambda step=step, metrics=metrics: tracker.log(step, metrics))
+        session.engine.on_rank0(lambda step=step, metrics=metrics: tracker.log(step, metrics))
         unrewarded = unrewarded + 1 if metrics["reward/missing_fraction"] == 1 else 0
         why = _stop(session, unrewarded)
         if last or why or (step + 1) % config.checkpoint.every == 0:
@@ -195,7 +195,7 @@ def _save(session: Session, folder: RunFolder, step: int) -> None:
         save_checkpoint(folder.checkpoints, step, parts, state, keep)
 
     try:
-        engine.on_lead(write)
+        engine.on_rank0(write)
     except InputError as error:
         raise Stopped(str(error)) from None
 
@@ -209,7 +209,7 @@ def _refuse_spoilt(parts: Parts, folder: RunFolder) -> None:
 
 def _restore(session: Session, folder: RunFolder) -> int:
     """Go on from the newest whole checkpoint; the step to do next, 0 where the run died before its first one."""
-    path = session.engine.on_lead(lambda: newest_checkpoint(folder.checkpoints))
+    path = session.engine.on_rank0(lambda: newest_checkpoint(folder.checkpoints))
     if path is None:
         return 0
     parts, state = load_checkpoint(path)

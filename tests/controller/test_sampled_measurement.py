@@ -135,7 +135,7 @@ def test_the_trainer_measures_a_share_and_its_ratios_start_at_one():
     session = open_session(load_config(example, [*words, "update.minibatches=1"]))
     whole = open_session(load_config(example, [*words, "update.minibatches=1", "control.measurement.share=1"]))
     batches = []
-    session.look = lambda session, step, batch, decision: batches.append(batch)
+    session.on_step_end = lambda session, step, batch, decision: batches.append(batch)
     sampled, complete = train_step(session, 0), train_step(whole, 0)
     assert len(batches[0].rewards) == 16 * 8 / 4
     assert sampled["controller/standard_error"] > complete["controller/standard_error"]

@@ -10,8 +10,8 @@ from scipy.stats import ttest_rel
 
 from entrostat.inputs.configuration import parse
 from entrostat.targets import Constant
+from entrostat.trainer.compare.against import against
 from entrostat.trainer.compare.columns import COLUMNS
-from entrostat.trainer.compare.judge import judged
 from entrostat.trainer.compare.search import Tuned
 from entrostat.trainer.compare.suite import Suite
 from entrostat.trainer.compare.table import Cell, Row, marked, paired_p
@@ -89,5 +89,5 @@ def test_the_markdown_records_budgets_and_missing_runs():
 def test_a_run_is_judged_against_a_target_that_it_was_not_told():
     entropy = np.array([0.8, 0.6, 0.5])
     run = Run("r", {}, {"step": np.arange(3.0), "actor/entropy": entropy})
-    found = judged(run, Constant(value=0.5, unit="initial"))
+    found = against(run, Constant(value=0.5, unit="initial"))
     assert found.column("controller/setpoint").tolist() == pytest.approx([0.4] * 3)

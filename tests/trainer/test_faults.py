@@ -17,7 +17,7 @@ from entrostat.trainer.rollout import sampler
 from entrostat.trainer.run import open_session, run
 from entrostat.trainer.seeds import seed_of
 from entrostat.trainer.step.retry import retried
-from entrostat.trainer.step.rewards import HUNG, INVALID, RAISED, judged, left_out, time_limit
+from entrostat.trainer.step.rewards import HUNG, INVALID, RAISED, drop_groups, score_answers, time_limit
 from entrostat.trainer.tasks.expressions import Expressions
 from tests.runs import SMALL, lines
 
@@ -48,14 +48,14 @@ class Scripted:
     [("raise", RAISED), ("hang", HUNG), ("none", INVALID), ("nan", INVALID), ("inf", INVALID), ("text", INVALID)],
 )
 def test_a_reward_function_that_fails_gives_no_reward_and_is_counted(answer, fault):
-    rewards, faults = judged(Scripted(), [None] * 3, ["right", answer, "right"], seconds=0.05)
+    rewards, faults = score_answers(Scripted(), [None] * 3, ["right", answer, "right"], seconds=0.05)
     assert rewards.isfinite().tolist() == [True, False, True]
     assert faults == {fault: 1}
 
 
 def test_a_batch_of_hanging_answers_ends_after_a_few_limits():
     start = time.monotonic()
-    _, faults = judged(Scripted(), [None] * 200, ["hang"] * 200, seconds=0.05)
+    _, faults = score_answers(Scripted(), [None] * 200, ["hang"] * 200, seconds=0.05)
     assert faults == {HUNG: 200}
     assert time.monotonic() - start < 5
 
@@ -66,7 +66,7 @@ def test_many_slow_answers_within_their_limit_are_all_judged():
             time.sleep(0.004)
             return 1.0
 
-    rewards, faults = judged(Slow(), [None] * 50, ["x"] * 50, seconds=0.05)
+    rewards, faults = score_answers(Slow(), [None] * 50, ["x"] * 50, seconds=0.05)
     assert bool((rewards == 1).all())
     assert not faults
 
@@ -82,7 +82,7 @@ def test_the_group_of_a_missing_reward_is_left_out_and_no_other():
     drawn = loop.sample(session, 0)
     rewards = torch.ones(64)
     rewards[9] = math.nan
-    rollout, rewards, known = left_out(drawn.rollout, rewards, 8)
+    rollout, rewards, known = drop_groups(drawn.rollout, rewards, 8)
     assert (~known).nonzero().flatten().tolist() == list(range(8, 16))
     assert not rollout.mask[8:16].any()
     assert torch.equal(rollout.mask[known], drawn.rollout.mask[known])

@@ -29,7 +29,7 @@ def no():
 
 dist.barrier()
 _set_pg_timeout(timedelta(seconds=2))
-found = [engine.on_lead(lambda: slow(lambda: 5))]
+found = [engine.on_rank0(lambda: slow(lambda: 5))]
 found.append(engine.unless_any_fails(lambda: slow(lambda: 6) if rank else 6))
 try:
     engine.unless_any_fails(lambda: slow(no) if rank else 7)

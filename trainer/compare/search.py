@@ -15,7 +15,7 @@ from ..config import RunConfig
 from ..reporting.rundata import load_run
 from ..reporting.summary import summarise
 from ..tracking.folder import write_atomically
-from .judge import judged
+from .against import against
 from .pool import is_finished
 from .suite import Range, Strategy, Suite, run_config
 
@@ -47,7 +47,7 @@ def best_gains(suite: Suite, out: Path) -> dict[str, Tuned]:
     for name, (config, strategy, trial, target) in _jobs(suite).items():
         folder, rmse = out / "tuning" / name, None
         if is_finished(folder, config):
-            rmse = summarise(judged(load_run(folder), suite.tuning.targets[target])).rmse
+            rmse = summarise(against(load_run(folder), suite.tuning.targets[target])).rmse
         scores.setdefault(strategy, {}).setdefault(trial, []).append(math.inf if rmse is None else rmse)
     tuned = {name: _best(suite.strategies[name], found) for name, found in scores.items()}
     found = {name: asdict(tuned[name]) for name in tuned}

@@ -12,8 +12,8 @@ from scipy.stats import false_discovery_control, ttest_rel
 
 from ..reporting.rundata import Run, load_run
 from ..reporting.summary import RunSummary, summarise
+from .against import against
 from .columns import COLUMNS, Column
-from .judge import judged
 from .pool import is_finished
 from .suite import Suite, run_config, run_name
 
@@ -74,7 +74,7 @@ def _row(suite: Suite, gains: dict[str, dict[str, float]], out: Path, name: str,
     for seed in suite.seeds:
         folder = out / "runs" / run_name(name, strategy, target, seed)
         config = run_config(suite, strategy, seed, curve, gains.get(name, {}))
-        run = judged(load_run(folder), curve) if is_finished(folder, config) else None
+        run = against(load_run(folder), curve) if is_finished(folder, config) else None
         runs += [run] if run else []
         summaries.append(summarise(run) if run else None)
     cells = {column.field: Cell(tuple(_value(summary, column) for summary in summaries)) for column in COLUMNS}

@@ -132,7 +132,7 @@ class Engine:
             return None
         return norm if norm is not None else torch.as_tensor(self.deepspeed.get_global_grad_norm())
 
-    def on_lead(self, call: Callable[[], T]) -> T:
+    def on_rank0(self, call: Callable[[], T]) -> T:
         """What `call` gives on the lead rank, which alone makes it, on every rank.
 
         Raises:
@@ -144,7 +144,7 @@ class Engine:
                 answer = call(), None
             except (OSError, InputError) as error:
                 answer = None, error
-        result, failure = self._told(answer)
+        result, failure = self._broadcast(answer)
         if failure is not None:
             raise failure
         return result
@@ -179,7 +179,7 @@ class Engine:
         dist.all_reduce(flag, op=dist.ReduceOp.MIN)
         return bool(flag)
 
-    def _told(self, value: Any) -> Any:
+    def _broadcast(self, value: Any) -> Any:
         """The lead rank's value, on every rank."""
         if self.world_size == 1:
             return value

@@ -6,7 +6,7 @@ from math import comb
 from ..rollout import Sampler, Sampling
 from ..tasks import passes
 from ..tasks.base import Problem, Task
-from .rewards import canonical, judged
+from .rewards import canonical, score_answers
 
 K = 8
 
@@ -62,7 +62,7 @@ def _right_answers(
     rollout = sampler.sample([problem.prompt for problem in problems], how)
     right: list[list[str]] = [[] for _ in problems]
     indices = rollout.groups.tolist()
-    rewards, _ = judged(task, [problems[index] for index in indices], rollout.answers, seconds)
+    rewards, _ = score_answers(task, [problems[index] for index in indices], rollout.answers, seconds)
     for index, answer, reward in zip(indices, rollout.answers, rewards.tolist(), strict=True):
         if passes(task, reward):  # an answer without a reward counts as wrong
             right[index].append(canonical(task, problems[index], answer, seconds))

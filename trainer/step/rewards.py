@@ -31,7 +31,9 @@ class Overtime(BaseException):
     """Not an `Exception`: a reward function that catches those must not catch its own end."""
 
 
-def judged(task: Task, problems: Sequence[Problem], answers: Sequence[str], seconds: float) -> tuple[Tensor, Counter]:
+def score_answers(
+    task: Task, problems: Sequence[Problem], answers: Sequence[str], seconds: float
+) -> tuple[Tensor, Counter]:
     """The reward of each answer to the problem beside it, NaN where there is none, and how often what went wrong.
 
     Args:
@@ -54,7 +56,7 @@ def canonical(task: Task, problem: Problem, answer: str, seconds: float) -> str:
         return answer
 
 
-def left_out(rollout: Rollout, rewards: Tensor, size: int) -> tuple[Rollout, Tensor, Tensor]:
+def drop_groups(rollout: Rollout, rewards: Tensor, size: int) -> tuple[Rollout, Tensor, Tensor]:
     """Rollout and rewards [B] without the groups of `size` in which a reward is missing; [B], which responses stay."""
     known = rewards.view(-1, size).isfinite().all(dim=1).repeat_interleave(size)
     mask = rollout.mask & known[:, None]
