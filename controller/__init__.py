@@ -85,4 +85,12 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'entrostat' has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    try:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from .inputs.errors import install
+
+        needed = f"`{name}` needs torch, which is not installed; add it with {install('torch')}."
+        raise ModuleNotFoundError(needed, name="torch") from None

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .decision import Decision
-from .inputs.configuration import parse, read_yaml, shorten
-from .inputs.errors import InputError
+from .inputs.configuration import parse, read_yaml
+from .inputs.errors import InputError, shorten
 from .inputs.scalars import real, whole
 from .laws import Reading
 from .limits import Limits

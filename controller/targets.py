@@ -19,14 +19,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from .inputs.configuration import Config, shorten
-from .inputs.errors import InputError
+from .inputs.configuration import Config
+from .inputs.errors import InputError, shorten
 from .inputs.table_file import STEPS, TENSORBOARD, read_table
+from .limits import HIGHEST
 
-HIGHEST = 100.0
-"""Nats (or multiples): above the entropy of any vocabulary, e^100 entries."""
 LOWEST = 1e-6
-"""The same, for the ends of a curve that is straight in ln H."""
+"""Nats (or multiples), for the ends of a curve that is straight in ln H."""
 SHORTEST, LONGEST = 1e-3, 1e9
 """Steps: of ramps, periods and the distance between the points of a table."""
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from .errors import InputError
+from .errors import InputError, shorten
 from .files import read_bytes
 from .yaml_text import load_yaml
 
@@ -129,16 +128,3 @@ def _path(loc: tuple[int | str, ...], content: Any, keep_last: bool) -> list[str
 def _suggestion(key: str, known: list[str]) -> str:
     close = difflib.get_close_matches(key, known, n=1)
     return f"did you mean `{close[0]}`?" if close else f"write one of: {', '.join(known)}."
-
-
-def shorten(value: Any) -> str:
-    """`value` in at most 60 characters; a YAML bomb is not unfolded, whatever its size."""
-    short = reprlib.Repr()
-    short.maxlevel = 2
-    short.maxstring = short.maxlong = short.maxother = 60
-    try:
-        text = short.repr(value)
-    except ValueError:  # an integer of thousands of digits
-        text = f"a very long {type(value).__name__}"
-    text = " ".join(text.split())  # an array is written over several lines
-    return text if len(text) <= 60 else text[:57] + "..."

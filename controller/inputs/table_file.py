@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .configuration import shorten
-from .errors import InputError
+from .errors import InputError, shorten
 from .files import MAX_CONFIG_BYTES, read_bytes
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl")

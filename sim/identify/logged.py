@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from entrostat.inputs.errors import InputError
 from entrostat.laws.pid import LONGEST_LAG
-from entrostat.limits import UNIT, Limits
-from entrostat.targets import HIGHEST
+from entrostat.limits import HIGHEST, UNIT, Limits
 
 from ..plants import WIDEST
 

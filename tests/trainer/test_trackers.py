@@ -83,7 +83,7 @@ def test_runs_from_one_model_share_its_entry(in_mlflow, folder: RunFolder, tmp_p
 
 
 def test_tensorboard_holds_every_step_under_the_same_names(folder: RunFolder) -> None:
-    pytest.importorskip("tensorboard", reason="TensorBoard is missing: pip install 'entrostat[tensorboard]'")
+    pytest.importorskip("tensorboard", reason="TensorBoard is missing: pip install -e '.[tensorboard]'")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     deliver(folder, "tensorboard")
@@ -111,7 +111,7 @@ def in_tensorboard(folder: RunFolder, name: str) -> list[tuple[int, float]]:
 @pytest.mark.parametrize("lost", [1, 150, 400, 0])
 def test_a_kill_at_any_byte_leaves_tensorboard_with_every_value_once(folder: RunFolder, lost: int) -> None:
     """A kill loses what was not yet written, `lost` bytes, and whatever would have been noted about it."""
-    pytest.importorskip("tensorboard", reason="TensorBoard is missing: pip install 'entrostat[tensorboard]'")
+    pytest.importorskip("tensorboard", reason="TensorBoard is missing: pip install -e '.[tensorboard]'")
     for step in range(STEPS, STEPS + 4):
         folder.append(step, {"actor/entropy": 1 / (step + 1), "actor/lr": 0.5, "actor/grad_norm": 1.0})
     before = {path.name: path.read_bytes() for path in folder.path.glob("tensorboard*.json")}
@@ -130,7 +130,7 @@ def test_a_kill_at_any_byte_leaves_tensorboard_with_every_value_once(folder: Run
 
 
 def test_an_event_file_without_a_value_does_not_hide_the_one_before(folder: RunFolder) -> None:
-    pytest.importorskip("tensorboard", reason="TensorBoard is missing: pip install 'entrostat[tensorboard]'")
+    pytest.importorskip("tensorboard", reason="TensorBoard is missing: pip install -e '.[tensorboard]'")
     config = load_config(folder.path / "config.yaml")
     deliver(folder, "tensorboard")
     (folder.path / "tensorboard.json").unlink()
@@ -141,7 +141,7 @@ def test_an_event_file_without_a_value_does_not_hide_the_one_before(folder: RunF
 
 
 def test_wandb_offline_sends_again_what_a_kill_kept_from_the_disk(folder: RunFolder) -> None:
-    pytest.importorskip("wandb", reason="W&B is missing: pip install 'entrostat[wandb]'")
+    pytest.importorskip("wandb", reason="W&B is missing: pip install -e '.[wandb]'")
     deliver(folder, "wandb")
     [file] = (folder.path / "wandb").glob("offline-run-*/*.wandb")
     whole = file.read_bytes()
@@ -165,7 +165,7 @@ def steps_in(data: bytes) -> list[int]:
 
 
 def test_wandb_offline_holds_every_step_and_the_configuration(folder: RunFolder) -> None:
-    pytest.importorskip("wandb", reason="W&B is missing: pip install 'entrostat[wandb]'")
+    pytest.importorskip("wandb", reason="W&B is missing: pip install -e '.[wandb]'")
     deliver(folder, "wandb")
     records = list(wandb_records(folder.path / "wandb"))
     history = [{item.key or "/".join(item.nested_key): item.value_json for item in r.history.item} for r in records]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from entrostat.inputs.errors import install
 from entrostat.sim.identify.fit import Identified, identify
 from entrostat.sim.identify.logged import LoggedRun
 from entrostat.sim.identify.plot import draw_characteristic
@@ -34,9 +35,17 @@ def run_identify(
     family = [plant.model_dump(mode="json") for plant in fitted.family()]
     comments = "".join(f"# {line}\n" for line in report.splitlines())
     write_atomically(out, comments + yaml.safe_dump({"family": family}, sort_keys=False))
+    return f"{report}\nwrote       {_written(fitted, runs, out)}; next: entrostat tune --target FILE --plant {out}"
+
+
+def _written(fitted: Identified, runs: Sequence[LoggedRun], out: Path) -> str:
+    """The plant's file, and its picture if it can be drawn: the fit needs no matplotlib."""
     picture = out.with_suffix(".png")
-    draw_characteristic(fitted, runs, picture)
-    return f"{report}\nwrote       {out}, {picture}; next: entrostat tune --target FILE --plant {out}"
+    try:
+        draw_characteristic(fitted, runs, picture)
+    except ModuleNotFoundError:
+        return f"{out} (a picture beside it needs {install('report')})"
+    return f"{out}, {picture}"
 
 
 def _report(fitted: Identified, runs: Sequence[LoggedRun]) -> str:
