@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import importlib
 import logging
 import os
 import sys
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         sys.path.append(os.getcwd())  # for `import_path`; last, so that no file there hides an installed module
         options = parsed(arguments)
+        for module in options.needs:
+            importlib.import_module(module)
         options.command(options)
         sys.stdout.flush()
     except Interrupted as error:

@@ -1,6 +1,7 @@
 """The command line itself: light, and helpful where it is mistyped."""
 
 import argparse
+import json
 import shlex
 import subprocess
 import sys
@@ -56,65 +57,90 @@ def test_a_reader_who_has_seen_enough_ends_it_quietly(tmp_path):
 
 
 BARE = """
-import sys
+import contextlib, io, json, shlex, sys
 class Bare:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {hidden!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+        if name.partition(".")[0] in HIDDEN:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Bare())
 from entrostat.trainer.cli import main
-sys.exit(main({words!r}))
+done = {}
+for line in LINES:
+    out, said = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
+        code = main(shlex.split(line))
+    done[line] = code, out.getvalue(), said.getvalue()
+try:
+    from entrostat import policy_loss
+except ImportError as error:
+    done["policy_loss"] = 1, "", str(error)
+print(json.dumps(done))
 """
 HIDDEN = {
     *("torch", "transformers", "safetensors", "deepspeed", "accelerate", "mlflow", "rich", "psutil", "pandas"),
     *("matplotlib", "bokeh", "jinja2", "control", "shtab", "tensorboard", "wandb", "datasets", "math_verify", "trl"),
 }
+NEEDING = {
+    "train examples/controlled.yaml --out OUT/run": "train",
+    "tune --target examples/controlled.yaml --out OUT": "sim",
+    "simulate --control examples/control.yaml --plant OUT/plant.yaml": "sim",
+    "report docs/data/static --out OUT": "report",
+    "watch docs/data/static": "report",
+    "target --edit": "report",
+    "target examples/controlled.yaml --out OUT/curve.png": "report",
+    "plan examples/controlled.yaml": "train",
+    "compare examples/compare.yaml --out OUT": "train",
+    "regions examples/regions.yaml --out OUT --runs OUT/runs": "train",
+    "identify no-such-run": "train",
+    "completion bash": "completion",
+}
+FREE = [
+    "identify OUT/log.csv --lag 0.4 --noise 0.005 --out OUT/plant.yaml",
+    "target examples/controlled.yaml",
+    "doctor",
+]
 
 
-def bare(folder, *words):
-    """A command where NumPy and SciPy are all that is installed beside the core's own requirements."""
-    code = BARE.format(hidden=HIDDEN, words=list(map(str, words)))
-    return subprocess.run([sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """Command -> code, output and errors, where NumPy and SciPy are all that is installed beside the core's needs."""
+    out = tmp_path_factory.mktemp("bare")
+    (out / "log.csv").write_text(excited())
+    lines = [line.replace("OUT", str(out)) for line in [*FREE, *NEEDING]]
+    code = f"HIDDEN, LINES = {HIDDEN!r}, {lines!r}\n{BARE}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return {line.replace(str(out), "OUT"): said for line, said in json.loads(done.stdout).items()}
 
 
-@pytest.mark.parametrize(
-    ("words", "extra"),
-    [
-        ("train examples/controlled.yaml --out OUT/run", "train"),
-        ("tune --target examples/controlled.yaml --out OUT", "sim"),
-        ("report docs/data/static --out OUT", "report"),
-        ("watch docs/data/static", "report"),
-        ("target --edit", "report"),
-        ("target examples/controlled.yaml --out OUT/curve.png", "report"),
-        ("plan examples/controlled.yaml", "train"),
-        ("compare examples/compare.yaml --out OUT", "train"),
-        ("regions examples/regions.yaml --out OUT --runs OUT/runs", "train"),
-        ("completion bash", "completion"),
-    ],
-)
-def test_without_an_extra_one_sentence_names_it(words, extra, tmp_path):
-    done = bare(ROOT, *words.replace("OUT", str(tmp_path)).split())
-    assert done.returncode == 2, done.stderr
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert f"`pip install -e '.[{extra}]'`" in done.stderr
-
-
-def test_a_plant_is_fitted_without_matplotlib(tmp_path):
-    rows = ((k, k // 7 % 2 * 2 - 1, (k * 7919) % 13 - 6) for k in range(70))
+def excited() -> str:
+    """A log of 70 steps whose command jumps between its ends."""
     entropy, lines = 0.9, ["step,entropy,command"]
-    for step, command, noise in rows:
+    for step in range(70):
+        command, noise = step // 7 % 2 * 2 - 1, (step * 7919) % 13 - 6
         lines.append(f"{step},{entropy + noise / 900:.4f},{command}")
         entropy += 0.03 * command - 0.001
-    (tmp_path / "log.csv").write_text("\n".join(lines))
-    done = bare(tmp_path, "identify", "log.csv", "--lag", "0.4", "--noise", "0.005")
-    assert done.returncode == 0, done.stderr
-    assert "plant.yaml (a picture beside it needs `pip install" in done.stdout
+    return "\n".join(lines)
 
 
-def test_a_name_that_needs_torch_says_so(tmp_path):
-    code = BARE.split("from entrostat")[0].format(hidden=HIDDEN) + "from entrostat import policy_loss"
-    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True)
-    said = done.stderr.splitlines()[-1]
-    assert said.endswith(
-        "`policy_loss` needs torch, which is not installed; add it with `pip install -e '.[torch]'` in the clone."
-    )
+@pytest.mark.parametrize(("line", "extra"), NEEDING.items())
+def test_without_an_extra_one_sentence_names_it(line, extra, bare):
+    code, _, said = bare[line]
+    assert (code, len(said.splitlines())) == (2, 1), said
+    assert f"add it with `pip install -e '.[{extra}]'` in the clone." in said
+
+
+@pytest.mark.parametrize("line", FREE)
+def test_fit_target_and_doctor_need_no_extra(line, bare):
+    code, out, said = bare[line]
+    assert code == 0, said
+    assert out
+
+
+def test_a_plant_is_fitted_without_the_picture_beside_it(bare):
+    assert "plant.yaml (a picture beside it needs `pip install" in bare[FREE[0]][1]
+
+
+def test_a_name_that_needs_torch_says_so(bare):
+    said = "`policy_loss` needs torch, which is not installed; add it with `pip install -e '.[torch]'` in the clone."
+    assert bare["policy_loss"][2] == said

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from entrostat.inputs.errors import InputError, shorten
@@ -23,9 +23,21 @@ class Parser(argparse.ArgumentParser):
 
 
 def add(
-    commands: Commands, name: str, run: Run, text: str, example: str, extra: str | None = None
+    commands: Commands,
+    name: str,
+    run: Run,
+    text: str,
+    example: str,
+    extra: str | None = None,
+    needs: Sequence[str] = (),
 ) -> argparse.ArgumentParser:
-    """A command: `text` and `example` are its help, `extra` brings all modules that it imports."""
+    """A command.
+
+    Args:
+        text, example: its help.
+        extra: brings all modules that it imports.
+        needs: modules to ask for before minutes of work, at whose end they are wanted.
+    """
     added = commands.add_parser(
         name,
         help=text,
@@ -33,7 +45,7 @@ def add(
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    added.set_defaults(command=run, extra=extra)
+    added.set_defaults(command=run, extra=extra, needs=needs)
     return added
 
 

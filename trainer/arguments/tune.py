@@ -5,10 +5,12 @@ from pathlib import Path
 
 from .kinds import Commands, add, whole
 
+MODULES = ("control", "matplotlib")
+
 
 def register(commands: Commands) -> None:
     text = "Choose gains for a target curve: prints margins, writes control.yaml and a picture."
-    command = add(commands, "tune", _run, text, "entrostat tune --target curve.yaml --out tuned", "sim")
+    command = add(commands, "tune", _run, text, "entrostat tune --target curve.yaml --out tuned", "sim", MODULES)
     command.add_argument("--target", type=Path, required=True, metavar="FILE", help="a target, control.yaml or run")
     plant = "an identified plant (default: what is known before)"
     command.add_argument("--plant", type=Path, metavar="FILE", help=plant)
