@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .decision import Decision
-from .inputs.configuration import parse, read_yaml
 from .inputs.errors import InputError, shorten
 from .inputs.scalars import real, whole
 from .laws import Reading
 from .limits import Limits
 from .loop.checks import check_density, check_reachable, plain_updates, possible
-from .loop.config import ControlConfig
+from .loop.config import ControlConfig, load_control
 from .loop.cycle import Rollout, decided, first_entropy, has_inner_loop, refined
 from .loop.state import LoopState, loop_state
 from .loop.watch import Watch
@@ -57,7 +56,7 @@ class EntropyController:
         Raises:
             InputError: the file cannot be read, or something in it does not fit.
         """
-        return cls(parse(ControlConfig, read_yaml(path), source=str(path)), process_group)
+        return cls(load_control(path), process_group)
 
     def step(
         self,

@@ -13,7 +13,8 @@ from entrostat.inputs.configuration import Config, parse, read_yaml, set_dotted
 from entrostat.inputs.errors import InputError
 from entrostat.inputs.extension import CUSTOM, custom
 from entrostat.inputs.yaml_text import load_yaml
-from entrostat.loop.config import ControlConfig
+from entrostat.loop.config import ControlConfig, read_control
+from entrostat.targets import anchored, beside
 
 from .address import experiment_name, tracking_uri
 from .tasks.base import CustomTask
@@ -237,7 +238,8 @@ class RunConfig(Config):
             {"law": {"type": "manual"}, "actuator": {"type": "static"}}
         )
     )
-    """The content of a `control.yaml`, or its path. Without it: static clipping at 0.2."""
+    """The content of a `control.yaml`, or its path, beside the run's YAML or in the working folder. Without it: static
+    clipping at 0.2."""
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
@@ -258,7 +260,7 @@ class RunConfig(Config):
     @field_validator("control", mode="before")
     @classmethod
     def _read_control(cls, value: Any) -> Any:
-        return read_yaml(value) if isinstance(value, str) else value
+        return read_control(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _minibatches_fit(self) -> RunConfig:
@@ -291,12 +293,20 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         InputError: the file or an override cannot be read, or something in it does not fit.
     """
     content = read_yaml(path)
-    for override in ("", *overrides):
-        if override:
-            _lay_over(content, override)
-        if isinstance(content.get("control"), str):
-            content["control"] = read_yaml(content["control"])  # so that what follows reaches into it
+    _find_files(content, Path(path).parent)
+    for override in overrides:
+        _lay_over(content, override)
+        _find_files(content, Path())
     return parse(RunConfig, content, source=str(path))
+
+
+def _find_files(content: dict[str, Any], folder: Path) -> None:
+    """Put a control's content where its file is named, so that overrides reach into it, and find its target's file."""
+    control = content.get("control")
+    if isinstance(control, str):
+        content["control"] = read_control(beside(control, folder))
+    elif isinstance(control, dict):
+        content["control"] = anchored(control, folder)
 
 
 def dump_config(config: RunConfig) -> str:

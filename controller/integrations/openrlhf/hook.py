@@ -13,10 +13,9 @@ from openrlhf.trainer.ppo_utils.experience import make_experience_batch
 
 from ...control import EntropyController
 from ...decision import Decision
-from ...inputs.configuration import parse, read_yaml
 from ...inputs.errors import InputError
 from ...inputs.files import read_bytes, read_json
-from ...loop.config import ControlConfig
+from ...loop.config import ControlConfig, load_control
 from ...measure.tokens import TokenStatistics
 from ..anew import begins_anew
 from ..equal_passes import equal_passes
@@ -143,7 +142,7 @@ def install() -> None:
     path = os.environ.get(VARIABLE)
     if path is None:
         raise InputError(f"{VARIABLE} is not set; give the path of a control.yaml in it.")
-    config = parse(ControlConfig, read_yaml(path), source=path)
+    config = load_control(path)
     import openrlhf.trainer.ray.ppo_actor as host
 
     plain = host.ActorPPOTrainer

@@ -8,8 +8,8 @@ from typing import Any
 from stable_baselines3 import PPO
 
 from ...control import EntropyController
-from ...inputs.configuration import parse, read_yaml
-from ...loop.config import ControlConfig
+from ...inputs.configuration import parse
+from ...loop.config import ControlConfig, load_control
 from .loop import EntropyLoop, handed_over
 from .rollout import recorded
 from .settings import check_algorithm, check_settings
@@ -114,4 +114,4 @@ def _read(content: Control) -> ControlConfig:
         return content
     if isinstance(content, dict):
         return parse(ControlConfig, content, source="entropy_control")
-    return parse(ControlConfig, read_yaml(content), source=str(content))
+    return load_control(content)

@@ -11,9 +11,8 @@ from transformers import TrainerCallback
 
 from ...control import EntropyController
 from ...decision import Decision
-from ...inputs.configuration import parse, read_yaml
 from ...inputs.errors import InputError
-from ...loop.config import ControlConfig
+from ...loop.config import ControlConfig, load_control
 from ...measure.tokens import TokenStatistics
 from ..anew import begins_anew
 from .checkpoints import KEY
@@ -43,7 +42,7 @@ class EntropyCallback(TrainerCallback):
     """
 
     def __init__(self, trainer: Any, control: str | Path | ControlConfig) -> None:
-        config = control if isinstance(control, ControlConfig) else parse(ControlConfig, read_yaml(control))
+        config = control if isinstance(control, ControlConfig) else load_control(control)
         if config.actuator.type not in SCALAR:
             raise InputError(
                 f"`actuator.type` is {config.actuator.type!r}, which gives every token a threshold of its own, and a "

@@ -13,9 +13,8 @@ from trl import GRPOTrainer
 
 from ...control import EntropyController
 from ...decision import Decision
-from ...inputs.configuration import parse, read_yaml
 from ...laws.momentum import momentum_of
-from ...loop.config import ControlConfig
+from ...loop.config import ControlConfig, load_control
 from ...measure.tokens import TokenStatistics
 from ..clamp import clamp_thresholds, weighed
 from ..measured import Measured
@@ -51,7 +50,7 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
     def __init__(self, *args: Any, entropy_control: str | Path | ControlConfig | None = None, **kwargs: Any) -> None:
         config = entropy_control
         if isinstance(config, str | Path):
-            config = parse(ControlConfig, read_yaml(config), source=str(config))
+            config = load_control(config)
         super().__init__(*args, **kwargs)
         self.entropy_loop: EntropyLoop | None = None
         self._scorer: Callable[..., Any] | None = None

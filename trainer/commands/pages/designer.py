@@ -45,6 +45,8 @@ class Design:
     """The plant whose reach is shown; none: no band."""
     logged: Sequence[tuple[str, np.ndarray, np.ndarray]] = ()
     """Name, steps and entropy of runs to show beside the curve."""
+    interpolation: str = "linear"
+    """How the points are joined at first."""
 
 
 def design(
@@ -59,8 +61,9 @@ def design(
     plants = read_plants(plant, seed=0).plants if plant else identify(logged).family() if logged else ()
     shown = [(run.name, run.steps, run.entropy) for run in logged]
     level = float(logged[0].entropy[0]) if logged else initial or 0.8
-    points = points_of(read_target(file), steps, initial) if file else [(0.0, level), (float(steps - 1), level)]
-    return Design(points, steps, out, plants, shown)
+    curve = read_target(file) if file else Table(points=[(0, level), (steps - 1, level)])
+    interpolation = curve.interpolation if isinstance(curve, Table) else "linear"
+    return Design(points_of(curve, steps, initial), steps, out, plants, shown, interpolation)
 
 
 def edit(design: Design, port: int = 0) -> None:
@@ -79,42 +82,54 @@ def designer(design: Design, port: int = 0) -> Server:
         raise InputError(f"--out is {design.out}; give a file that ends in .yaml or .csv.")
 
     def page(request: Request) -> Response:
-        return Response(render(design.points, design.steps, str(design.out), design.logged, bool(design.plants)))
+        given = (design.points, design.steps, str(design.out), design.logged, bool(design.plants))
+        return Response(render(*given, design.interpolation))
 
     def answer(request: Request) -> Response:
         return Response(json.dumps(check(_curve(request.body), design)), "application/json")
 
     def keep(request: Request) -> Response:
-        write_atomically(design.out, as_text(_curve(request.body), design))
-        return Response(json.dumps({"saved": str(design.out)}), "application/json")
+        saved = save(_curve(request.body), design)
+        said = f"saved to {saved}; next: entrostat train CONFIG control.target={saved} --out OUT"
+        print(said, flush=True)
+        return Response(json.dumps({"said": said}), "application/json")
 
     return Server({("GET", "/"): page, ("POST", "/check"): answer, ("POST", "/save"): keep}, port)
 
 
 def check(curve: Table, design: Design) -> dict[str, Any]:
-    """The curve at every step, the band that the plant reaches from its start, and where it asks for too much."""
+    """The curve at every step, the band that the plant reaches from its start, and where it cannot follow."""
     steps = np.arange(design.steps)
     values = curve.at(steps)
     shown = steps[:: max(len(steps) // LARGEST_PLOT, 1)]
-    found: dict[str, Any] = {"step": shown.tolist(), "value": values[shown].tolist(), "missed": []}
+    found: dict[str, Any] = {"step": shown.tolist(), "value": values[shown].tolist(), "missed": [], "says": ""}
     if not design.plants:
         return found
     low, high = envelope(float(values[0]), design.steps, design.plants)
-    missed = reach(values, design.plants).missed
-    return found | {"low": low[shown].tolist(), "high": high[shown].tolist(), "missed": missed}
+    band = reach(values, design.plants)
+    ends = {"low": low[shown].tolist(), "high": high[shown].tolist()}
+    return found | ends | {"missed": band.missed, "says": f"{band}."}
 
 
-def as_text(curve: Table, design: Design) -> str:
-    """The curve as a YAML target, or as CSV of step and value; a smooth one has every step in its CSV."""
+def save(curve: Table, design: Design) -> Path:
+    """Write the curve to a file, which is returned: as a YAML target, or as CSV of its points.
+
+    A CSV cannot say that a curve is smooth: it gets a row a step, and a YAML beside it keeps the points.
+    """
+    content = {"type": "table", "points": [list(point) for point in curve.points], "interpolation": curve.interpolation}
+    as_yaml = yaml.safe_dump(content, sort_keys=False)
     if design.out.suffix != ".csv":
-        content = {"type": "table", "points": [list(point) for point in curve.points]}
-        return yaml.safe_dump(content | {"interpolation": curve.interpolation}, sort_keys=False)
-    steps = np.arange(design.steps)
-    every = zip(steps.tolist(), curve.at(steps).tolist(), strict=True)
-    rows = curve.points if curve.interpolation == "linear" else [(step, round(value, 6)) for step, value in every]
+        write_atomically(design.out, as_yaml)
+        return design.out
+    rows: Sequence[tuple[float, float]] = curve.points
+    if curve.interpolation == "smooth":
+        steps = np.arange(design.steps)
+        rows = list(zip(steps.tolist(), curve.at(steps).round(6).tolist(), strict=True))
+        write_atomically(design.out.with_suffix(".yaml"), as_yaml)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("step", "value"), *rows])
-    return text.getvalue()
+    write_atomically(design.out, text.getvalue())
+    return design.out
 
 
 def points_of(curve: Any, steps: int, initial: float | None) -> Points:

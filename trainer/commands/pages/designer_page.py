@@ -21,11 +21,12 @@ def render(
     out: str,
     logged: Sequence[tuple[str, np.ndarray, np.ndarray]],
     has_plant: bool,
+    interpolation: str,
 ) -> str:
     """The page as text; its script asks the server for everything that follows from the points."""
     plot = _plot(points, steps, logged, has_plant)
     variables = {name.replace(".", "_"): asset(name, "designer") for name in ("designer.css", "designer.js")}
-    variables |= {"out": out, "steps": steps, "has_plant": has_plant}
+    variables |= {"out": out, "steps": steps, "has_plant": has_plant, "interpolation": interpolation}
     template = asset("designer.html", "designer")
     return file_html(plot, INLINE, "entrostat: draw a target", template=template, template_variables=variables)
 
@@ -38,10 +39,10 @@ def _plot(
 ) -> figure:
     tops = [value for _, value in points] + [float(np.nanmax(entropy)) for _, _, entropy in logged]
     # A fixed scale: an axis that follows the point under the mouse would run away from it.
-    ranges = {"x_range": Range1d(-0.02 * steps, 1.02 * steps), "y_range": Range1d(0, 1.6 * max([*tops, 0.1]))}
+    ranges = {"x_range": Range1d(-0.02 * steps, 1.02 * steps), "y_range": Range1d(0, 1.6 * max([*tops, 0.1]), name="levels")}
     plot = blank(Panel("Target", "entropy (nats)", {}), "step", 480, **ranges)
     empty: dict[str, list[float]] = {"step": [], "low": [], "high": []}
-    keys: dict[str, dict[str, object]] = {}
+    keys: dict[str, dict[str, object]] = {"the target": {"line_color": "black", "line_width": 2}}
     if has_plant:
         plot.varea("step", "low", "high", source=ColumnDataSource(empty, name="band"), color="#56B4E9", alpha=0.25)
         keys["the plant can come here"] = {"line_color": "#56B4E9", "line_width": 8, "line_alpha": 0.4}
@@ -50,9 +51,10 @@ def _plot(
         keys[name] = {"line_color": colour(index + 2)}
     curve = {"step": [step for step, _ in points], "value": [value for _, value in points]}
     plot.line("step", "value", source=ColumnDataSource(curve, name="curve"), color="black", width=2)
-    missed = ColumnDataSource({"step": [], "value": []}, name="missed")
-    plot.line("step", "value", source=missed, color=ORANGE, width=6, alpha=0.7)
-    keys["steeper than the plant can go"] = {"line_color": ORANGE, "line_width": 6}
+    if has_plant:
+        missed = ColumnDataSource({"step": [], "value": []}, name="missed")
+        plot.line("step", "value", source=missed, color=ORANGE, width=6, alpha=0.7)
+        keys["the plant cannot follow"] = {"line_color": ORANGE, "line_width": 6}
     handles = plot.scatter("step", "value", source=ColumnDataSource(curve, name="points"), size=13, color="black")
     draw = PointDrawTool(renderers=[handles], add=True)
     plot.add_tools(draw)
