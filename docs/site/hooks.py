@@ -15,6 +15,7 @@ from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from entrostat.inputs.configuration import inside
 from entrostat.trainer.cli import parser
 from entrostat.trainer.config import RunConfig
 
@@ -54,13 +55,6 @@ def models(root: type[BaseModel]) -> list[type[BaseModel]]:
             found.append(model)
             queue[:0] = [inner for info in model.model_fields.values() for inner in inside(info.annotation)]
     return found
-
-
-def inside(annotation: object) -> list[type[BaseModel]]:
-    """The models that a field may hold."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in typing.get_args(annotation) for model in inside(part)]
 
 
 def _model(model: type[BaseModel]) -> str:

@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import re
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -11,7 +13,7 @@ import pytest
 from entrostat import InputError
 from entrostat.trainer.cli import parsed, parser
 from entrostat.trainer.config import load_config
-from tests.runs import ENVIRONMENT, ROOT, entrostat
+from tests.runs import ENVIRONMENT, ROOT, SMALL, entrostat, lines
 
 COMMANDS = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
 
@@ -45,6 +47,21 @@ def test_the_version_is_told():
 def test_a_mistyped_command_brings_the_one_that_was_meant(word, remedy):
     with pytest.raises(InputError, match=rf"no command `{word}`; {remedy}"):
         parsed([word, "--help"])
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("learning_rate=1e-4", "unknown key `learning_rate`; did you mean `update.learning_rate`?"),
+        ("update.steps=3", "unknown key `update.steps`; did you mean `steps`?"),
+        ("control.kp=3", "unknown key `control.kp`; did you mean `control.law.kp`?"),
+        ("update.learning_rat=1", "`update`: unknown key `learning_rat`; did you mean `learning_rate`?"),
+    ],
+)
+def test_a_key_at_the_wrong_depth_brings_the_place_where_it_is(override, said):
+    with pytest.raises(InputError) as refused:
+        load_config(ROOT / "examples" / "static.yaml", [override])
+    assert str(refused.value).endswith(said)
 
 
 def test_a_reader_who_has_seen_enough_ends_it_quietly(tmp_path):
@@ -144,3 +161,33 @@ def test_a_plant_is_fitted_without_the_picture_beside_it(bare):
 def test_a_name_that_needs_torch_says_so(bare):
     said = "`policy_loss` needs torch, which is not installed; add it with `pip install -e '.[torch]'` in the clone."
     assert bare["policy_loss"][2] == said
+
+
+def interrupted(words, ready, folder):
+    """A command that gets Ctrl-C once a line of its output holds `ready`: its code, the rest of it, and its errors."""
+    command = [sys.executable, "-m", "entrostat.trainer.cli", *map(str, words)]
+    with subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=-1, stderr=-1, text=True) as process:
+        for line in process.stdout:
+            if ready in line:
+                break
+        process.send_signal(signal.SIGINT)
+        out, said = process.communicate(timeout=60)
+    return process.returncode, out, said
+
+
+@pytest.mark.parametrize("words", [["target", "--edit"], ["watch", ROOT / "docs" / "data" / "static"]])
+def test_pages_end_quietly(words, tmp_path):
+    code, _, said = interrupted(words, "http://", tmp_path)
+    assert (code, said) == (0, "")
+
+
+def test_a_run_ends_with_a_checkpoint_and_says_how_it_goes_on(tmp_path):
+    words = ["train", *SMALL[:-1], "steps=40", "tracking.mlflow=null", "--out", tmp_path / "run"]
+    code, _, said = interrupted(words, "entropy", ROOT)
+    assert code == 130
+    assert "ends after this step, with a checkpoint" in said
+    step = int(re.search(r"interrupted after step (\d+), with a checkpoint; go on with", said)[1])
+    assert said.rstrip().endswith(f"`entrostat train --resume {tmp_path / 'run'}`.")
+    done = entrostat("train", "--resume", tmp_path / "run", f"steps={step + 2}")
+    assert done.stdout.startswith(f"{tmp_path / 'run'} goes on at step {step + 1} of {step + 2}, from its checkpoint.")
+    assert [row["step"] for row in lines(tmp_path / "run")] == list(range(step + 2))

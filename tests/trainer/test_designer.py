@@ -64,7 +64,7 @@ def test_a_dragged_curve_is_saved_and_loads(browser, serve) -> None:
     url, out = serve()
     opened = Watched(browser, url()).ready()
     drag(opened, (50, 0.8), (90, 1.1))
-    opened.until("document.getElementById('says').textContent.includes('cannot follow the target at steps 5')")
+    opened.until("document.getElementById('says').textContent.includes('cannot follow the target at steps 9')")
     opened.page.locator("#save").click()
     opened.until("document.getElementById('saved').value.startsWith('saved')")
     opened.shot("designer")

@@ -1,6 +1,7 @@
 """`entrostat target`."""
 
 from argparse import Namespace
+from contextlib import suppress
 from pathlib import Path
 
 from entrostat.inputs.errors import InputError
@@ -25,10 +26,12 @@ def register(commands: Commands) -> None:
 def _run(options: Namespace) -> None:
     file, plant, steps, initial = options.file, options.plant, options.steps, options.initial
     if options.edit:
-        from ..commands.pages.designer import design, edit
+        with suppress(KeyboardInterrupt):
+            from ..commands.pages.designer import design, edit
 
-        out = options.out or Path("target.yaml")
-        return edit(design(file, plant, options.runs, steps, initial, out), options.port)
+            out = options.out or Path("target.yaml")
+            edit(design(file, plant, options.runs, steps, initial, out), options.port)
+        return
     if file is None:
         raise InputError("target needs FILE, or --edit; see `entrostat target --help`.")
     from ..commands.target import show_target

@@ -1,6 +1,7 @@
 """`entrostat tune`."""
 
 from argparse import Namespace
+from contextlib import suppress
 from pathlib import Path
 
 from .kinds import Commands, add, whole
@@ -31,4 +32,5 @@ def _run(options: Namespace) -> None:
 
     chosen = {"sensitivity": options.sensitivity, "seed": options.seed, "tail": options.tail}
     settings = parse(TuningSettings, chosen, source="entrostat tune")
-    run_tune(options.target, options.plant, options.out, options.steps, options.minibatches, settings)
+    with suppress(KeyboardInterrupt):  # the same command goes on where the search was
+        run_tune(options.target, options.plant, options.out, options.steps, options.minibatches, settings)

@@ -1,6 +1,7 @@
 """`entrostat watch`."""
 
 from argparse import Namespace
+from contextlib import suppress
 from pathlib import Path
 
 from .kinds import Commands, add, whole
@@ -14,6 +15,7 @@ def register(commands: Commands) -> None:
 
 
 def _run(options: Namespace) -> None:
-    from ..commands.watch import watch
+    with suppress(KeyboardInterrupt):
+        from ..commands.watch import watch
 
-    watch(options.runs, options.port)
+        watch(options.runs, options.port)

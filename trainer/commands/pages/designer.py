@@ -70,10 +70,7 @@ def edit(design: Design, port: int = 0) -> None:
     """Serve the designer until interrupted."""
     with designer(design, port) as serving:
         print(f"draw the target at {serving.address()} (saves to {design.out}; end with Ctrl-C)", flush=True)
-        try:
-            serving.serve_forever()
-        except KeyboardInterrupt:
-            print()
+        serving.serve_forever()
 
 
 def designer(design: Design, port: int = 0) -> Server:

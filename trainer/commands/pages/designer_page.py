@@ -39,7 +39,8 @@ def _plot(
 ) -> figure:
     tops = [value for _, value in points] + [float(np.nanmax(entropy)) for _, _, entropy in logged]
     # A fixed scale: an axis that follows the point under the mouse would run away from it.
-    ranges = {"x_range": Range1d(-0.02 * steps, 1.02 * steps), "y_range": Range1d(0, 1.6 * max([*tops, 0.1]), name="levels")}
+    levels = Range1d(0, 1.6 * max([*tops, 0.1]), name="levels")
+    ranges = {"x_range": Range1d(-0.02 * steps, 1.02 * steps), "y_range": levels}
     plot = blank(Panel("Target", "entropy (nats)", {}), "step", 480, **ranges)
     empty: dict[str, list[float]] = {"step": [], "low": [], "high": []}
     keys: dict[str, dict[str, object]] = {"the target": {"line_color": "black", "line_width": 2}}
