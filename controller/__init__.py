@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .measure.model import model_statistics
     from .measure.reduce import batch_statistics
     from .measure.tokens import TokenStatistics, token_statistics
+    from .recording import Record
     from .targets import Target
 
 _HOMES = {
@@ -43,6 +44,7 @@ _HOMES = {
     "Minibatch": "actuators",
     "PID": "laws",
     "Reading": "laws",
+    "Record": "recording",
     "Target": "targets",
     "Terms": "laws",
     "TokenStatistics": "measure.tokens",
@@ -68,6 +70,7 @@ __all__ = [
     "Limits",
     "Minibatch",
     "Reading",
+    "Record",
     "Target",
     "Terms",
     "TokenStatistics",

@@ -43,6 +43,8 @@ class LoggedRun:
     """[steps], the command's low end where it was logged."""
     high: Floats | None = None
     """[steps], its high end."""
+    closed: bool = False
+    """Whether the command came from a law that reads the entropy."""
 
     @property
     def parts(self) -> Floats:

@@ -166,7 +166,8 @@ def test_a_name_that_needs_torch_says_so(bare):
 def interrupted(words, ready, folder):
     """A command that gets Ctrl-C once a line of its output holds `ready`: its code, the rest of it, and its errors."""
     command = [sys.executable, "-m", "entrostat.trainer.cli", *map(str, words)]
-    with subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=-1, stderr=-1, text=True) as process:
+    environment = ENVIRONMENT | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=-1, stderr=-1, text=True) as process:
         for line in process.stdout:
             if ready in line:
                 break

@@ -18,6 +18,8 @@ from .snapshots import Snapshot, read_snapshots
 
 METRICS = "metrics.jsonl"
 CONFIG = "config.yaml"
+OPEN = ("manual", "excitation", "schedule", "oscillatory_decay")
+"""Laws whose command does not hang on the measured entropy."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,13 @@ class Run:
     def column(self, key: str) -> np.ndarray:
         """The values of `key`, all NaN where the run did not log it."""
         return self.columns.get(key, np.full(len(self.steps), np.nan))
+
+    @property
+    def closed(self) -> bool:
+        """Whether a law that reads the entropy made the commands; no where the configuration names none."""
+        control = self.config.get("control")
+        law = control.get("law") if isinstance(control, dict) else None
+        return isinstance(law, dict) and law.get("type") not in OPEN
 
     def has(self, *keys: str) -> bool:
         """Whether any of `keys` has a finite value at any step."""
