@@ -172,7 +172,7 @@ def interrupted(words, ready, folder):
             if ready in line:
                 break
         process.send_signal(signal.SIGINT)
-        out, said = process.communicate(timeout=60)
+        out, said = process.communicate(timeout=300)
     return process.returncode, out, said
 
 
