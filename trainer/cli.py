@@ -225,14 +225,20 @@ def _add_plan(commands: argparse._SubParsersAction) -> None:
 def _add_report(commands: argparse._SubParsersAction) -> None:
     text = "Draw runs: report.html, report.png and a closing table."
     command = _add(commands, "report", _report, text, "entrostat report runs/static runs/controlled --out runs")
-    command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs")
-    command.add_argument("--out", type=Path, help="where to write (default: the first run's folder)")
+    command.add_argument(
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="runs, or folders of runs; above six, those of one configuration become one line with its spread",
+    )
+    command.add_argument("--out", type=Path, help="where to write (default: the first folder)")
 
 
 def _add_watch(commands: argparse._SubParsersAction) -> None:
     text = "Follow runs while they go on: the report as a page on this machine that renews itself."
     command = _add(commands, "watch", _watch, text, "entrostat watch runs/controlled")
-    command.add_argument("runs", nargs="+", type=Path, metavar="OUT", help="folders of runs")
+    command.add_argument("runs", nargs="+", type=Path, metavar="OUT", help="runs, or folders of runs")
     command.add_argument("--port", type=whole(0, 65535), default=0, help="of the page (default: any that is free)")
 
 

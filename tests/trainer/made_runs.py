@@ -20,7 +20,13 @@ def write_run(folder: Path, steps: int = 60, controlled: bool = True, **config: 
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines(steps, controlled)))
     snapshots = (_snapshot(step, controlled) for step in range(0, steps, 20))
     (folder / "snapshots.jsonl").write_text("".join(json.dumps(line) + "\n" for line in snapshots))
-    told = {"seed": 3, "steps": steps, "task": "sums", "model": "sums", "update": {"learning_rate": 3e-4, "minibatches": 8}}
+    told = {
+        "seed": 3,
+        "steps": steps,
+        "task": "sums",
+        "model": "sums",
+        "update": {"learning_rate": 3e-4, "minibatches": 8},
+    }
     told |= {"rollout": {"prompts": 8, "responses_per_prompt": 4}}
     (folder / "config.yaml").write_text(yaml.safe_dump(told | config))
     (folder / "status.json").write_text('{"status": "FINISHED"}')

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 
 import numpy as np
 
@@ -62,4 +62,6 @@ def _common_name(members: Sequence[Run]) -> str:
     """What the names begin with, without the seed's part."""
     if len(members) == 1:
         return members[0].name
-    return re.sub(r"[\W_]*(seed)?[\W_]*\d*$", "", os.path.commonprefix([run.name for run in members]))
+    letters = zip(*(run.name for run in members), strict=False)
+    common = "".join(letter for letter, *_ in takewhile(lambda column: len(set(column)) == 1, letters))
+    return re.sub(r"[\W_]*(seed)?[\W_]*\d*$", "", common)

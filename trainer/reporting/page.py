@@ -19,7 +19,7 @@ from markupsafe import Markup
 from entrostat.trainer.reporting import Style, targets
 from entrostat.trainer.reporting.inside import drawn, inside
 from entrostat.trainer.reporting.parameters import parameters
-from entrostat.trainer.reporting.plots import Sheet
+from entrostat.trainer.reporting.plots import Key, Sheet
 from entrostat.trainer.reporting.progress import progress
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.sources import log_range, sources
@@ -53,6 +53,7 @@ def render(runs: Sequence[Run], live: str = "") -> str:
         "header": header(runs),
         "runs": [{"name": run.name, "swatch": swatch(index)} for index, run in enumerate(runs)],
         "sections": sections,
+        "legend": legend,
         "within": within,
         "left_out": sheet.left_out(),
         "snapshots": as_json(snapshots) if within else "",
@@ -60,7 +61,9 @@ def render(runs: Sequence[Run], live: str = "") -> str:
         "shape": shape(runs),
     }
     title = f"entrostat: {', '.join(run.name for run in runs)}"
-    return file_html([*plots[:AT_ONCE], *later], INLINE, title, template=asset("report.html"), template_variables=variables)
+    return file_html(
+        [*plots[:AT_ONCE], *later], INLINE, title, template=asset("report.html"), template_variables=variables
+    )
 
 
 def update(runs: Sequence[Run]) -> str:
@@ -112,6 +115,20 @@ def swatch(index: int) -> Markup:
         '<span class="swatch ink" style="color: {}" aria-hidden="true"><svg width="26" height="10">'
         f"{line}</svg><b>{{}}</b></span>"
     ).format(style.colour, style.dash, style.sign)
+
+
+def legend(keys: Sequence[Key]) -> Markup:
+    """What the lines and signs of a plot mean, as HTML."""
+    line = '<svg class="ink" width="24" height="10"><line x2="24" y1="5" y2="5" stroke="{}" {}/></svg>'
+    dashes = Markup('stroke-width="{}" stroke-dasharray="{}"')
+    marks = [
+        Markup('<b class="ink" style="color: {}">{}</b>').format(key.colour, key.sign)
+        if key.sign
+        else Markup(line).format(key.colour, dashes.format(key.width, key.dash))
+        for key in keys
+    ]
+    found = [Markup("<span>{} {}</span>").format(mark, key.label) for mark, key in zip(marks, keys, strict=True)]
+    return Markup('<div class="key">{}</div>').format(Markup("").join(found))
 
 
 def _words(run: Run, summaries: Sequence[RunSummary]) -> str:

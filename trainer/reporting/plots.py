@@ -19,7 +19,7 @@ class Key:
     """What a line or a sign of a plot means; the page writes it above the plot, where it hides nothing."""
 
     label: str
-    colour: str = "currentColor"
+    colour: str = "#333333"
     dash: str = ""
     width: float = 1.5
     sign: str = ""
@@ -193,6 +193,7 @@ class Sheet:
     def own(self, renderer: GlyphRenderer, *owners: int, reading: str | None = None) -> None:
         """Put a renderer under the switches of the runs `owners`: it is there as long as one of them is."""
         renderer.tags, renderer.name = list(owners), f"= {reading}" if reading else None
+        renderer.nonselection_glyph = renderer.muted_glyph = None  # nothing is selected or muted here
 
     def blank(self, panel: Panel, height: int = 240) -> figure:
         """An empty plot over steps, with the tools and the cursor that all plots share."""
