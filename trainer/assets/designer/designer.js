@@ -134,8 +134,8 @@ function start() {
   addEventListener("keydown", event => {
     if ((event.ctrlKey || event.metaKey) && event.key == "z" && event.target.tagName != "INPUT") { event.preventDefault(); undo() }
   })
-  addEventListener("pointerdown", () => { dragging = true }, true)
-  addEventListener("pointerup", () => { dragging = false; changed() }, true)
+  addEventListener("pointerdown", event => { dragging = !!event.target.closest("[data-root-id]") }, true)
+  addEventListener("pointerup", () => { if (dragging) { dragging = false; changed() } }, true)
   changed()
   document.body.dataset.ready = "yes"
 }
