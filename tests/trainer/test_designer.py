@@ -128,8 +128,9 @@ def test_a_curve_without_points_gets_its_first_ones(browser, serve) -> None:
 def test_a_smooth_curve_is_opened_as_it_was_saved(serve, tmp_path) -> None:
     url, out = serve("curve.csv")
     curve = {"points": [[0, 0.8], [50, 1.1], [99, 0.5]], "interpolation": "smooth"}
-    said = json.loads(post(url("/save"), curve)[1])["said"]
-    assert said == f"saved to {out}; next: entrostat train CONFIG control.target={out} --out OUT"
+    answer = json.loads(post(url("/save"), curve)[1])
+    assert answer["saved"] == f"{out}, its points to {out.with_suffix('.yaml')}"
+    assert answer["next"] == f"entrostat train CONFIG control.target={out} --out runs/drawn"
     again = design(out.with_suffix(".yaml"), None, [], 100, None, out)
     assert (again.points, again.interpolation) == ([(0, 0.8), (50, 1.1), (99, 0.5)], "smooth")
 

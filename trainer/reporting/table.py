@@ -4,6 +4,8 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.summary import BAND, SKIP, RunSummary, summarise
 
@@ -26,10 +28,28 @@ class Column:
         value = getattr(summary, self.field)
         return ABSENT if value is None else format(value, self.form)
 
-    def difference(self, summary: RunSummary, base: RunSummary) -> str:
-        """The value of `summary` minus that of `base`, with its sign."""
-        here, there = getattr(summary, self.field), getattr(base, self.field)
-        return ABSENT if here is None or there is None else format(here - there, "+" + self.form.removeprefix("+"))
+    def over(self, summaries: Sequence[RunSummary]) -> tuple[str, str]:
+        """The mean over runs and its sample standard deviation as text; empty where there is one run alone."""
+        values = self._known(summaries)
+        if len(values) < 2:
+            return (self.cell(summaries[0]) if len(summaries) == 1 else self._text(values)), ""
+        return self._text(values), f"± {np.std(values, ddof=1):{self._plain}}"
+
+    def apart(self, summaries: Sequence[RunSummary], base: Sequence[RunSummary]) -> str:
+        """The mean over `summaries` minus that over `base`, with its sign."""
+        here, there = self._known(summaries), self._known(base)
+        return f"{np.mean(here) - np.mean(there):+{self._plain}}" if here and there else ABSENT
+
+    @property
+    def _plain(self) -> str:
+        return self.form.removeprefix("+").replace("d", ".0f")
+
+    def _known(self, summaries: Sequence[RunSummary]) -> list[float]:
+        values = [getattr(summary, self.field) for summary in summaries]
+        return [value for value in values if value is not None]
+
+    def _text(self, values: Sequence[float]) -> str:
+        return format(float(np.mean(values)), self.form.replace("d", ".0f")) if values else ABSENT
 
 
 COLUMNS = (

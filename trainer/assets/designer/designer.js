@@ -20,24 +20,21 @@ function setPoints(list) {
   named("points").data = {step: sorted.map(p => p[0]), value: sorted.map(p => p[1])}
 }
 
-// What the points were before each change, for `undo`; a drag is one change, since it is looked at when it has ended.
-const past = []
-let settled = null
+const same = (one, other) => JSON.stringify(one) == JSON.stringify(other)
 
-function settle() {
-  const now = tidy(points())
-  if (JSON.stringify(now) != JSON.stringify(points())) return setPoints(now)  // which settles anew
-  if (JSON.stringify(now) == JSON.stringify(settled)) return
-  if (settled) past.push(settled)
-  settled = now
-  byId("undo").disabled = !past.length
+// Every state that was looked at, the newest last; what is undone is gone.
+const past = []
+
+function remember() {
+  if (!same(past.at(-1), tidy(points()))) past.push(tidy(points()))
+  byId("undo").disabled = past.length < 2
 }
 
 function undo() {
-  if (!past.length) return
-  settled = past.pop()
-  setPoints(settled)
-  byId("undo").disabled = !past.length
+  remember()
+  if (past.length > 1) past.pop()
+  setPoints(past.at(-1))
+  byId("undo").disabled = past.length < 2
 }
 
 function body() {
@@ -51,31 +48,43 @@ async function ask(path) {
 }
 
 let due = null
-let dragging = false
 
 function changed() {
-  if (!dragging) settle()
-  byId("saved").value = ""
+  byId("saved").value = byId("next").textContent = ""
   showRows()
   clearTimeout(due)
   due = setTimeout(check, 40)
 }
 
+let dragging = false
+
+// The points come to rest on whole steps, in order.
+function settle() {
+  if (dragging) return
+  const list = tidy(points())
+  if (!same(list, points())) return setPoints(list)
+  remember()
+}
+
 async function check() {
+  settle()
   try {
     const found = await ask("/check")
     named("curve").data = {step: found.step, value: found.value}
-    if (found.low) {
-      named("band").data = {step: found.step, low: found.low, high: found.high}
-      const over = found.step.map((s, i) => found.missed.some(([a, b]) => s >= a && s <= b) ? found.value[i] : NaN)
-      named("missed").data = {step: found.step, value: over}
-    }
+    if (found.low) named("band").data = {step: found.step, low: found.low, high: found.high}
+    const over = found.step.map((s, i) => found.missed.some(([a, b]) => s >= a && s <= b) ? found.value[i] : NaN)
+    named("missed").data = {step: found.step, value: over}
+    document.querySelector(".key span:last-child").hidden = !found.missed.length
     byId("says").textContent = found.says
   } catch (error) { byId("says").textContent = error.message }
 }
 
 async function save() {
-  try { byId("saved").value = (await ask("/save")).said }
+  try {
+    const {saved, next} = await ask("/save")
+    byId("saved").value = `saved to ${saved}; next:`
+    byId("next").textContent = next
+  }
   catch (error) { byId("saved").value = error.message }
 }
 
@@ -84,7 +93,7 @@ function showRows() {
   byId("rows").replaceChildren(...tidy(points()).map(([step, value], index) => {
     const row = document.createElement("tr")
     const edit = (place, text, at) => {
-      const input = Object.assign(document.createElement("input"), {type: "number", value: +at.toFixed(4), step: "any"})
+      const input = Object.assign(document.createElement("input"), {type: "number", value: +at.toFixed(4), min: 0, step: place ? "any" : 1})
       input.setAttribute("aria-label", `${text} of point ${index + 1}`)
       input.addEventListener("change", () => {
         const list = tidy(points())
@@ -106,8 +115,7 @@ function showRows() {
 
 function add() {
   const list = tidy(points())
-  if (!list.length) return setPoints([[0, named("levels").end / 2]])
-  if (list.length == 1) return setPoints([...list, [list[0][0] < STEPS - 1 ? STEPS - 1 : 0, list[0][1]]])
+  if (list.length < 2) return setPoints([...list, [list[0]?.[0] < STEPS - 1 ? STEPS - 1 : 0, list[0]?.[1] ?? 0.8]])
   // In the middle of the widest gap, on the line.
   let gap = 0
   for (let i = 1; i + 1 < list.length; i++) if (list[i + 1][0] - list[i][0] > list[gap + 1][0] - list[gap][0]) gap = i
@@ -121,13 +129,12 @@ function start() {
   byId("interpolation").addEventListener("change", changed)
   byId("add").addEventListener("click", add)
   byId("undo").addEventListener("click", undo)
-  addEventListener("keydown", event => {
-    if ((event.ctrlKey || event.metaKey) && event.key == "z" && event.target.tagName != "INPUT") undo()
-  })
-  addEventListener("pointerdown", () => { dragging = true }, true)
-  for (const end of ["pointerup", "pointercancel"])
-    addEventListener(end, () => setTimeout(() => { dragging = false; settle() }), true)
   byId("save").addEventListener("click", save)
+  addEventListener("keydown", event => {
+    if ((event.ctrlKey || event.metaKey) && event.key == "z" && event.target.tagName != "INPUT") { event.preventDefault(); undo() }
+  })
+  addEventListener("pointerdown", event => { dragging = !!event.target.closest("[data-root-id]") }, true)
+  addEventListener("pointerup", () => { if (dragging) { dragging = false; changed() } }, true)
   changed()
   document.body.dataset.ready = "yes"
 }

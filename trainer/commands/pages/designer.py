@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ def design(
     plants = read_plants(plant, seed=0).plants if plant else identify(logged).family() if logged else ()
     shown = [(run.name, run.steps, run.entropy) for run in logged]
     level = float(logged[0].entropy[0]) if logged else initial or 0.8
-    curve = read_target(file) if file else Table(points=[(0, level), (steps - 1, level)])
+    curve = read_target(file) if file else Table(points=[(0.0, level), (float(steps - 1), level)])
     interpolation = curve.interpolation if isinstance(curve, Table) else "linear"
     return Design(points_of(curve, steps, initial), steps, out, plants, shown, interpolation)
 
@@ -79,17 +80,17 @@ def designer(design: Design, port: int = 0) -> Server:
         raise InputError(f"--out is {design.out}; give a file that ends in .yaml or .csv.")
 
     def page(request: Request) -> Response:
-        given = (design.points, design.steps, str(design.out), design.logged, bool(design.plants))
-        return Response(render(*given, design.interpolation))
+        shown = (design.logged, bool(design.plants), design.interpolation)
+        return Response(render(design.points, design.steps, str(design.out), *shown))
 
     def answer(request: Request) -> Response:
         return Response(json.dumps(check(_curve(request.body), design)), "application/json")
 
     def keep(request: Request) -> Response:
         saved = save(_curve(request.body), design)
-        said = f"saved to {saved}; next: entrostat train CONFIG control.target={saved} --out OUT"
-        print(said, flush=True)
-        return Response(json.dumps({"said": said}), "application/json")
+        told = f"entrostat train CONFIG control.target={shlex.quote(str(design.out))} --out runs/drawn"
+        print(f"saved to {saved}; next: {told}", flush=True)
+        return Response(json.dumps({"saved": saved, "next": told}), "application/json")
 
     return Server({("GET", "/"): page, ("POST", "/check"): answer, ("POST", "/save"): keep}, port)
 
@@ -108,25 +109,27 @@ def check(curve: Table, design: Design) -> dict[str, Any]:
     return found | ends | {"missed": band.missed, "says": f"{band}."}
 
 
-def save(curve: Table, design: Design) -> Path:
-    """Write the curve to a file, which is returned: as a YAML target, or as CSV of its points.
+def save(curve: Table, design: Design) -> str:
+    """Write the curve; where, in words. A CSV cannot say that it is smooth: it has every step, and a YAML file beside
+    it keeps the points."""
+    write_atomically(design.out, as_text(curve, design.out.suffix, design.steps))
+    if design.out.suffix != ".csv" or curve.interpolation == "linear":
+        return str(design.out)
+    kept = design.out.with_suffix(".yaml")
+    write_atomically(kept, as_text(curve, kept.suffix, design.steps))
+    return f"{design.out}, its points to {kept}"
 
-    A CSV cannot say that a curve is smooth: it gets a row a step, and a YAML beside it keeps the points.
-    """
-    content = {"type": "table", "points": [list(point) for point in curve.points], "interpolation": curve.interpolation}
-    as_yaml = yaml.safe_dump(content, sort_keys=False)
-    if design.out.suffix != ".csv":
-        write_atomically(design.out, as_yaml)
-        return design.out
-    rows: Sequence[tuple[float, float]] = curve.points
-    if curve.interpolation == "smooth":
-        steps = np.arange(design.steps)
-        rows = list(zip(steps.tolist(), curve.at(steps).round(6).tolist(), strict=True))
-        write_atomically(design.out.with_suffix(".yaml"), as_yaml)
+
+def as_text(curve: Table, suffix: str, steps: int) -> str:
+    """The curve as a YAML target, or as CSV of step and value; a smooth one has every step in its CSV."""
+    if suffix != ".csv":
+        content = {"type": "table", "points": [list(point) for point in curve.points]}
+        return yaml.safe_dump(content | {"interpolation": curve.interpolation}, sort_keys=False)
+    every = zip(range(steps), curve.at(np.arange(steps)).tolist(), strict=True)
+    rows = curve.points if curve.interpolation == "linear" else [(step, round(value, 6)) for step, value in every]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("step", "value"), *rows])
-    write_atomically(design.out, text.getvalue())
-    return design.out
+    return text.getvalue()
 
 
 def points_of(curve: Any, steps: int, initial: float | None) -> Points:
