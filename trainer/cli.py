@@ -37,7 +37,7 @@ INTERRUPTED, CUT_OFF = 130, 141
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input gives one sentence on standard error and exit code 2."""
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING, handlers=[_Standard()])
     options = argparse.Namespace(extra=None)
     try:
         sys.path.append(os.getcwd())  # for `import_path`; last, so that no file there hides an installed module
@@ -63,6 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _say("interrupted.", INTERRUPTED)
     return 0
+
+
+class _Standard(logging.Handler):
+    """Writes to what standard error is by then: a live display puts itself in its place, and lines above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
 
 
 def _say(message: object, code: int = 2) -> int:

@@ -1,6 +1,7 @@
 """Reading a run's folder, the closing table, the picture and the page."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,14 +102,14 @@ def test_different_targets_have_the_colours_of_their_runs(runs: list[Run]) -> No
 
 def test_the_table_is_aligned_and_at_most_110_wide(runs: list[Run]) -> None:
     long = Run("a-name-that-goes-on-and-on/" * 4 + "seed-3", {}, runs[0].columns)
-    head, *rows = table.closing_table([*runs, long]).splitlines()
+    head, *rows = table.closing_table([*runs, long], 110).splitlines()
     assert max(map(len, [head, *rows])) <= 110
     assert {len(row) for row in rows[:3]} == {len(head)}
     assert "seed-3" in rows[2]
 
 
 def test_the_table_marks_what_a_run_does_not_give(runs: list[Run]) -> None:
-    cells = table.closing_table(runs).splitlines()[1].split()
+    cells = table.closing_table(runs, 110).splitlines()[1].split()
     assert cells[:3] == ["static", "60", "-"]
 
 
@@ -186,3 +187,10 @@ def test_the_page_of_a_bare_log_is_possible(tmp_path: Path) -> None:
 def test_a_runs_name_is_text_and_never_markup(runs: list[Run], tmp_path: Path) -> None:
     named = Run("</script><img src=x onerror=alert(1)>", {}, runs[1].columns)
     assert "<img" not in written([named], tmp_path).read_text()
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_the_closing_table_fits_the_terminal(width, runs):
+    text = table.closing_table([*runs, replace(runs[0], name="a-sweep/with/long/names-0.001-seed-41")] * 2, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("pass_at_1") >= 1

@@ -29,6 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     folder.open(load_config("examples/controlled.yaml", words), 0)
     for step in range(STEPS):
         folder.append(step, {"actor/entropy": 1 / (step + 1), "controller/error": float("nan")})
+    folder.note("mlflow", command="entrostat train examples/controlled.yaml seed=3")
     (folder.path / "report.html").write_text("<p>the report</p>")
     return folder
 
@@ -58,7 +59,11 @@ def test_mlflow_holds_what_its_users_look_for(in_mlflow) -> None:
     client, run = in_mlflow
     assert run.data.params["control.law.effort"] == "0.2"
     assert run.data.params["rollout.prompts"] == "64"
+    assert not [name for name in run.data.params if name.startswith("hardware")]
     assert run.data.tags["entrostat/target"] == "increase_then_decrease"
+    assert run.data.tags["entrostat/version"].startswith("0.")
+    assert run.data.tags["mlflow.user"]
+    assert run.data.tags["entrostat/command"] == "entrostat train examples/controlled.yaml seed=3"
     assert "entropy ended at" in run.data.tags["mlflow.note.content"]
     assert run.info.status == "FINISHED"
     assert client.get_experiment_by_name("entrostat").tags["mlflow.experimentKind"] == "custom_model_development"

@@ -110,8 +110,8 @@ PANELS = {
         "Evaluation",
         "share of prompts solved",
         {
-            "eval/pass_at_8": "pass@8",
-            "eval/pass_at_1": "pass@1",
+            "eval/pass_at_8": "pass_at_8",
+            "eval/pass_at_1": "pass_at_1",
             "eval/greedy": "greedy",
             "eval/greedy_train": "greedy, training prompts",
         },

@@ -105,9 +105,9 @@ def _reward(ax: Axes, runs: Sequence[Run]) -> None:
         ax.plot(run.steps, run.column("eval/pass_at_8"), "o", ms=4, color=colour(index), mec="white", mew=0.5)
     if any(run.has("eval/pass_at_8") for run in runs):
         keys = [Line2D([], [], color=INK), Line2D([], [], color=INK, ls="", marker="o", ms=4)]
-        ax.set_title("Reward and pass@8 of evaluations")
-        ax.set_ylabel("mean reward, pass@8")
-        _key_above(ax, keys, ["reward", "pass@8"])
+        ax.set_title("Reward and pass_at_8 of evaluations")
+        ax.set_ylabel("mean reward, pass_at_8")
+        _key_above(ax, keys, ["reward", "pass_at_8"])
 
 
 def _zero(ax: Axes, runs: Sequence[Run]) -> None:
