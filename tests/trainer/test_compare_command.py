@@ -9,7 +9,7 @@ import mlflow
 import pytest
 import yaml
 
-from tests.runs import ENVIRONMENT, ROOT, entrostat
+from tests.runs import ENVIRONMENT, ROOT, entrostat, process
 from tests.trainer.suites import SMALL, TUNING, small
 
 
@@ -33,7 +33,7 @@ def compared(tmp_path_factory):
     first.kill()
     first.wait()
     before = status.stat().st_mtime_ns
-    done = entrostat(*words)
+    done = process(*words)
     assert done.returncode == 0, done.stderr[-2000:]
     return folder, before, done.stdout
 
