@@ -13,7 +13,7 @@ import pytest
 from entrostat import InputError
 from entrostat.trainer.cli import parsed, parser
 from entrostat.trainer.config import load_config
-from tests.runs import ENVIRONMENT, ROOT, SMALL, entrostat, lines
+from tests.runs import ENVIRONMENT, ROOT, SMALL, lines, process
 
 COMMANDS = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
 
@@ -40,7 +40,7 @@ def test_the_example_of_every_help_is_taken_as_written(name, monkeypatch):
 
 
 def test_the_version_is_told():
-    assert entrostat("--version").stdout.startswith("entrostat 0.")
+    assert process("--version").stdout.startswith("entrostat 0.")
 
 
 @pytest.mark.parametrize(("word", "remedy"), [("tran", "did you mean `entrostat train`"), ("xyz", "write one of: tar")])
@@ -66,11 +66,11 @@ def test_a_key_at_the_wrong_depth_brings_the_place_where_it_is(override, said):
 
 def test_a_reader_who_has_seen_enough_ends_it_quietly(tmp_path):
     command = [sys.executable, "-m", "entrostat.trainer.cli", "target", "examples/controlled.yaml", "--steps", "99999"]
-    with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=-1, stderr=-1, text=True) as process:
-        assert process.stdout.readline() == "step,value\n"
-        process.stdout.close()
-        assert process.stderr.read() == ""
-    assert process.returncode == 141
+    with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=-1, stderr=-1, text=True) as child:
+        assert child.stdout.readline() == "step,value\n"
+        child.stdout.close()
+        assert child.stderr.read() == ""
+    assert child.returncode == 141
 
 
 BARE = """
@@ -167,13 +167,13 @@ def interrupted(words, ready, folder):
     """A command that gets Ctrl-C once a line of its output holds `ready`: its code, the rest of it, and its errors."""
     command = [sys.executable, "-m", "entrostat.trainer.cli", *map(str, words)]
     environment = ENVIRONMENT | {"PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, cwd=folder, env=environment, stdout=-1, stderr=-1, text=True) as process:
-        for line in process.stdout:
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=-1, stderr=-1, text=True) as child:
+        for line in child.stdout:
             if ready in line:
                 break
-        process.send_signal(signal.SIGINT)
-        out, said = process.communicate(timeout=300)
-    return process.returncode, out, said
+        child.send_signal(signal.SIGINT)
+        out, said = child.communicate(timeout=300)
+    return child.returncode, out, said
 
 
 @pytest.mark.parametrize("words", [["target", "--edit"], ["watch", ROOT / "docs" / "data" / "static"]])
@@ -189,6 +189,6 @@ def test_a_run_ends_with_a_checkpoint_and_says_how_it_goes_on(tmp_path):
     assert "ends after this step, with a checkpoint" in said
     step = int(re.search(r"interrupted after step (\d+), with a checkpoint; go on with", said)[1])
     assert said.rstrip().endswith(f"`entrostat train --resume {tmp_path / 'run'}`.")
-    done = entrostat("train", "--resume", tmp_path / "run", f"steps={step + 2}")
+    done = process("train", "--resume", tmp_path / "run", f"steps={step + 2}")
     assert done.stdout.startswith(f"{tmp_path / 'run'} goes on at step {step + 1} of {step + 2}, from its checkpoint.")
     assert [row["step"] for row in lines(tmp_path / "run")] == list(range(step + 2))
