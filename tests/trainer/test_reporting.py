@@ -10,6 +10,7 @@ import pytest
 from entrostat.inputs.errors import InputError
 from entrostat.trainer.reporting import table, targets
 from entrostat.trainer.reporting.rundata import Run, load_run, load_runs
+from entrostat.trainer.reporting.story import story
 from entrostat.trainer.reporting.summary import summarise
 from tests.trainer.made_runs import write_run
 
@@ -194,3 +195,24 @@ def test_the_closing_table_fits_the_terminal(width, runs):
     text = table.closing_table([*runs, replace(runs[0], name="a-sweep/with/long/names-0.001-seed-41")] * 2, width)
     assert max(map(len, text.splitlines())) <= width
     assert text.count("pass_at_1") >= 1
+
+
+def told(entropy: np.ndarray, target: float | None, saturated: float = 0.0) -> str:
+    columns = {"step": np.arange(len(entropy), dtype=float), "actor/entropy": entropy}
+    if target is not None:
+        columns |= {"controller/setpoint": np.full(len(entropy), target)}
+    return story(Run("run", {}, columns | {"controller/saturated": np.full(len(entropy), saturated)}))
+
+
+def test_a_run_without_a_target_is_told_when_it_lost_half_of_its_entropy() -> None:
+    falling = np.linspace(0.8, 0.1, 71)
+    assert "below half of its start from step 41" in told(falling, None)
+    assert "a `control` with a `target` holds it" in told(falling, None)
+    assert told(np.full(60, 0.8), None) == "follows no target; its entropy is 100 % of its start at the end"
+
+
+def test_a_run_that_left_its_band_is_told_when_why_and_what_to_do() -> None:
+    leaves = np.where(np.arange(80) >= 60, 0.6, 0.8)
+    assert "at steps 60 to 79, where its command was at its limit: slow the curve down" in told(leaves, 0.8, 1.0)
+    assert "at steps 60 to 79, where its command had room left" in told(leaves, 0.8)
+    assert "stayed within 5 % of its target" in told(np.full(80, 0.8), 0.8)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from entrostat.trainer.reporting.rundata import Run
+from entrostat.trainer.reporting.story import story
 from entrostat.trainer.reporting.summary import BAND, SKIP, RunSummary, summarise
 
 WIDTH = 110
@@ -90,7 +91,9 @@ def closing_table(runs: Sequence[Run], width: int | None = None) -> str:
     room = width - sum(widths) - len(widths)
     fits = room >= min(max(map(len, names)), 2 * NARROWEST)
     lines = _wide(names, rows, widths, room) if fits else _tall(names, rows, width)
-    notes = [f"{s.name}: {warning}." for s in summaries for warning in warnings(s)]
+    notes = [
+        f"{s.name}: {text}." for s, run in zip(summaries, runs, strict=True) for text in [story(run), *warnings(s)]
+    ]
     return "\n".join([*lines, *(line for text in [LEGEND, *notes] for line in _wrapped(text, width))])
 
 
