@@ -76,7 +76,7 @@ class Status:
         aim = "" if math.isnan(m["controller/setpoint"]) else f"  target {m['controller/setpoint']:.3f}"
         entropy = f"entropy     {m['actor/entropy']:.3f}{aim}  "
         command, low, high = (m[f"controller/{key}"] for key in COMMAND)
-        limit = "  at its limit" if m["controller/saturated"] else ""
+        limit = "  limit" if m["controller/saturated"] else ""
         ends = f"eps_low {m['threshold/low_mean']:.2f}  eps_high {m['threshold/high_mean']:.2f}"
         lines = [
             entropy + sparks(list(self._entropies)[-max(width - len(entropy), 1) :]),
