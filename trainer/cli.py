@@ -24,6 +24,7 @@ Command = Callable[[argparse.Namespace], None]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input gives one sentence on standard error and exit code 2."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("entrostat").setLevel(logging.INFO)
     try:
         sys.path.append(os.getcwd())  # for `import_path`; last, so that no file there hides an installed module
         options = parsed(arguments)

@@ -44,7 +44,7 @@ def check_reachable(target: Target | None, vocab_size: int, initial: float) -> N
     """
     if target is None:
         return
-    values, limit = target.at(np.arange(10_000), initial), math.log(vocab_size)
+    values, limit = target.with_total(10_000).at(np.arange(10_000), initial), math.log(vocab_size)
     highest, lowest = float(values.max()), float(values.min())
     if lowest < 0:
         raise InputError(
@@ -96,7 +96,7 @@ def check_density(config: ControlConfig, initial: float) -> None:
             f"`law.type` {law.type!r} takes shares of the entropy, or its logarithm, and that of a density may be "
             "negative; write `law: {type: adaptive}`, or a `pid` with `error: nats`."
         )
-    if target is not None and target.unit == "initial" and initial <= 0:
+    if target is not None and target.relative and initial <= 0:
         raise InputError(
             f"the target is in multiples of the initial entropy, and that is {initial:.3g} nats, of a density; write "
             "nats with `unit: differential`."
