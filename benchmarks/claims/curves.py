@@ -183,13 +183,13 @@ def select(runs: Runs, tasks: Sequence[str]) -> str:
 def middle(groups: Sequence[Sequence[float]]) -> tuple[float, float, float]:
     """Interquartile mean over all, and its 95 % interval."""
 
-    def mean(*samples: Sequence[float]) -> float:
-        return float(trim_mean(np.concatenate(samples), 0.25))
+    def mean(*samples: Any, axis: int = -1) -> Any:
+        return trim_mean(np.concatenate(samples, axis), 0.25, axis)
 
-    centre = mean(*groups)
+    centre = float(mean(*groups))
     if min(map(len, groups)) < 2:
         return centre, float("nan"), float("nan")
-    drawn = bootstrap(groups, mean, vectorized=False, n_resamples=2000, method="percentile", rng=0)
+    drawn = bootstrap(groups, mean, n_resamples=2000, method="percentile", rng=0)
     return centre, *map(float, drawn.confidence_interval)
 
 
@@ -200,7 +200,7 @@ def write(runs: Runs, recommended: str, chosen: Any, controls: Mapping[str, Any]
     write_csv(chosen.results / "curves.csv", ["task", "method", "seed", *FIGURES], rows)
     draw(runs, chosen.tasks, recommended, chosen.results / "curves.png")
     blocks = ["# Which curve is worth most", f"`{command(chosen)}`", f"Recommended by the rule: {recommended}."]
-    for title, tasks in {"All tasks": chosen.tasks} | {task: [task] for task in chosen.tasks}.items():
+    for title, tasks in [("All tasks", chosen.tasks), *((task, [task]) for task in chosen.tasks)]:
         lines = [[m, *(_cell(middle(values(runs, m, name, tasks))) for name in FIGURES)] for m in controls]
         blocks += [f"## {title}", table(" | ".join(["method", *FIGURES]), lines)]
     tuning = [f"- {name}: `{controls[name]}`" for name in SPACES]

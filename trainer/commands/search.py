@@ -167,7 +167,7 @@ def _search(config: RunConfig, goals: Sequence[Goal], seeds: Sequence[int]) -> S
 
 def _control(config: RunConfig, settings: Settings) -> ControlConfig:
     base = config.control if config.control.law.follows_target else default_control()
-    return base.model_copy(update={"target": parse(HoldThenAnneal, settings)})
+    return base.model_copy(update={"target": parse(HoldThenAnneal, {"type": "hold_then_anneal"} | settings)})
 
 
 def _conclude(config: RunConfig, goals: Sequence[Goal], reference: Values, trials: list[Found], out: Path) -> str:

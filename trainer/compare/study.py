@@ -86,6 +86,7 @@ def search(
         for settings in wanted.first:
             study.enqueue_trial(settings)
     _ask_again(study)
+    study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))  # one that goes on draws nothing twice
     left = None if trials is None else trials - len(study.get_trials(states=ENDED))
     if left is None or left > 0:
         study.optimize(partial(_tried, wanted, out), left, seconds, n_jobs=workers or -1, catch=(_Unfinished,))
@@ -135,7 +136,6 @@ def _opened(wanted: Search, out: Path) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna.create_study(
         storage=f"sqlite:///{out / 'search.db'}",
-        sampler=optuna.samplers.TPESampler(seed=0),
         study_name=wanted.key,
         directions=list(wanted.directions),
         load_if_exists=True,
