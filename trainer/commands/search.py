@@ -210,7 +210,7 @@ def draw_front(goals: Sequence[Goal], reference: Values, trials: Sequence[Found]
     names = [goal.metric for goal in goals] if len(goals) == 2 else ["trial", goals[0].metric]
     axes.set(xlabel=names[0], ylabel=names[1])
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False)
     figure.savefig(file, dpi=120)
 
 
