@@ -100,7 +100,7 @@ def main() -> None:
         out=Path("runs/curves"),
         results=RESULTS,
     )
-    common = [*quiet(250, 16), "checkpoint.every=50", "tracking.snapshots=0", *filter(None, chosen.overrides)]
+    common = [*quiet(250, 16), "checkpoint.every=50", *filter(None, chosen.overrides)]
     controls = {name: {"target": curve} for name, curve in CURVES.items()}
     for name in SPACES:
         controls[name] = tuned(name, chosen.tune, chosen.trials, common, chosen.out / "tuning" / name.replace(" ", "_"))

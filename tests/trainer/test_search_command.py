@@ -13,7 +13,7 @@ from entrostat.loop.config import ControlConfig
 from entrostat.trainer.commands.search import Budget, Goal, choose, cost, run_search
 from entrostat.trainer.compare.study import Found, _ask_again, is_hopeless
 from entrostat.trainer.config import RunConfig
-from tests.runs import SMALL, entrostat
+from tests.runs import SMALL, entrostat, mlflow_store
 from tests.trainer.suites import SMALL as SUITE
 
 RUN = SUITE["run"] | {"evaluation": {"every": 2, "prompts": 4, "samples": 8}}
@@ -28,7 +28,7 @@ def trial(name, *values, front=True):
 def searched(tmp_path_factory):
     """Three runs of three steps: as written, the recommended curve, one of Optuna's. (folder, what was printed)"""
     folder = tmp_path_factory.mktemp("search")
-    content = RUN | {"tracking": {"mlflow": f"sqlite:///{folder}/mlflow.db"}}
+    content = RUN | {"tracking": {"mlflow": mlflow_store(folder)}}
     (folder / "run.yaml").write_text(yaml.safe_dump(content))
     words = ["search", folder / "run.yaml", "--out", folder / "out", "--runs", "3", "--workers", "1"]
     done = entrostat(*words)
