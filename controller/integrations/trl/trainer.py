@@ -13,9 +13,8 @@ from trl import GRPOTrainer
 
 from ...control import EntropyController
 from ...decision import Decision
-from ...inputs.configuration import parse, read_yaml
 from ...laws.momentum import momentum_of
-from ...loop.config import ControlConfig
+from ...loop.config import ControlConfig, read_control
 from ...measure.tokens import TokenStatistics
 from ..clamp import clamp_thresholds, weighed
 from ..measured import Measured
@@ -28,6 +27,7 @@ ENTROPY, SENSITIVITY, GROUP = "rollout_entropy", "rollout_sensitivity", "rollout
 
 
 Batch = dict[str, Any]
+Control = bool | str | Path | dict[str, Any] | ControlConfig | None
 
 
 class EntropyControlledGRPOTrainer(GRPOTrainer):
@@ -39,7 +39,8 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
     on two ranks the logged standard error takes them for two prompts.
 
     Args:
-        entropy_control: path of a `control.yaml`, or its content; none: a GRPOTrainer, to the bit.
+        entropy_control: true for the recommended control, the path of a `control.yaml`, or its content; none: a
+            GRPOTrainer, to the bit.
 
     Raises:
         InputError: the file does not fit, or a setting of the GRPOConfig leaves nothing to control.
@@ -48,10 +49,8 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
     epsilon_low: Any
     epsilon_high: Any
 
-    def __init__(self, *args: Any, entropy_control: str | Path | ControlConfig | None = None, **kwargs: Any) -> None:
-        config = entropy_control
-        if isinstance(config, str | Path):
-            config = parse(ControlConfig, read_yaml(config), source=str(config))
+    def __init__(self, *args: Any, entropy_control: Control = None, **kwargs: Any) -> None:
+        config = read_control(entropy_control) if entropy_control else None
         super().__init__(*args, **kwargs)
         self.entropy_loop: EntropyLoop | None = None
         self._scorer: Callable[..., Any] | None = None
