@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from ...measure.tokens import TokenStatistics, token_statistics
+from ..handed import bypassed
 
 CHUNK_ELEMENTS = 1 << 26
 """Logits that exist at a time where TRL holds hidden states: 128 MiB in bfloat16."""
@@ -35,7 +36,13 @@ class Capture:
 
     @property
     def tokens(self) -> TokenStatistics:
-        """The parts as one, [batch, time], without a gradient."""
+        """The parts as one, [batch, time], without a gradient.
+
+        Raises:
+            InputError: the function that is wrapped was not called.
+        """
+        if not self.parts:
+            raise bypassed("whatever scores tokens in place of TRL's own function")
         columns = ([getattr(part, name) for part in self.parts] for name in ("logprob", "entropy", "sensitivity"))
         logprob, entropy, sensitivity = (_aligned(column, self.mask.bool()) for column in columns)
         return TokenStatistics(logprob, entropy, sensitivity, self.parts[0].vocab_size)
