@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,9 +34,12 @@ class Handed:
 
     def check(self, loss: Tensor, host: str) -> None:
         """Raises InputError where `loss` did not read the thresholds, or cut other tokens than they ask for."""
-        found: tuple[Tensor | None, ...] = (None,)
-        if loss.requires_grad:
-            found = torch.autograd.grad(loss, self.thresholds, retain_graph=True, allow_unused=True)
+        if not loss.requires_grad:
+            raise bypassed(host)
+        self.judge(torch.autograd.grad(loss, self.thresholds, retain_graph=True, allow_unused=True), host)
+
+    def judge(self, found: Sequence[Tensor | None], host: str) -> None:
+        """The same from the loss's derivatives by `thresholds`, none where it has none."""
         read = [slope != 0 for slope in found if slope is not None]
         if not read:
             raise bypassed(host)

@@ -27,6 +27,7 @@ from .checkpoints import Checkpoints
 from .form import Form
 from .loop import EntropyLoop
 from .settings import check_settings, updates_to_come
+from .truncation import Truncate, say_sampled, truncation
 
 ENTROPY, SENSITIVITY, GROUP = "rollout_entropy", "rollout_sensitivity", "rollout_group"
 
@@ -53,6 +54,7 @@ class EntropyControl:
             self.entropy_loop = EntropyLoop(EntropyController(config))
             self._handed: Handed | None = None
             self._proved = False
+            self._truncate = truncation(self.args)
             self._generated = 0
             self._accumulated = 0
             self.add_callback(Checkpoints(self.entropy_loop))
@@ -62,7 +64,7 @@ class EntropyControl:
         loop = self.entropy_loop
         if loop is None or not self.model.training:
             return super()._generate_and_score_completions(inputs)
-        first = _FirstPass(self.ref_model)
+        first = _FirstPass(self.ref_model, self._truncate)
         self._scorer = first
         try:
             batch = super()._generate_and_score_completions(inputs)
@@ -72,6 +74,7 @@ class EntropyControl:
         if "old_logps" in batch:  # RLOO's, of whole responses
             batch["old_per_token_logps"] = first.logps
         if first.logps is not None and batch.get("old_per_token_logps") is first.logps:
+            self._say_sampled(first.tokens, first.sampled, loss_mask(batch))
             tokens = self._form.levelled(first.tokens, loss_mask(batch))
             batch |= {ENTROPY: tokens.entropy, SENSITIVITY: tokens.sensitivity}
             self._vocab_size = tokens.vocab_size
@@ -127,8 +130,9 @@ class EntropyControl:
         self._accumulated = 0 if last else self._accumulated + 1
         old = inputs.get("old_per_token_logps")
         if old is None:
-            with captured(mask) as capture:
+            with captured(mask, self._truncate) as capture:
                 scored = call()
+            self._say_sampled(capture.tokens, capture.sampled, loss_mask(inputs))
             tokens = self._form.levelled(capture.tokens, loss_mask(inputs))
         else:
             scored = call()
@@ -198,6 +202,12 @@ class EntropyControl:
         self._generated += self.accelerator.num_processes * responses
         return torch.arange(start, start + responses, device=self.accelerator.device) // self.num_generations
 
+    def _say_sampled(self, tokens: TokenStatistics, sampled: Tensor | None, mask: Tensor) -> None:
+        """At the first measurement: how much of the entropy is sampled."""
+        if sampled is not None:
+            say_sampled(tokens.entropy, sampled, mask)
+            self._truncate = None
+
     def _log(self, decision: Decision) -> None:
         for name, value in decision.metrics().items():
             self._metrics["train"][name].append(value)
@@ -237,17 +247,18 @@ class EntropyControlledRLOOTrainer(EntropyControl, RLOOTrainer):
 class _FirstPass:
     """Measures the first pass over a rollout that is not the reference model's; TRL's later ones are."""
 
-    def __init__(self, reference: Any) -> None:
-        self._reference = reference
+    def __init__(self, reference: Any, truncate: Truncate | None) -> None:
+        self._reference, self._truncate = reference, truncate
         self.logps: Tensor | None = None
         self.tokens: TokenStatistics
+        self.sampled: Tensor | None = None
 
     def __call__(self, model: Any, call: Callable[[], Any], mask: Tensor) -> Any:
         if self.logps is not None or model is self._reference:
             return call()
-        with captured(mask) as capture:
+        with captured(mask, self._truncate) as capture:
             scored = call()
-        self.logps, self.tokens = scored[0], capture.tokens
+        self.logps, self.tokens, self.sampled = scored[0], capture.tokens, capture.sampled
         return scored
 
 
