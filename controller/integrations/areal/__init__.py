@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ...control import EntropyController
 from ...inputs.errors import InputError
+from ...measure.tokens import TokenStatistics
 from ...measure.without_logits import statistics_without_logits
 from ..environment import configured
 from ..late import LateLoop
@@ -46,9 +47,8 @@ def controlled(loss_fn: Callable[..., Tensor], loop: LateLoop, vocab_size: int) 
         _check(settings)
         proximal = input_data.get("prox_logp")
         old = input_data["logprobs"] if proximal is None else proximal
-        tokens = statistics_without_logits(old, entropy.float(), vocab_size)
         now = statistics_without_logits(logprobs.detach(), entropy.float(), vocab_size)
-        packed = type(tokens)(*(x.flatten() for x in (old, now.entropy, now.sensitivity)), vocab_size)
+        packed = TokenStatistics(*(x.flatten() for x in (old, now.entropy, now.sensitivity)), vocab_size)
         flat = (x.flatten() for x in (input_data["advantages"], input_data["loss_mask"].bool()))
         found = loop.thresholds(logprobs.flatten(), packed, *flat, _lengths(input_data, logprobs))
         if found is not None:
