@@ -10,7 +10,6 @@ from ..decision import Decision
 from ..measure.tensors import per_token
 from ..measure.tokens import TokenStatistics
 
-
 APART = 1e-3
 """Between a clamp's two bounds, which must not cross; where they are equal torch gives neither a derivative."""
 

@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 
 from ..inputs.errors import InputError
 
-
 logger = logging.getLogger("entrostat")
 
 

@@ -51,7 +51,7 @@ class LateLoop:
         if config.actuator.actuate(0.0, BatchStatistics(entropy=1.0)).weigh is not None:
             raise InputError(
                 f"`actuator.type` is {config.actuator.type!r}, which weighs tokens, and this host's loss takes "
-                "thresholds alone; write `sensitivity`, `region` or `split_range`."
+                "thresholds alone; write `sensitivity` or `split_range`."
             )
         self.controller = controller
         self._log, self._rank = log, rank

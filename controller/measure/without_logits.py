@@ -14,7 +14,7 @@ def statistics_without_logits(logprob: Tensor, entropy: Tensor, vocab_size: int)
         S* = p (ln p + H)
 
     S (arXiv 2602.09782, section 3) is S* less its mean over the context's tokens, sum_x pi(x)^2 (ln pi(x) + H), which
-    needs the whole distribution and is left out. It is the same for all tokens of a context: S* keeps their order there,
+    needs the whole distribution and is left out. It is the same for all tokens of a context: S* keeps their order,
     and the sign of S can be lost for tokens whose S* is small. Entropy, set-point and error stay exact; thresholds rank
     by S*, and the predicted change counts with it.
 

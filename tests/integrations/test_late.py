@@ -52,7 +52,9 @@ class Run:
 
     def step(self, **settings):
         now = self.tokens()
-        loss = self.loss_fn(now.logprob, now.entropy, self.data, **{"eps_clip": 0.2, "eps_clip_higher": None} | settings)
+        loss = self.loss_fn(
+            now.logprob, now.entropy, self.data, **{"eps_clip": 0.2, "eps_clip_higher": None} | settings
+        )
         loss.backward()
         gradient = self.logits.grad.clone()
         self.optimizer.step()
@@ -107,7 +109,7 @@ def test_a_loss_without_a_ratio_of_single_tokens_is_refused(made, settings):
 
 def test_an_actuator_that_weighs_tokens_is_refused(made):
     with pytest.raises(InputError, match="weighs tokens"):
-        made(actuator={"type": "kl_cov"}, law={"type": "manual"})
+        made(actuator={"type": "region"}, law={"type": "manual"})
 
 
 def test_the_state_is_kept_in_a_file_and_gone_on_from(made, tmp_path, monkeypatch):

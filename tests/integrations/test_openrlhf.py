@@ -131,7 +131,9 @@ def test_a_loss_that_does_not_read_its_thresholds_stops_the_run(monkeypatch):
     around = torch.nn.functional.pad(torch.stack([batch.tokens.entropy, batch.tokens.sensitivity]), (0, 1))
     loss = EntropyPolicyLoss(PolicyLoss(), Capture(*around, vocab_size=23))
     loss.decision = controller(**CONTROL).step(*batch)
-    monkeypatch.setattr(PolicyLoss, "forward", lambda self, now, old, a, action_mask: (-((now - old).exp() * a).mean(),))
+    monkeypatch.setattr(
+        PolicyLoss, "forward", lambda self, now, old, a, action_mask: (-((now - old).exp() * a).mean(),)
+    )
     now = batch.tokens.logprob.clone().requires_grad_()
     with pytest.raises(InputError, match="PolicyLoss does not read the thresholds"):
         loss(now, batch.tokens.logprob, batch.advantages[:, None].expand_as(now), action_mask=batch.mask.float())

@@ -8,14 +8,14 @@ import torch
 
 pytest.importorskip("trl.experimental.async_grpo")
 
-from datasets import Dataset  # noqa: E402
-from trl.experimental.async_grpo import AsyncGRPOConfig  # noqa: E402
-from trl.experimental.async_grpo.async_rollout_worker import RolloutSample  # noqa: E402
+from datasets import Dataset
+from trl.experimental.async_grpo import AsyncGRPOConfig
+from trl.experimental.async_grpo.async_rollout_worker import RolloutSample
 
-from entrostat import InputError  # noqa: E402
-from entrostat.integrations.trl.async_grpo import EntropyControlledAsyncGRPOTrainer  # noqa: E402
-from entrostat.trainer.policy.models import ASSETS  # noqa: E402
-from tests.integrations.trl_runs import control, rows  # noqa: E402
+from entrostat import InputError
+from entrostat.integrations.trl.async_grpo import EntropyControlledAsyncGRPOTrainer
+from entrostat.trainer.policy.models import ASSETS
+from tests.integrations.trl_runs import control, rows
 
 torch.set_num_threads(1)
 HIGH = control(law={"type": "manual", "command": 1.0})

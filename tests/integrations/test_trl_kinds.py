@@ -109,9 +109,7 @@ def test_a_responses_sensitivity_is_the_mean_of_its_tokens():
 
 
 def test_rloo_is_controlled_by_whole_responses(tmp_path):
-    run = trained(
-        tmp_path, HIGH, kind=EntropyControlledRLOOTrainer, configuration=trl.RLOOConfig, beta=0.0, **QUICK
-    )
+    run = trained(tmp_path, HIGH, kind=EntropyControlledRLOOTrainer, configuration=trl.RLOOConfig, beta=0.0, **QUICK)
     (first, *_) = rows(run, "clip_ratio/region_mean", "controller/command", "controller/command_high")
     assert first[0] > 0.1
     assert first[1] == min(1.0, first[2])

@@ -64,7 +64,7 @@ def controlled(loss_fn: Callable[..., Tensor], loop: LateLoop, vocab_size: int) 
 def _check(settings: dict[str, Any]) -> None:
     if settings.get("use_sapo_loss") or settings.get("importance_sampling_level", "token") != "token":
         raise InputError(
-            "AReaL's loss clamps no ratio of single tokens under `use_sapo_loss` or `importance_sampling_level: "
+            "a loss of AReaL clamps no ratio of single tokens under `use_sapo_loss` or `importance_sampling_level: "
             "sequence`; set use_sapo_loss=false and importance_sampling_level=token."
         )
 

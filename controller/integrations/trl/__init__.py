@@ -1,4 +1,4 @@
-"""Control in TRL: a GRPOTrainer or RLOOTrainer with a threshold for every token, and a callback that moves the two scalar ones.
+"""Control in TRL: trainers with a threshold for every token, and a callback that moves the two scalar ones.
 
     trainer = EntropyControlledGRPOTrainer(..., entropy_control="control.yaml")
 

@@ -116,9 +116,7 @@ class _Head:
             chosen = _completions(hidden.detach(), targets, self._capture.mask)
             with torch.no_grad():
                 self._capture.parts.append(
-                    head_statistics(
-                        chosen[0], weight, bias, chosen[1], temperature, softcap, scale, self._capture.note
-                    )
+                    head_statistics(chosen[0], weight, bias, chosen[1], temperature, softcap, scale, self._capture.note)
                 )
             scored: tuple[Tensor | None, ...] = self._original.apply(
                 hidden, weight, bias, targets, temperature, chunk_size, softcap, scale, outputs

@@ -16,7 +16,7 @@ from ...measure.tokens import TokenStatistics
 CLAMPED = ("grpo", "dr_grpo", "dapo", "bnpo")
 """Loss types that clamp the ratio: thresholds stand in for `epsilon`."""
 WEIGHED = ("cispo", "sapo")
-"""Loss types that leave no token out: a token that a negative threshold cuts gets no advantage, the others their own."""
+"""Loss types that leave no token out: a token that a negative threshold cuts gets no advantage."""
 
 
 @dataclass(frozen=True)
