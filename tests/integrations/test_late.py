@@ -109,7 +109,7 @@ def test_a_loss_without_a_ratio_of_single_tokens_is_refused(made, settings):
 
 def test_an_actuator_that_weighs_tokens_is_refused(made):
     with pytest.raises(InputError, match="weighs tokens"):
-        made(actuator={"type": "region"}, law={"type": "manual"})
+        made(actuator={"type": "clip_cov"}, law={"type": "manual"})
 
 
 def test_the_state_is_kept_in_a_file_and_gone_on_from(made, tmp_path, monkeypatch):

@@ -33,9 +33,11 @@ ENTROPY, SENSITIVITY, GROUP = "rollout_entropy", "rollout_sensitivity", "rollout
 
 
 Batch = dict[str, Any]
+Host: Any = object
+"""One of TRL's trainers, where it is mixed in."""
 
 
-class EntropyControl:
+class EntropyControl(Host):
     """Mixed in before one of TRL's trainers: its own loss runs, with a threshold for every token."""
 
     epsilon_low: Any
@@ -90,9 +92,9 @@ class EntropyControl:
             InputError: it takes its scores elsewhere, or reads no thresholds.
         """
         self._reached = False
-        loss = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
         if self.entropy_loop is not None and self.model.training and not self._reached:
-            raise bypassed(f"`compute_loss` of {super().compute_loss.__module__}")  # type: ignore[misc]
+            raise bypassed(f"`compute_loss` of {super().compute_loss.__module__}")
         return loss
 
     def _compute_loss(self, model: Any, inputs: Batch) -> Tensor:
@@ -129,6 +131,8 @@ class EntropyControl:
         last, first = self.accelerator.sync_gradients, self._accumulated == 0
         self._accumulated = 0 if last else self._accumulated + 1
         old = inputs.get("old_per_token_logps")
+        if old is not None and ENTROPY not in inputs:
+            raise bypassed(f"the scoring of rollouts in {super()._generate_and_score_completions.__module__}")
         if old is None:
             with captured(mask, self._truncate) as capture:
                 scored = call()
@@ -155,18 +159,23 @@ class EntropyControl:
         form, mask, advantages = self._form, loss_mask(inputs), inputs["advantages"]
         low, high = map(form.shaped, clamp_thresholds(decision, tokens, advantages, logprob))
         inputs["advantages"] = weighed(decision, tokens, advantages, mask, logprob)
-        counted = self._counted(mask)
-        if not form.clamped:
-            kept = inputs["advantages"] = form.kept(inputs["advantages"], low, high)
-            asked = Handed((kept.requires_grad_(not self._proved),), torch.ones_like(mask), counted)
-        else:
-            cut = form.cut(logprob, tokens.logprob, advantages, mask, low, high)
+        if form.clamped:
             self.epsilon_low, self.epsilon_high = low, high
-            asked = Handed.asked(low, high, cut, form.shaped(counted.any(1, keepdim=True).expand_as(mask)))
-        self._handed = None if self._proved else asked
+        else:
+            inputs["advantages"] = form.kept(inputs["advantages"], low, high)
+        if self._proved:
+            return
+        counted = self._counted(mask)
+        if form.clamped:
+            cut = form.cut(logprob, tokens.logprob, advantages, mask, low, high)
+            self._handed = Handed.asked(low, high, cut, form.shaped(counted))
+        else:
+            self._handed = Handed((inputs["advantages"].requires_grad_(),), torch.ones_like(mask), counted)
 
     def _counted(self, mask: Tensor) -> Tensor:
-        """Tokens that TRL's loss drops by no setting."""
+        """[batch, time]: what TRL's loss drops by no setting, tokens or whole responses."""
+        if self._form.sequences:
+            mask = mask.any(1, keepdim=True).expand_as(mask)
         corrected = getattr(self, "use_vllm", False) and getattr(self, "vllm_importance_sampling_correction", False)
         drops = getattr(self, "top_entropy_quantile", 1.0) < 1 or getattr(self, "off_policy_mask_threshold", None)
         return torch.zeros_like(mask) if corrected or drops else mask
