@@ -56,6 +56,12 @@ class NoTransfer:
     def destroy(self): ...
 
 
+@pytest.fixture(autouse=True)
+def _named(monkeypatch):
+    """TRL asks CUDA for a device's name to look up its speed, also where there is none."""
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "CPU")
+
+
 def made(tmp_path, kind=EntropyControlledAsyncGRPOTrainer):
     args = AsyncGRPOConfig(
         output_dir=str(tmp_path),
