@@ -284,6 +284,21 @@ def test_what_cannot_be_controlled_is_refused_in_one_sentence(content, settings,
         made(control(**content), **settings)
 
 
+@pytest.mark.parametrize("looks", [True, False], ids=["another loss", "nothing at all"])
+def test_an_algorithm_that_trains_without_the_clip_range_stops_the_run(looks):
+    from entrostat import InputError
+    from entrostat.integrations.sb3 import entropy_controlled
+
+    class Deaf(sb3.PPO):
+        def train(self):
+            for data in self.rollout_buffer.get(self.batch_size) if looks else ():
+                _, logprob, _ = self.policy.evaluate_actions(data.observations, data.actions.long().flatten())
+                (-data.advantages * logprob).mean().backward()
+
+    with pytest.raises(InputError, match="does not read the thresholds that it was handed"):
+        made(control(), kind=entropy_controlled(Deaf)).learn(FRAMES)
+
+
 @pytest.mark.parametrize("name", ["SAC", "DQN", "TD3", "DDPG", "A2C"])
 def test_an_algorithm_without_a_clipped_surrogate_is_refused_in_one_sentence(name):
     from entrostat import InputError

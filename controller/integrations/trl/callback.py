@@ -16,10 +16,9 @@ from ...loop.config import ControlConfig, read_control
 from ...measure.tokens import TokenStatistics
 from ..anew import begins_anew
 from .checkpoints import KEY
-from .settings import one_update
+from .settings import SCALAR, one_update
 
 logger = logging.getLogger("entrostat")
-SCALAR = ("static", "split_range", "upper_clip")
 PATIENCE = 10
 """Logged steps without one clipped token before the warning."""
 
