@@ -21,6 +21,7 @@ from .arguments import (
     plan,
     regions,
     report,
+    search,
     simulate,
     target,
     train,
@@ -30,7 +31,7 @@ from .arguments import (
 from .arguments.kinds import Parser
 from .errors import Interrupted, Stopped
 
-COMMANDS = (target, identify, tune, simulate, train, regions, compare, plan, report, watch, doctor, completion)
+COMMANDS = (target, identify, tune, simulate, train, regions, compare, search, plan, report, watch, doctor, completion)
 INTERRUPTED, CUT_OFF = 130, 141
 """Exit codes, as shells have them for SIGINT and SIGPIPE."""
 
@@ -38,6 +39,7 @@ INTERRUPTED, CUT_OFF = 130, 141
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input gives one sentence on standard error and exit code 2."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING, handlers=[_Standard()])
+    logging.getLogger("entrostat").setLevel(logging.INFO)
     options = argparse.Namespace(extra=None)
     try:
         sys.path.append(os.getcwd())  # for `import_path`; last, so that no file there hides an installed module

@@ -13,7 +13,7 @@ from entrostat.inputs.configuration import Config, parse, read_yaml, set_dotted
 from entrostat.inputs.errors import InputError
 from entrostat.inputs.extension import CUSTOM, custom
 from entrostat.inputs.yaml_text import load_yaml
-from entrostat.loop.config import ControlConfig, read_control
+from entrostat.loop.config import ControlConfig, control_content
 from entrostat.targets import anchored, beside
 
 from .address import experiment_name, tracking_uri
@@ -238,8 +238,8 @@ class RunConfig(Config):
             {"law": {"type": "manual"}, "actuator": {"type": "static"}}
         )
     )
-    """The content of a `control.yaml`, or its path, beside the run's YAML or in the working folder. Without it: static
-    clipping at 0.2."""
+    """The content of a `control.yaml`, its path, beside the run's YAML or in the working folder, or `default`: the
+    recommended curve, law and actuator. Without it: static clipping at 0.2."""
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
@@ -260,7 +260,7 @@ class RunConfig(Config):
     @field_validator("control", mode="before")
     @classmethod
     def _read_control(cls, value: Any) -> Any:
-        return read_control(value) if isinstance(value, str) else value
+        return control_content(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _minibatches_fit(self) -> RunConfig:
@@ -304,7 +304,7 @@ def _find_files(content: dict[str, Any], folder: Path) -> None:
     """Put a control's content where its file is named, so that overrides reach into it, and find its target's file."""
     control = content.get("control")
     if isinstance(control, str):
-        content["control"] = read_control(beside(control, folder))
+        content["control"] = control_content(str(beside(control, folder)))
     elif isinstance(control, dict):
         content["control"] = anchored(control, folder)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,13 @@ from ..actuators.base import Actuator
 from ..clipping import Surrogate
 from ..guard import Guard
 from ..inputs.configuration import Config, parse, read_yaml
+from ..inputs.errors import InputError
 from ..laws import Adaptive, AnyLaw
 from ..laws.base import Law
 from ..measure.sampling import Measurement
-from ..targets import Target, anchored, target_in
+from ..targets import DEFAULT, Target, anchored, target_in
+
+logger = logging.getLogger("entrostat")
 
 
 class ControlConfig(Config):
@@ -46,22 +51,43 @@ class ControlConfig(Config):
         return self
 
 
-def load_control(path: str | Path) -> ControlConfig:
-    """The `control.yaml` at `path`.
+def default_control() -> ControlConfig:
+    """The control that is recommended where nothing is chosen; the log says which it is."""
+    config = parse(ControlConfig, DEFAULT)
+    chosen = {name: getattr(config, name).model_dump(exclude_none=True) for name in ("target", "law", "actuator")}
+    logger.info("the recommended control: %s", chosen)
+    return config
 
-    Raises:
-        InputError: the file cannot be read, or something in it does not fit.
-    """
-    return parse(ControlConfig, read_control(path), source=str(path))
 
-
-def read_control(path: str | Path) -> dict[str, Any]:
-    """The content of a `control.yaml`, unchecked, the file of its target found.
+def control_content(path: str | Path) -> dict[str, Any]:
+    """The content of a `control.yaml`, the file of its target found, or what the word `default` stands for.
 
     Raises:
         InputError: the file cannot be read.
     """
+    if path == "default":
+        return default_control().model_dump(mode="json", exclude_unset=True)
     return anchored(read_yaml(path), Path(path).parent)
+
+
+def read_control(given: Any, source: str = "entropy_control") -> ControlConfig:
+    """The control that a host was given: true or `default`, a path, a content, or a configuration.
+
+    Raises:
+        InputError: it is none of them, the file cannot be read, or something in it does not fit.
+    """
+    if isinstance(given, ControlConfig):
+        return given
+    if given is True or given == "default":
+        return default_control()
+    if isinstance(given, Mapping):
+        return parse(ControlConfig, given, source=source)
+    if isinstance(given, str | Path):
+        return parse(ControlConfig, control_content(given), source=str(given))
+    raise InputError(
+        f"{source} is a {type(given).__name__}; give True for the recommended control, a ControlConfig, or the path of "
+        "a control.yaml."
+    )
 
 
 def check_sampled(measurement: Measurement, law: Law, actuator: Actuator) -> None:

@@ -87,3 +87,10 @@ def share(text: str) -> float:
     if not 0 <= (value := number(text)) < 1:
         raise argparse.ArgumentTypeError(f"{shorten(text)} is not a number from 0 to below 1")
     return value
+
+
+def hours(text: str) -> float:
+    """A span of hours."""
+    if not 0 < (value := number(text)) < HIGHEST**2:
+        raise argparse.ArgumentTypeError(f"{shorten(text)} is not a number of hours above 0")
+    return value

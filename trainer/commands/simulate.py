@@ -9,7 +9,7 @@ import numpy as np
 from entrostat.inputs.configuration import read_yaml
 from entrostat.inputs.errors import InputError
 from entrostat.laws import PID, Adaptive
-from entrostat.loop.config import load_control
+from entrostat.loop.config import read_control
 from entrostat.sim.feasibility import reach
 from entrostat.sim.tune.costs import Prediction, predict, predict_adaptive
 from entrostat.sim.tune.plots import draw_prediction
@@ -34,21 +34,21 @@ def run_simulate(control: Path, plant: Path, steps: int, seeds: int, out: Path) 
     if steps < 20 or seeds < 1:
         raise InputError(f"--steps is {steps} and --seeds {seeds}; write at least 20 and 1.")
     run = load_config(control) if "control" in read_yaml(control) else None
-    config = run.control if run else load_control(control)
+    config = run.control if run else read_control(control)
     if config.target is None or not isinstance(config.law, PID | Adaptive):
         raise InputError(
             f"{control} has the law `{config.law.type}`; give a target and a law of type pid or adaptive to simulate."
         )
-    plants = read_plants(plant, seed=0).plants
+    plants, target = read_plants(plant, seed=0).plants, config.target.with_total(steps)
     adaptive = config.law if isinstance(config.law, Adaptive) else Adaptive()
     updates = run.updates if run else UPDATES
-    runs = {"adaptive": predict_adaptive(adaptive, plants[:PLANTS], config.target, steps, [0], updates)}
+    runs = {"adaptive": predict_adaptive(adaptive, plants[:PLANTS], target, steps, [0], updates)}
     if isinstance(config.law, PID):
-        runs = {"pid": predict(config.law, plants, config.target, steps, range(seeds))} | runs
+        runs = {"pid": predict(config.law, plants, target, steps, range(seeds))} | runs
     drawn = next(iter(runs.values()))
     draw_prediction(drawn, config.actuator, out)
     lines = [_words(name, prediction) for name, prediction in runs.items()]
-    curve = config.target.at(np.arange(steps), plants[0].initial)
+    curve = target.at(np.arange(steps), plants[0].initial)
     return "\n".join([*lines, f"reach       {reach(curve, plants)}", f"wrote       {out}"])
 
 

@@ -28,7 +28,7 @@ def show_target(file: Path, steps: int, initial: float | None, plant: Path | Non
     if steps < 2:
         raise InputError(f"--steps is {steps}; write at least 2.")
     target = read_target(file)
-    plants = read_plants(plant, seed=0).plants if plant else []
+    plants, target = read_plants(plant, seed=0).plants if plant else [], target.with_total(steps)
     values = target.at(np.arange(steps), plants[0].initial if plants and initial is None else initial)
     band = reach(values, plants) if plants else None
     if out is None:

@@ -15,7 +15,7 @@ from entrostat.inputs.configuration import parse, read_yaml
 from entrostat.inputs.errors import InputError
 from entrostat.inputs.table_file import SUFFIXES
 from entrostat.laws import PID
-from entrostat.loop.config import ControlConfig, read_control
+from entrostat.loop.config import ControlConfig, control_content
 from entrostat.sim.feasibility import reach
 from entrostat.sim.tune.costs import Costs, Prediction, costs, predict
 from entrostat.sim.tune.margins import Margins, StepResponse, sensitivity_peaks
@@ -86,7 +86,7 @@ def _read_task(file: Path, steps: int | None, minibatches: int | None) -> _Task:
         control = run.control.model_dump(mode="json", exclude_unset=True)
         known = (run.steps, run.update.minibatches * run.update.epochs, run.update.betas[0])
     else:
-        control = read_control(file) if "target" in content else {"target": str(file)}
+        control = control_content(file) if "target" in content else {"target": str(file)}
         known = (150, 8, 0.9)
     config = parse(ControlConfig, {name: part for name, part in control.items() if name != "law"}, source=str(file))
     if config.target is None:
@@ -96,7 +96,7 @@ def _read_task(file: Path, steps: int | None, minibatches: int | None) -> _Task:
     if length < 20 or updates < 1:
         raise InputError(f"--steps is {length} and --minibatches {updates}; write at least 20 and 1.")
     rest = config.model_dump(mode="json", exclude_unset=True)
-    return _Task(config.target, config.actuator, rest, length, updates, known[2])
+    return _Task(config.target.with_total(length), config.actuator, rest, length, updates, known[2])
 
 
 def _family(task: _Task, plant: Path | None, seed: int) -> PlantFamily:
