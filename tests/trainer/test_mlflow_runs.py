@@ -13,7 +13,7 @@ from entrostat.trainer import address
 from entrostat.trainer.address import without_password
 from entrostat.trainer.commands.logged_runs import load_logged
 from entrostat.trainer.commands.pages.designer import design
-from entrostat.trainer.compare.command import _start_parent
+from entrostat.trainer.compare.parent import _start_parent
 from entrostat.trainer.config import load_config
 from entrostat.trainer.tracking.delivery import QUIET, Courier
 from entrostat.trainer.tracking.folder import RunFolder
