@@ -134,7 +134,7 @@ def legend(keys: Sequence[Key]) -> Markup:
 def _words(run: Run, summaries: Sequence[RunSummary]) -> str:
     """How far a run is and how its entropy went; of a group, the range of its runs."""
     if not run.members:
-        return ". ".join(filter(None, [progress(run), headline(summaries[0])]))
+        return "; ".join(filter(None, [progress(run), headline(summaries[0])]))
     errors = sorted(summary.rmse for summary in summaries if summary.rmse is not None)
     kept = sorted(summary.entropy_kept for summary in summaries if summary.entropy_kept is not None)
     followed = f"error of the tracking {errors[0]:.1f} to {errors[-1]:.1f} %; " if errors else ""
