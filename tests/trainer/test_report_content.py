@@ -24,7 +24,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
             for seed in range(5):
                 name = f"{'held' if controlled else 'static'}-{rate:g}/seed{seed}"
                 kind = {"law": {"type": "adaptive" if controlled else "manual"}}
-                told = {"seed": seed, "control": kind, "update": {"learning_rate": rate}}
+                told = {"seed": seed, "steps": 8, "control": kind, "update": {"learning_rate": rate}}
                 run = write_run(folder / name, steps=4 + seed, controlled=controlled, config=told)
                 rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
                 told = [json.dumps(row | {"reward/mean": row["step"] + seed**2}) for row in rows]
