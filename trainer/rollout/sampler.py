@@ -1,8 +1,10 @@
 """What a sampler is, and the one that samples from the policy itself with transformers."""
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -158,11 +160,17 @@ def _next_logits(
         input_ids=tokens,
         attention_mask=attention,
         position_ids=positions,
-        past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
+        **{_cache_argument(type(model)): cache},
     )
     return output.logits[:, -1]
+
+
+@lru_cache
+def _cache_argument(kind: type[PreTrainedModel]) -> str:
+    """`cache` since transformers 5.24, `past_key_values` before."""
+    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
 
 
 def _picker(how: Sampling, device: torch.device) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
