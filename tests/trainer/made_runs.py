@@ -14,9 +14,9 @@ def lines(steps: int, controlled: bool) -> list[dict[str, float | None]]:
     return [_line(step, steps, controlled) for step in range(steps)]
 
 
-def write_run(folder: Path, steps: int = 60, controlled: bool = True, **config: object) -> Path:
+def write_run(folder: Path, steps: int = 60, controlled: bool = True, config: dict | None = None) -> Path:
     """A run's folder with metrics, snapshots and configuration; `config` is laid over that."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines(steps, controlled)))
     snapshots = (_snapshot(step, controlled) for step in range(0, steps, 20))
     (folder / "snapshots.jsonl").write_text("".join(json.dumps(line) + "\n" for line in snapshots))
@@ -28,7 +28,7 @@ def write_run(folder: Path, steps: int = 60, controlled: bool = True, **config: 
         "update": {"learning_rate": 3e-4, "minibatches": 8},
     }
     told |= {"rollout": {"prompts": 8, "responses_per_prompt": 4}}
-    (folder / "config.yaml").write_text(yaml.safe_dump(told | config))
+    (folder / "config.yaml").write_text(yaml.safe_dump(told | (config or {})))
     (folder / "status.json").write_text('{"status": "FINISHED"}')
     return folder
 

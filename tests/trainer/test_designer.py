@@ -17,6 +17,7 @@ from entrostat.trainer.commands.target import read_target
 from tests.browser import Watched
 
 PLANT = MomentumPlant(gain=0.02, lag=0.4)
+POINTS = "[...Bokeh.documents[0].get_model_by_name('points').data.step]"
 FLAT = [(0.0, 0.8), (50.0, 0.8), (99.0, 0.8)]
 
 
@@ -24,9 +25,9 @@ FLAT = [(0.0, 0.8), (50.0, 0.8), (99.0, 0.8)]
 def serve(tmp_path: Path):
     servers = []
 
-    def start(name: str = "curve.yaml", **kwargs) -> tuple[str, Path]:
+    def start(name: str = "curve.yaml", points=FLAT, **kwargs) -> tuple[str, Path]:
         out = tmp_path / name
-        server = designer(Design(FLAT, 100, out, [PLANT], **kwargs))
+        server = designer(Design(points, 100, out, [PLANT], **kwargs))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         return server.address, out
@@ -60,13 +61,19 @@ def drag(opened: Watched, start: tuple[float, float], end: tuple[float, float]) 
     mouse.up()
 
 
-def test_a_dragged_curve_is_saved_and_loads(browser, serve) -> None:
+def test_a_dragged_curve_is_saved_and_loads(browser, serve, capsys) -> None:
     url, out = serve()
     opened = Watched(browser, url()).ready()
+    steep = opened.page.locator(".key span", has_text="steeper")
+    assert steep.is_hidden()
     drag(opened, (50, 0.8), (90, 1.1))
     opened.until("document.getElementById('says').textContent.includes('cannot follow the target at steps 9')")
+    opened.until(f"Number.isInteger({POINTS}[1]) && {POINTS}[1] > 80")  # at rest on a whole step
+    assert steep.is_visible()
     opened.page.locator("#save").click()
     opened.until("document.getElementById('saved').value.startsWith('saved')")
+    assert opened.page.locator("#next").inner_text() == f"entrostat train CONFIG control.target={out} --out runs/drawn"
+    assert f"next: entrostat train CONFIG control.target={out}" in capsys.readouterr().out
     opened.shot("designer")
     saved = read_target(out)
     assert isinstance(saved, Table)
@@ -86,6 +93,28 @@ def test_a_point_typed_in_the_table_moves_the_curve(browser, serve) -> None:
     opened.until("document.getElementById('saved').value.startsWith('saved')")
     assert out.read_text() == "step,value\n0.0,0.8\n50.0,0.6\n99.0,0.8\n"
     assert read_target(out).at(25) == pytest.approx(0.7)
+
+
+def test_a_point_typed_out_of_order_is_sorted_and_undone(browser, serve) -> None:
+    opened = Watched(browser, serve()[0]()).ready()
+    opened.page.get_by_label("step of point 1").fill("70.4")
+    opened.page.keyboard.press("Enter")
+    opened.until(f"{POINTS}.join() == '50,70,99'")
+    assert opened.page.get_by_label("step of point 2").input_value() == "70"
+    opened.page.get_by_label("step of point 3").fill("400")
+    opened.page.keyboard.press("Enter")
+    opened.until("document.querySelector('[aria-label=\"step of point 3\"]').value == '99'")
+    opened.page.locator("#undo").click()
+    opened.until(f"{POINTS}.join() == '0,50,99'")
+    assert opened.page.locator("#undo").is_disabled()
+
+
+def test_a_point_is_added_to_an_empty_curve(browser, serve) -> None:
+    opened = Watched(browser, serve(points=[])[0]()).ready()
+    for count in (1, 2, 3):
+        opened.page.locator("#add").click()
+        opened.until(f"{POINTS}.length == {count}")
+    assert opened.page.evaluate(POINTS) == [0, 50, 99]
 
 
 def test_points_are_added_and_removed_by_keyboard(browser, serve) -> None:
@@ -140,6 +169,8 @@ def test_a_smooth_curve_keeps_its_shape_in_csv(serve) -> None:
     curve = {"points": [[0, 0.8], [50, 1.1], [99, 0.5]], "interpolation": "smooth"}
     assert post(url("/save"), curve)[0] == 200
     every = np.arange(100)
+    kept = read_target(out.with_suffix(".yaml"))
+    assert (kept.points, kept.interpolation) == ([(0, 0.8), (50, 1.1), (99, 0.5)], "smooth")
     assert read_target(out).at(every) == pytest.approx(Table(**curve).at(every), abs=1e-6)
 
 

@@ -187,7 +187,7 @@ def test_the_page_of_a_bare_log_is_possible(tmp_path: Path) -> None:
 
 def test_a_runs_name_is_text_and_never_markup(runs: list[Run], tmp_path: Path) -> None:
     named = Run("</script><img src=x onerror=alert(1)>", {}, runs[1].columns)
-    assert "<img" not in written([named], tmp_path).read_text()
+    assert "<img src" not in written([named], tmp_path).read_text()
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])

@@ -11,6 +11,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from bokeh.document import Document
 from bokeh.embed import file_html
 from bokeh.layouts import row
 from bokeh.resources import INLINE
@@ -61,9 +62,11 @@ def render(runs: Sequence[Run], live: str = "") -> str:
         "shape": shape(runs),
     }
     title = f"entrostat: {', '.join(run.name for run in runs)}"
-    return file_html(
-        [*plots[:AT_ONCE], *later], INLINE, title, template=asset("report.html"), template_variables=variables
-    )
+    roots, template, document = [*plots[:AT_ONCE], *later], asset("report.html"), Document()
+    with document.models.freeze():  # else each root looks through all models anew
+        for root in roots:
+            document.add_root(root)
+    return file_html(roots, INLINE, title, template=template, template_variables=variables)
 
 
 def update(runs: Sequence[Run]) -> str:
@@ -134,7 +137,7 @@ def legend(keys: Sequence[Key]) -> Markup:
 def _words(run: Run, summaries: Sequence[RunSummary]) -> str:
     """How far a run is and how its entropy went; of a group, the range of its runs."""
     if not run.members:
-        return ". ".join(filter(None, [progress(run), headline(summaries[0])]))
+        return "; ".join(filter(None, [progress(run), headline(summaries[0])]))
     errors = sorted(summary.rmse for summary in summaries if summary.rmse is not None)
     kept = sorted(summary.entropy_kept for summary in summaries if summary.entropy_kept is not None)
     followed = f"error of the tracking {errors[0]:.1f} to {errors[-1]:.1f} %; " if errors else ""

@@ -18,6 +18,7 @@ function tidy(list) {
 function setPoints(list) {
   const sorted = tidy(list)
   named("points").data = {step: sorted.map(p => p[0]), value: sorted.map(p => p[1])}
+  changed() // even where they are what they were: the table may hold what was typed
 }
 
 const same = (one, other) => JSON.stringify(one) == JSON.stringify(other)
