@@ -91,7 +91,7 @@ def open_session(config: RunConfig) -> Session:
         )
     config.control.measurement.rows(responses // world, 0)  # refuses too small a share before the first rollout
     torch.manual_seed(seed_of(config.seed))
-    task, control = load_task(config.task), EntropyController(config.control)
+    task, control = load_task(config.task), EntropyController(config.control, total_steps=config.steps)
     settings = deepspeed_settings(config.update, config.engine, rows=responses // (world * config.update.minibatches))
     model, tokenizer = load_policy(config, settings)
     engine = Engine(model, config.update, settings)

@@ -204,6 +204,16 @@ def test_a_saved_model_goes_on_where_it_was(tmp_path):
     assert decision(loaded).step == state["step"] == 3
 
 
+def test_true_is_the_recommended_curve_over_the_run_and_a_longer_run_keeps_it(tmp_path):
+    model = trained(4, True)
+    assert model.entropy_control["target"]["type"] == "hold_then_anneal"
+    assert decision(model).setpoint < 0.6 * model.entropy_state["initial_entropy"]  # held, it would be 0.85
+    model.save(tmp_path / "model.zip")
+    loaded = EntropyControlledPPO.load(tmp_path / "model.zip", env=model.env)
+    loaded.learn(4 * FRAMES, reset_num_timesteps=False)
+    assert loaded.entropy_state["total"] == 4
+
+
 def test_a_saved_model_is_plain_ppo_to_sb3_and_plain_ppo_is_taken_over(tmp_path):
     model = trained(1, control())
     model.save(tmp_path / "ours.zip")

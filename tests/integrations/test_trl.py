@@ -134,6 +134,15 @@ def test_one_step_of_the_controller_is_one_rollout(off_policy):
     assert len(rows(off_policy, "controller/command")) == 2
 
 
+def test_the_controller_knows_how_many_rollouts_the_run_has(off_policy, on_policy):
+    assert off_policy.entropy_loop.controller.state_dict()["total"] == 2
+    assert on_policy.entropy_loop.controller.state_dict()["total"] == 3
+
+
+def test_true_is_the_recommended_control(tmp_path):
+    assert small(tmp_path, True).entropy_loop.controller.config.target.type == "hold_then_anneal"
+
+
 def test_iterations_and_accumulation_count_as_one_rollout(tmp_path):
     """8 optimizer steps x 2 microbatches = 2 rollouts x 4 slices x 2 iterations."""
     run = trained(tmp_path, control(), num_iterations=2, gradient_accumulation_steps=2, max_steps=8)

@@ -27,7 +27,7 @@ def check_settings(config: ControlConfig, args: Any, vocab_size: int, form: Form
     """
     for sentence in refusals(config, args, form):
         raise InputError(sentence)
-    if config.target is not None and config.target.unit != "initial":
+    if config.target is not None and not config.target.relative:
         check_reachable(config.target, vocab_size, math.nan)
     for sentence in remarks(config, args):
         logger.warning("%s", sentence)
@@ -110,6 +110,11 @@ def remarks(config: ControlConfig, args: Any) -> list[str]:
 def microbatches(args: Any) -> int:
     """That TRL trains on with one rollout."""
     return int(args.steps_per_generation * args.num_iterations)
+
+
+def rollouts(args: Any, updates: int) -> int:
+    """In a run of so many optimizer steps."""
+    return max(1, -(-updates * int(args.gradient_accumulation_steps) // microbatches(args)))
 
 
 def one_update(args: Any) -> bool:

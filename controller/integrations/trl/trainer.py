@@ -14,9 +14,8 @@ from trl import GRPOTrainer, RLOOTrainer
 
 from ...control import EntropyController
 from ...decision import Decision
-from ...inputs.configuration import parse, read_yaml
 from ...laws.momentum import momentum_of
-from ...loop.config import ControlConfig
+from ...loop.config import ControlConfig, read_control
 from ...measure.tensors import per_token
 from ...measure.tokens import TokenStatistics
 from ..clamp import clamp_thresholds, weighed
@@ -33,6 +32,7 @@ ENTROPY, SENSITIVITY, GROUP = "rollout_entropy", "rollout_sensitivity", "rollout
 
 
 Batch = dict[str, Any]
+Control = bool | str | Path | dict[str, Any] | ControlConfig | None
 Host: Any = object
 """One of TRL's trainers, where it is mixed in."""
 
@@ -43,10 +43,8 @@ class EntropyControl(Host):
     epsilon_low: Any
     epsilon_high: Any
 
-    def __init__(self, *args: Any, entropy_control: str | Path | ControlConfig | None = None, **kwargs: Any) -> None:
-        config = entropy_control
-        if isinstance(config, str | Path):
-            config = parse(ControlConfig, read_yaml(config), source=str(config))
+    def __init__(self, *args: Any, entropy_control: Control = None, **kwargs: Any) -> None:
+        config = read_control(entropy_control) if entropy_control else None
         super().__init__(*args, **kwargs)
         self.entropy_loop: EntropyLoop | None = None
         self._scorer: Callable[..., Any] | None = None
@@ -232,7 +230,8 @@ class EntropyControlledGRPOTrainer(EntropyControl, GRPOTrainer):
     second base.
 
     Args:
-        entropy_control: path of a `control.yaml`, or its content; none: a GRPOTrainer, to the bit.
+        entropy_control: true for the recommended control, the path of a `control.yaml`, or its content; none:
+            a GRPOTrainer, to the bit.
 
     Raises:
         InputError: the file does not fit, a setting of the GRPOConfig leaves nothing to control, or the loss of the
@@ -246,7 +245,8 @@ class EntropyControlledRLOOTrainer(EntropyControl, RLOOTrainer):
     A response has one ratio and one threshold, by its own S: the mean over its tokens.
 
     Args:
-        entropy_control: path of a `control.yaml`, or its content; none: an RLOOTrainer, to the bit.
+        entropy_control: true for the recommended control, the path of a `control.yaml`, or its content; none:
+            an RLOOTrainer, to the bit.
 
     Raises:
         InputError: as for EntropyControlledGRPOTrainer.
