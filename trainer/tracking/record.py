@@ -13,7 +13,6 @@ from entrostat.inputs.errors import InputError
 from ..config import RunConfig
 from ..reporting.estimate import in_words
 from ..reporting.rundata import load_run
-from ..reporting.write import write_report
 from .delivery import Delivery
 from .folder import RunFolder
 from .status import Status
@@ -50,6 +49,8 @@ class Tracker:
         with complaining("the report was not written"):
             if self._folder.started:
                 run = load_run(self._folder.path)
+                from ..reporting.write import write_report  # Bokeh takes seconds to import
+
                 print("\n".join([write_report([run], self._folder.path), in_words(run)]).rstrip())
         with complaining("the run's end was not noted"):
             self._folder.set_status(status)
