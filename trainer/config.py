@@ -98,6 +98,11 @@ class UpdateConfig(Config):
     microbatch: Count | None = None
     """Responses of one forward and backward pass on a rank, gradients accumulating, and of one measuring pass; none: a
     rank's whole share of a minibatch."""
+    shuffle: Literal["responses", "prompts"] = "responses"
+    """What is shuffled over the minibatches: single responses, or prompts with all of their responses. Passes then read
+    each prompt once, and what all of them begin with once: faster where answers are short beside their prompts. The
+    same numbers to rounding; not with `gradient_checkpointing`, `without_logits` or ZeRO-3, which read whole
+    sequences."""
     epochs: Count = 1
     """Passes over the rollout batch."""
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 3e-4
@@ -267,6 +272,11 @@ class RunConfig(Config):
             raise ValueError(
                 f"{responses} responses do not divide into {self.update.minibatches} minibatches; write a "
                 "`update.minibatches` that divides `rollout.prompts` * `rollout.responses_per_prompt`."
+            )
+        if self.update.shuffle == "prompts" and self.rollout.prompts % self.update.minibatches:
+            raise ValueError(
+                f"{self.rollout.prompts} prompts do not divide into {self.update.minibatches} minibatches; write a "
+                "`rollout.prompts` that is a multiple of `update.minibatches`, or `update.shuffle: responses`."
             )
         return self
 

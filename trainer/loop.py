@@ -133,7 +133,8 @@ def update(session: Session, batch: Batch, decision: Decision, step: int) -> Sum
     sums.add_sums(threshold_sums(thresholds, seen.tokens, seen.advantages, seen.rollout.mask))
     if not (session.control.reads_minibatches or decision.reads_logprob):
         batch = replace(batch, thresholds=thresholds)
-    for order in orders(len(batch.rewards), config.epochs, seed_of(session.config.seed, step)):
+    together = session.config.rollout.responses_per_prompt if config.shuffle == "prompts" else 1
+    for order in orders(len(batch.rewards), config.epochs, seed_of(session.config.seed, step), together):
         shuffled = batch.ordered(order.to(engine.device))
         for parts in minibatches(len(order), config.minibatches, engine.rows):
             norm = engine.update(losses(session, shuffled, decision, parts, sums))
@@ -169,10 +170,12 @@ def losses(session: Session, batch: Batch, decision: Decision, parts: Sequence[s
         yield loss
 
 
-def orders(rows: int, epochs: int, seed: int) -> Iterator[Tensor]:
-    """An order of all rows for each epoch, by `seed`."""
+def orders(rows: int, epochs: int, seed: int, together: int = 1) -> Iterator[Tensor]:
+    """An order of all rows for each epoch, by `seed`; `together` neighbouring ones stay neighbours."""
     generator = torch.Generator().manual_seed(seed)
-    return (torch.randperm(rows, generator=generator) for _ in range(epochs))
+    for _ in range(epochs):
+        groups = torch.randperm(rows // together, generator=generator)
+        yield (groups[:, None] * together + torch.arange(together)).flatten()
 
 
 def minibatches(rows: int, count: int, microbatch: int) -> Iterator[list[slice]]:

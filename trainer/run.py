@@ -89,6 +89,11 @@ def open_session(config: RunConfig) -> Session:
             f"{config.rollout.prompts} prompts and {config.update.minibatches} minibatches do not divide over "
             f"{world} ranks; write a `rollout.prompts` that is a multiple of both."
         )
+    if config.update.shuffle == "prompts" and config.rollout.prompts % (world * config.update.minibatches):
+        raise InputError(
+            f"{config.rollout.prompts} prompts do not divide over {world} ranks and {config.update.minibatches} "
+            "minibatches of whole groups; write a `rollout.prompts` that is a multiple of their product."
+        )
     config.control.measurement.rows(responses // world, 0)  # refuses too small a share before the first rollout
     torch.manual_seed(seed_of(config.seed))
     task, control = load_task(config.task), EntropyController(config.control)

@@ -30,5 +30,7 @@ class Session:
     control: EntropyController
     reference: Any | None = None
     """The start policy, where the guard or the evaluation asks for the KL divergence to it."""
+    shares_prompts: bool | None = None
+    """Whether passes read a prompt once for its responses; none: not decided yet."""
     on_step_end: Callable[[Session, int, Batch, Decision], None] | None = None
     """Called after each update, for what a report shows of the inside of a step."""
