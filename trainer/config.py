@@ -90,6 +90,32 @@ class RolloutConfig(Config):
     """Time limit for the reward of one answer; a group in which one has none is left out of the step."""
 
 
+class LoRAConfig(Config):
+    """Low-rank changes of linear layers in place of all weights (arXiv 2106.09685), by peft."""
+
+    type: Literal["lora"] = "lora"
+    rank: Annotated[int, Field(ge=1, le=65536)] = 16
+    """Of each change."""
+    alpha: Annotated[float, Field(gt=0, le=1e6)] = 32
+    """A change is scaled by `alpha` / `rank`."""
+    targets: Literal["all-linear"] | list[str] = "all-linear"
+    """Layers that are changed, as their names end: [q_proj, v_proj]; or all but the head."""
+
+
+Schedule = Literal[
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+    "cosine_with_min_lr",
+    "cosine_warmup_with_min_lr",
+    "warmup_stable_decay",
+]
+
+
 class UpdateConfig(Config):
     """How a rollout batch becomes gradient steps."""
 
@@ -107,6 +133,12 @@ class UpdateConfig(Config):
     """Passes over the rollout batch."""
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 3e-4
     """Of AdamW."""
+    schedule: Schedule | None = None
+    """Of the learning rate over the run, by transformers' name, an optimizer step at a time; none: constant."""
+    warmup: Annotated[int, Field(ge=0, le=10**9)] = 0
+    """Steps over which the learning rate rises from 0."""
+    schedule_options: dict[str, Any] = Field(default_factory=dict)
+    """Of the schedule, by transformers' names: {min_lr_rate: 0.1}, {num_decay_steps: 100} in optimizer steps."""
     betas: tuple[Momentum, Momentum] = (0.9, 0.999)
     """AdamW's; the first, to the power of the updates per rollout, is the plant's lag."""
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
@@ -235,6 +267,8 @@ class RunConfig(Config):
     """Put each prompt into the tokenizer's chat template, as a user's turn."""
     system: str | None = None
     """The chat's system prompt; none: the template's own, if it has one."""
+    adapter: LoRAConfig | None = None
+    """What is trained in place of all weights; none: all weights."""
     rollout: RolloutConfig = RolloutConfig()
     update: UpdateConfig = UpdateConfig()
     control: ControlConfig = Field(

@@ -127,8 +127,7 @@ def reward_means(scored: ScoredRollout, size: int) -> dict[str, float]:
 def update(session: Session, batch: Batch, decision: Decision, step: int) -> Sums:
     """All minibatches of the step; sums of their metrics, and of the thresholds at ratio 1."""
     config, engine = session.config.update, session.engine
-    sums = Sums(engine.device)
-    seen = batch.seen
+    sums, seen, number = Sums(engine.device), batch.seen, step * session.config.updates
     thresholds = decision.thresholds(seen.tokens, per_token(seen.advantages, seen.tokens.logprob))
     sums.add_sums(threshold_sums(thresholds, seen.tokens, seen.advantages, seen.rollout.mask))
     if not (session.control.reads_minibatches or decision.reads_logprob):
@@ -137,6 +136,9 @@ def update(session: Session, batch: Batch, decision: Decision, step: int) -> Sum
     for order in orders(len(batch.rewards), config.epochs, seed_of(session.config.seed, step), together):
         shuffled = batch.ordered(order.to(engine.device))
         for parts in minibatches(len(order), config.minibatches, engine.rows):
+            if session.learning_rate:
+                engine.set_learning_rate(session.learning_rate(number))
+            number += 1
             norm = engine.update(losses(session, shuffled, decision, parts, sums))
             sums.add({"actor/skipped": float(norm is None), "actor/grad_norm": 0.0 if norm is None else norm}, 1)
     return sums

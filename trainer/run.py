@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,15 +17,18 @@ from entrostat.inputs.files import check_regular
 from entrostat.inputs.state import count
 from entrostat.measure.ranks import Disagreement
 
+from .adapter import add_adapter
 from .config import RunConfig
 from .engine.checkpoint import load_checkpoint, newest_checkpoint, newest_step, save_checkpoint
 from .engine.engine import Engine, init_distributed
 from .engine.heartbeat import Heartbeat
+from .engine.processor import emulates_bfloat16
 from .engine.settings import deepspeed_settings
 from .engine.state import Parts, gathered, restore, updates
 from .errors import Stopped, Unsampled
 from .loop import evaluation, train_step
 from .policy.models import load_model, model_source
+from .policy.schedule import learning_rate
 from .rollout.open import open_sampler
 from .seeds import seed_of
 from .step.reference import start_policy
@@ -34,6 +38,7 @@ from .tasks import load_task
 from .tracking.folder import RunFolder
 from .tracking.record import RESUME, Tracker, complaining
 
+logger = logging.getLogger("entrostat.trainer")
 UNREWARDED = 10
 """Steps in a row without a single reward after which a run stops."""
 
@@ -101,7 +106,8 @@ def open_session(config: RunConfig) -> Session:
     model, tokenizer = load_policy(config, settings)
     engine = Engine(model, config.update, settings)
     sampler = open_sampler(config, engine.model, tokenizer, model_source(config.model))
-    return Session(config, engine, tokenizer, sampler, task, control, start_policy(config, engine.device))
+    reference = start_policy(config, engine.model)
+    return Session(config, engine, tokenizer, sampler, task, control, reference, learning_rate(config))
 
 
 def load_policy(config: RunConfig, settings: dict[str, Any]) -> tuple[Any, Any]:
@@ -112,7 +118,11 @@ def load_policy(config: RunConfig, settings: dict[str, Any]) -> tuple[Any, Any]:
 
         keep = HfDeepSpeedConfig(settings)  # transformers looks for it while it loads
     dtype = torch.bfloat16 if settings["bf16"]["enabled"] else torch.float32
+    if dtype == torch.bfloat16 and dist.get_backend() == "gloo" and emulates_bfloat16():
+        logger.warning("this processor emulates bfloat16, several times slower than `engine.dtype: float32`.")
     model, tokenizer = load_model(config.model, dtype, config.chat)
+    if config.adapter:
+        add_adapter(model, config.adapter)
     if config.engine.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     del keep
