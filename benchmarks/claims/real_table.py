@@ -25,13 +25,13 @@ TRL = {
     "1 update, under control": ["--updates", "1"],
 }
 """Runs of examples/trl_smollm2.py, and their options."""
-HEAD = """`python -m benchmarks.claims.real_model`: SmolLM2-135M-Instruct (135 M parameters, vocabulary 49,152), all weights
-trained in float32 on one core of a CPU; reasoning-gym's `chain_sum` with two one-digit terms after three solved ones;
-{steps} steps of {answers} answers, 4 minibatches, learning rate {rate:g}. `hold` asks for the initial entropy
-throughout, `anneal` for the same until half of the run, then for a straight line down to half of it. Control has nothing
-set; the entropy bonus's step is {increment}. Entropy and reward: means of the first three and of the last ten steps.
-RMSE, net RMSE (without the sampling error of the measured entropy) and bias in % of the target's mean, from step {skip}
-on. Held out: {heldout} prompts x {samples} answers at the end."""
+HEAD = """`python -m benchmarks.claims.real_model`: SmolLM2-135M-Instruct (135 M parameters, vocabulary 49,152), all
+weights trained in float32 on one core of a CPU; reasoning-gym's `chain_sum` with two one-digit terms after three solved
+ones; {steps} steps of {answers} answers, 4 minibatches, learning rate {rate:g}. `hold` asks for the initial entropy
+throughout, `anneal` for the same until half of the run, then for a straight line down to half of it. Control has
+nothing set; the entropy bonus's step is {increment}. Entropy and reward: means of the first three and of the last ten
+steps. RMSE, net RMSE (without the sampling error of the measured entropy) and bias in % of the target's mean, from step
+{skip} on. Held out: {heldout} prompts x {samples} answers at the end."""
 Cell = Callable[[Run], str]
 
 
@@ -214,9 +214,9 @@ def _cost(cost: Mapping[str, float] | None) -> list[str]:
     if cost is None:
         return []
     text = (
-        f"CPU time of one thread, {cost['answers']:.0f} answers (`python -m benchmarks.cost.real_control`): to measure, "
-        f"decide and refine on top of static clipping takes {1e3 * cost['control']:.0f} ms, of it `controller.step` "
-        f"{1e3 * cost['step']:.0f} ms. A static step takes {cost['static']:.1f} s, of which that is "
+        f"CPU time of one thread, {cost['answers']:.0f} answers (`python -m benchmarks.cost.real_control`): to "
+        f"measure, decide and refine on top of static clipping takes {1e3 * cost['control']:.0f} ms, of it "
+        f"`controller.step` {1e3 * cost['step']:.0f} ms. A static step takes {cost['static']:.1f} s, of which that is "
         f"{100 * cost['control'] / cost['static']:.1f} %."
     )
     return ["## What control costs", text]

@@ -54,10 +54,10 @@ def seconds(name: str, steps: int) -> dict[str, float]:
 
 def as_table(out: Path) -> str:
     """All rows that have been measured."""
-    found = {name: json.loads((out / f"{name}.json").read_text()) for name in ROWS if (out / f"{name}.json").exists()}
-    return table(
-        " | ".join(["", *PHASES]), ([n, *(f"{row[phase]:.1f}" for phase in PHASES)] for n, row in found.items())
-    )
+    files = {name: out / f"{name}.json" for name in ROWS}
+    found = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+    lines = ([name, *(f"{row[phase]:.1f}" for phase in PHASES)] for name, row in found.items())
+    return table(" | ".join(["CPU seconds", *PHASES]), lines)
 
 
 if __name__ == "__main__":

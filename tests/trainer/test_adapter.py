@@ -19,7 +19,7 @@ from entrostat.trainer.rollout.weights import gathered, shapes
 from entrostat.trainer.run import _restore, _save
 from entrostat.trainer.step.reference import divergence, start_policy
 from entrostat.trainer.tracking.folder import RunFolder
-from tests.runs import SMALL, torchrun
+from tests.runs import SMALL
 from tests.trainer.test_resume import interrupted, session_of
 
 LORA = "adapter={type: lora, rank: 4}"
@@ -117,7 +117,6 @@ def test_the_divergence_to_the_start_policy_is_that_to_the_model_as_it_was_loade
 
 ENGINES = {
     "zero 0": ["engine.zero_stage=0"],
-    "zero 2": ["engine.zero_stage=2"],
     "zero 3, bfloat16": ["engine.zero_stage=3", "engine.dtype=bfloat16"],
 }
 
@@ -127,24 +126,6 @@ def test_a_resumed_adapter_goes_on_to_the_bit(tmp_path, engine):
     straight, resumed = interrupted(tmp_path, [LORA, *ENGINES[engine]])
     assert json.dumps(straight) == json.dumps(resumed)
     assert straight[-1]["actor/grad_norm"] > 0
-
-
-RANK = """
-import json, sys
-from pathlib import Path
-from tests.trainer.test_adapter import ENGINES, LORA
-from tests.trainer.test_resume import interrupted
-
-rows = {stage: interrupted(Path(sys.argv[1], stage), [LORA, *ENGINES[stage]]) for stage in ENGINES}
-import torch.distributed as dist
-Path(sys.argv[1], f"rank{dist.get_rank()}.json").write_text(json.dumps(rows))
-"""
-
-
-def test_an_adapter_over_two_ranks_resumes_to_the_bit(tmp_path):
-    for rank in torchrun(tmp_path, RANK):
-        for straight, resumed in rank.values():
-            assert json.dumps(straight) == json.dumps(resumed)
 
 
 def test_a_checkpoint_holds_the_adapter_alone(tmp_path):
