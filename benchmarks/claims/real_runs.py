@@ -22,6 +22,7 @@ CHAIN = {
         "reasoning_gym": "chain_sum",
         "max_terms": 2,
         "max_digits": 1,
+        "seconds": 60,
         "template": "{question} Think step by step, then write `Answer:` and the number.",
     },
     "chat": True,
@@ -46,7 +47,8 @@ class Size:
         """Overrides of the example."""
         evaluation = f"evaluation={{every: 1000, prompts: {self.heldout}, samples: {self.samples}, divergence: true}}"
         size = [f"model={self.model}", f"steps={self.steps}", f"rollout.prompts={self.prompts}"]
-        return [*size, evaluation, "tracking={mlflow: null, snapshots: 4}", "checkpoint={every: 10, keep: 1}"]
+        patience = ["task.seconds=60", "rollout.reward_seconds=120"]  # on a busy machine a right answer stays right
+        return [*size, *patience, evaluation, "tracking={mlflow: null, snapshots: 4}", "checkpoint={every: 10, keep: 1}"]
 
 
 def curve(name: str, steps: int) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def step_flops(config: RunConfig, shape: Shape, prompt_length: int) -> dict[str,
 
 
 def _prompts_read(config: RunConfig) -> int:
-    """Prompts that passes over all responses read: one a response, or one for all of a prompt's (`prefix.may_share`)."""
+    """Prompts that a pass over all responses reads: one a response, or one for all of a prompt's (`may_share`)."""
     engine, rollout = config.engine, config.rollout
     whole = engine.gradient_checkpointing or engine.without_logits or engine.zero_stage == 3
     once = config.update.shuffle == "prompts" and not whole
