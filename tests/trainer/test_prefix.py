@@ -103,8 +103,9 @@ def session_of(*overrides):
 PROMPTWISE = "update.shuffle=prompts"
 
 
-def test_a_step_that_reads_prompts_once_is_the_step_on_whole_sequences():
-    whole, shared = session_of(PROMPTWISE), session_of(PROMPTWISE)
+@pytest.mark.parametrize("stage", [0, 2])
+def test_a_step_that_reads_prompts_once_is_the_step_on_whole_sequences(stage):
+    whole, shared = (session_of(PROMPTWISE, f"engine.zero_stage={stage}") for _ in range(2))
     whole.shares_prompts = False
     rows = [
         {name: value for name, value in train_step(session, 0).items() if not name.startswith("time/")}
