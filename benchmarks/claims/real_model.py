@@ -80,7 +80,7 @@ class Study:
         """The page, from all runs that are there."""
         cost = self._out / "cost.json"
         figures = json.loads(cost.read_text()) if cost.exists() else None
-        write(Found.read(self._out), self._size, figures, real_step.as_table(self._out / "step"), self._page)
+        write(Found.read(self._out), self._size, figures, real_step.measured(self._out / "step"), self._page)
 
     def _train(self, jobs: Mapping[str, Sequence[str]]) -> None:
         """Run what is not finished, one at a time; a finished run's checkpoints, gigabytes each, are dropped."""

@@ -48,7 +48,8 @@ class Size:
         evaluation = f"evaluation={{every: 1000, prompts: {self.heldout}, samples: {self.samples}, divergence: true}}"
         size = [f"model={self.model}", f"steps={self.steps}", f"rollout.prompts={self.prompts}"]
         patience = ["task.seconds=60", "rollout.reward_seconds=120"]  # on a busy machine a right answer stays right
-        return [*size, *patience, evaluation, "tracking={mlflow: null, snapshots: 4}", "checkpoint={every: 10, keep: 1}"]
+        quiet = ["tracking={mlflow: null, snapshots: 4}", "checkpoint={every: 10, keep: 1}"]
+        return [*size, *patience, *quiet, evaluation]
 
 
 def curve(name: str, steps: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,10 +24,11 @@ from entrostat.trainer.engine import engine
 from entrostat.trainer.run import open_session
 
 LORA = "adapter={type: lora, rank: 16}"
+TUNED = "and prompts read once"
 ROWS = {
     "untuned": (10**12, ["update.shuffle=responses"]),
     "AdamW fused": (0, ["update.shuffle=responses"]),
-    "and prompts read once": (0, []),
+    TUNED: (0, []),
     "and LoRA": (0, [LORA]),
 }
 """A row's fewest parameters for the fused optimizer, and its overrides."""
@@ -40,7 +42,7 @@ def main() -> None:
         path = chosen.out / f"{name}.json"
         if not path.exists():
             path.write_text(json.dumps(seconds(name, chosen.steps)))
-    print(as_table(chosen.out))
+    print(as_table(measured(chosen.out)))
 
 
 def seconds(name: str, steps: int) -> dict[str, float]:
@@ -52,10 +54,14 @@ def seconds(name: str, steps: int) -> dict[str, float]:
     return {phase: float(np.mean([row[f"time/{phase}"] for row in rows])) for phase in PHASES}
 
 
-def as_table(out: Path) -> str:
-    """All rows that have been measured."""
+def measured(out: Path) -> dict[str, dict[str, float]]:
+    """`seconds` of all rows that have been measured."""
     files = {name: out / f"{name}.json" for name in ROWS}
-    found = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+    return {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+
+
+def as_table(found: Mapping[str, Mapping[str, float]]) -> str:
+    """A line a row."""
     lines = ([name, *(f"{row[phase]:.1f}" for phase in PHASES)] for name, row in found.items())
     return table(" | ".join(["CPU seconds", *PHASES]), lines)
 
