@@ -61,7 +61,7 @@ def train_all(jobs: Mapping[str, Sequence[str]], out: Path, workers: int | None 
 def quiet(prompts: int, samples: int) -> list[str]:
     """Overrides of a run that is evaluated at its ends alone, and leaves no checkpoints and nothing in MLflow."""
     evaluation = f"evaluation={{every: 1000, prompts: {prompts}, samples: {samples}}}"
-    return ["tracking.mlflow=null", evaluation, "checkpoint.every=1000"]
+    return ["tracking.mlflow=null", evaluation, "checkpoint.every=1000", "tracking.snapshots=0"]
 
 
 def override(key: str, value: Any) -> str:

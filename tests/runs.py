@@ -1,11 +1,17 @@
-"""Small real runs for the tests: DeepSpeed on the CPU, in a process of their own."""
+"""Small real runs for the tests: DeepSpeed on the CPU."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from functools import cache
+from io import StringIO
 from pathlib import Path
 
+from entrostat.trainer.cli import main
 from entrostat.trainer.engine.launcher import forget_launcher
 
 SMALL = [
@@ -21,10 +27,18 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": 
 forget_launcher(ENVIRONMENT)
 
 
-def entrostat(*words: str | Path, **options) -> subprocess.CompletedProcess:
-    """Run the command line and return what it did."""
+def entrostat(*words: str | Path) -> subprocess.CompletedProcess:
+    """Run the command line in this process, which has the imports already, and return what it did."""
+    out, err = StringIO(), StringIO()
+    with chdir(ROOT), redirect_stdout(out), redirect_stderr(err):
+        code = main([*map(str, words)])
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+
+
+def process(*words: str | Path) -> subprocess.CompletedProcess:
+    """The same in a process of its own, as a user starts it."""
     command = [sys.executable, "-m", "entrostat.trainer.cli", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, **options)
+    return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
 
 
 def torchrun(folder: Path, script: str, *words: str | Path) -> list[dict | list]:
@@ -43,6 +57,21 @@ def train(out: Path, *overrides: str, store: str = "null") -> subprocess.Complet
     done = entrostat("train", *SMALL, f"tracking.mlflow={store}", *overrides, "--out", out)
     assert done.returncode == 0, done.stderr[-2000:]
     return done
+
+
+def mlflow_store(folder: Path) -> str:
+    """The address of an empty MLflow store in `folder`, copied: to make one takes seconds."""
+    shutil.copy(_empty_store(), folder / "mlflow.db")
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+@cache
+def _empty_store() -> Path:
+    from mlflow import MlflowClient
+
+    path = Path(tempfile.mkdtemp()) / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
 
 
 def lines(out: Path, timed: bool = False) -> list[dict]:

@@ -106,7 +106,7 @@ def sample(session: Session, step: int) -> ScoredRollout:
         return session.sampler.sample([problem.prompt for problem in problems], how)
 
     rollout, retries = (together(draw), 0) if session.sampler.collective else retried(draw, "the rollout")
-    rollout, untold = trusted(rollout)
+    rollout, untold = trusted(rollout, engine.model.get_input_embeddings().num_embeddings)
     of_prompt = [problems[group] for group in rollout.groups.tolist()]
     rewards, faults = score_answers(session.task, of_prompt, rollout.answers, config.rollout.reward_seconds)
     rollout, rewards, known = drop_groups(rollout, rewards.to(engine.device), size)

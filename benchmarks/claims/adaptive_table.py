@@ -10,6 +10,7 @@ import numpy as np
 from benchmarks.common import plus_minus, table
 
 Row = dict[str, str]
+BIASES = ("bias", "bias_falling", "bias_rising")
 HEAD = """# The adaptive law
 
 `python -m benchmarks.claims.adaptive`. 150 steps of 64 prompts x 8 responses where a row does not say otherwise,
@@ -62,16 +63,17 @@ def markdown(rows: Sequence[Row]) -> str:
 def comparison(rows: Sequence[Row]) -> str:
     """A line a setting and curve, both laws side by side."""
     heads = (
-        "setting | curve | law | seeds | RMSE % | difference | floor % | net RMSE % | bias % | "
+        "setting | curve | law | seeds | RMSE % | difference | floor % | net RMSE % | bias % | falling | rising | "
         "command at its end, % of updates | step of 20 %: settled after"
     )
     groups, found = grouped(rows, "setting", "curve", "law"), []
     for (setting, curve, law), group in groups.items():
         apart = difference(group, groups.get((setting, curve, "pid"), [])) if law == "adaptive" else ""
         settled = spread([float(row["back_inside"]) for row in group]) if curve == "step" else ""
-        rmse, bias, end = (spread([number(row[key]) for row in group]) for key in ("rmse", "bias", "at_end"))
+        rmse, end = (spread([number(row[key]) for row in group]) for key in ("rmse", "at_end"))
+        bias = [spread(known) if (known := [number(row[key]) for row in group if row[key]]) else "" for key in BIASES]
         cells = [setting, curve, law, len(group), rmse, apart, f"{floor(group):.2f}", net(group)]
-        found.append([*cells, bias, end, settled])
+        found.append([*cells, *bias, end, settled])
     return table(heads, found) + "\n"
 
 

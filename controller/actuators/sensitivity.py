@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from pydantic import Field
 from ..inputs.errors import InputError
 from ..limits import IDLE, UNIT, WIDEST, Limits
 from ..measure.batch import BatchStatistics, ContributionCurve
-from .base import FLOOR, Actuation, Actuator, Widest
+from .base import FLOOR, Actuation, Actuator, Minibatch, Widest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +42,9 @@ class SensitivityThresholds(Actuator):
     """Half-width of a token without sensitivity."""
     limit: Widest = 5.0
     """Largest half-width."""
+    bonus: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Weight of the mean entropy in the loss at the high end, and of its negative at the low end; in proportion to the
+    command between. It reaches further than cuts alone. D is that of the cuts."""
 
     def limits(self, batch: BatchStatistics) -> Limits:
         """All that the batch can give; nothing where no token has both an advantage and a sensitivity."""
@@ -54,7 +58,15 @@ class SensitivityThresholds(Actuator):
         if rms == 0 or curve.magnitude == 0:
             return Actuation(0.0, self._rule(0.0, 1.0))
         w = solve_weight(curve, command * unit_of(curve), rms)
-        return Actuation(curve.kept(*_bounds(w, rms)), self._rule(w, rms))
+        cuts = Actuation(curve.kept(*_bounds(w, rms)), self._rule(w, rms))
+        weight = self.bonus * share_of(command, reach_of(batch))
+        if weight == 0:
+            return cuts
+
+        def penalty(minibatch: Minibatch) -> Tensor:
+            return -weight * minibatch.entropy
+
+        return replace(cuts, penalty=penalty, reads_entropy=True)
 
     def _rule(self, w: float, rms: float) -> Rule:
         def rule(tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:
@@ -91,6 +103,12 @@ def reach_of(batch: BatchStatistics) -> Limits:
         return UNIT
     unit = unit_of(curve)
     return Limits(-curve.lowers / unit, curve.raises / unit) if unit and batch.sensitivity_rms else IDLE
+
+
+def share_of(command: float, limits: Limits) -> float:
+    """A command as a share of the end on its side, -1 to 1."""
+    end = limits.high if command > 0 else -limits.low
+    return command / end if end > 0 else 0.0
 
 
 def _unknown(tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:

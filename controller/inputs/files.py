@@ -42,10 +42,19 @@ def read_json(path: str | Path, what: str, limit: int = MAX_CONFIG_BYTES) -> Any
     """The value of a JSON file of at most `limit` bytes.
 
     Raises:
-        InputError: as `read_bytes`, or it is not JSON.
+        InputError: as `read_bytes`, it is not JSON, or a key is written twice.
     """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise InputError(f"{path} has {key[:60]!r} twice; keep one of the two.")
+            found[key] = value
+        return found
+
     try:
-        return json.loads(read_bytes(path, what, limit))
+        return json.loads(read_bytes(path, what, limit), object_pairs_hook=unique)
     except InputError:
         raise
     except (ValueError, RecursionError) as error:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,22 +21,28 @@ def belief(ticks=4, entropy=0.7, gain=0.02, means=None):
     """Five filters, weighed unequally, that differ in gain too."""
     found = first_belief(entropy, 0.01, ticks)
     mean = found.mean.copy()
-    mean[:, LOG_GAIN] = np.log(gain / ticks) + 0.1 * np.arange(len(LAGS))
+    mean[:, LOG_GAIN] = np.log(gain / ticks / found.scale) + 0.1 * np.arange(len(LAGS))
     for place, value in ({CARRY: 0.8, DRIFT: -0.2, RATE: 0.001} | (means or {})).items():
         mean[:, place] = value
     return replace(found, mean=mean, log_weight=np.log([0.1, 0.1, 0.3, 0.4, 0.1]))
 
 
 def cost(commands, believed, ahead, elapsed, effort):
-    """What the plan minimises, by stepping the estimator's means tick by tick."""
-    weight, carry = believed.weight, believed.mean[:, CARRY]
-    moved = weight @ (carry * believed.ticks * np.exp(believed.mean[:, LOG_GAIN]))
+    """What the plan minimises, by stepping the estimator's means tick by tick; the gain follows the curve."""
+    weight, carry, scale = believed.weight, believed.mean[:, CARRY], believed.scale
+    shares = [np.mean(ahead[low:high]) / ahead[0] for low, high in pairwise(EDGES)]
+    moved = weight @ (carry * believed.ticks * believed.gain)
     drift, total = believed.mean[:, DRIFT], 0.0
     for tick in range(elapsed, AHEAD * believed.ticks):
         rollout = tick // believed.ticks
-        command = commands[np.searchsorted(EDGES, rollout, side="right") - 1]
-        believed = after_tick(believed, command)
-        total += (effort * moved) ** 2 / believed.ticks * (weight @ (command + drift) ** 2 - weight @ drift**2)
+        block = np.searchsorted(EDGES, rollout, side="right") - 1
+        command = commands[block]
+        believed = after_tick(replace(believed, scale=scale * shares[block]), command)
+        total += (
+            (effort * moved * shares[block]) ** 2
+            / believed.ticks
+            * (weight @ (command + drift) ** 2 - weight @ drift**2)
+        )
         if (tick + 1) % believed.ticks == 0:
             believed = after_rollout(believed)
             total += math.exp(-rollout / FORESIGHT) * (weight @ (believed.mean[:, START] - ahead[rollout + 1]) ** 2)
@@ -84,7 +91,7 @@ def known(entropy, rate):
     """Belief in the plant of `driven`, and in nothing else."""
     found = first_belief(entropy, 1e-3, 1).with_lag(0.9)
     mean = found.mean.copy()
-    mean[:, RATE], mean[:, LOG_GAIN], mean[:, CARRY] = rate, math.log(0.008), 1.0
+    mean[:, RATE], mean[:, LOG_GAIN], mean[:, CARRY] = rate, math.log(0.008 / found.scale), 1.0
     return replace(found, mean=mean, log_weight=np.where(LAGS == 0.9, 0.0, -50.0))
 
 

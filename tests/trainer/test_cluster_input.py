@@ -134,6 +134,13 @@ def test_a_deepspeed_json_that_is_not_there_is_refused():
         settings("nowhere.json")
 
 
+def test_a_key_twice_in_a_deepspeed_json_is_refused(tmp_path):
+    path = tmp_path / "ds.json"
+    path.write_text('{"zero_optimization": {"stage": 1, "stage": 2}}')
+    with pytest.raises(InputError, match=r"has 'stage' twice; keep one of the two"):
+        settings(str(path))
+
+
 def test_microbatches_that_do_not_divide_a_minibatch_are_refused():
     with pytest.raises(InputError, match="do not divide into microbatches of 5"):
         settings(microbatch=5)

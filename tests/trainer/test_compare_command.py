@@ -9,7 +9,7 @@ import mlflow
 import pytest
 import yaml
 
-from tests.runs import ENVIRONMENT, ROOT, entrostat
+from tests.runs import ENVIRONMENT, ROOT, entrostat, mlflow_store, process
 from tests.trainer.suites import SMALL, TUNING, small
 
 
@@ -19,7 +19,7 @@ def compared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare")
     ours = SMALL["strategies"]["ours"] | {"search": {"law.kp": [1, 9]}}
     changes = {
-        "run": SMALL["run"] | {"tracking": {"mlflow": f"sqlite:///{folder}/mlflow.db"}},
+        "run": SMALL["run"] | {"tracking": {"mlflow": mlflow_store(folder)}},
         "targets": {"low": SMALL["targets"]["low"]},
         "strategies": SMALL["strategies"] | {"ours": ours},
         "tuning": TUNING | {"trials": 2},
@@ -33,7 +33,7 @@ def compared(tmp_path_factory):
     first.kill()
     first.wait()
     before = status.stat().st_mtime_ns
-    done = entrostat(*words)
+    done = process(*words)
     assert done.returncode == 0, done.stderr[-2000:]
     return folder, before, done.stdout
 

@@ -17,7 +17,7 @@ from entrostat.trainer.tracking.delivery import Courier, Delivery, batches
 from entrostat.trainer.tracking.folder import RunFolder
 from entrostat.trainer.tracking.mlflow_store import MLflow
 from entrostat.trainer.tracking.record import Tracker
-from tests.runs import ENVIRONMENT
+from tests.runs import ENVIRONMENT, mlflow_store
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def folder(tmp_path, monkeypatch):
     for name, value in delivery.QUIET.items():
         monkeypatch.setenv(name, value)
     folder = RunFolder(tmp_path / "run")
-    folder.open(config(f"sqlite:///{tmp_path}/mlflow.db"), 0)
+    folder.open(config(mlflow_store(tmp_path)), 0)
     folder.set_status("RUNNING")
     append(folder, range(30))
     return folder

@@ -15,7 +15,7 @@ from entrostat.sim.identify.fit import identify
 from entrostat.sim.identify.plot import binned, characteristic, measured_rates
 from entrostat.trainer.commands.identify import run_identify
 from entrostat.trainer.commands.logged_runs import load_logged
-from tests.runs import entrostat
+from tests.runs import entrostat, mlflow_store
 from tests.sim.test_identification import logged
 
 
@@ -146,7 +146,7 @@ def test_equally_spaced_steps_are_rollouts_and_the_report_says_so(tmp_path):
 @pytest.fixture
 def store(tmp_path):
     """An MLflow store with a run of an experiment, as the trainer logs it."""
-    uri, run = f"sqlite:///{tmp_path}/mlflow.db", logged()
+    uri, run = mlflow_store(tmp_path), logged()
     client = MlflowClient(tracking_uri=uri)
     made = client.create_run(client.create_experiment("excited"), run_name="first")
     params = {"update.betas": "[0.9, 0.999]", "update.minibatches": "8", "update.epochs": "1"}

@@ -17,6 +17,7 @@ from entrostat.trainer.tracking.folder import RunFolder
 from entrostat.trainer.tracking.mlflow_params import GONE, in_force, to_write
 from entrostat.trainer.tracking.mlflow_runs import load_mlflow
 from entrostat.trainer.tracking.record import Tracker
+from tests.runs import mlflow_store
 from tests.sim.test_identification import logged
 
 EXAMPLE = "examples/controlled.yaml"
@@ -27,7 +28,7 @@ DATA_SET = "{dataset: gsm8k, reward: exact}"
 def uri(tmp_path, monkeypatch):
     for name, value in QUIET.items():
         monkeypatch.setenv(name, value)
-    return f"sqlite:///{tmp_path}/mlflow.db"
+    return mlflow_store(tmp_path)
 
 
 @pytest.fixture

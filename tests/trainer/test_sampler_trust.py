@@ -23,6 +23,7 @@ from entrostat.trainer.seeds import seed_of
 from tests.runs import SMALL, lines, torchrun
 
 EXAMPLE, *BASE = SMALL
+VOCABULARY = 16
 WRONG = [math.nan, -math.inf, math.inf, -9999.0, 0.5]
 
 
@@ -51,13 +52,24 @@ def test_the_response_of_an_unusable_log_probability_is_left_out_and_no_other(va
     logprob = drawn.logprob.clone()
     logprob[9, 1] = value
     logprob[~drawn.mask] = math.nan  # says nothing: there is no token
-    kept, lost = trusted(replace(drawn, logprob=logprob))
+    kept, lost = trusted(replace(drawn, logprob=logprob), VOCABULARY)
     assert lost == 1
     assert not kept.mask[9].any()
     others = torch.arange(len(drawn.mask)) != 9
     assert torch.equal(kept.mask[others], drawn.mask[others])
     assert torch.equal(kept.logprob[kept.mask], drawn.logprob[kept.mask])
     assert kept.logprob.isfinite().all()
+
+
+@pytest.mark.parametrize("token", [VOCABULARY, -1])
+def test_the_response_of_a_token_beyond_the_vocabulary_is_left_out_and_no_other(token):
+    drawn = loop.sample(session_of(), 0).rollout
+    sequences = drawn.sequences.clone()
+    sequences[9, drawn.prompt_length] = token
+    kept, lost = trusted(replace(drawn, sequences=sequences), VOCABULARY)
+    assert lost == 1
+    assert not kept.mask[9].any()
+    assert ((kept.sequences >= 0) & (kept.sequences < VOCABULARY)).all()
 
 
 @pytest.mark.parametrize("value", WRONG)

@@ -63,6 +63,14 @@ def test_net_rmse_is_none_without_standard_errors() -> None:
     assert s.net_rmse(np.zeros(200), TARGET, np.full(200, np.nan)) is None
 
 
+def test_bias_is_told_apart_for_a_falling_and_a_rising_target():
+    target = np.concatenate([np.linspace(1.0, 0.6, 50), np.linspace(0.6, 1.0, 50), np.ones(50)])
+    error = np.concatenate([np.full(49, 0.08), np.zeros(2), np.full(49, -0.04), np.full(50, 9.0)])
+    assert s.moving_bias(error, target, -1) == pytest.approx(100 * 0.08 / 0.8, rel=0.03)
+    assert s.moving_bias(error[:99], target[:99], +1) == pytest.approx(100 * -0.04 / 0.8, rel=0.03)
+    assert s.moving_bias(error, np.ones(150), -1) is None
+
+
 def test_steps_without_a_measurement_are_left_out() -> None:
     error = np.where(STEPS % 2, 0.02, np.nan)
     assert s.bias(error, TARGET) == pytest.approx(4.0)

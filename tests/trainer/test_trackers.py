@@ -13,6 +13,7 @@ from entrostat.trainer.tracking.delivery import QUIET, Courier
 from entrostat.trainer.tracking.folder import RunFolder
 from entrostat.trainer.tracking.stores import asked_for, open_store
 from entrostat.trainer.tracking.wandb_store import last_step
+from tests.runs import mlflow_store
 
 STEPS = 12
 
@@ -23,7 +24,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     for name, value in (QUIET | {"MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "0.2"}).items():
         monkeypatch.setenv(name, value)
     (tmp_path / "plant.yaml").write_text("gain: 0.02\n")
-    words = [f"tracking.mlflow=sqlite:///{tmp_path}/mlflow.db", f"tracking.attachments=[{tmp_path}/plant.yaml]"]
+    words = [f"tracking.mlflow={mlflow_store(tmp_path)}", f"tracking.attachments=[{tmp_path}/plant.yaml]"]
     words += ["tracking.wandb=offline", "tracking.tensorboard=true"]
     folder = RunFolder(tmp_path / "run")
     folder.open(load_config("examples/controlled.yaml", words), 0)

@@ -17,7 +17,7 @@ from entrostat.trainer.loop import train_step
 from entrostat.trainer.policy.models import ASSETS
 from entrostat.trainer.run import open_session
 from entrostat.trainer.tasks.expressions import Expressions
-from tests.runs import ENVIRONMENT, ROOT, SMALL, entrostat, lines, train
+from tests.runs import ENVIRONMENT, ROOT, SMALL, entrostat, lines, mlflow_store, train
 
 CONTRACT = [
     *(f"actor/{name}" for name in ("entropy", "pg_loss", "ppo_kl", "grad_norm", "lr")),
@@ -34,7 +34,7 @@ CONTRACT = [
 def tracked(tmp_path_factory):
     """One finished run, in a folder and in an MLflow store: (folder, client, MLflow run)."""
     folder = tmp_path_factory.mktemp("tracked")
-    store = f"sqlite:///{folder}/mlflow.db"
+    store = mlflow_store(folder)
     train(folder / "run", store=store)
     client = mlflow.MlflowClient(tracking_uri=store)
     experiment = client.get_experiment_by_name("entrostat")
@@ -85,7 +85,7 @@ def test_the_same_seed_gives_the_same_run(tracked, tmp_path):
 
 
 def test_a_run_killed_in_the_middle_resumes_to_the_run_that_would_have_been(tracked, tmp_path):
-    store = f"sqlite:///{tmp_path}/mlflow.db"
+    store = mlflow_store(tmp_path)
     command = [sys.executable, "-m", "entrostat.trainer.cli", "train", *SMALL, f"tracking.mlflow={store}"]
     victim = subprocess.Popen([*command, "--out", str(tmp_path / "run")], cwd=ROOT, env=ENVIRONMENT)
     wait_for_lines(tmp_path / "run" / "metrics.jsonl", 4)

@@ -27,6 +27,8 @@ class RunSummary:
     rmse: float | None  # % of the target's mean after SKIP steps, and so are the next two
     net_rmse: float | None
     bias: float | None
+    bias_falling: float | None  # the same over the steps at which the target falls, and at which it rises
+    bias_rising: float | None
     settling: int | None  # step
     within: float | None  # % of the steps after SKIP that are on target
     overshoot: float | None  # % of the target's mean
@@ -62,6 +64,8 @@ def summarise(run: Run, skip: int = SKIP) -> RunSummary:
         rmse=rmse(error[rest], target[rest]),
         net_rmse=net_rmse(error[rest], target[rest], se[rest]),
         bias=bias(error[rest], target[rest]),
+        bias_falling=moving_bias(error[rest], target[rest], -1),
+        bias_rising=moving_bias(error[rest], target[rest], +1),
         settling=settling(run.steps, error, target, se),
         within=_percent_of_steps(on_target(error, target, se)[rest], error[rest]),
         overshoot=overshoot(error, target, se),
@@ -111,6 +115,15 @@ def bias(error: np.ndarray, target: np.ndarray) -> float | None:
     """100 mean(error) / mean(target), in %."""
     error, target = _together(error, target)
     return _percent(np.mean(error), np.mean(target)) if len(error) else None
+
+
+def moving_bias(error: np.ndarray, target: np.ndarray, direction: int) -> float | None:
+    """100 mean(error) / mean(target), in %, over the steps at which the target moves up (direction 1) or down (-1).
+
+    None where it moves that way at fewer than 10 steps.
+    """
+    chosen = direction * np.gradient(target) > 1e-9 if len(target) > 1 else np.zeros(len(target), dtype=bool)
+    return bias(error[chosen], target[chosen]) if chosen.sum() >= 10 else None
 
 
 def settling(steps: np.ndarray, error: np.ndarray, target: np.ndarray, se: np.ndarray, stay: int = 10) -> int | None:

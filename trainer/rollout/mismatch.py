@@ -25,25 +25,33 @@ LIMITS = {"float32": 1e-3, "bfloat16": 0.1}
 """Mean |difference of ln p|, nats, beyond which the two cannot be the same policy in this precision."""
 
 
-def trusted(rollout: Rollout) -> tuple[Rollout, int]:
-    """The rollout without the responses that have a token whose ln p, as the sampler tells it, is none; how many.
+def trusted(rollout: Rollout, vocabulary: int) -> tuple[Rollout, int]:
+    """The rollout without the responses that have an impossible token or log-probability, and their number.
 
-    A weight cannot correct for what is not known, and a ratio to it would be learned from: NaN, infinite, missing,
-    above 0, or so low (vLLM's -9999 stands for minus infinity) that the token was never sampled.
+    A weight cannot correct for an unknown ln p, and a ratio to it would be learned from: NaN, infinite, missing,
+    above 0, or so low (vLLM's -9999 stands for minus infinity) that the token was never sampled. A token beyond the
+    policy's vocabulary has no embedding.
+
+    Args:
+        vocabulary: rows of the policy's embedding.
 
     Raises:
         InputError: they are more than half of this rank's.
     """
     usable = (rollout.logprob >= -LOG_RATIO_LIMIT) & (rollout.logprob <= ROUNDING)  # NaN is neither
+    embedded = (rollout.sequences >= 0) & (rollout.sequences < vocabulary)
+    usable &= embedded[:, rollout.prompt_length :]
     good = (usable | ~rollout.mask).all(dim=1)
     lost = int((~good).sum())
     if 2 * lost > len(good):
         raise InputError(
             f"the sampler gives no usable ln p for some token of {lost} in {len(good)} responses (NaN, infinite, "
-            f"missing, above 0 or below {-LOG_RATIO_LIMIT:g}); look at its log, and update or restart it."
+            f"missing, above 0, below {-LOG_RATIO_LIMIT:g}, or of a token beyond the policy's vocabulary of "
+            f"{vocabulary}); look at its log, and update or restart it."
         )
     logprob = torch.where(usable & rollout.mask, rollout.logprob, 0.0)
-    return replace(rollout, mask=rollout.mask & good[:, None], logprob=logprob), lost
+    sequences = torch.where(embedded, rollout.sequences, 0)
+    return replace(rollout, sequences=sequences, mask=rollout.mask & good[:, None], logprob=logprob), lost
 
 
 def correction(rollout: Rollout, logprob: Tensor, cap: float) -> tuple[Tensor, dict[str, float]]:

@@ -18,11 +18,11 @@ START, CHANGE, RATE, DRIFT, LOG_GAIN, CARRY, OFFSET = range(7)
 SIZE = 7
 UNMOVED: Floats = np.tile(np.eye(SIZE), (len(LAGS), 1, 1))
 ENDS = np.cumsum([SIZE * len(LAGS), SIZE * SIZE * len(LAGS), len(LAGS)])
-NUMBERS = int(ENDS[-1]) + 3
+NUMBERS = int(ENDS[-1]) + 4
 USUAL_TICKS = 8
 """Optimizer steps of the first rollout, where the loop does not say."""
-USUAL_GAIN = 0.02
-"""Nats a rollout of so many, for a command of 1: the middle of the prior."""
+USUAL_GAIN = 0.025
+"""Share of the entropy that a command of 1 moves in a rollout of so many: the middle of the prior."""
 GAIN_SPREAD = 0.7
 """Standard deviation of ln gain to begin with: a factor of 2."""
 DRIFT_SPREAD = 0.5
@@ -59,6 +59,13 @@ class Belief:
     """Variance of the shift about its mean, nats^2."""
     ticks: int
     """Ticks a rollout."""
+    scale: float = 1.0
+    """Nats of which the gain is a share: the entropy, or 1 where it is a density's."""
+
+    @property
+    def gain(self) -> Floats:
+        """[lags], nats a tick for a command of 1. It shrinks and grows with the entropy; its share of it stays."""
+        return np.asarray(self.scale * np.exp(self.mean[:, LOG_GAIN]))
 
     @property
     def weight(self) -> Floats:
@@ -73,7 +80,7 @@ class Belief:
 
     def numbers(self) -> list[float]:
         """All of it as one list, for a saved state."""
-        rest = [self.push, self.shift, self.ticks]
+        rest = [self.push, self.shift, self.ticks, self.scale]
         numbers = np.concatenate([self.mean.ravel(), self.covariance.ravel(), self.log_weight, rest])
         return numbers.tolist()  # type: ignore[no-any-return]
 
@@ -88,9 +95,9 @@ class Belief:
         if values.shape != (NUMBERS,):
             raise ValueError(f"a belief is {NUMBERS} numbers")
         mean, covariance, log_weight, rest = np.split(values, ENDS)
-        return cls(
-            mean.reshape(-1, SIZE), covariance.reshape(-1, SIZE, SIZE), log_weight, rest[0], rest[1], int(rest[2])
-        )
+        push, shift, ticks, scale = rest.tolist()
+        shapes = mean.reshape(-1, SIZE), covariance.reshape(-1, SIZE, SIZE)
+        return cls(*shapes, log_weight, push, shift, int(ticks), scale)
 
     def check(self) -> None:
         """Whether a filter can go on from here.
@@ -101,7 +108,7 @@ class Belief:
         numbers = np.array(self.numbers())
         prior = math.log(_usual_gain(self.ticks)) if 1 <= self.ticks <= MOST_TICKS else math.nan
         inside = np.abs(self.mean).max() <= LARGEST and np.abs(self.mean[:, LOG_GAIN] - prior).max() <= FARTHEST + 1e-9
-        if not (np.isfinite(numbers).all() and inside and min(self.push, self.shift) > 0):
+        if not (np.isfinite(numbers).all() and inside and min(self.push, self.shift, self.scale) > 0):
             raise ValueError("a number of the belief is not in its range")
         c = self.covariance
         variances = np.diagonal(c, axis1=1, axis2=2)
@@ -115,7 +122,7 @@ class Belief:
         mean = weight @ self.mean
         between = weight @ (self.mean - mean) ** 2
         spread = np.sqrt(between + weight @ np.diagonal(self.covariance, axis1=1, axis2=2))
-        gain, push = self.ticks * math.exp(mean[LOG_GAIN]), math.sqrt(self.push)
+        gain, push = self.ticks * self.scale * math.exp(mean[LOG_GAIN]), math.sqrt(self.push)
         return {
             "estimate/entropy": float(weight @ self.entropy),
             "estimate/entropy_error": float(spread[START]),
@@ -175,14 +182,20 @@ def first_belief(entropy: float, error: float, ticks: int, density: bool = False
     """Before anything moved: the first measured entropy and its standard error, nats."""
     prior_gain = _usual_gain(ticks)
     scale = float(scale_of(entropy, density))
+    share = gain_scale(entropy, density)
     mean = np.tile([entropy, 0.0, 0.0, 0.0, math.log(prior_gain), USUAL_CARRY, 0.0], (len(LAGS), 1))
     offset = OFFSET_SPREAD * scale if ticks > 1 else 0.0
-    spreads = np.array([error, 0.0, prior_gain, DRIFT_SPREAD, GAIN_SPREAD, CARRY_SPREAD, offset])
+    spreads = np.array([error, 0.0, share * prior_gain, DRIFT_SPREAD, GAIN_SPREAD, CARRY_SPREAD, offset])
     covariance = np.tile(np.diag(spreads**2), (len(LAGS), 1, 1))
     shift = (SHIFT_NOISE * scale) ** 2
-    return Belief(mean, covariance, np.zeros(len(LAGS)), PUSH_NOISE**2, shift, ticks)
+    return Belief(mean, covariance, np.zeros(len(LAGS)), PUSH_NOISE**2, shift, ticks, share)
+
+
+def gain_scale(entropy: float, density: bool) -> float:
+    """Nats of which the gain is a share."""
+    return 1.0 if density else float(scale_of(entropy, density))
 
 
 def _usual_gain(ticks: int) -> float:
-    """Of a tick: Adam's updates have one size, and those of a rollout, each on a part of it, add as their root."""
+    """A tick's share. Adam's updates have one size; those of a rollout, each on a part of it, add as their root."""
     return USUAL_GAIN * math.sqrt(ticks / USUAL_TICKS) / ticks

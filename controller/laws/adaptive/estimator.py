@@ -3,12 +3,13 @@
 The state of a filter, a tick at a time (a tick is one optimizer step, or one rollout where the loop shows no
 minibatches), with u the command in force and rho the optimizer's momentum:
 
-    rate'   = rho rate + (1 - rho) exp(log_gain) (u + drift + w)      w: what minibatches add of their own
-    change' = change + rate' + exp(log_gain) z                        since the rollout; z: the same without momentum
+    rate'   = rho rate + (1 - rho) g (u + drift + w)    g = scale exp(log_gain); w: what minibatches add of their own
+    change' = change + rate' + g z                      since the rollout; z: the same without momentum
     at a rollout:  start' = start + carry change + offset + shift,  change' = 0
 
 Contexts move with the policy: of a change on the old ones the next rollout shows `carry`, and a shift of its own, whose
-mean is the offset.
+mean is the offset. The gain's scale is the rollout's entropy: an optimizer step moves about the same share of any
+entropy (a density's counts as 1 nat), so that log_gain stays while a curve falls.
 
 Two readings: the rollout's entropy of `start`, with its sampling error, and the minibatches' paired difference of
 `change`, without it. `drift`, w and z are in units of the command, so that their sizes carry over from one learning
@@ -38,6 +39,7 @@ from .belief import (
     WIDEST,
     Belief,
     Floats,
+    gain_scale,
     scale_of,
 )
 
@@ -67,14 +69,14 @@ def after_tick(belief: Belief, command: float, longest: float = 1.0) -> Belief:
     """
     mean, step = belief.mean.copy(), UNMOVED.copy()
     lags = np.minimum(LAGS, longest)
-    response = (1 - lags) * np.exp(mean[:, LOG_GAIN])
+    response = (1 - lags) * belief.gain
     push = response * (command + mean[:, DRIFT])
     mean[:, RATE] = lags * mean[:, RATE] + push
     mean[:, CHANGE] += mean[:, RATE]
     step[:, CHANGE : RATE + 1, RATE : LOG_GAIN + 1] = np.stack([lags, response, push], axis=-1)[:, None]
     covariance = step @ belief.covariance @ step.transpose(0, 2, 1)
     covariance[:, CHANGE : RATE + 1, CHANGE : RATE + 1] += (response**2 * belief.push)[:, None, None]
-    covariance[:, CHANGE, CHANGE] += DIRECT * belief.push * np.exp(2 * mean[:, LOG_GAIN])
+    covariance[:, CHANGE, CHANGE] += DIRECT * belief.push * belief.gain**2
     covariance[:, DRIFT, DRIFT] += DRIFT_WALK**2 / belief.ticks
     covariance[:, LOG_GAIN, LOG_GAIN] += GAIN_WALK**2 / belief.ticks
     return replace(belief, mean=mean, covariance=_bounded(covariance)).bounded()
@@ -97,6 +99,7 @@ def after_rollout(belief: Belief, density: bool = False) -> Belief:
 def read_entropy(belief: Belief, entropy: float, error: float, density: bool = False) -> Belief:
     """Correct by a rollout's measured entropy and its standard error, nats."""
     belief, surprise = _corrected(belief, START, entropy, error**2)
+    belief = replace(belief, scale=gain_scale(float(belief.weight @ belief.mean[:, START]), density))
     if belief.ticks == 1:
         return _followed(belief, surprise)
     first = (SHIFT_NOISE * float(scale_of(entropy, density))) ** 2

@@ -5,7 +5,8 @@ for a block of rollouts, take the entropy at the end of rollout j, k ticks from 
 
     h + c a_k r + c g sum_b (v_b + beta) G_kb + m j,    a_k = rho (1 - rho^k) / (1 - rho)
 
-where G_kb is what a push of 1 over the block has moved by then. The plan is the set of v_b within the batch's two ends
+where G_kb is what a push of 1 over the block has moved by then, with a gain that is the same share of the set-point in
+every block as it is of the entropy now. The plan is the set of v_b within the batch's two ends
 with the least
 
     sum_j exp(-(j - 1) / 8) (target_j - entropy_j)^2 + (effort c g)^2 sum_b (rollouts of the block) (v_b + beta)^2
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,11 +28,13 @@ from numpy.typing import NDArray
 
 from ...limits import Limits
 from ..base import AHEAD, Terms
-from .belief import CARRY, DRIFT, LAGS, LOG_GAIN, OFFSET, RATE, Belief, Floats
+from .belief import CARRY, DRIFT, LAGS, OFFSET, RATE, Belief, Floats
 from .box import least_within
 
 EDGES = np.array([0, 1, 2, 4, 8, 16, AHEAD])
 """Of the blocks, in rollouts: commands far ahead need less detail."""
+SMALLEST = 1e-3
+"""Nats: a curve below counts as this in the gain along it."""
 FORESIGHT = 8
 """Rollouts until an error counts 1 / e of one now: drift and gain are not known further ahead."""
 
@@ -45,8 +49,6 @@ class _Response:
     """G'W, [lags, blocks, rollouts], ticks; W: the weights of the rollouts."""
     squared: Floats
     """G'WG, [lags, blocks, blocks]."""
-    of_push: Floats
-    """G'WG1, [lags, blocks]."""
     of_step: Floats
     """G'W1."""
     of_ramp: Floats
@@ -69,7 +71,6 @@ def _response(ticks: int, elapsed: int) -> _Response:
         length=np.diff(edges) / ticks,
         weighed=weighed,
         squared=squared,
-        of_push=squared.sum(-1),
         of_step=weighed.sum(-1),
         of_ramp=weighed @ (span / ticks),
         of_coast=(weighed @ _coast(span)[..., None])[..., 0],
@@ -82,8 +83,21 @@ def _coast(span: NDArray[Any]) -> Floats:
     return np.asarray(lags * (1 - lags**span) / (1 - lags))
 
 
+def _shares(ahead: tuple[float, ...]) -> Floats:
+    """[blocks], the gain of a block as a share of that of now: it is proportional to the entropy along the curve."""
+    entropy = np.maximum(ahead[:-1], SMALLEST)
+    middle = np.array([entropy[low:high].mean() for low, high in pairwise(EDGES)])
+    return np.asarray(middle / entropy[0])
+
+
 def planned(
-    belief: Belief, ahead: tuple[float, ...], elapsed: int, reach: Limits, effort: float, dead_band: float
+    belief: Belief,
+    ahead: tuple[float, ...],
+    elapsed: int,
+    reach: Limits,
+    effort: float,
+    dead_band: float,
+    density: bool = False,
 ) -> Terms:
     """The demand for the coming tick and its parts.
 
@@ -93,6 +107,7 @@ def planned(
         reach: the ends of the command, now and along the horizon.
         effort: see above; positive.
         dead_band: errors of now up to this size count as zero, nats.
+        density: whether the entropy is a density's; its gain does not follow the curve.
 
     Returns:
         p: from the error now. i: against drift and offset. d: against the rate. feedforward: for the curve ahead, and
@@ -106,18 +121,21 @@ def planned(
     mean, weight = belief.mean, belief.weight
     error = target - belief.entropy - mean[:, OFFSET] * passed
     error = np.sign(error) * np.maximum(np.abs(error) - dead_band, 0.0)
-    scale = mean[:, CARRY] * np.exp(mean[:, LOG_GAIN])
+    scale = mean[:, CARRY] * belief.gain
     once, twice = weight * scale, weight * scale**2
-    cost = response.length * (effort * belief.ticks * once.sum()) ** 2
-    square = np.tensordot(twice, response.squared, 1)
+    share = np.ones(len(EDGES) - 1) if density else _shares(ahead)
+    cost = response.length * (effort * belief.ticks * once.sum() * share) ** 2
+    square = np.tensordot(twice, response.squared, 1) * np.outer(share, share)
     square[np.diag_indices_from(square)] += cost
     drift = mean[:, DRIFT]
     pulls = np.array(
         [
-            (once * error) @ response.of_step,
-            -(once * mean[:, OFFSET]) @ response.of_ramp - (twice * drift) @ response.of_push - cost * (weight @ drift),
-            -(once * mean[:, CARRY] * mean[:, RATE]) @ response.of_coast,
-            once @ (response.weighed @ curve),
+            share * ((once * error) @ response.of_step),
+            -share * ((once * mean[:, OFFSET]) @ response.of_ramp)
+            - share * (np.tensordot(twice * drift, response.squared, 1) @ share)
+            - cost * (weight @ drift),
+            -share * ((once * mean[:, CARRY] * mean[:, RATE]) @ response.of_coast),
+            share * (once @ (response.weighed @ curve)),
         ]
     )
     pull = pulls.sum(0)

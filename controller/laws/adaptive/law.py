@@ -140,7 +140,7 @@ class Adaptive(Law):
         ahead, reach = reading.ahead, reading.reach.within(self.limit)
         if reading.delayed:
             belief, ahead = after_rollout(after_tick(belief, in_force), reading.density), (*ahead[1:], ahead[-1])
-        return planned(belief, ahead, elapsed, reach, self.effort, self.dead_band)
+        return planned(belief, ahead, elapsed, reach, self.effort, self.dead_band, reading.density)
 
     def _aligned(self, belief: Belief, reading: Reading, command: float) -> Belief:
         """The belief with a drift at which the demand is the command in force, and unsure of it."""
