@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from .rollout.mismatch import trusted
 from .seeds import seed_everything, seed_of
 from .step.batch import Batch
 from .step.evaluate import evaluate
-from .step.measure import measure, sampled_statistics, statistics
+from .step.measure import logits_of, measure, sampled_statistics, statistics
 from .step.reference import divergence
 from .step.retry import retried, together
 from .step.rewards import FAULTS, drop_groups, score_answers
@@ -57,7 +58,7 @@ def train_step(session: Session, step: int) -> dict[str, float]:
         seen = batch.seen
     with clock("control"):
         watched = session.reference if session.config.control.guard.kl_limit is not None else None
-        kl = divergence(watched, session.config, seen.rollout, seen.tokens)
+        kl = divergence(watched, session.config, seen.rollout, seen.tokens, partial(logits_of, session))
         decision = session.control.step(
             seen.tokens,
             seen.advantages,
@@ -219,7 +220,8 @@ def heldout_divergence(session: Session) -> float:
         seed=seed,
     )
     rollout = session.sampler.sample([problem.prompt for problem in problems], how)
-    return divergence(session.reference, config, rollout, sampled_statistics(session, rollout))
+    tokens = sampled_statistics(session, rollout)
+    return divergence(session.reference, config, rollout, tokens, partial(logits_of, session))
 
 
 class Clock:

@@ -58,7 +58,7 @@ def sampled_statistics(session: Session, rollout: Rollout) -> TokenStatistics:
     found: list[TokenStatistics] = []
     waiting: list[Tensor] = []
     for part in parts:
-        waiting.append(_logits(session, session.engine.model, rollout.rows(part)))
+        waiting.append(logits_of(session, session.engine.model, rollout.rows(part)))
         if part is parts[-1] or sum(logits.numel() for logits in waiting) >= TOGETHER:
             logits = waiting.pop() if len(waiting) == 1 else torch.cat(waiting)
             actions = rollout.actions[: part.stop][-len(logits) :]
@@ -72,7 +72,7 @@ def statistics(session: Session, model: Any, rollout: Rollout, **options: bool) 
     """Statistics of the response tokens under `model`, at the sampling temperature."""
     temperature = session.config.rollout.temperature
     if not session.config.engine.without_logits:
-        return token_statistics(_logits(session, model, rollout), rollout.actions, temperature, **options)
+        return token_statistics(logits_of(session, model, rollout), rollout.actions, temperature, **options)
     return model_statistics(
         model,
         rollout.actions,
@@ -84,7 +84,7 @@ def statistics(session: Session, model: Any, rollout: Rollout, **options: bool) 
     )
 
 
-def _logits(session: Session, model: Any, rollout: Rollout) -> Tensor:
+def logits_of(session: Session, model: Any, rollout: Rollout) -> Tensor:
     """Logits [B, T, V] of the response tokens; where prompts are shuffled, not responses, each is read once."""
     if session.shares_prompts is None:
         wanted = session.config.update.shuffle == "prompts"

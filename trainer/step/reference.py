@@ -37,7 +37,13 @@ def start_policy(config: RunConfig, policy: Any) -> Reference | None:
 
 
 @torch.no_grad()
-def divergence(reference: Reference | None, config: RunConfig, rollout: Rollout, tokens: TokenStatistics) -> float:
+def divergence(
+    reference: Reference | None,
+    config: RunConfig,
+    rollout: Rollout,
+    tokens: TokenStatistics,
+    logits_of: Callable[[Any, Rollout], Tensor] = response_logits,
+) -> float:
     """KL(policy || start policy) at the sampling temperature, nats a token; NaN without a reference.
 
     The mean of ln p - ln p_start over the sampled response tokens of all ranks: unbiased, since the tokens are the
@@ -49,7 +55,7 @@ def divergence(reference: Reference | None, config: RunConfig, rollout: Rollout,
     for rows in torch.arange(len(rollout.mask), device=rollout.mask.device).chunk(config.update.minibatches):
         part = rollout.rows(rows)
         with reference() as model:
-            logits = response_logits(model, part)
+            logits = logits_of(model, part)
         start = token_statistics(logits, part.actions, config.rollout.temperature, logprob_only=True)
         sums.add_sums({"kl": _masked(tokens.logprob[rows] - start.logprob, part.mask)})
     return sums.means()["kl"]
