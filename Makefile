@@ -80,8 +80,11 @@ pictures: setup-dev  ## all pictures of README and docs, from the run data in do
 	$(BIN)/python docs/site/pictures.py
 
 # Other trainers, each in an environment of its own: the oldest TRL and Stable-Baselines3 that are supported, verl,
-# OpenRLHF (`make test` has the newest TRL and SB3). torch first, as above; OpenRLHF without its GPU-only requirements.
-HOSTS := trl-oldest sb3-oldest verl openrlhf
+# OpenRLHF (`make test` has the newest TRL and SB3 that are pinned), and `newest`: what the registry has today, made anew
+# every time, so that a break is seen. torch first, as above; OpenRLHF without its GPU-only requirements.
+HOSTS := trl-oldest sb3-oldest verl openrlhf newest
+TESTS_newest := $(addprefix tests/integrations/test_,trl.py trl_settings.py trl_ranks.py sb3.py sb3_contrib.py)
+TORCH_newest := torch
 TESTS_trl-oldest := $(addprefix tests/integrations/test_,trl.py trl_settings.py trl_ranks.py)
 TESTS_sb3-oldest := $(addprefix tests/integrations/test_,sb3.py sb3_contrib.py)
 TESTS_verl := tests/integrations/test_verl.py
@@ -91,12 +94,17 @@ HOST_PIP = .venv/hosts/$*/bin/pip install --quiet --disable-pip-version-check
 .PRECIOUS: .venv/hosts/%/ready
 hosts: $(HOSTS:%=test-%)  ## the integrations' tests with each host
 
+.PHONY: renewed
+renewed:
+	rm -rf .venv/hosts/newest
+.venv/hosts/newest/ready: renewed
+
 test-%: .venv/hosts/%/ready
 	OMP_NUM_THREADS=1 .venv/hosts/$*/bin/python -m pytest $(TESTS_$*)
 
 .venv/hosts/%/ready: constraints/hosts/%.txt pyproject.toml setup.py
 	$(PYTHON) -m venv .venv/hosts/$*
-	$(HOST_PIP) torch==2.13.0
+	$(HOST_PIP) $(or $(TORCH_$*),torch==2.13.0)
 	$(HOST_PIP) -r $<
 	$(if $(wildcard constraints/hosts/$*-no-deps.txt),$(HOST_PIP) --no-deps -r constraints/hosts/$*-no-deps.txt)
 	$(HOST_PIP) --no-deps -e .

@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 from trl import GRPOConfig
 
 from entrostat.integrations.trl import EntropyControlledGRPOTrainer
+from entrostat.integrations.trl.trainer import EntropyControl
 from entrostat.loop.config import ControlConfig
 from entrostat.trainer.policy.models import load_model
 from entrostat.trainer.tasks import load_task
@@ -23,8 +24,9 @@ def trainer(
 ) -> Any:
     """A trainer of the embedded task: 64 prompts x 8 responses a rollout, 8 optimizer steps; `settings` differ."""
     extra = {name: settings.pop(name) for name in ("peft_config",) if name in settings}
-    if kind is EntropyControlledGRPOTrainer:
+    if issubclass(kind, EntropyControl):
         extra["entropy_control"] = control
+    configuration = settings.pop("configuration", GRPOConfig)
     arguments = {
         "output_dir": str(out),
         "use_cpu": True,
@@ -43,7 +45,7 @@ def trainer(
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
     } | settings
-    args = GRPOConfig(**arguments)  # before the model, which ZeRO-3 partitions as it is made
+    args = configuration(**arguments)  # before the model, which ZeRO-3 partitions as it is made
     model, tokenizer = load_model("expressions")
     return kind(
         model=model,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .measure.model import model_statistics
     from .measure.reduce import batch_statistics
     from .measure.tokens import TokenStatistics, token_statistics
+    from .measure.without_logits import statistics_without_logits
     from .targets import Target
 
 _HOMES = {
@@ -53,6 +54,7 @@ _HOMES = {
     "model_statistics": "measure.model",
     "momentum_of": "laws.momentum",
     "policy_loss": "loss",
+    "statistics_without_logits": "measure.without_logits",
     "token_statistics": "measure.tokens",
 }
 __all__ = [
@@ -78,6 +80,7 @@ __all__ = [
     "model_statistics",
     "momentum_of",
     "policy_loss",
+    "statistics_without_logits",
     "token_statistics",
 ]
 

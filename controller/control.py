@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .decision import Decision
-from .inputs.configuration import parse, read_yaml, shorten
+from .inputs.configuration import shorten
 from .inputs.errors import InputError
 from .inputs.scalars import real, whole
 from .laws import Reading
 from .limits import Limits
 from .loop.checks import check_density, check_reachable, plain_updates, possible
-from .loop.config import ControlConfig
+from .loop.config import ControlConfig, default_control, read_control
 from .loop.cycle import Rollout, decided, first_entropy, has_inner_loop, refined
 from .loop.state import LoopState, loop_state
 from .loop.watch import Watch
 from .measure.batch import BatchStatistics
+from .targets import LONGEST
 
 if TYPE_CHECKING:
     import torch.distributed as dist
@@ -37,13 +38,24 @@ class EntropyController:
 
     Call `step` once a rollout batch, before the update; train its minibatches with
     `policy_loss(..., decision)`. All state is in `state_dict()`, as plain JSON values. Evaluation never calls it.
+
+    Args:
+        config: none: the recommended control, a curve that holds the entropy and then anneals it.
+        total_steps: rollouts of the whole run, for a curve in shares of it; see `set_total_steps`.
     """
 
-    def __init__(self, config: ControlConfig, process_group: dist.ProcessGroup | None = None) -> None:
-        self.config = _followable(config)
-        self._configuration = config.model_dump_json()
+    def __init__(
+        self,
+        config: ControlConfig | None = None,
+        process_group: dist.ProcessGroup | None = None,
+        *,
+        total_steps: int | None = None,
+    ) -> None:
+        self.config = _followable(default_control() if config is None else config)
+        self._configuration = self.config.model_dump_json()
         self._process_group = process_group
-        self._state = LoopState.start(config)
+        self._state = LoopState.start(self.config)
+        self.set_total_steps(total_steps)
         self._reachable = False
         self._watch = Watch()
         self._last: tuple[Decision, Reading] | None = None
@@ -51,13 +63,29 @@ class EntropyController:
         self._warned_groups = False
 
     @classmethod
-    def from_yaml(cls, path: str | Path, process_group: dist.ProcessGroup | None = None) -> EntropyController:
+    def from_yaml(
+        cls, path: str | Path, process_group: dist.ProcessGroup | None = None, *, total_steps: int | None = None
+    ) -> EntropyController:
         """The controller that a `control.yaml` describes.
 
         Raises:
             InputError: the file cannot be read, or something in it does not fit.
         """
-        return cls(parse(ControlConfig, read_yaml(path), source=str(path)), process_group)
+        return cls(read_control(path), process_group, total_steps=total_steps)
+
+    def set_total_steps(self, steps: int | None) -> None:
+        """Tell how many rollouts the run has, before the first one, for a curve in shares of it.
+
+        The first number counts, and a loaded state's before it, so that a resumed or extended run keeps its curve.
+
+        Raises:
+            InputError: no run has so many.
+        """
+        if steps is None or self._state.total is not None:
+            return
+        if not 1 <= whole(steps, "total_steps") <= LONGEST:
+            raise InputError(f"total_steps is {shorten(steps)}; give the rollouts of the run, 1 or more.")
+        self._state = replace(self._state, total=whole(steps, "total_steps"))
 
     def step(
         self,
@@ -220,7 +248,8 @@ class EntropyController:
         Raises:
             InputError: the state is not one of this version, or it is damaged.
         """
-        self._state = loop_state(state, self.config)
+        told, self._state = self._state.total, loop_state(state, self.config)
+        self.set_total_steps(told)
 
     @property
     def stop(self) -> str | None:
@@ -289,7 +318,7 @@ class EntropyController:
             check_density(self.config, batch.entropy if initial is None else initial)
             self._reachable = True
         if not self._reachable and batch.vocab_size is not None and initial is not None:
-            check_reachable(self.config.target, batch.vocab_size, initial)
+            check_reachable(self._state.target(self.config), batch.vocab_size, initial)
             self._reachable = True
 
 

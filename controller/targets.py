@@ -3,6 +3,7 @@
 A curve is written in nats, or (`unit: initial`) as a multiple of the run's own initial entropy, which is
 known only once the run has been measured; `target.at(step, initial)` then needs that number. `unit: differential` is
 nats too, of a policy over continuous actions, whose differential entropy may be negative.
+Its steps are rollouts, or (`time: run`) shares of the run, whose length the loop tells: `target.with_total(steps)`.
 The shapes increase-then-decrease, decrease-increase-decrease and oscillatory decay are the ones that
 Flexible Entropy Control (arXiv 2602.09782, section 4) drives open loop with threshold schedules; here they are
 curves to be tracked.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -47,33 +48,89 @@ Step = Annotated[float, Field(ge=-LONGEST, le=LONGEST)]
 Steps = Annotated[float, Field(ge=SHORTEST, le=LONGEST)]
 
 
-class Curve(Config):
-    """What all targets share: a unit, and values at any step."""
+Unit = Literal["nats", "initial", "differential"]
 
-    unit: Literal["nats", "initial", "differential"] = "nats"
+
+class Curve(Config):
+    """What all targets share: a unit, a clock, and values at any step."""
+
+    unit: Unit = "nats"
     """`nats`, `initial` for multiples of the run's own initial entropy, or `differential` for nats of either sign."""
+    time: Literal["steps", "run"] = "steps"
+    """`steps`, or `run`: whatever counts steps here counts shares of the run, 1 being its end. Where `steps` is left
+    out the curve lasts the whole run."""
+    total: Steps | None = None
+    """Steps of the run, for `time: run`; none: those that the loop tells."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _last_the_whole_run(cls, content: object) -> object:
+        known = cls.model_fields.get("steps")
+        if isinstance(content, dict) and known and known.is_required() and content.get("time", "run") == "run":
+            return content if "steps" in content else content | {"time": "run", "steps": 1.0}
+        return content
+
+    @model_validator(mode="after")
+    def _end_within_the_run(self) -> Self:
+        if self.time == "run" and self._last() > 1:
+            raise ValueError(
+                f"`time` is run, which counts in shares of it, and the curve ends at {self._last():g}; write at most "
+                "1, or `time: steps`."
+            )
+        return self
+
+    def with_total(self, steps: float | None) -> Self:
+        """The same curve drawn over a run of `steps`; a length that it has already stays."""
+        if self.time == "steps" or self.total is not None:
+            return self
+        return self.model_copy(update={"total": steps})
+
+    @property
+    def relative(self) -> bool:
+        """Whether it needs the run's initial entropy."""
+        return self.unit == "initial"
 
     def at(self, step: ArrayLike, initial: float | None = None) -> Floats:
         """The target in nats at `step` (scalar or array, steps), below zero for `unit: differential` only.
 
         Args:
-            initial: the run's initial entropy in nats; needed by `unit: initial` only.
+            initial: the run's initial entropy in nats; needed where the curve is `relative`.
 
         Raises:
-            InputError: the unit is `initial` and no initial entropy is given.
+            InputError: no initial entropy is given and the unit is `initial`, or the length of the run is not known.
         """
-        values = self._shape(np.asarray(step, dtype=float))
-        if self.unit == "differential":
-            return values
-        values = np.maximum(values, 0.0)
-        if self.unit == "nats":
-            return values
-        if initial is None:
-            raise InputError("a target in multiples of the initial entropy needs that one; give `initial` in nats.")
-        return np.asarray(values * initial)
+        step = np.asarray(step, dtype=float)
+        if self.time == "run":
+            if self.total is None:
+                raise InputError(
+                    "the target counts in shares of the run, whose length is not known; give "
+                    "`EntropyController(total_steps=)`, in rollouts, or write `target.total`."
+                )
+            step = step / self.total
+        return self._nats(step, initial)
+
+    def _nats(self, step: Floats, initial: float | None) -> Floats:
+        """The values at steps, or shares of the run."""
+        return _in_nats(self._shape(step), self.unit, initial)
 
     def _shape(self, step: Floats) -> Floats:
         raise TypeError(f"{type(self).__name__} draws no curve")
+
+    def _last(self) -> float:
+        """Where the last step that is written in it lies."""
+        return float(getattr(self, "steps", 0.0))
+
+
+def _in_nats(level: ArrayLike, unit: Unit, initial: float | None) -> Floats:
+    values = np.asarray(level, dtype=float)
+    if unit == "differential":
+        return values
+    values = np.asarray(np.maximum(values, 0.0))
+    if unit == "nats":
+        return values
+    if initial is None:
+        raise InputError("a target in multiples of the initial entropy needs that one; give `initial` in nats.")
+    return np.asarray(values * initial)
 
 
 class Constant(Curve):
@@ -129,6 +186,53 @@ class Exponential(_Ramp):
 
     def _shape(self, step: Floats) -> Floats:
         return np.asarray(self.start * (self.end / self.start) ** self._fraction(step))
+
+
+HOLD, TURN, END, ENDED = 0.85, 0.6, 0.1, 0.93
+"""The recommended curve: 0.85 of the initial entropy for 60 % of the run, 0.1 of it from 93 % on."""
+
+
+class HoldThenAnneal(Curve):
+    """`hold` until `turn`, then half a cosine down (or up) to `end`, which is reached at `steps`.
+
+    Entropy is kept while the policy explores, and spent while there is time to be sharp in. Without a key it is the
+    recommended curve, in shares of the run and of its initial entropy.
+    """
+
+    type: Literal["hold_then_anneal"] = "hold_then_anneal"
+    unit: Unit = "initial"
+    """Of `hold`: `initial` for multiples of the run's own initial entropy, `nats`, or `differential`."""
+    time: Literal["steps", "run"] = "run"
+    """Of `turn` and `steps`: `run` for shares of the run, or `steps`."""
+    hold: Level = HOLD
+    """The entropy to hold."""
+    end: Level = END
+    """The entropy from `steps` on."""
+    end_unit: Literal["nats", "initial"] | None = None
+    """Of `end`; none: that of `hold`."""
+    turn: Steps = TURN
+    """Where the hold ends."""
+    steps: Steps = ENDED
+    """Where the end is reached."""
+
+    @model_validator(mode="after")
+    def _turns_first(self) -> HoldThenAnneal:
+        if self.turn >= self.steps:
+            raise ValueError(
+                f"`turn` is {self.turn:g}, not before `steps`, {self.steps:g}, at which the end is reached; write a "
+                "smaller `turn`."
+            )
+        return self
+
+    @property
+    def relative(self) -> bool:
+        """Whether it needs the run's initial entropy."""
+        return "initial" in (self.unit, self.end_unit)
+
+    def _nats(self, step: Floats, initial: float | None) -> Floats:
+        hold, end = _in_nats(self.hold, self.unit, initial), _in_nats(self.end, self.end_unit or self.unit, initial)
+        fallen = np.clip((step - self.turn) / (self.steps - self.turn), 0.0, 1.0)
+        return np.asarray(end + (hold - end) * (1 + np.cos(np.pi * fallen)) / 2)
 
 
 class IncreaseThenDecrease(Curve):
@@ -244,6 +348,9 @@ class Table(Curve):
                 )
         return points
 
+    def _last(self) -> float:
+        return self.points[-1][0]
+
     def _shape(self, step: Floats) -> Floats:
         steps, values = (np.array(column, dtype=float) for column in zip(*self.points, strict=True))
         if self.interpolation == "smooth":
@@ -258,6 +365,7 @@ Target = Annotated[
     | Linear
     | Cosine
     | Exponential
+    | HoldThenAnneal
     | IncreaseThenDecrease
     | DecreaseIncreaseDecrease
     | OscillatoryDecay

@@ -42,7 +42,7 @@ def simulate(
         updates: optimizer steps a rollout, each shown to the law's inner loop; none: the law sees rollouts alone.
     """
     rng = np.random.default_rng(seed)
-    controller, state = EntropyController(control), plant.start()
+    controller, state = EntropyController(control, total_steps=steps), plant.start()
     ticks = updates or 1
     inner = plant.per_update(ticks)
     rows = []

@@ -61,14 +61,16 @@ class _Curve:
     """The target before, at and after each step, nats: one number for all, or [seeds, lanes] for `unit: initial`."""
 
     def __init__(self, target: Target, steps: int) -> None:
-        self._values = target.at(np.arange(steps + 1), 1.0)
-        self._relative = target.unit == "initial"
+        target, at = target.with_total(steps), np.arange(steps + 1)
+        self._fixed, self._relative = target.at(at, 0.0), target.relative
+        self._per_initial = target.at(at, 1.0) - self._fixed
 
     def around(self, step: int, initial: Floats) -> tuple[Any, Any, Any]:
-        values = (self._values[max(step - 1, 0)], self._values[step], self._values[step + 1])
-        if not self._relative:
-            return values
-        return values[0] * initial, values[1] * initial, values[2] * initial
+        past, now, coming = (
+            self._fixed[k] + self._per_initial[k] * initial if self._relative else self._fixed[k]
+            for k in (max(step - 1, 0), step, step + 1)
+        )
+        return past, now, coming
 
 
 def _shaped(values: Any, shape: tuple[int, int, int]) -> Floats:

@@ -24,6 +24,7 @@ Command = Callable[[argparse.Namespace], None]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; bad input gives one sentence on standard error and exit code 2."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("entrostat").setLevel(logging.INFO)
     try:
         sys.path.append(os.getcwd())  # for `import_path`; last, so that no file there hides an installed module
         options = parsed(arguments)
@@ -99,6 +100,7 @@ def parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_regions(commands)
     _add_compare(commands)
+    _add_search(commands)
     _add_plan(commands)
     _add_report(commands)
     _add_watch(commands)
@@ -215,6 +217,23 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--table", action="store_true", help="train nothing: write the table of what is finished")
 
 
+def _add_search(commands: argparse._SubParsersAction) -> None:
+    text = "Search for the curve that is worth most on your task, on runs of that task."
+    command = _add(
+        commands, "search", _search, text, "entrostat search examples/static.yaml --runs 24 --out runs/search"
+    )
+    command.add_argument("words", nargs="+", metavar="CONFIG dotted.key=value", help="the run's YAML; laid over it")
+    command.add_argument("--out", type=Path, default=Path("runs/search"), help="folder (default: runs/search)")
+    command.add_argument("--runs", type=whole(2, 100_000), help="budget: runs in all")
+    command.add_argument("--hours", type=float, help="budget: hours of this call in which a run may begin")
+    what = "one or two metrics of the log, NAME or NAME:min (default: pass_at_1 pass_at_8)"
+    command.add_argument("--goals", nargs="+", metavar="NAME", default=["pass_at_1", "pass_at_8"], help=what)
+    command.add_argument(
+        "--seeds", type=whole(0, 2**32), nargs="+", default=[], help="of each curve (default: CONFIG's)"
+    )
+    command.add_argument("--workers", type=whole(1, 1024), help="curves at a time (default: one a core)")
+
+
 def _add_plan(commands: argparse._SubParsersAction) -> None:
     text = "What a run will need: memory by part, tokens a step, where the time goes, what control costs."
     command = _add(commands, "plan", _plan, text, "entrostat plan examples/gpu/qwen-math-7b.yaml hardware.ranks=16")
@@ -313,6 +332,21 @@ def _compare(options: argparse.Namespace) -> None:
     from .compare.command import run_compare
 
     print(run_compare(options.suite, options.out, options.workers, options.only, options.table))
+
+
+def _search(options: argparse.Namespace) -> None:
+    from .config import load_config
+
+    if options.runs is None and options.hours is None:
+        raise InputError("search has no budget; write --runs N, --hours H, or both.")
+    if options.hours is not None and not 0 < options.hours < HIGHEST**2:
+        raise InputError(f"--hours is {options.hours:g}; write a number above 0.")
+    source, *overrides = options.words
+    config = load_config(source, overrides)
+    from .commands.search import Budget, run_search
+
+    budget = Budget(options.runs, options.hours, options.workers)
+    print(run_search(config, Path(source).stem, options.out, options.goals, options.seeds, budget))
 
 
 def _plan(options: argparse.Namespace) -> None:

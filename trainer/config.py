@@ -13,7 +13,7 @@ from entrostat.inputs.configuration import Config, parse, read_yaml, set_dotted
 from entrostat.inputs.errors import InputError
 from entrostat.inputs.extension import CUSTOM, custom
 from entrostat.inputs.yaml_text import load_yaml
-from entrostat.loop.config import ControlConfig
+from entrostat.loop.config import ControlConfig, control_content
 
 from .address import experiment_name, tracking_uri
 from .tasks.base import CustomTask
@@ -276,7 +276,8 @@ class RunConfig(Config):
             {"law": {"type": "manual"}, "actuator": {"type": "static"}}
         )
     )
-    """The content of a `control.yaml`, or its path. Without it: static clipping at 0.2."""
+    """The content of a `control.yaml`, its path, or `default`: the recommended curve, law and actuator. Without it:
+    static clipping at 0.2."""
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
@@ -297,7 +298,7 @@ class RunConfig(Config):
     @field_validator("control", mode="before")
     @classmethod
     def _read_control(cls, value: Any) -> Any:
-        return read_yaml(value) if isinstance(value, str) else value
+        return control_content(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _minibatches_fit(self) -> RunConfig:
@@ -339,7 +340,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         if override:
             _lay_over(content, override)
         if isinstance(content.get("control"), str):
-            content["control"] = read_yaml(content["control"])  # so that what follows reaches into it
+            content["control"] = control_content(content["control"])  # so that what follows reaches into it
     return parse(RunConfig, content, source=str(path))
 
 

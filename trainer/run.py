@@ -27,7 +27,7 @@ from .engine.settings import deepspeed_settings
 from .engine.state import Parts, gathered, restore, updates
 from .errors import Stopped, Unsampled
 from .loop import evaluation, train_step
-from .policy.models import load_model, model_source
+from .policy.models import keep_few_activations, load_model, model_source
 from .policy.schedule import learning_rate
 from .rollout.open import open_sampler
 from .seeds import seed_of
@@ -101,7 +101,7 @@ def open_session(config: RunConfig) -> Session:
         )
     config.control.measurement.rows(responses // world, 0)  # refuses too small a share before the first rollout
     torch.manual_seed(seed_of(config.seed))
-    task, control = load_task(config.task), EntropyController(config.control)
+    task, control = load_task(config.task), EntropyController(config.control, total_steps=config.steps)
     settings = deepspeed_settings(config.update, config.engine, rows=responses // (world * config.update.minibatches))
     model, tokenizer = load_policy(config, settings)
     engine = Engine(model, config.update, settings)
@@ -124,7 +124,7 @@ def load_policy(config: RunConfig, settings: dict[str, Any]) -> tuple[Any, Any]:
     if config.adapter:
         add_adapter(model, config.adapter)
     if config.engine.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        keep_few_activations(model)
     del keep
     return model, tokenizer
 

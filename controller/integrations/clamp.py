@@ -10,8 +10,8 @@ from ..decision import Decision
 from ..measure.tensors import per_token
 from ..measure.tokens import TokenStatistics
 
-INERT = 10.0
-"""Half-width of the threshold that cannot act on a token: a clamp's two bounds must not cross."""
+APART = 1e-3
+"""Between a clamp's two bounds, which must not cross; where they are equal torch gives neither a derivative."""
 
 
 def clamp_thresholds(
@@ -19,7 +19,8 @@ def clamp_thresholds(
 ) -> tuple[Tensor, Tensor]:
     """eps_low and eps_high of every token for min(r A, clamp(r, 1 - eps_low, 1 + eps_high) A), [batch, time].
 
-    Only one of the two acts on a token, the lower for A < 0 and the upper for A > 0; the other is `INERT`.
+    Only one of the two acts on a token, the lower for A < 0 and the upper for A > 0. The other bound lies `APART`
+    inside it: further out it would hide a cap that the host has on the ratio itself.
 
     Args:
         tokens: the rollout's, sliced like the minibatch.
@@ -28,7 +29,7 @@ def clamp_thresholds(
     """
     a = per_token(advantages, logprob)
     eps_low, eps_high = decision.thresholds(tokens, a, logprob.detach())
-    return torch.where(a < 0, eps_low, INERT), torch.where(a > 0, eps_high, INERT)
+    return torch.where(a < 0, eps_low, APART - eps_high), torch.where(a > 0, eps_high, APART - eps_low)
 
 
 def weighed(decision: Decision, tokens: TokenStatistics, advantages: Tensor, mask: Tensor, logprob: Tensor) -> Tensor:

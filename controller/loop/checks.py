@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("entrostat")
 ROUNDING = 1e-3
 """Nats by which a measured entropy may leave its range."""
+CHECKED = 10_000
+"""Steps of a curve that are looked at, or points of one that is drawn over a longer run."""
 MOST_UPDATES = 1_000_000
 """Of a rollout."""
 
@@ -37,14 +39,16 @@ def possible(batch: BatchStatistics, step: int) -> BatchStatistics:
 
 
 def check_reachable(target: Target | None, vocab_size: int, initial: float) -> None:
-    """Whether the curve stays between 0 and ln(vocab_size) over its first 10,000 steps.
+    """Whether the curve stays between 0 and ln(vocab_size), over its first 10,000 steps or the whole run.
 
     Raises:
         InputError: it does not.
     """
     if target is None:
         return
-    values, limit = target.at(np.arange(10_000), initial), math.log(vocab_size)
+    target = target.with_total(CHECKED)
+    steps = np.arange(CHECKED) * max(1.0, (target.total or 0.0) / CHECKED)
+    values, limit = target.at(steps, initial), math.log(vocab_size)
     highest, lowest = float(values.max()), float(values.min())
     if lowest < 0:
         raise InputError(
@@ -96,7 +100,7 @@ def check_density(config: ControlConfig, initial: float) -> None:
             f"`law.type` {law.type!r} takes shares of the entropy, or its logarithm, and that of a density may be "
             "negative; write `law: {type: adaptive}`, or a `pid` with `error: nats`."
         )
-    if target is not None and target.unit == "initial" and initial <= 0:
+    if target is not None and target.relative and initial <= 0:
         raise InputError(
             f"the target is in multiples of the initial entropy, and that is {initial:.3g} nats, of a density; write "
             "nats with `unit: differential`."

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from pydantic import Field, model_validator
 
 from ..actuators import AnyActuator, SensitivityThresholds
 from ..actuators.base import Actuator
 from ..clipping import Surrogate
 from ..guard import Guard
-from ..inputs.configuration import Config
+from ..inputs.configuration import Config, parse, read_yaml
+from ..inputs.errors import InputError
 from ..laws import Adaptive, AnyLaw
 from ..laws.base import Law
 from ..measure.sampling import Measurement
 from ..targets import Target
+
+logger = logging.getLogger("entrostat")
+DEFAULT = {"target": {"type": "hold_then_anneal"}}
+"""What is recommended where nothing is chosen: this curve, the adaptive law, thresholds by sensitivity."""
 
 
 class ControlConfig(Config):
@@ -35,6 +45,43 @@ class ControlConfig(Config):
     def _sampled_measurement_is_enough(self) -> ControlConfig:
         check_sampled(self.measurement, self.law, self.actuator)
         return self
+
+
+def default_control() -> ControlConfig:
+    """The control that is recommended where nothing is chosen; the log says which it is."""
+    config = parse(ControlConfig, DEFAULT)
+    chosen = {name: getattr(config, name).model_dump(exclude_none=True) for name in ("target", "law", "actuator")}
+    logger.info("the recommended control: %s", chosen)
+    return config
+
+
+def control_content(path: str | Path) -> dict[str, Any]:
+    """The content of a `control.yaml`, or what the word `default` stands for.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    return default_control().model_dump(mode="json", exclude_unset=True) if path == "default" else read_yaml(path)
+
+
+def read_control(given: Any, source: str = "entropy_control") -> ControlConfig:
+    """The control that a host was given: true or `default`, a path, a content, or a configuration.
+
+    Raises:
+        InputError: it is none of them, the file cannot be read, or something in it does not fit.
+    """
+    if isinstance(given, ControlConfig):
+        return given
+    if given is True or given == "default":
+        return default_control()
+    if isinstance(given, Mapping):
+        return parse(ControlConfig, given, source=source)
+    if isinstance(given, str | Path):
+        return parse(ControlConfig, read_yaml(given), source=str(given))
+    raise InputError(
+        f"{source} is a {type(given).__name__}; give True for the recommended control, a ControlConfig, or the path of "
+        "a control.yaml."
+    )
 
 
 def check_sampled(measurement: Measurement, law: Law, actuator: Actuator) -> None:

@@ -109,7 +109,7 @@ def first_entropy(state: LoopState, batch: BatchStatistics) -> float | None:
 
 
 def _reading(config: ControlConfig, state: LoopState, rollout: Rollout) -> Reading:
-    initial, entropy, target = state.initial, rollout.batch.entropy, config.target
+    initial, entropy, target = state.initial, rollout.batch.entropy, state.target(config)
     reading = Reading(
         setpoint=math.nan,
         setpoint_next=math.nan,
@@ -123,7 +123,7 @@ def _reading(config: ControlConfig, state: LoopState, rollout: Rollout) -> Readi
         initial=math.nan if initial is None else initial,
         density=rollout.batch.density,
     )
-    if target is None or (target.unit == "initial" and initial is None):
+    if target is None or (target.relative and initial is None):
         return reading
     steps = [max(state.step - 1, 0), *range(state.step, state.step + AHEAD + 1)]
     past, *ahead = target.at(steps, initial).tolist()

@@ -11,12 +11,12 @@ from ..inputs.errors import InputError, one_line
 from ..inputs.state import count, number, restored
 from ..laws.base import State as LawState
 from ..limits import WIDEST
-from ..targets import HIGHEST
+from ..targets import HIGHEST, LONGEST, Target
 
 if TYPE_CHECKING:
     from .config import ControlConfig
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class LoopState:
     """Rollouts that were decided on."""
     initial: float | None = None
     """The run's first measured entropy, nats."""
+    total: int | None = None
+    """Steps of the run, as the loop told them first; its curve keeps them where the run is extended."""
     held: int = 0
     """Measurements that were not finite."""
     hand_over: bool = False
@@ -45,12 +47,17 @@ class LoopState:
         guard = new.guard.start() | {"static_share": self.guard["static_share"]}
         return replace(self, law=law, guard=guard, hand_over=True)
 
+    def target(self, config: ControlConfig) -> Target | None:
+        """The curve, drawn over the run."""
+        return None if config.target is None else config.target.with_total(self.total)
+
     def plain(self, config: ControlConfig) -> dict[str, Any]:
         """Plain JSON values."""
         return {
             "version": VERSION,
             "step": self.step,
             "initial_entropy": self.initial,
+            "total": self.total,
             "law": {"type": config.law.type} | self.law,
             "guard": self.guard,
             "held": self.held,
@@ -93,6 +100,7 @@ def _read(saved: dict[str, Any], config: ControlConfig) -> LoopState:
         guard=guard,
         step=count(saved["step"]),
         initial=None if initial is None else number(initial, 0, HIGHEST),
+        total=None if saved["total"] is None else int(number(saved["total"], 1, LONGEST)),
         held=count(saved["held"]),
         hand_over=foreign or bool(saved["hand_over"]) or count(saved["followed"]) != followed(config),
     )

@@ -28,6 +28,8 @@ MEMORY = 0.95
 """Share of the collected difference that a step leaves: some twenty batches count."""
 WRONG_WAY = 20
 """Rollouts at an end of the command that must all move the entropy the other way."""
+FEW = 0.75
+"""Share of tokens without an advantage beyond which the rest is too few to turn a batch."""
 
 BEYOND_LOW = (
     "above its target: nothing that lowers it is left to add; slow the curve's fall down, or take a larger learning "
@@ -43,6 +45,7 @@ class Watch:
     """Counts what went wrong in a row. It logs and never decides."""
 
     def __init__(self) -> None:
+        self._held = False
         self._saturated = 0
         self._idle = 0
         self._wrong_way = 0
@@ -82,8 +85,10 @@ class Watch:
         if self._rollout is not None and self.paired is not None:
             self._moved(self._rollout, *self.paired)
         self._rollout, self.paired = decision, None
+        before, self._held = self._held, decision.held
         if decision.held:
-            logger.warning("step %d: the measured entropy is not finite; the last command is held.", decision.step)
+            if not before:
+                logger.warning("step %d: %s; the last command is held.", decision.step, _unmeasured(decision))
             return
         persists = abs(decision.error) > TOLERANCE * scale(decision.setpoint, decision.batch.density)
         self._saturated = self._saturated + 1 if decision.saturated and persists else 0
@@ -161,7 +166,16 @@ def _saturated(decision: Decision) -> str:
     if decision.reach.idle:
         side = "above" if decision.error < 0 else "below"
         return head + f"{side} its target, and nothing turns this batch: see that prompts earn different rewards."
+    if decision.batch.no_advantage > FEW:
+        return head + (
+            f"from its target, and {decision.batch.no_advantage:.0%} of the tokens have no advantage: see that prompts "
+            "earn different rewards."
+        )
     return head + (BEYOND_LOW if decision.error < 0 else BEYOND_HIGH) + "."
+
+
+def _unmeasured(decision: Decision) -> str:
+    return "the measured entropy is not finite" if decision.batch.tokens else "no response token is in the mask"
 
 
 def _no_authority(decision: Decision) -> bool:

@@ -50,7 +50,8 @@ def simulate_policies(
         raise InputError(f"{steps} steps were asked for; write at least 1.")
     if len(controls) != len(plants):
         raise InputError(f"{len(controls)} controls and {len(plants)} plants were given; write one for each.")
-    family, controllers = PolicyFamily(plants, seeds), [EntropyController(control) for control in controls]
+    family = PolicyFamily(plants, seeds)
+    controllers = [EntropyController(control, total_steps=steps) for control in controls]
     rows = [_step(family, controllers) for _ in range(steps)]
     return [_trajectory(np.array([row[index] for row in rows])) for index in range(len(plants))]
 

@@ -71,7 +71,7 @@ def prior_family(target: Target, steps: int, minibatches: int = 8, beta1: float 
         minibatches: updates per rollout; the optimizer's momentum leaves beta1 ^ minibatches of a rate after a step.
         seed: of the draws.
     """
-    curve = target.at(np.arange(steps), 1.0)
+    curve = target.with_total(steps).at(np.arange(steps), 1.0)
     level, start = max(float(curve.mean()), 1e-3), max(float(curve[0]), 1e-3)
     start = 1.0 if target.unit == "initial" else start
     lag = min(round(beta1**minibatches, 3), LONGEST_LAG)

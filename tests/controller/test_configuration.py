@@ -10,6 +10,7 @@ import yaml
 
 from entrostat import ControlConfig, EntropyController, InputError
 from entrostat.inputs.configuration import parse, read_yaml
+from entrostat.loop.config import read_control
 from entrostat.trainer.config import load_config
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -242,3 +243,15 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):
     path = tmp_path / "control.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + CONSTANT.encode())
     assert read_yaml(path) == yaml.safe_load(CONSTANT)
+
+
+def test_the_word_default_is_the_recommended_control_and_overrides_reach_into_it(tmp_path):
+    (tmp_path / "run.yaml").write_text("control: default\n")
+    control = load_config(tmp_path / "run.yaml", ["control.target.end=0.3"]).control
+    assert (control.target.type, control.target.hold, control.target.end) == ("hold_then_anneal", 0.85, 0.3)
+    assert (control.law.type, control.actuator.type) == ("adaptive", "sensitivity")
+
+
+def test_what_is_no_control_is_refused():
+    message = sentence(read_control, 3)
+    assert message.startswith("entropy_control is a int; give True for the recommended control")

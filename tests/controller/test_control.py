@@ -139,7 +139,9 @@ def test_a_batch_that_cannot_be_measured_is_held_counted_and_logged(kind, actuat
     assert all(decision.held for decision in held)
     assert control.held == control.state_dict()["held"] == 2
     assert control.state_dict()["law"] == law_state
-    assert all("not finite; the last command is held" in message for message in warnings(caplog)[-2:])
+    said = [message for message in warnings(caplog) if "the last command is held" in message]
+    assert len(said) == 1  # of rollouts in a row
+    assert ("not finite" if kind == "NaN logits" else "no response token is in the mask") in said[0]
     for eps in held[-1].thresholds(batch.tokens, batch.advantages[:, None]):
         assert eps.isfinite().all()
     assert not control.step(*BATCH).held
@@ -438,3 +440,38 @@ def test_the_library_example_needs_no_gains():
     config = read_yaml("examples/control.yaml") | {"law": {"type": "adaptive"}}
     controlled = torch.tensor(own_loop.train(EntropyController(ControlConfig.model_validate(config))))
     assert (controlled[30:] / (0.9 * controlled[0]) - 1).abs().max() < 0.1
+
+
+def test_without_a_configuration_the_recommended_curve_is_followed_over_the_run():
+    control = EntropyController(total_steps=10)
+    seen = [control.step_scalar(2.0).setpoint for _ in range(11)]
+    assert seen[:6] == pytest.approx([1.7] * 6)
+    assert seen[-1] == pytest.approx(0.2)
+
+
+def test_an_extended_run_keeps_its_curve():
+    first = EntropyController(total_steps=10)
+    first.step_scalar(2.0)
+    longer = EntropyController(total_steps=1000)
+    longer.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert [longer.step_scalar(2.0).setpoint for _ in range(10)][-1] == pytest.approx(0.2)
+
+
+def test_a_state_of_no_known_length_takes_the_one_that_is_told():
+    unknown = controller()
+    unknown.step_scalar(0.6)
+    told = EntropyController(unknown.config, total_steps=10)
+    told.load_state_dict(unknown.state_dict())
+    assert told.state_dict()["total"] == 10
+
+
+def test_a_run_of_no_steps_is_refused():
+    with pytest.raises(InputError, match=r"^total_steps is 0; give the rollouts of the run, 1 or more\.$"):
+        EntropyController(total_steps=0)
+
+
+def test_the_log_says_what_the_recommended_control_is(caplog):
+    with caplog.at_level("INFO", logger="entrostat"):
+        EntropyController(total_steps=10)
+    assert "hold_then_anneal" in caplog.text
+    assert "adaptive" in caplog.text

@@ -274,3 +274,53 @@ def test_a_target_given_during_the_run_is_checked_as_well():
 def test_a_target_at_a_uniform_choice_is_allowed():
     control = controller(target={"type": "constant", "value": math.log(16)})
     assert control.step_scalar(1.0, batch_of(1.0)).setpoint == pytest.approx(math.log(16))
+
+
+def test_hold_then_anneal_holds_falls_by_half_a_cosine_and_stays():
+    curve = target(type="hold_then_anneal", unit="nats", hold=0.9, end=0.1, turn=40, steps=80, time="steps")
+    expected = {0: 0.9, 40: 0.9, 50: 0.5 + 0.4 / math.sqrt(2), 60: 0.5, 80: 0.1, 500: 0.1}
+    assert curve.at(list(expected)).tolist() == pytest.approx(list(expected.values()))
+
+
+def test_hold_then_anneal_without_a_key_is_the_recommended_curve():
+    curve = target(type="hold_then_anneal").with_total(200)
+    assert curve.at([0, 120, 186, 200], initial=2.0).tolist() == pytest.approx([1.7, 1.7, 0.2, 0.2])
+
+
+def test_the_end_of_a_curve_in_multiples_may_be_in_nats():
+    curve = target(type="hold_then_anneal", end=0.3, end_unit="nats").with_total(100)
+    assert curve.at([0, 99], initial=2.0).tolist() == pytest.approx([1.7, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("in_shares", "in_steps"),
+    [
+        ({"type": "linear", "start": 0.9, "end": 0.3}, {"type": "linear"} | RAMP),
+        (SWING | {"period": 0.2, "decay": 0.5, "time": "run"}, SWING | {"period": 40, "decay": 100}),
+        (
+            {"type": "table", "points": [[0, 0.9], [0.5, 0.5]], "time": "run"},
+            {"type": "table", "points": [[0, 0.9], [100, 0.5]]},
+        ),
+    ],
+)
+def test_a_curve_in_shares_of_the_run_is_the_one_in_steps(in_shares, in_steps):
+    steps = np.arange(250)
+    drawn = target(**(in_steps | ({"steps": 200} if "steps" in in_steps else {}))).at(steps)
+    assert target(**in_shares).with_total(200).at(steps).tolist() == pytest.approx(drawn.tolist())
+
+
+def test_a_curve_in_steps_and_one_that_is_drawn_take_no_other_length():
+    drawn = target(type="linear", start=0.9, end=0.3).with_total(100)
+    assert drawn.with_total(200) == drawn
+    in_steps = target(type="linear", **RAMP)
+    assert in_steps.with_total(7) == in_steps
+
+
+def test_a_curve_over_the_run_needs_to_know_its_length():
+    with pytest.raises(InputError, match=r"whose length is not known; give `EntropyController\(total_steps=\)`"):
+        controller(target={"type": "linear", "start": 0.9, "end": 0.3}).step_scalar(0.8)
+
+
+def test_a_share_beyond_the_run_and_a_turn_after_the_end_are_refused():
+    assert "the curve ends at 140; write at most 1" in refused(type="hold_then_anneal", turn=90, steps=140)
+    assert "`turn` is 0.95, not before `steps`, 0.93" in refused(type="hold_then_anneal", turn=0.95)

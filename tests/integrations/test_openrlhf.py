@@ -1,6 +1,7 @@
 """Control with OpenRLHF's own Actor, PolicyLoss and experiences on the CPU; `make hosts` has the environment."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -123,6 +124,31 @@ def test_responses_of_a_prompt_are_one_cluster_of_the_standard_error():
     groups = torch.arange(ROWS) // 4
     expected = batch_statistics(whole.tokens, whole.advantages, whole.mask, groups).standard_error
     assert decision.batch.standard_error == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_loss_that_does_not_read_its_thresholds_stops_the_run(monkeypatch):
+    batch = random_batch(3)
+    around = torch.nn.functional.pad(torch.stack([batch.tokens.entropy, batch.tokens.sensitivity]), (0, 1))
+    loss = EntropyPolicyLoss(PolicyLoss(), Capture(*around, vocab_size=23))
+    loss.decision = controller(**CONTROL).step(*batch)
+    monkeypatch.setattr(
+        PolicyLoss, "forward", lambda self, now, old, a, action_mask: (-((now - old).exp() * a).mean(),)
+    )
+    now = batch.tokens.logprob.clone().requires_grad_()
+    with pytest.raises(InputError, match="PolicyLoss does not read the thresholds"):
+        loss(now, batch.tokens.logprob, batch.advantages[:, None].expand_as(now), action_mask=batch.mask.float())
+
+
+def test_an_update_that_calls_another_loss_stops_the_run():
+    actor, hook = make_actor(), EntropyHook.__new__(EntropyHook)  # its trainer needs CUDA
+    items = remove_padding_in_sequences(split_experience_batch(experience(actor)))
+    buffer = SimpleNamespace(items=items, packing_samples=False)
+    hook._trainer = SimpleNamespace(
+        actor=actor, replay_buffer=buffer, micro_train_batch_size=4, actor_loss_fn=PolicyLoss()
+    )
+    hook.controller, hook._train, hook._proved = controller(**CONTROL), dict, False
+    with pytest.raises(InputError, match="does not read the thresholds that it was handed"):
+        hook.ppo_train()
 
 
 def test_a_ratio_for_whole_responses_is_refused():

@@ -204,6 +204,16 @@ def test_a_saved_model_goes_on_where_it_was(tmp_path):
     assert decision(loaded).step == state["step"] == 3
 
 
+def test_true_is_the_recommended_curve_over_the_run_and_a_longer_run_keeps_it(tmp_path):
+    model = trained(4, True)
+    assert model.entropy_control["target"]["type"] == "hold_then_anneal"
+    assert decision(model).setpoint < 0.6 * model.entropy_state["initial_entropy"]  # held, it would be 0.85
+    model.save(tmp_path / "model.zip")
+    loaded = EntropyControlledPPO.load(tmp_path / "model.zip", env=model.env)
+    loaded.learn(4 * FRAMES, reset_num_timesteps=False)
+    assert loaded.entropy_state["total"] == 4
+
+
 def test_a_saved_model_is_plain_ppo_to_sb3_and_plain_ppo_is_taken_over(tmp_path):
     model = trained(1, control())
     model.save(tmp_path / "ours.zip")
@@ -272,6 +282,21 @@ def test_what_cannot_be_controlled_is_refused_in_one_sentence(content, settings,
 
     with pytest.raises(InputError, match=message):
         made(control(**content), **settings)
+
+
+@pytest.mark.parametrize("looks", [True, False], ids=["another loss", "nothing at all"])
+def test_an_algorithm_that_trains_without_the_clip_range_stops_the_run(looks):
+    from entrostat import InputError
+    from entrostat.integrations.sb3 import entropy_controlled
+
+    class Deaf(sb3.PPO):
+        def train(self):
+            for data in self.rollout_buffer.get(self.batch_size) if looks else ():
+                _, logprob, _ = self.policy.evaluate_actions(data.observations, data.actions.long().flatten())
+                (-data.advantages * logprob).mean().backward()
+
+    with pytest.raises(InputError, match="does not read the thresholds that it was handed"):
+        made(control(), kind=entropy_controlled(Deaf)).learn(FRAMES)
 
 
 @pytest.mark.parametrize("name", ["SAC", "DQN", "TD3", "DDPG", "A2C"])

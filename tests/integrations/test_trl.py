@@ -2,6 +2,7 @@
 
 import json
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ trl = pytest.importorskip("trl")
 from entrostat import TokenStatistics, policy_loss, token_statistics  # noqa: E402
 from entrostat.integrations.trl import EntropyCallback  # noqa: E402
 from entrostat.integrations.trl.capture import captured, head_statistics  # noqa: E402
+from entrostat.integrations.trl.form import Form  # noqa: E402
 from entrostat.integrations.trl.trainer import ENTROPY, SENSITIVITY, loss_mask  # noqa: E402
 from tests.integrations.trl_runs import ON_POLICY, control, rows, small, trained, weights  # noqa: E402
 
@@ -130,6 +132,15 @@ def passes(run):
 def test_one_step_of_the_controller_is_one_rollout(off_policy):
     assert off_policy.entropy_loop.controller.state_dict()["step"] == 2
     assert len(rows(off_policy, "controller/command")) == 2
+
+
+def test_the_controller_knows_how_many_rollouts_the_run_has(off_policy, on_policy):
+    assert off_policy.entropy_loop.controller.state_dict()["total"] == 2
+    assert on_policy.entropy_loop.controller.state_dict()["total"] == 3
+
+
+def test_true_is_the_recommended_control(tmp_path):
+    assert small(tmp_path, True).entropy_loop.controller.config.target.type == "hold_then_anneal"
 
 
 def test_iterations_and_accumulation_count_as_one_rollout(tmp_path):
@@ -327,10 +338,12 @@ def test_a_refined_command_is_realised_on_the_whole_optimizer_step(tmp_path, ite
     assert sizes == [(8, 16, 16, 16)] * 4
 
 
-def test_responses_of_unequal_length_count_as_the_loss_weighs_them(tmp_path):
-    run = small(tmp_path, control(), loss_type="grpo")
+def test_responses_of_unequal_length_count_as_the_loss_weighs_them():
     mask = torch.arange(6) < torch.tensor([[2], [6], [4]])
-    batch = {"advantages": torch.tensor([1.0, -1.0, 0.5]), "completion_mask": mask.long()}
-    assert torch.allclose(run._pulls(batch), torch.tensor([2.0, -4 / 6, 0.5]))
-    run.args.loss_type = "dapo"
-    assert torch.equal(run._pulls(batch), batch["advantages"])
+    advantages = torch.tensor([1.0, -1.0, 0.5])
+    assert torch.allclose(Form(divides=True).pulls(advantages, mask), torch.tensor([2.0, -4 / 6, 0.5]))
+    assert torch.equal(Form().pulls(advantages, mask), advantages)
+    assert [
+        Form.of(("grpo",), SimpleNamespace(loss_type=name, importance_sampling_level="token")).divides
+        for name in ("grpo", "sapo", "dapo", "cispo")
+    ] == [True, True, False, False]

@@ -11,9 +11,14 @@ trl = pytest.importorskip("trl")
 from entrostat import InputError  # noqa: E402
 from entrostat.integrations.hosts import require  # noqa: E402
 from entrostat.integrations.trl import EntropyCallback  # noqa: E402
+from entrostat.integrations.trl.form import Form  # noqa: E402
 from entrostat.integrations.trl.settings import check_settings, refusals, remarks, updates_to_come  # noqa: E402
-from entrostat.integrations.trl.versions import SUPPORTED  # noqa: E402
+from entrostat.integrations.trl.versions import SUPPORTED, changed  # noqa: E402
 from tests.integrations.trl_runs import control, small  # noqa: E402
+
+
+def refused(config, args):
+    return refusals(config, args, Form.of(("grpo",), args))
 
 
 def arguments(**settings):
@@ -24,26 +29,26 @@ def arguments(**settings):
 @pytest.mark.parametrize(
     ("setting", "remedy"),
     [
-        ({"loss_type": "cispo"}, "write one of: grpo, dr_grpo, dapo, bnpo"),
-        ({"importance_sampling_level": "sequence"}, "write 'token'"),
+        ({"loss_type": "luspo"}, "write one of: grpo, dr_grpo, dapo, bnpo, cispo, sapo"),
+        ({"loss_type": "cispo", "importance_sampling_level": "sequence"}, "importance_sampling_level='token'"),
     ],
 )
 def test_settings_that_leave_nothing_to_control_are_refused(setting, remedy):
-    (sentence,) = refusals(control(), arguments(**setting))
+    (sentence,) = refused(control(), arguments(**setting))
     assert remedy in sentence
 
 
 # the oldest and the newest TRL differ in what there is to refuse; `make hosts` runs both
 @pytest.mark.skipif(not hasattr(trl.GRPOTrainer, "compute_liger_loss"), reason="this TRL has no fused loss")
 def test_a_fused_loss_is_refused():
-    (sentence,) = refusals(control(), arguments(use_liger_kernel=True))
+    (sentence,) = refused(control(), arguments(use_liger_kernel=True))
     assert "set it to False" in sentence
 
 
 # as above
 @pytest.mark.skipif(not hasattr(arguments(), "use_adaptive_entropy"), reason="this TRL has no adaptive entropy")
 def test_a_second_controller_is_refused():
-    (sentence,) = refusals(control(), arguments(use_adaptive_entropy=True))
+    (sentence,) = refused(control(), arguments(use_adaptive_entropy=True))
     assert "second controller" in sentence
 
 
@@ -63,7 +68,7 @@ def test_an_entropy_bonus_is_remarked_on():
     ],
 )
 def test_parts_of_the_configuration_that_trls_loss_cannot_have_are_refused(content, remedy):
-    (sentence,) = refusals(control(**content), arguments())
+    (sentence,) = refused(control(**content), arguments())
     assert remedy in sentence
 
 
@@ -72,7 +77,7 @@ def test_parts_of_the_configuration_that_trls_loss_cannot_have_are_refused(conte
     [
         ({"beta": 0.04}, "beta=0.04"),
         ({"mask_truncated_completions": True}, "mask_truncated_completions"),
-        ({"top_entropy_quantile": 0.2}, "top_entropy_quantile"),
+        ({"top_entropy_quantile": 0.2}, "on the 20% of the tokens that the loss keeps"),
         ({"top_p": 0.9}, "whole softmax at temperature 1.0"),
         ({"gradient_accumulation_steps": 4}, "acts one rollout late"),
     ],
@@ -102,7 +107,7 @@ def test_a_rollout_that_is_divided_between_two_updates_has_ratios_of_its_own():
 
 
 def test_usual_settings_need_no_remark():
-    assert remarks(control(), arguments()) == refusals(control(), arguments()) == []
+    assert remarks(control(), arguments()) == refused(control(), arguments()) == []
 
 
 def test_thresholds_without_authority_at_ratio_one_are_remarked_on():
@@ -112,7 +117,7 @@ def test_thresholds_without_authority_at_ratio_one_are_remarked_on():
 
 def test_a_target_above_the_vocabularys_entropy_is_refused_at_the_start():
     with pytest.raises(InputError, match=r"above ln\(16\).*write a lower target"):
-        check_settings(control(target={"type": "constant", "value": 3.0}), arguments(), 16)
+        check_settings(control(target={"type": "constant", "value": 3.0}), arguments(), 16, Form())
 
 
 def test_a_file_that_does_not_fit_is_refused_before_anything_is_loaded(tmp_path):
@@ -138,13 +143,26 @@ def test_another_version_is_one_sentence():
         require("trl", "<0.9")
 
 
+def test_the_installed_trl_has_what_is_needed_of_it():
+    assert changed() is None
+
+
+def test_a_later_version_is_tried_and_refused_where_its_inside_has_changed(monkeypatch, caplog):
+    older = "0.9"
+    assert require("trl", SUPPORTED, older, changed) == version("trl")
+    assert "what is needed of it is as it was" in caplog.text
+    monkeypatch.setattr(trl.GRPOTrainer, "_compute_loss", lambda self, everything: None)
+    with pytest.raises(InputError, match=r"later than the 0.9 that was tested, and GRPOTrainer._compute_loss is not"):
+        require("trl", SUPPORTED, older, changed)
+
+
 def test_a_missing_host_is_one_sentence():
     with pytest.raises(InputError, match="no-such-host is not installed; install it with `pip install 'no-such"):
         require("no-such-host", ">=1")
 
 
 @pytest.mark.parametrize(
-    ("old", "supported"), [("0.29.1", False), ("1.0.0", True), ("1.14.2", False), ("1.16.0", True)]
+    ("old", "supported"), [("0.29.1", False), ("1.0.0", True), ("1.14.2", False), ("1.16.0", True), ("1.21", True)]
 )
 def test_versions_with_another_inside_are_not_supported(old, supported):
 

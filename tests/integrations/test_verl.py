@@ -228,6 +228,17 @@ def test_a_batch_that_was_not_scored_is_one_sentence(worker):
         updated(worker, rollout(1), old - 0.1)
 
 
+def test_a_worker_that_trains_with_another_loss_stops_the_run(worker):
+    plain = actor_config()
+    object.__setattr__(plain, "policy_loss", PolicyLossConfig(loss_mode="vanilla"))
+    worker.set_loss_fn(partial(ppo_loss, config=plain))
+    try:
+        with pytest.raises(InputError, match="does not read the thresholds that it was handed"):
+            updated(worker, rollout(2), scored(worker, rollout(2)))
+    finally:
+        worker.set_loss_fn(partial(ppo_loss, config=actor_config()))
+
+
 def test_the_state_is_saved_with_the_actor(worker, tmp_path):
     updated(worker, rollout(5), scored(worker, rollout(5)))
     saved = worker.controller.state_dict()

@@ -27,7 +27,9 @@ def compared(tmp_path_factory):
     (folder / "suite.yaml").write_text(yaml.safe_dump(small(**changes)))
     words = ["compare", str(folder / "suite.yaml"), "--out", str(folder / "out"), "--workers", "1"]
     first = subprocess.Popen([sys.executable, "-m", "entrostat.trainer.cli", *words], cwd=ROOT, env=ENVIRONMENT)
-    status, second = (folder / f"out/tuning/ours/{name}" for name in ("00-other-100/status.json", "01-other-100"))
+    status, second = (
+        folder / f"out/tuning/ours/{name}" for name in ("as-written/other/100/status.json", "000/other/100")
+    )
     while first.poll() is None and not (second / "metrics.jsonl").exists():
         time.sleep(0.1)
     first.kill()
@@ -40,12 +42,12 @@ def compared(tmp_path_factory):
 
 def test_a_finished_run_is_kept_when_the_suite_goes_on(compared):
     folder, before, _ = compared
-    assert (folder / "out/tuning/ours/00-other-100/status.json").stat().st_mtime_ns == before
+    assert (folder / "out/tuning/ours/as-written/other/100/status.json").stat().st_mtime_ns == before
 
 
 def test_the_run_that_was_under_way_is_finished_without_a_line_too_many(compared):
     folder, _, _ = compared
-    lines = (folder / "out/tuning/ours/01-other-100/metrics.jsonl").read_text().splitlines()
+    lines = (folder / "out/tuning/ours/000/other/100/metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 1, 2]
 
 

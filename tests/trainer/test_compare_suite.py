@@ -5,7 +5,6 @@ import yaml
 
 from entrostat.inputs.configuration import parse
 from entrostat.inputs.errors import InputError
-from entrostat.trainer.compare.search import candidates
 from entrostat.trainer.compare.suite import Suite, held_out_jobs, load_suite, run_config
 from tests.trainer.suites import SMALL, TUNING, small
 
@@ -40,20 +39,6 @@ def test_a_single_target_of_its_own_is_kept():
     control = {"target": own, "law": {"type": "doubling"}, "actuator": {"type": "repo"}}
     found = suite(strategies=SMALL["strategies"] | {"repo": {"control": control, "follows": False}})
     assert held_out_jobs(found, {})["repo/41"].control.target.unit == "initial"
-
-
-def test_the_first_candidate_is_the_suite_s_own_and_a_larger_budget_only_adds():
-    ranges = {"law.kp": (1.0, 100.0), "law.ki": (0.1, 1.0)}
-    few, many = candidates(ranges, 4), candidates(ranges, 9)
-    assert few[0] == {}
-    assert many[:4] == few
-    assert all(low <= gains[key] <= high for gains in many[1:] for key, (low, high) in ranges.items())
-
-
-def test_candidates_spread_evenly_over_the_logarithm():
-    values = sorted(gains["law.kp"] for gains in candidates({"law.kp": (1.0, 100.0)}, 8)[1:])
-    assert sum(value < 10 for value in values) == 3  # 10 itself is the middle
-    assert values[3] == pytest.approx(10)
 
 
 @pytest.mark.parametrize(

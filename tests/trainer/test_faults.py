@@ -63,10 +63,10 @@ def test_a_batch_of_hanging_answers_ends_after_a_few_limits():
 def test_many_slow_answers_within_their_limit_are_all_judged():
     class Slow:
         def reward(self, problem, answer):
-            time.sleep(0.004)
+            time.sleep(0.04)
             return 1.0
 
-    rewards, faults = score_answers(Slow(), [None] * 50, ["x"] * 50, seconds=0.05)
+    rewards, faults = score_answers(Slow(), [None] * 30, ["x"] * 30, seconds=1.0)  # 1.2 s in all, on a busy machine too
     assert bool((rewards == 1).all())
     assert not faults
 

@@ -12,6 +12,7 @@ from entrostat.trainer.adapter import add_adapter
 from entrostat.trainer.config import LoRAConfig, RunConfig, load_config
 from entrostat.trainer.engine.engine import Engine, init_distributed
 from entrostat.trainer.engine.settings import deepspeed_settings
+from entrostat.trainer.policy.models import keep_few_activations
 from entrostat.trainer.policy.plan import layer_bytes, pass_memory, state_memory, step_flops
 from entrostat.trainer.policy.shapes import load_shape
 from entrostat.trainer.rollout import Rollout, response_logits
@@ -103,7 +104,7 @@ def test_a_pass_keeps_the_activations_that_were_planned(folder, dtype, checkpoin
     config = run_config(folder, dtype=dtype, gradient_checkpointing=checkpointing)
     model = Qwen2ForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).train()
     if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        keep_few_activations(model)
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept = {}
 

@@ -19,6 +19,7 @@ EXTRAS = {
     "sim": "identify, tune and simulate",
     "report": "report, watch and target --edit",
     "train": "the trainer",
+    "search": "searches on real runs: the curve's, and that of a comparison's gains",
     "data": "data sets, and rewards by math-verify",
     "reasoning": "tasks of reasoning-gym",
     "lora": "LoRA in place of all weights",

@@ -10,7 +10,7 @@ import numpy as np
 from entrostat.inputs.configuration import parse, read_yaml
 from entrostat.inputs.errors import InputError
 from entrostat.laws import PID, Adaptive
-from entrostat.loop.config import ControlConfig
+from entrostat.loop.config import ControlConfig, control_content
 from entrostat.sim.feasibility import stretches
 from entrostat.sim.tune.costs import Prediction, predict, predict_adaptive
 from entrostat.sim.tune.plots import draw_prediction
@@ -38,16 +38,18 @@ def run_simulate(control: Path, plant: Path, steps: int, seeds: int, out: Path) 
         raise InputError(f"--steps is {steps} and --seeds {seeds}; write at least 20 and 1.")
     content = read_yaml(control)
     inner = content.get("control", content)
-    config = parse(ControlConfig, inner if isinstance(inner, dict) else read_yaml(str(inner)), source=str(control))
+    config = parse(
+        ControlConfig, inner if isinstance(inner, dict) else control_content(str(inner)), source=str(control)
+    )
     if config.target is None or not isinstance(config.law, PID | Adaptive):
         raise InputError(
             f"{control} has the law `{config.law.type}`; give a target and a law of type pid or adaptive to simulate."
         )
-    plants = read_plants(plant, seed=0).plants
+    plants, target = read_plants(plant, seed=0).plants, config.target.with_total(steps)
     adaptive = config.law if isinstance(config.law, Adaptive) else Adaptive()
-    runs = {"adaptive": predict_adaptive(adaptive, plants[:PLANTS], config.target, steps, [0], _updates(content))}
+    runs = {"adaptive": predict_adaptive(adaptive, plants[:PLANTS], target, steps, [0], _updates(content))}
     if isinstance(config.law, PID):
-        runs = {"pid": predict(config.law, plants, config.target, steps, range(seeds))} | runs
+        runs = {"pid": predict(config.law, plants, target, steps, range(seeds))} | runs
     drawn = next(iter(runs.values()))
     draw_prediction(drawn, config.actuator, out)
     lines = [_words(name, prediction) for name, prediction in runs.items()]

@@ -11,6 +11,7 @@ import numpy as np
 from entrostat.inputs.configuration import Config, parse, read_yaml
 from entrostat.inputs.errors import InputError
 from entrostat.inputs.table_file import SUFFIXES
+from entrostat.loop.config import control_content
 from entrostat.sim.feasibility import Reach, reach
 from entrostat.targets import Target
 
@@ -30,7 +31,7 @@ def show_target(file: Path, steps: int, initial: float | None, plant: Path | Non
     if steps < 2:
         raise InputError(f"--steps is {steps}; write at least 2.")
     target = read_target(file)
-    values = target.at(np.arange(steps), initial)
+    values = target.with_total(steps).at(np.arange(steps), initial)
     band = reach(values, read_plants(plant, seed=0).plants) if plant else None
     if out is None:
         print("step,value")
@@ -57,7 +58,7 @@ def read_target(file: Path) -> Target:
 def _find_target(content: dict[str, Any], file: Path) -> Any:
     """The target of a run's YAML, of a control.yaml, or the file itself."""
     inner = content.get("control", content)
-    inner = read_yaml(inner) if isinstance(inner, str) else inner
+    inner = control_content(inner) if isinstance(inner, str) else inner
     if "control" in content and not inner.get("target"):
         raise InputError(f"{file} follows no target; give a run or a control.yaml with `target:`, or a target alone.")
     return inner.get("target", inner)

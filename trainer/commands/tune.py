@@ -93,7 +93,7 @@ def _read_task(file: Path, steps: int | None, minibatches: int | None) -> _Task:
     if length < 20 or updates < 1:
         raise InputError(f"--steps is {length} and --minibatches {updates}; write at least 20 and 1.")
     rest = config.model_dump(mode="json", exclude_unset=True)
-    return _Task(config.target, config.actuator, rest, length, updates, known[2])
+    return _Task(config.target.with_total(length), config.actuator, rest, length, updates, known[2])
 
 
 def _family(task: _Task, plant: Path | None, seed: int) -> PlantFamily:

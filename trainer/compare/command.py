@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from entrostat.inputs.errors import InputError
-from entrostat.inputs.files import read_json
 
-from ..address import without_password
 from ..config import RunConfig
-from ..tracking.folder import write_atomically
-from ..tracking.mlflow_runs import find_experiment
-from ..tracking.mlflow_store import TRAINING
+from .parent import parent_run
 from .pool import train_all
-from .search import best_gains, trials
+from .search import best_gains, tune
 from .suite import Suite, held_out_jobs, load_suite, run_config
 from .table import rows
 from .write import write_comparison
@@ -42,7 +37,7 @@ def run_compare(
     chosen = [] if table else _chosen(suite, only)
     if chosen:
         suite = _under_one_parent(suite, file.stem, out)
-        train_all(_of(chosen, trials(suite)), out / "tuning", workers)
+        tune(suite, chosen, out / "tuning", workers)
     tuned = best_gains(suite, out)
     gains = {name: found.gains for name, found in tuned.items()}
     failed = train_all(_of(chosen, held_out_jobs(suite, gains)), out / "runs", workers) if chosen else []
@@ -73,31 +68,5 @@ def _under_one_parent(suite: Suite, name: str, out: Path) -> Suite:
     tracking = run_config(suite, strategy, 0, target, {}).tracking
     if tracking.mlflow is None:
         return suite
-    known = out / "parent.json"
-    if not known.exists():
-        write_atomically(known, json.dumps({"mlflow_run_id": _start_parent(tracking, name)}))
-    parent = _parent(known)
+    parent = parent_run(tracking, name, out)
     return suite.model_copy(update={"run": suite.run | {"tracking": tracking.model_dump() | {"parent": parent}}})
-
-
-def _parent(known: Path) -> str:
-    content = read_json(known, "the note of MLflow's parent run")
-    if not isinstance(content, dict) or not isinstance(content.get("mlflow_run_id"), str):
-        raise InputError(f"{known} names no MLflow run; remove it, and the suite begins another parent run.")
-    return content["mlflow_run_id"]
-
-
-def _start_parent(tracking: RunConfig, name: str) -> str:
-    import mlflow
-
-    try:
-        client = mlflow.MlflowClient(tracking_uri=tracking.mlflow)
-        experiment = find_experiment(client, tracking.experiment)
-        where = experiment.experiment_id if experiment else client.create_experiment(tracking.experiment, tags=TRAINING)
-        run = client.create_run(where, run_name=name)
-        client.set_terminated(run.info.run_id)
-    except mlflow.MlflowException as error:
-        reason = " ".join(str(error).split())[:150]
-        address = without_password(str(tracking.mlflow))
-        raise InputError(f"MLflow at {address} does not answer ({reason}); correct `tracking.mlflow`.") from None
-    return run.info.run_id

@@ -5,9 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -21,6 +22,9 @@ from entrostat.inputs.errors import InputError
 from ..config import RunConfig
 from ..engine.launcher import forget_launcher
 from ..tracking.folder import RunFolder
+
+POLL = 1.0
+"""Seconds between two looks at a run that may be hopeless."""
 
 
 def train_all(jobs: Mapping[str, RunConfig], out: Path, workers: int | None = None) -> list[str]:
@@ -37,24 +41,40 @@ def train_all(jobs: Mapping[str, RunConfig], out: Path, workers: int | None = No
         The names of the runs that failed.
     """
     waiting = {name: config for name, config in jobs.items() if not is_finished(out / name, config)}
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([f"{__package__}.imports"])
 
-    def train(name: str) -> int:
-        process = context.Process(target=_train, args=(waiting[name].model_dump(mode="json"), out / name))
-        process.start()
-        process.join()
+    def train(name: str) -> bool:
+        done = train_one(waiting[name], out / name)
         bar.update()
-        return process.exitcode
+        return done
 
     bar = tqdm(total=len(jobs), initial=len(jobs) - len(waiting), unit="run", desc=out.name)
     with bar, ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         try:
-            codes = list(pool.map(train, waiting))
+            done = list(pool.map(train, waiting))
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise
-    return [name for name, code in zip(waiting, codes, strict=True) if code]
+    return [name for name, well in zip(waiting, done, strict=True) if not well]
+
+
+def train_one(config: RunConfig, folder: Path, hopeless: Callable[[], bool] = lambda: False) -> bool:
+    """Train into `folder` in a process of its own, unless the run is finished there; whether it is now.
+
+    Args:
+        hopeless: asked every second; true ends the run as Ctrl-C does, with its record closed.
+    """
+    if is_finished(folder, config):
+        return True
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([f"{__package__}.imports"])
+    process = context.Process(target=_train, args=(config.model_dump(mode="json"), folder))
+    process.start()
+    while process.is_alive():
+        process.join(POLL)
+        if process.is_alive() and hopeless():
+            os.kill(process.pid, signal.SIGINT)
+            process.join()
+    return process.exitcode == 0
 
 
 def is_finished(folder: Path, config: RunConfig) -> bool:

@@ -50,6 +50,12 @@ def load_model(name: str, dtype: torch.dtype = torch.float32, chat: bool = False
     return model, tokenizer
 
 
+def keep_few_activations(model: Any) -> None:
+    """Let the model compute its layers' activations again in the backward pass."""
+    new = getattr(model, "activation_checkpointing_enable", None)  # since transformers 5.24
+    (new or model.gradient_checkpointing_enable)({"use_reentrant": False})
+
+
 def load_tokenizer(name: str, chat: bool = False) -> Any:
     """The tokenizer of a model; one without a token to pad with pads with the end of the sequence, which masks allow.
 

@@ -9,8 +9,10 @@ Shapes: N prompts, B responses, P prompt positions (padded on the left), T respo
 
 from __future__ import annotations
 
+import inspect
 import logging
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import takewhile
 from typing import Any
 
@@ -96,13 +98,16 @@ def shared_logits(model: Any, rollout: Rollout) -> Tensor:
 
 
 @torch.no_grad()
-def may_share(model: Any, rollout: Rollout) -> bool:
+def may_share(model: Any, rollout: Rollout, checkpointing: bool = False) -> bool:
     """Whether the model gives the same logits when it reads prompts once; a warning says what speaks against it.
 
     Neither gradient checkpointing, which keeps nothing of a pass, nor ZeRO-3, under which all ranks make as many
     passes, goes with it; nor a model without such a cache.
+
+    Args:
+        checkpointing: whether gradient checkpointing is on.
     """
-    if is_partitioned(model) or unwrapped(model).is_gradient_checkpointing:
+    if checkpointing or is_partitioned(model):
         logger.warning("ZeRO-3 and gradient checkpointing read whole sequences, not prompts once.")
         return False
     with eval_mode(model):
@@ -125,8 +130,14 @@ def _logits(model: Any, cache: DynamicCache, tokens: Tensor, attention: Tensor, 
         input_ids=tokens,
         attention_mask=attention,
         position_ids=positions,
-        past_key_values=cache,
         use_cache=True,
         logits_to_keep=keep,
+        **{_cache_argument(type(unwrapped(model))): cache},
     )
     return output.logits
+
+
+@lru_cache
+def _cache_argument(kind: type) -> str:
+    """`cache` since transformers 5.24, `past_key_values` before."""
+    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"

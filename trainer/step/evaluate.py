@@ -1,4 +1,4 @@
-"""Evaluation on held-out prompts: accuracy of one answer, of the best of eight, and their variety."""
+"""Evaluation on held-out prompts: accuracy of one answer, of the best of several, and their variety."""
 
 import random
 from math import comb
@@ -8,7 +8,7 @@ from ..tasks import passes
 from ..tasks.base import Problem, Task
 from .rewards import canonical, score_answers
 
-K = 8
+DRAWS = (1, 8, 16)
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
@@ -34,8 +34,8 @@ def evaluate(
     """Success on `prompts` held-out problems, chosen by `seed`, with `samples` draws for each.
 
     eval/greedy: share of problems solved by the greedy answer (temperature 0); eval/greedy_train: the same on as many
-    training problems, the reward of two runs of unequal entropy at equal entropy; eval/pass_at_1 and
-    eval/pass_at_8: chance that one, or one of eight, draws at temperature 1 is right; eval/distinct: mean
+    training problems, the reward of two runs of unequal entropy at equal entropy; eval/pass_at_1, pass_at_8 and
+    pass_at_16 (with as many samples): chance that one of so many draws at temperature 1 is right; eval/distinct: mean
     number of different right answers among the `samples` draws for a problem. An answer that takes longer than
     `reward_seconds` to judge is wrong.
     """
@@ -48,9 +48,11 @@ def evaluate(
     return {
         "eval/greedy": _mean([len(right) for right in greedy]),
         "eval/greedy_train": _mean([len(right) for right in greedy_train]),
-        "eval/pass_at_1": _mean([pass_at_k(samples, len(right), 1) for right in drawn]),
-        "eval/pass_at_8": _mean([pass_at_k(samples, len(right), K) for right in drawn]),
         "eval/distinct": _mean([len(set(right)) for right in drawn]),
+    } | {
+        f"eval/pass_at_{k}": _mean([pass_at_k(samples, len(right), k) for right in drawn])
+        for k in DRAWS
+        if k <= samples
     }
 
 

@@ -87,6 +87,6 @@ def statistics(session: Session, model: Any, rollout: Rollout, **options: bool) 
 def logits_of(session: Session, model: Any, rollout: Rollout) -> Tensor:
     """Logits [B, T, V] of the response tokens; where prompts are shuffled, not responses, each is read once."""
     if session.shares_prompts is None:
-        wanted = session.config.update.shuffle == "prompts"
-        session.shares_prompts = wanted and may_share(session.engine.model, rollout)
+        wanted, checkpointing = session.config.update.shuffle == "prompts", session.config.engine.gradient_checkpointing
+        session.shares_prompts = wanted and may_share(session.engine.model, rollout, checkpointing)
     return (shared_logits if session.shares_prompts else response_logits)(model, rollout)

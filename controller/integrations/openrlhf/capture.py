@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...measure.tokens import token_statistics
+from ..handed import bypassed
 
 
 @dataclass
@@ -23,9 +24,13 @@ class Capture:
     vocab_size: int | None = 0
 
     def of_actions(self, count: int) -> tuple[Tensor, Tensor]:
-        """Both at the last `count` positions, as OpenRLHF cuts its `action_log_probs`."""
-        assert self.entropy is not None
-        assert self.sensitivity is not None
+        """Both at the last `count` positions, as OpenRLHF cuts its `action_log_probs`.
+
+        Raises:
+            InputError: no pass was seen.
+        """
+        if self.entropy is None or self.sensitivity is None:
+            raise bypassed("an Actor of OpenRLHF that scores by another function than log_probs_from_logits")
         return self.entropy[:, :-1][:, -count:], self.sensitivity[:, :-1][:, -count:]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,21 @@ from openrlhf.trainer.ppo_utils.experience import make_experience_batch
 
 from ...control import EntropyController
 from ...decision import Decision
-from ...inputs.configuration import parse, read_yaml
 from ...inputs.errors import InputError
 from ...inputs.files import read_bytes, read_json
 from ...loop.config import ControlConfig
 from ...measure.tokens import TokenStatistics
 from ..anew import begins_anew
+from ..environment import configured
 from ..equal_passes import equal_passes
+from ..handed import bypassed
 from ..measured import Measured, joined
 from ..refusals import of_configuration
 from .capture import captured
 from .loss import EntropyPolicyLoss
 
 logger = logging.getLogger("entrostat")
-VARIABLE, FILE = "ENTROSTAT_CONTROL", "entropy_controller.json"
+FILE = "entropy_controller.json"
 
 
 class EntropyHook:
@@ -49,23 +49,31 @@ class EntropyHook:
         for sentence in remarks(trainer.args):
             logger.warning("%s", sentence)
         self.controller = EntropyController(config)
+        self._proved = False
         self._trainer, self._train, self._save = trainer, trainer.ppo_train, trainer.strategy.save_ckpt
         trainer.ppo_train, trainer.strategy.save_ckpt = self.ppo_train, self.save_ckpt
         self._restore(trainer.args)
 
     def ppo_train(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Measure, decide, and OpenRLHF's own update with the decision's thresholds."""
+        """Measure, decide, and OpenRLHF's own update with the decision's thresholds.
+
+        Raises:
+            InputError: the first update does not read them.
+        """
         trainer = self._trainer
         buffer = trainer.replay_buffer
         decision = self.decide(trainer.actor, buffer.items, buffer.packing_samples, trainer.micro_train_batch_size)
         plain = trainer.actor_loss_fn
         with captured() as capture:
-            trainer.actor_loss_fn = EntropyPolicyLoss(plain, capture)
-            trainer.actor_loss_fn.decision = decision
+            loss = trainer.actor_loss_fn = EntropyPolicyLoss(plain, capture)
+            loss.decision, loss.proved = decision, self._proved
             try:
                 status: dict[str, float] = self._train(*args, **kwargs)
             finally:
                 trainer.actor_loss_fn = plain
+        if not loss.proved:
+            raise bypassed("the update of OpenRLHF's trainer")
+        self._proved = True
         return status | decision.metrics()
 
     def decide(self, actor: Any, items: list[Any], packed: bool, rows: int) -> Decision:
@@ -140,10 +148,7 @@ def install() -> None:
     Raises:
         InputError: the variable is not set, or the file does not fit.
     """
-    path = os.environ.get(VARIABLE)
-    if path is None:
-        raise InputError(f"{VARIABLE} is not set; give the path of a control.yaml in it.")
-    config = parse(ControlConfig, read_yaml(path), source=path)
+    config = configured()
     import openrlhf.trainer.ray.ppo_actor as host
 
     plain = host.ActorPPOTrainer

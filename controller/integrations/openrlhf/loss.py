@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from openrlhf.models import PolicyLoss
 from torch import Tensor
 
+from ...clipping import cut_tokens, importance_ratio
 from ...decision import Decision
 from ...inputs.errors import InputError
 from ...measure.tokens import TokenStatistics
 from ..clamp import clamp_thresholds, weighed
+from ..handed import Handed
 from .capture import Capture
 
 
@@ -25,7 +28,7 @@ class EntropyPolicyLoss(PolicyLoss):
         capture: shows the minibatch's own forward pass.
 
     Raises:
-        InputError: a setting of `original` has no threshold per token.
+        InputError: a setting of `original` has no threshold per token, or its first minibatch does not read them.
     """
 
     decision: Decision
@@ -39,6 +42,8 @@ class EntropyPolicyLoss(PolicyLoss):
                 "thresholds are per token; set actor.policy_loss_type ppo."
             )
         self.capture = capture
+        self.proved = False
+        """Whether the first minibatch has shown that the loss reads its thresholds."""
 
     def forward(
         self, log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, action_mask: Tensor, **settings: Any
@@ -46,6 +51,19 @@ class EntropyPolicyLoss(PolicyLoss):
         """As PolicyLoss; all tensors [batch, actions]."""
         entropy, sensitivity = self.capture.of_actions(action_mask.shape[1])
         tokens = TokenStatistics(old_log_probs, entropy, sensitivity, self.capture.vocab_size)
-        self.clip_eps_low, self.clip_eps_high = clamp_thresholds(self.decision, tokens, advantages, log_probs)
+        low, high = clamp_thresholds(self.decision, tokens, advantages, log_probs)
+        self.clip_eps_low, self.clip_eps_high = low, high
+        asked = None if self.proved else self._asked(log_probs, old_log_probs, advantages, action_mask)
         advantages = weighed(self.decision, tokens, advantages, action_mask, log_probs)
-        return super().forward(log_probs, old_log_probs, advantages, action_mask=action_mask, **settings)
+        result = super().forward(log_probs, old_log_probs, advantages, action_mask=action_mask, **settings)
+        if asked is not None:
+            asked.check(result[0], "OpenRLHF's PolicyLoss")
+            self.proved = True
+        return result
+
+    def _asked(self, log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor) -> Handed:
+        ratio = importance_ratio(log_probs.detach() - old_log_probs)
+        low, high = cut_tokens(ratio, advantages, self.clip_eps_low, self.clip_eps_high)
+        corrected = getattr(self, "enable_vllm_is_correction", False)  # which drops tokens too
+        counted = torch.zeros_like(low) if corrected else mask.bool()
+        return Handed.asked(self.clip_eps_low, self.clip_eps_high, low | high, counted)

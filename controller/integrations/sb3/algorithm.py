@@ -8,8 +8,7 @@ from typing import Any
 from stable_baselines3 import PPO
 
 from ...control import EntropyController
-from ...inputs.configuration import parse, read_yaml
-from ...loop.config import ControlConfig
+from ...loop.config import ControlConfig, read_control
 from .loop import EntropyLoop, handed_over
 from .rollout import recorded
 from .settings import check_algorithm, check_settings
@@ -17,7 +16,7 @@ from .settings import check_algorithm, check_settings
 ON_SCREEN = ("controller/setpoint", "controller/measurement", "controller/error", "controller/command")
 """The others go to every output but the table in the terminal."""
 
-Control = str | Path | dict[str, Any] | ControlConfig
+Control = bool | str | Path | dict[str, Any] | ControlConfig
 
 
 class EntropyControl:
@@ -40,9 +39,9 @@ class EntropyControl:
     def _setup_model(self) -> None:
         """When a model is made, and again when it is loaded, with the attributes that were saved."""
         super()._setup_model()  # type: ignore[misc]
-        if self.entropy_control is None:
+        if not self.entropy_control:
             return
-        config = _read(self.entropy_control)
+        config = read_control(self.entropy_control)
         check_settings(config, self)
         controller = EntropyController(config)
         if self.entropy_state is not None:
@@ -73,6 +72,8 @@ class EntropyControl:
         if loop is None:
             super().train()  # type: ignore[misc]
             return
+        frames = self.n_steps * self.n_envs  # type: ignore[attr-defined]
+        loop.controller.set_total_steps(-(-self._total_timesteps // frames))  # type: ignore[attr-defined]
         with handed_over(self, loop, loop.decide(self)):
             super().train()  # type: ignore[misc]
         self.entropy_state = loop.controller.state_dict()
@@ -90,7 +91,8 @@ class EntropyControlledPPO(EntropyControl, PPO):
     """A PPO whose thresholds follow an entropy target; every option of PPO is kept, but for `clip_range`.
 
     Args:
-        entropy_control: path of a `control.yaml`, or its content; none: PPO, to the bit.
+        entropy_control: true for the recommended control, the path of a `control.yaml`, or its content; none: PPO, to
+            the bit.
 
     Raises:
         InputError: the file does not fit, or a setting leaves nothing to control.
@@ -107,11 +109,3 @@ def entropy_controlled(algorithm: type) -> type:
     """
     check_algorithm(algorithm)
     return type(f"EntropyControlled{algorithm.__name__}", (EntropyControl, algorithm), {"__doc__": algorithm.__doc__})
-
-
-def _read(content: Control) -> ControlConfig:
-    if isinstance(content, ControlConfig):
-        return content
-    if isinstance(content, dict):
-        return parse(ControlConfig, content, source="entropy_control")
-    return parse(ControlConfig, read_yaml(content), source=str(content))

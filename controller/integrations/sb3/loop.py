@@ -19,6 +19,7 @@ from ...loss import threshold_sums
 from ...measure.distributions import Policy
 from ...measure.tokens import TokenStatistics
 from ..clamp import clamp_thresholds, weighed
+from ..handed import Handed, bypassed
 from .band import Band
 from .rollout import Samples, normalised, samples
 
@@ -33,6 +34,8 @@ class EntropyLoop:
         self.decision: Decision | None = None
         self.metrics: dict[str, float] = {}
         """Of the last rollout and its updates, under the names of the metric contract."""
+        self.proved = False
+        """Whether the first minibatch has shown that `train` reads its thresholds."""
         self._samples: Samples | None = None
         self._shares: list[Tensor] = []
 
@@ -96,11 +99,16 @@ def handed_over(model: Any, loop: EntropyLoop, rollout: Samples) -> Iterator[Non
     It draws a minibatch from the buffer, evaluates it under the current policy, normalises its advantages, and then
     reads the clip range. So the buffer tells which samples are drawn, and hands out advantages that are normalised
     already; the evaluation is looked at; and the clip range is a `Band`.
+
+    Raises:
+        InputError: the first minibatch did not read its thresholds.
     """
     buffer, policy, band = model.rollout_buffer, model.policy, Band.shut()
     draw, evaluate = buffer._get_samples, policy.evaluate_actions
     normalises, clip_range = model.normalize_advantage, model.clip_range
     drawn: list[tuple[np.ndarray, Any]] = []
+    seen: list[int] = []
+    asked: list[Handed] = []
 
     def get_samples(rows: np.ndarray, *rest: Any, **more: Any) -> Any:
         data = draw(rows, *rest, **more)
@@ -111,6 +119,7 @@ def handed_over(model: Any, loop: EntropyLoop, rollout: Samples) -> Iterator[Non
 
     def evaluate_actions(*args: Any, **kwargs: Any) -> Any:
         values, logprob, entropy = evaluate(*args, **kwargs)
+        seen[:] = [len(logprob)]
         (rows, data), real = drawn[0], _real(drawn[0][1])
         old = rollout.tokens[torch.as_tensor(rows, device=logprob.device)]
         columns = [x if real is None else x[real] for x in (logprob.detach(), entropy.detach(), data.advantages)]
@@ -120,12 +129,19 @@ def handed_over(model: Any, loop: EntropyLoop, rollout: Samples) -> Iterator[Non
             data.advantages[real] = columns[2]
             found = _padded(found, real)
         band.low, band.high, band.cut = found.low, found.high, found.cut
+        if not (loop.proved or stops or asked):
+            asked.append(Handed.asked(found.low, found.high, found.cut, data.advantages != 0))
         return values, logprob, entropy
 
     buffer._get_samples, policy.evaluate_actions = get_samples, evaluate_actions
     model.normalize_advantage, model.clip_range = False, lambda progress: band
     try:
         yield
+        if asked:
+            asked[0].judge([threshold.grad for threshold in asked[0].thresholds], "the `train` of this algorithm")
+            loop.proved = True
+        elif not seen:
+            raise bypassed("the `train` of this algorithm")
     finally:
         del buffer._get_samples, policy.evaluate_actions
         model.normalize_advantage, model.clip_range = normalises, clip_range

@@ -48,7 +48,7 @@ def check_settings(config: ControlConfig, model: Any) -> None:
         )
     if number is None:
         check_density(config, math.nan)
-    elif config.target is not None and config.target.unit != "initial":
+    elif config.target is not None and not config.target.relative:
         check_reachable(config.target, number, math.nan)
     for sentence in remarks(config, model):
         logger.warning("%s", sentence)

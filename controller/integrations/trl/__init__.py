@@ -1,4 +1,4 @@
-"""Control in TRL: a GRPOTrainer with a threshold for every token, and a callback that moves the two scalar ones.
+"""Control in TRL: trainers with a threshold for every token, and a callback that moves the two scalar ones.
 
     trainer = EntropyControlledGRPOTrainer(..., entropy_control="control.yaml")
 
@@ -10,6 +10,6 @@ from .versions import check_trl
 check_trl()
 
 from .callback import EntropyCallback  # noqa: E402
-from .trainer import EntropyControlledGRPOTrainer  # noqa: E402
+from .trainer import EntropyControlledGRPOTrainer, EntropyControlledRLOOTrainer  # noqa: E402
 
-__all__ = ["EntropyCallback", "EntropyControlledGRPOTrainer"]
+__all__ = ["EntropyCallback", "EntropyControlledGRPOTrainer", "EntropyControlledRLOOTrainer"]

@@ -11,16 +11,14 @@ from transformers import TrainerCallback
 
 from ...control import EntropyController
 from ...decision import Decision
-from ...inputs.configuration import parse, read_yaml
 from ...inputs.errors import InputError
-from ...loop.config import ControlConfig
+from ...loop.config import ControlConfig, read_control
 from ...measure.tokens import TokenStatistics
 from ..anew import begins_anew
 from .checkpoints import KEY
-from .settings import one_update
+from .settings import SCALAR, one_update
 
 logger = logging.getLogger("entrostat")
-SCALAR = ("static", "split_range", "upper_clip")
 PATIENCE = 10
 """Logged steps without one clipped token before the warning."""
 
@@ -42,8 +40,8 @@ class EntropyCallback(TrainerCallback):
         InputError: the file does not fit, or its actuator ranks tokens.
     """
 
-    def __init__(self, trainer: Any, control: str | Path | ControlConfig) -> None:
-        config = control if isinstance(control, ControlConfig) else parse(ControlConfig, read_yaml(control))
+    def __init__(self, trainer: Any, control: str | Path | dict[str, Any] | ControlConfig) -> None:
+        config = read_control(control, "control")
         if config.actuator.type not in SCALAR:
             raise InputError(
                 f"`actuator.type` is {config.actuator.type!r}, which gives every token a threshold of its own, and a "
@@ -65,6 +63,7 @@ class EntropyCallback(TrainerCallback):
             self._trainer.epsilon_low, self._trainer.epsilon_high = saved["thresholds"]
         elif state.global_step:
             begins_anew(f"the checkpoint of step {state.global_step}")
+        self.controller.set_total_steps(max(1, state.max_steps // state.logging_steps))
         if one_update(args):
             self._warn("each rollout is used for one optimizer step, so that every ratio is 1")
 

@@ -20,6 +20,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from ...measure.tokens import TokenStatistics, token_statistics
+from ..handed import bypassed
+from .truncation import Truncate, entropy_of
 
 CHUNK_ELEMENTS = 1 << 26
 """Logits that exist at a time where TRL holds hidden states: 128 MiB in bfloat16."""
@@ -32,19 +34,38 @@ class Capture:
     mask: Tensor
     """[batch, time], true on completion tokens: the positions that a GPU's kernel is given at all."""
     parts: list[TokenStatistics] = field(default_factory=list)
+    truncate: Truncate | None = None
+    """Gives the logits of what is sampled, where its entropy is wanted too."""
+    truncated: list[Tensor] = field(default_factory=list)
+
+    def note(self, logits: Tensor) -> None:
+        """Look at logits [rows, time, vocab], divided by the temperature, while they exist."""
+        if self.truncate is not None:
+            self.truncated.append(entropy_of(self.truncate(logits)))
+
+    @property
+    def sampled(self) -> Tensor | None:
+        """H of what is sampled, nats, [batch, time]; none where it was not wanted."""
+        return _aligned(self.truncated, self.mask.bool()) if self.truncated else None
 
     @property
     def tokens(self) -> TokenStatistics:
-        """The parts as one, [batch, time], without a gradient."""
+        """The parts as one, [batch, time], without a gradient.
+
+        Raises:
+            InputError: the function that is wrapped was not called.
+        """
+        if not self.parts:
+            raise bypassed("whatever scores tokens in place of TRL's own function")
         columns = ([getattr(part, name) for part in self.parts] for name in ("logprob", "entropy", "sensitivity"))
         logprob, entropy, sensitivity = (_aligned(column, self.mask.bool()) for column in columns)
         return TokenStatistics(logprob, entropy, sensitivity, self.parts[0].vocab_size)
 
 
 @contextmanager
-def captured(mask: Tensor) -> Iterator[Capture]:
+def captured(mask: Tensor, truncate: Truncate | None = None) -> Iterator[Capture]:
     """Record the statistics of the tokens that TRL scores in the block, a batch of completions with this mask."""
-    capture = Capture(mask)
+    capture = Capture(mask, truncate=truncate)
     module: Any
     if hasattr(utils, "add_fused_lm_head"):
         module, name = utils, "_ChunkedLogProbFunction"
@@ -66,6 +87,7 @@ def _from_logits(capture: Capture, original: Callable[[Tensor, Tensor], Tensor])
     def selective_log_softmax(logits: Tensor, index: Tensor) -> Tensor:
         with torch.no_grad():
             capture.parts.append(token_statistics(logits.detach(), index))
+            capture.note(logits.detach())
         return original(logits, index)
 
     return selective_log_softmax
@@ -94,13 +116,13 @@ class _Head:
             chosen = _completions(hidden.detach(), targets, self._capture.mask)
             with torch.no_grad():
                 self._capture.parts.append(
-                    head_statistics(chosen[0], weight, bias, chosen[1], temperature, softcap, scale)
+                    head_statistics(chosen[0], weight, bias, chosen[1], temperature, softcap, scale, self._capture.note)
                 )
             scored: tuple[Tensor | None, ...] = self._original.apply(
                 hidden, weight, bias, targets, temperature, chunk_size, softcap, scale, outputs
             )
             return scored
-        part = head_statistics(hidden, weight, bias, targets, temperature, softcap, scale)
+        part = head_statistics(hidden, weight, bias, targets, temperature, softcap, scale, self._capture.note)
         self._capture.parts.append(part)
         return part.logprob[0], part.entropy[0] if "entropy" in outputs else None, None, None, None
 
@@ -113,6 +135,7 @@ def head_statistics(
     temperature: float,
     softcap: float | None = None,
     scale: float = 1.0,
+    note: Callable[[Tensor], None] | None = None,
 ) -> TokenStatistics:
     """Statistics of softmax(softcap tanh(scale (hidden weight^T + bias) / softcap) / temperature), [1, tokens].
 
@@ -123,6 +146,7 @@ def head_statistics(
         weight: [vocab, width]; bias: [vocab].
         targets: [tokens], integer ids.
         softcap: none: the tanh is left out.
+        note: is shown the logits of each chunk, [1, tokens, vocab], divided by the temperature.
     """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
@@ -136,6 +160,8 @@ def head_statistics(
         if softcap is not None:
             logits = softcap * torch.tanh(logits / softcap)
         parts.append(token_statistics(logits[None], wanted[None], temperature))
+        if note is not None:
+            note(logits[None] / temperature)
     columns = ([getattr(part, name) for part in parts] for name in ("logprob", "entropy", "sensitivity"))
     logprob, entropy, sensitivity = (torch.cat(column, dim=1) for column in columns)
     return TokenStatistics(logprob, entropy, sensitivity, len(weight))

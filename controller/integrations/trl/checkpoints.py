@@ -8,6 +8,7 @@ from transformers import TrainerCallback
 
 from ..anew import begins_anew
 from .loop import EntropyLoop
+from .settings import rollouts
 
 KEY = "EntropyController"
 
@@ -19,12 +20,13 @@ class Checkpoints(TrainerCallback):
         self._loop = loop
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """A resumed run finds its state in the checkpoint's."""
+        """A resumed run finds its state in the checkpoint's; the length of a new one is known by now."""
         saved = state.stateful_callbacks.get(KEY)
         if saved is not None:
             self._loop.load_state_dict(saved)
         elif state.global_step:
             begins_anew(f"the checkpoint of step {state.global_step}")
+        self._loop.controller.set_total_steps(rollouts(args, state.max_steps))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Before TRL decides whether to save."""

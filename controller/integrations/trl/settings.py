@@ -12,36 +12,44 @@ from ...inputs.errors import InputError
 from ...loop.checks import check_reachable
 from ...loop.config import ControlConfig
 from ..refusals import of_configuration
+from .form import CLAMPED, WEIGHED, Form
 
 logger = logging.getLogger("entrostat")
-LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo")
+SCALAR = ("static", "split_range", "upper_clip")
+"""Actuators with the same two thresholds for every token."""
 
 
-def check_settings(config: ControlConfig, args: Any, vocab_size: int) -> None:
-    """Refuse what cannot be controlled, and say what works against the loop; `args` is a GRPOConfig.
+def check_settings(config: ControlConfig, args: Any, vocab_size: int, form: Form) -> None:
+    """Refuse what cannot be controlled, and say what works against the loop; `args` is a GRPOConfig or RLOOConfig.
 
     Raises:
         InputError: a setting takes the thresholds or the logits away, or the target is out of reach.
     """
-    for sentence in refusals(config, args):
+    for sentence in refusals(config, args, form):
         raise InputError(sentence)
-    if config.target is not None and config.target.unit != "initial":
+    if config.target is not None and not config.target.relative:
         check_reachable(config.target, vocab_size, math.nan)
     for sentence in remarks(config, args):
         logger.warning("%s", sentence)
 
 
-def refusals(config: ControlConfig, args: Any) -> list[str]:
+def refusals(config: ControlConfig, args: Any, form: Form) -> list[str]:
     """What makes control impossible, each with its remedy."""
     found = []
-    if args.loss_type not in LOSSES:
-        found.append(f"loss_type={args.loss_type!r} has no clip thresholds to move; write one of: {', '.join(LOSSES)}.")
-    if args.importance_sampling_level != "token":
+    losses, loss = CLAMPED + WEIGHED, getattr(args, "loss_type", CLAMPED[0])
+    if loss not in losses:
+        found.append(f"loss_type={loss!r} has no thresholds of its tokens to move; write one of: {', '.join(losses)}.")
+    if form.scalar_advantages and config.actuator.type not in ("sensitivity", *SCALAR):
         found.append(
-            f"importance_sampling_level={args.importance_sampling_level!r} has one ratio for all tokens of a response, "
-            "and thresholds are per token; write 'token'."
+            f"`actuator.type` is {config.actuator.type!r}, which treats tokens of a response differently, and this "
+            "trainer's loss has one advantage or ratio for all of them; write `sensitivity` or `split_range`."
         )
-    if args.use_liger_kernel and hasattr(GRPOTrainer, "compute_liger_loss"):
+    if not form.clamped and (config.actuator.type in SCALAR or form.sequences):
+        found.append(
+            f"loss_type={loss!r} clamps no ratio, so that thresholds act only where they cut single tokens; write "
+            "`actuator: {type: sensitivity}` and importance_sampling_level='token', or loss_type='dapo'."
+        )
+    if getattr(args, "use_liger_kernel", False) and hasattr(GRPOTrainer, "compute_liger_loss"):
         found.append(
             "use_liger_kernel=True fuses the loss in this version of TRL, which then shows neither logits nor ratios "
             "of single tokens; set it to False."
@@ -81,10 +89,15 @@ def remarks(config: ControlConfig, args: Any) -> list[str]:
             "mask_truncated_completions=True: truncated completions are neither trained on nor measured, so the "
             "measured entropy is that of the finished ones."
         )
-    if args.top_entropy_quantile < 1 or args.off_policy_mask_threshold is not None:
+    if (share := getattr(args, "top_entropy_quantile", 1.0)) < 1:
         found.append(
-            "top_entropy_quantile and off_policy_mask_threshold drop tokens from the loss that the entropy and its "
-            "predicted change still count; the command will be larger for it."
+            f"top_entropy_quantile={share:g}: thresholds act on the {share:.0%} of the tokens that the loss keeps; "
+            "entropy and target are of all tokens."
+        )
+    if getattr(args, "off_policy_mask_threshold", None) is not None:
+        found.append(
+            "off_policy_mask_threshold drops responses from the loss whose predicted change of entropy still counts; "
+            "the command will be larger for it."
         )
     if _truncates(args):
         found.append(
@@ -97,6 +110,11 @@ def remarks(config: ControlConfig, args: Any) -> list[str]:
 def microbatches(args: Any) -> int:
     """That TRL trains on with one rollout."""
     return int(args.steps_per_generation * args.num_iterations)
+
+
+def rollouts(args: Any, updates: int) -> int:
+    """In a run of so many optimizer steps."""
+    return max(1, -(-updates * int(args.gradient_accumulation_steps) // microbatches(args)))
 
 
 def one_update(args: Any) -> bool:
@@ -119,7 +137,8 @@ def updates_to_come(args: Any, accumulated: int) -> int | None:
 
 
 def _scores_rollouts(args: Any) -> bool:
-    return bool(args.use_vllm and args.vllm_importance_sampling_correction)
+    """RLOO always does."""
+    return not hasattr(args, "loss_type") or bool(args.use_vllm and args.vllm_importance_sampling_correction)
 
 
 def _truncates(args: Any) -> bool:

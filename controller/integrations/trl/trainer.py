@@ -1,4 +1,4 @@
-"""TRL's GRPOTrainer with its entropy on a curve."""
+"""TRL's GRPOTrainer and RLOOTrainer with their entropy on a curve."""
 
 from __future__ import annotations
 
@@ -8,56 +8,53 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import trl
 from torch import Tensor
-from trl import GRPOTrainer
+from trl import GRPOTrainer, RLOOTrainer
 
 from ...control import EntropyController
 from ...decision import Decision
-from ...inputs.configuration import parse, read_yaml
 from ...laws.momentum import momentum_of
-from ...loop.config import ControlConfig
+from ...loop.config import ControlConfig, read_control
+from ...measure.tensors import per_token
 from ...measure.tokens import TokenStatistics
 from ..clamp import clamp_thresholds, weighed
+from ..handed import Handed, bypassed
 from ..measured import Measured
 from .capture import captured
 from .checkpoints import Checkpoints
+from .form import Form
 from .loop import EntropyLoop
 from .settings import check_settings, updates_to_come
+from .truncation import Truncate, say_sampled, truncation
 
 ENTROPY, SENSITIVITY, GROUP = "rollout_entropy", "rollout_sensitivity", "rollout_group"
 
 
 Batch = dict[str, Any]
+Control = bool | str | Path | dict[str, Any] | ControlConfig | None
+Host: Any = object
+"""One of TRL's trainers, where it is mixed in."""
 
 
-class EntropyControlledGRPOTrainer(GRPOTrainer):
-    """A GRPOTrainer whose thresholds follow an entropy target; every option of GRPOTrainer is kept.
-
-    TRL's own loss runs, with a threshold for every token in place of `epsilon` and `epsilon_high`: loss types,
-    normalisation, importance-sampling correction, KL term and metrics are TRL's. One step of the controller, and of
-    the target's curve, is one rollout (a generation batch), not one optimizer step. Where the responses of a prompt lie
-    on two ranks the logged standard error takes them for two prompts.
-
-    Args:
-        entropy_control: path of a `control.yaml`, or its content; none: a GRPOTrainer, to the bit.
-
-    Raises:
-        InputError: the file does not fit, or a setting of the GRPOConfig leaves nothing to control.
-    """
+class EntropyControl(Host):
+    """Mixed in before one of TRL's trainers: its own loss runs, with a threshold for every token."""
 
     epsilon_low: Any
     epsilon_high: Any
 
-    def __init__(self, *args: Any, entropy_control: str | Path | ControlConfig | None = None, **kwargs: Any) -> None:
-        config = entropy_control
-        if isinstance(config, str | Path):
-            config = parse(ControlConfig, read_yaml(config), source=str(config))
+    def __init__(self, *args: Any, entropy_control: Control = None, **kwargs: Any) -> None:
+        config = read_control(entropy_control) if entropy_control else None
         super().__init__(*args, **kwargs)
         self.entropy_loop: EntropyLoop | None = None
         self._scorer: Callable[..., Any] | None = None
         if config is not None:
-            check_settings(config, self.args, self.model.config.get_text_config().vocab_size)
+            self._form = Form.of(self._tag_names, self.args)
+            check_settings(config, self.args, self.model.config.get_text_config().vocab_size, self._form)
             self.entropy_loop = EntropyLoop(EntropyController(config))
+            self._handed: Handed | None = None
+            self._proved = False
+            self._truncate = truncation(self.args)
             self._generated = 0
             self._accumulated = 0
             self.add_callback(Checkpoints(self.entropy_loop))
@@ -67,21 +64,36 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
         loop = self.entropy_loop
         if loop is None or not self.model.training:
             return super()._generate_and_score_completions(inputs)
-        first = _FirstPass(self.ref_model)
+        first = _FirstPass(self.ref_model, self._truncate)
         self._scorer = first
         try:
             batch = super()._generate_and_score_completions(inputs)
         finally:
             self._scorer = None
         batch[GROUP] = self._prompts_of(len(batch["completion_ids"]))
+        if "old_logps" in batch:  # RLOO's, of whole responses
+            batch["old_per_token_logps"] = first.logps
         if first.logps is not None and batch.get("old_per_token_logps") is first.logps:
-            tokens = first.tokens
+            self._say_sampled(first.tokens, first.sampled, loss_mask(batch))
+            tokens = self._form.levelled(first.tokens, loss_mask(batch))
             batch |= {ENTROPY: tokens.entropy, SENSITIVITY: tokens.sensitivity}
             self._vocab_size = tokens.vocab_size
             rollout = Measured(tokens, self._pulls(batch), loss_mask(batch), batch[GROUP])
             updates = updates_to_come(self.args, self._accumulated)
             self._log(loop.decide([rollout], updates, momentum_of(self.optimizer)))
         return batch
+
+    def compute_loss(self, model: Any, inputs: Batch, *args: Any, **kwargs: Any) -> Tensor:
+        """TRL's, or what has been put in its place.
+
+        Raises:
+            InputError: it takes its scores elsewhere, or reads no thresholds.
+        """
+        self._reached = False
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        if self.entropy_loop is not None and self.model.training and not self._reached:
+            raise bypassed(f"`compute_loss` of {super().compute_loss.__module__}")
+        return loss
 
     def _compute_loss(self, model: Any, inputs: Batch) -> Tensor:
         if self.entropy_loop is None or not self.model.training:
@@ -90,7 +102,11 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
         inputs = dict(inputs)  # TRL's loss reads them after its scores, which may weigh the advantages
         self._scorer = partial(self._score_minibatch, self.entropy_loop, inputs)
         try:
-            return super()._compute_loss(model, inputs)
+            loss: Tensor = super()._compute_loss(model, inputs)
+            if self._handed is not None:
+                self._handed.check(loss, f"the loss of TRL {trl.__version__}")
+                self._handed, self._proved = None, True
+            return loss
         finally:
             self._scorer = None
             self.epsilon_low, self.epsilon_high = epsilon
@@ -109,28 +125,58 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
         self, loop: EntropyLoop, inputs: Batch, model: Any, call: Callable[[], Any], mask: Tensor
     ) -> Any:
         """Score a microbatch, and set the thresholds of its tokens."""
+        self._reached = True
         last, first = self.accelerator.sync_gradients, self._accumulated == 0
         self._accumulated = 0 if last else self._accumulated + 1
-        old, advantages = inputs.get("old_per_token_logps"), inputs["advantages"]
+        old = inputs.get("old_per_token_logps")
+        if old is not None and ENTROPY not in inputs:
+            raise bypassed(f"the scoring of rollouts in {super()._generate_and_score_completions.__module__}")
         if old is None:
-            with captured(mask) as capture:
+            with captured(mask, self._truncate) as capture:
                 scored = call()
-            tokens = capture.tokens
+            self._say_sampled(capture.tokens, capture.sampled, loss_mask(inputs))
+            tokens = self._form.levelled(capture.tokens, loss_mask(inputs))
         else:
             scored = call()
             tokens = TokenStatistics(old, inputs[ENTROPY], inputs[SENSITIVITY], self._vocab_size)
             if first:
                 now = TokenStatistics(scored[0].detach(), scored[1].detach(), tokens.sensitivity, self._vocab_size)
                 loop.decision = loop.controller.refine(now, *self._minibatch(inputs))
+        pulls = self._pulls(inputs | {ENTROPY: tokens.entropy}) if old is None else None
         if loop.decision is not None:
-            self.epsilon_low, self.epsilon_high = clamp_thresholds(loop.decision, tokens, advantages, scored[0])
-            inputs["advantages"] = weighed(loop.decision, tokens, advantages, loss_mask(inputs), scored[0])
-        if old is None:
-            measured = Measured(tokens, self._pulls(inputs), loss_mask(inputs), inputs[GROUP])
+            self._hand_over(loop.decision, tokens, inputs, scored[0])
+        if pulls is not None:
+            measured = Measured(tokens, pulls, loss_mask(inputs), inputs[GROUP])
             decision = loop.collect(measured, last, momentum_of(self.optimizer))
             if decision is not None:
                 self._log(decision)
         return scored
+
+    def _hand_over(self, decision: Decision, tokens: TokenStatistics, inputs: Batch, logprob: Tensor) -> None:
+        """Lay the decision's thresholds and weights where TRL's loss reads them, and once look whether it does."""
+        form, mask, advantages = self._form, loss_mask(inputs), inputs["advantages"]
+        low, high = map(form.shaped, clamp_thresholds(decision, tokens, advantages, logprob))
+        inputs["advantages"] = weighed(decision, tokens, advantages, mask, logprob)
+        if form.clamped:
+            self.epsilon_low, self.epsilon_high = low, high
+        else:
+            inputs["advantages"] = form.kept(inputs["advantages"], low, high)
+        if self._proved:
+            return
+        counted = self._counted(mask)
+        if form.clamped:
+            cut = form.cut(logprob, tokens.logprob, advantages, mask, low, high)
+            self._handed = Handed.asked(low, high, cut, form.shaped(counted))
+        else:
+            self._handed = Handed((inputs["advantages"].requires_grad_(),), torch.ones_like(mask), counted)
+
+    def _counted(self, mask: Tensor) -> Tensor:
+        """[batch, time]: what TRL's loss drops by no setting, tokens or whole responses."""
+        if self._form.sequences:
+            mask = mask.any(1, keepdim=True).expand_as(mask)
+        corrected = getattr(self, "use_vllm", False) and getattr(self, "vllm_importance_sampling_correction", False)
+        drops = getattr(self, "top_entropy_quantile", 1.0) < 1 or getattr(self, "off_policy_mask_threshold", None)
+        return torch.zeros_like(mask) if corrected or drops else mask
 
     def _minibatch(self, inputs: Batch) -> tuple[TokenStatistics, Tensor, Tensor]:
         """The rollout's statistics, advantages and mask of the optimizer step that `inputs` is the first part of.
@@ -149,13 +195,13 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
         return tokens, pulls, masks
 
     def _pulls(self, batch: Batch) -> Tensor:
-        """The advantages, weighed as the loss weighs its tokens: `grpo` divides by the length of each response."""
-        advantages: Tensor = batch["advantages"]
-        if self.args.loss_type != "grpo":
+        """The advantages as the loss weighs them, none at tokens that `top_entropy_quantile` leaves out of it."""
+        mask = loss_mask(batch)
+        advantages: Tensor = self._form.pulls(batch["advantages"], mask)
+        quantile = getattr(self, "top_entropy_quantile", 1.0)
+        if quantile == 1.0:
             return advantages
-        lengths = loss_mask(batch).sum(1).clamp(min=1).to(advantages.dtype)
-        weights = lengths.mean() / lengths
-        return advantages * (weights if advantages.dim() == 1 else weights[:, None])
+        return per_token(advantages, mask) * self.get_high_entropy_mask(batch[ENTROPY], mask, 1 - quantile)
 
     def _prompts_of(self, responses: int) -> Tensor:
         """[responses]: which prompt each of this rank's responses answers; numbers do not repeat over rollouts."""
@@ -163,25 +209,65 @@ class EntropyControlledGRPOTrainer(GRPOTrainer):
         self._generated += self.accelerator.num_processes * responses
         return torch.arange(start, start + responses, device=self.accelerator.device) // self.num_generations
 
+    def _say_sampled(self, tokens: TokenStatistics, sampled: Tensor | None, mask: Tensor) -> None:
+        """At the first measurement: how much of the entropy is sampled."""
+        if sampled is not None:
+            say_sampled(tokens.entropy, sampled, mask)
+            self._truncate = None
+
     def _log(self, decision: Decision) -> None:
         for name, value in decision.metrics().items():
             self._metrics["train"][name].append(value)
 
 
+class EntropyControlledGRPOTrainer(EntropyControl, GRPOTrainer):
+    """A GRPOTrainer whose thresholds follow an entropy target; every option of GRPOTrainer is kept.
+
+    TRL's own loss runs, with a threshold for every token in place of `epsilon` and `epsilon_high`: loss types,
+    normalisation, importance-sampling correction, KL term and metrics are TRL's. One step of the controller, and of
+    the target's curve, is one rollout (a generation batch), not one optimizer step. Where the responses of a prompt lie
+    on two ranks the logged standard error takes them for two prompts. GMPO: a class with TRL's GMPOTrainer as its
+    second base.
+
+    Args:
+        entropy_control: true for the recommended control, the path of a `control.yaml`, or its content; none:
+            a GRPOTrainer, to the bit.
+
+    Raises:
+        InputError: the file does not fit, a setting of the GRPOConfig leaves nothing to control, or the loss of the
+            first update does not read its thresholds.
+    """
+
+
+class EntropyControlledRLOOTrainer(EntropyControl, RLOOTrainer):
+    """An RLOOTrainer whose thresholds follow an entropy target, as EntropyControlledGRPOTrainer.
+
+    A response has one ratio and one threshold, by its own S: the mean over its tokens.
+
+    Args:
+        entropy_control: true for the recommended control, the path of a `control.yaml`, or its content; none:
+            an RLOOTrainer, to the bit.
+
+    Raises:
+        InputError: as for EntropyControlledGRPOTrainer.
+    """
+
+
 class _FirstPass:
     """Measures the first pass over a rollout that is not the reference model's; TRL's later ones are."""
 
-    def __init__(self, reference: Any) -> None:
-        self._reference = reference
+    def __init__(self, reference: Any, truncate: Truncate | None) -> None:
+        self._reference, self._truncate = reference, truncate
         self.logps: Tensor | None = None
         self.tokens: TokenStatistics
+        self.sampled: Tensor | None = None
 
     def __call__(self, model: Any, call: Callable[[], Any], mask: Tensor) -> Any:
         if self.logps is not None or model is self._reference:
             return call()
-        with captured(mask) as capture:
+        with captured(mask, self._truncate) as capture:
             scored = call()
-        self.logps, self.tokens = scored[0], capture.tokens
+        self.logps, self.tokens, self.sampled = scored[0], capture.tokens, capture.sampled
         return scored
 
 

@@ -1,9 +1,25 @@
-"""Which versions of TRL the integration knows."""
+"""Which versions of TRL the integration knows, and whether one that came later has the same inside."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
 
 from ..hosts import require
 
-SUPPORTED = ">=1.0.0,<1.17,!=1.14.*,!=1.15.*"
+SUPPORTED = ">=1.0.0,!=1.14.*,!=1.15.*"
 """1.0 to 1.13 score tokens from logits, 1.16 from hidden states; 1.14 and 1.15 from either, by device."""
+TESTED = "1.16"
+
+METHODS = {
+    "_generate_and_score_completions": ("inputs",),
+    "compute_loss": ("model", "inputs"),
+    "_compute_loss": ("model", "inputs"),
+    "_get_per_token_logps_and_entropies": ("model", "input_ids", "attention_mask", "logits_to_keep"),
+}
+"""Of both trainers, with the parameters that are given by position."""
+HEAD = ("hidden", "weight", "bias", "targets", "temperature", "chunk_size")
+"""What the function that turns hidden states into log-probabilities is given by position."""
 
 
 def check_trl() -> str:
@@ -12,4 +28,27 @@ def check_trl() -> str:
     Raises:
         InputError: TRL is not installed, or in a version whose inside is another.
     """
-    return require("trl", SUPPORTED)
+    return require("trl", SUPPORTED, TESTED, changed)
+
+
+def changed() -> str | None:
+    """What TRL has otherwise than the integration needs it, in words; none: nothing."""
+    import trl
+    import trl.trainer.grpo_trainer as grpo
+    import trl.trainer.utils as utils
+
+    for trainer in (trl.GRPOTrainer, trl.RLOOTrainer):
+        for name, expected in METHODS.items():
+            if _parameters(getattr(trainer, name, None))[1 : len(expected) + 1] != expected:
+                return f"{trainer.__name__}.{name} is not given {', '.join(expected)}"
+    head = getattr(getattr(utils, "_ChunkedLogProbFunction", None), "forward", None)
+    if hasattr(utils, "add_fused_lm_head"):
+        if _parameters(head)[1 : len(HEAD) + 1] != HEAD:
+            return "the function that scores hidden states is not given " + ", ".join(HEAD)
+    elif _parameters(getattr(grpo, "selective_log_softmax", None)) != ("logits", "index"):
+        return "the function that scores tokens is not given logits, index"
+    return None
+
+
+def _parameters(function: Any) -> tuple[str, ...]:
+    return () if function is None else tuple(inspect.signature(function).parameters)

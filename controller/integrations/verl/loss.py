@@ -17,7 +17,7 @@ from ...measure.tokens import TokenStatistics
 from ..token_loss import token_losses
 
 
-@dataclass(frozen=True)
+@dataclass
 class InForce:
     """What the microbatch at hand is trained with."""
 
@@ -26,6 +26,8 @@ class InForce:
     sensitivity: Tensor
     """Both [batch, time], of the rollout."""
     vocab_size: int
+    read: bool = False
+    """Whether the loss has been here."""
 
 
 _current: list[InForce] = []
@@ -64,6 +66,7 @@ def entrostat(
             "entrostat.integrations.verl and +actor_rollout_ref.entrostat.config=control.yaml."
         )
     now = _current[-1]
+    now.read = True
     tokens = TokenStatistics(old_log_prob, now.entropy, now.sensitivity, now.vocab_size)
     losses, cut = token_losses(log_prob, tokens, advantages, response_mask, now.decision)
     if rollout_is_weights is not None:

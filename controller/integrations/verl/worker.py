@@ -20,6 +20,7 @@ from ...inputs.files import read_json
 from ...loop.config import ControlConfig
 from ...measure.tokens import TokenStatistics
 from ..anew import begins_anew
+from ..handed import bypassed
 from .capture import ENTROPY, SENSITIVITY, measure_in
 from .loss import InForce, in_force
 from .settings import check_settings
@@ -57,6 +58,7 @@ class EntropyTrainingWorker(TrainingWorker):
         self._control_config = control
         self.controller: EntropyController | None = None
         self._scored: dict[str, Tensor] = {}
+        self._proved = False
 
     def reset(self) -> Any:
         """As verl's: the model is made here, and with it the process groups."""
@@ -81,7 +83,7 @@ class EntropyTrainingWorker(TrainingWorker):
         """Decide on this rollout batch, then verl's minibatches.
 
         Raises:
-            InputError: the batch is not the one that was scored last.
+            InputError: the batch is not the one that was scored last, or the update does not read the decision.
         """
         tokens = self._tokens(data)
         mask = data["response_mask"].bool()
@@ -90,6 +92,8 @@ class EntropyTrainingWorker(TrainingWorker):
         self._decision = self.controller.step(tokens, advantages, _padded(mask), groups=_groups(data))
         data[ENTROPY], data[SENSITIVITY] = tokens.entropy, tokens.sensitivity
         output = super().train_mini_batch(data)
+        if not self._proved:
+            raise bypassed("the update of verl's worker")
         if output is not None:
             logged = {name.removeprefix("actor/"): [value] for name, value in self._decision.metrics().items()}
             tu.get(output, "metrics").update(logged)
@@ -115,7 +119,11 @@ class EntropyTrainingWorker(TrainingWorker):
     def _controlled(self, loss_fn: Any, model_output: Any, data: Any, dp_group: Any = None) -> Any:
         what = InForce(self._decision, data[ENTROPY], data[SENSITIVITY], self.engine.vocab_size)
         with in_force(what):
-            return loss_fn(model_output=model_output, data=data, dp_group=dp_group)
+            done = loss_fn(model_output=model_output, data=data, dp_group=dp_group)
+        if not what.read:
+            raise bypassed("the loss function of verl's worker")
+        self._proved = True
+        return done
 
     def _tokens(self, data: Any) -> TokenStatistics:
         old = _padded(data["old_log_probs"])

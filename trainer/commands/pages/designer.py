@@ -119,10 +119,10 @@ def as_text(curve: Table, design: Design) -> str:
 
 def points_of(curve: Any, steps: int, initial: float | None) -> Points:
     """Points to start the drawing from: a table's own, or those at which the curve bends."""
-    if isinstance(curve, Table) and curve.unit == "nats":
+    if isinstance(curve, Table) and curve.unit == "nats" and curve.time == "steps":
         return curve.points
     at = np.arange(steps)
-    values = curve.at(at, initial)
+    values = curve.with_total(steps).at(at, initial)
     return [(float(k), round(float(values[k]), 4)) for k in _bends(at, values)]
 
 

@@ -1,0 +1,76 @@
+"""Control in AReaL: its own GRPO loss, with tensors in place of `eps_clip` and `eps_clip_higher`.
+
+    install(vocab_size=151936)   # in the training script, before its trainer is made; ENTROSTAT_CONTROL names the file
+
+AReaL hands its loss ln p and the exact entropy of every token, so thresholds rank by S* (`statistics_without_logits`).
+Written against 1.0.4.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...control import EntropyController
+from ...inputs.errors import InputError
+from ...measure.tokens import TokenStatistics
+from ...measure.without_logits import statistics_without_logits
+from ..environment import configured
+from ..late import LateLoop
+
+__all__ = ["controlled", "install"]
+
+
+def install(vocab_size: int) -> None:
+    """Put the controlled loss in the place of AReaL's, in every process that trains.
+
+    Raises:
+        InputError: the configuration does not fit.
+    """
+    import areal.trainer.ppo.actor as host
+    from areal.utils import stats_tracker
+
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+    loop = LateLoop(EntropyController(configured()), lambda metrics: stats_tracker.scalar(**metrics), rank)
+    host.grpo_loss_fn = controlled(host.grpo_loss_fn, loop, vocab_size)
+
+
+def controlled(loss_fn: Callable[..., Tensor], loop: LateLoop, vocab_size: int) -> Callable[..., Tensor]:
+    """`grpo_loss_fn` of AReaL under the loop's thresholds; its settings by name, as AReaL binds them."""
+
+    @functools.wraps(loss_fn)
+    def under_control(logprobs: Tensor, entropy: Tensor, input_data: dict[str, Any], **settings: Any) -> Tensor:
+        _check(settings)
+        proximal = input_data.get("prox_logp")
+        old = input_data["logprobs"] if proximal is None else proximal
+        now = statistics_without_logits(logprobs.detach(), entropy.float(), vocab_size)
+        packed = TokenStatistics(*(x.flatten() for x in (old, now.entropy, now.sensitivity)), vocab_size)
+        flat = (x.flatten() for x in (input_data["advantages"], input_data["loss_mask"].bool()))
+        found = loop.thresholds(logprobs.flatten(), packed, *flat, _lengths(input_data, logprobs))
+        if found is not None:
+            low, high = (x.view(logprobs.shape) for x in found)
+            settings |= {"eps_clip": low, "eps_clip_higher": high}
+        loss = loss_fn(logprobs, entropy, input_data, **settings)
+        loop.prove(loss, "AReaL's grpo_loss_fn")
+        return loss
+
+    return under_control
+
+
+def _check(settings: dict[str, Any]) -> None:
+    if settings.get("use_sapo_loss") or settings.get("importance_sampling_level", "token") != "token":
+        raise InputError(
+            "a loss of AReaL clamps no ratio of single tokens under `use_sapo_loss` or `importance_sampling_level: "
+            "sequence`; set use_sapo_loss=false and importance_sampling_level=token."
+        )
+
+
+def _lengths(input_data: dict[str, Any], logprobs: Tensor) -> Tensor:
+    """[batch]: of padded rows, or of packed ones, whose ends AReaL gives."""
+    if logprobs.dim() == 2:
+        return torch.full((len(logprobs),), logprobs.shape[1], device=logprobs.device)
+    return torch.as_tensor(input_data["cu_seqlens"], device=logprobs.device).diff()

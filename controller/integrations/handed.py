@@ -1,0 +1,59 @@
+"""Proof that a host's loss read what it was handed, by the derivatives of the loss itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..inputs.errors import InputError
+
+ELSEWHERE = "use the host's own loss, in a version that docs/integrations.md names, or leave control out"
+
+
+@dataclass(frozen=True)
+class Handed:
+    """Thresholds on their way into a host's loss, [batch, time] or [batch, 1], leaves that ask for a gradient.
+
+    A loss max(-A r, -A (1 +- eps)) has a derivative by eps exactly at the tokens that eps cuts. So the derivatives say
+    whether the thresholds were read, and which tokens lost their gradient to them, whatever else is in the loss.
+    """
+
+    thresholds: tuple[Tensor, ...]
+    cut: Tensor
+    """Where they ask for a cut, bool."""
+    counted: Tensor
+    """Tokens that the loss certainly counts, bool."""
+
+    @classmethod
+    def asked(cls, low: Tensor, high: Tensor, cut: Tensor, counted: Tensor) -> Handed:
+        """Of thresholds that carry no gradient yet."""
+        return cls((low.requires_grad_(), high.requires_grad_()), cut, counted)
+
+    def check(self, loss: Tensor, host: str) -> None:
+        """Raises InputError where `loss` did not read the thresholds, or cut other tokens than they ask for."""
+        if not loss.requires_grad:
+            raise bypassed(host)
+        self.judge(torch.autograd.grad(loss, self.thresholds, retain_graph=True, allow_unused=True), host)
+
+    def judge(self, found: Sequence[Tensor | None], host: str) -> None:
+        """The same from the loss's derivatives by `thresholds`, none where it has none."""
+        read = [slope != 0 for slope in found if slope is not None]
+        if not read:
+            raise bypassed(host)
+        moved = torch.stack(read).any(0)
+        wrong = bool((moved & ~self.cut).any())
+        if wrong or (bool((self.cut & self.counted).any()) and not bool(moved.any())):
+            raise InputError(
+                f"{host} cuts {int(moved.sum())} tokens of its first minibatch and its thresholds ask for "
+                f"{int((self.cut & self.counted).sum())} others; {ELSEWHERE}."
+            )
+
+
+def bypassed(host: str) -> InputError:
+    """The error of a loss that never reads its thresholds."""
+    return InputError(
+        f"{host} does not read the thresholds that it was handed, so that nothing would be controlled; {ELSEWHERE}."
+    )

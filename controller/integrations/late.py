@@ -1,0 +1,119 @@
+"""Control where a host shows its loss and nothing else."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from ..clipping import cut_tokens, importance_ratio
+from ..control import EntropyController
+from ..inputs.errors import InputError
+from ..inputs.files import read_json
+from ..laws.momentum import momentum_of
+from ..measure.batch import BatchStatistics
+from ..measure.tokens import TokenStatistics
+from .clamp import clamp_thresholds
+from .handed import Handed
+from .measured import Measured, joined
+from .refusals import of_configuration
+
+logger = logging.getLogger("entrostat")
+STATE = "ENTROSTAT_STATE"
+"""Environment variable: a file in which the first rank keeps the controller's state, and from which a run goes on."""
+
+
+class LateLoop:
+    """Measures a loss's own passes, and decides after each optimizer step, for the next one.
+
+    One step of the controller, and of the target's curve, is one optimizer step here. Which microbatches belong to one
+    is seen by the optimizer's own step: a hook of torch's on every optimizer of the process.
+
+    Args:
+        log: takes a decision's metrics.
+        rank: of this process, among those that decide together.
+
+    Raises:
+        InputError: the configuration asks for what a clamp cannot do.
+    """
+
+    def __init__(self, controller: EntropyController, log: Callable[[dict[str, float]], object], rank: int = 0) -> None:
+        config = controller.config
+        for sentence in of_configuration(config):
+            raise InputError(sentence)
+        if config.actuator.actuate(0.0, BatchStatistics(entropy=1.0)).weigh is not None:
+            raise InputError(
+                f"`actuator.type` is {config.actuator.type!r}, which weighs tokens, and this host's loss takes "
+                "thresholds alone; write `sensitivity` or `split_range`."
+            )
+        self.controller = controller
+        self._log, self._rank = log, rank
+        self._decision: Any = None
+        self._window: list[Measured] = []
+        self._handed: Handed | None = None
+        self._proved = False
+        path = os.environ.get(STATE)
+        self._file = None if path is None else Path(path)
+        if self._file is not None and self._file.is_file():
+            controller.load_state_dict(read_json(self._file, "a saved controller state"))
+        self._hook = register_optimizer_step_post_hook(self._stepped)
+
+    def thresholds(
+        self, logprob: Tensor, tokens: TokenStatistics, advantages: Tensor, mask: Tensor, lengths: Tensor
+    ) -> tuple[Tensor, Tensor] | None:
+        """eps_low and eps_high of every packed token under the last decision; none before the first.
+
+        Args:
+            logprob: [tokens], under the current policy.
+            tokens: packed [tokens]: ln p that ratios refer to, H and S of the current policy.
+            advantages: [tokens].
+            mask: [tokens], true on response tokens.
+            lengths: [batch], tokens of each response as packed.
+        """
+        padded, there = tokens.detach().padded(lengths)
+        now, a, counted = (_padded(x, there) for x in (logprob.detach(), advantages, mask.bool()))
+        self._window.append(Measured(padded, a, counted))
+        if self._decision is None:
+            return None
+        low, high = (x[there] for x in clamp_thresholds(self._decision, padded, a, now))
+        if not self._proved:
+            ratio = importance_ratio(logprob.detach() - tokens.logprob.detach())
+            below, above = cut_tokens(ratio, advantages, low, high)
+            self._handed = Handed.asked(low, high, below | above, mask.bool())
+        return low, high
+
+    def prove(self, loss: Tensor, host: str) -> None:
+        """Once, on the first loss that was handed thresholds.
+
+        Raises:
+            InputError: it does not read them.
+        """
+        if self._handed is not None:
+            self._handed.check(loss, host)
+            self._handed, self._proved = None, True
+
+    def close(self) -> None:
+        """Look at optimizers no longer."""
+        self._hook.remove()
+
+    def _stepped(self, optimizer: Any, *_: Any) -> None:
+        if not self._window:  # a critic's, or another part of the same step
+            return
+        batch, self._window = joined(self._window), []
+        self._decision = self.controller.step(
+            batch.tokens, batch.advantages, batch.mask, updates=1, momentum=momentum_of(optimizer), delayed=True
+        )
+        self._log(self._decision.metrics())
+        if self._file is not None and self._rank == 0:
+            self._file.write_text(json.dumps(self.controller.state_dict()))
+
+
+def _padded(packed: Tensor, there: Tensor) -> Tensor:
+    return torch.zeros(there.shape, dtype=packed.dtype, device=packed.device).masked_scatter(there, packed)

@@ -1,0 +1,89 @@
+"""Control in slime, on Megatron: its own policy loss, with tensors in place of `eps_clip` and `eps_clip_high`.
+
+    ENTROSTAT_CONTROL=control.yaml ... --loss-type custom_loss \
+        --custom-loss-function-path entrostat.integrations.slime.loss
+
+slime hands a custom loss the logits, split over the tensor-parallel ranks, so that H and S are exact. Written against
+0.3.1, without context parallelism.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...control import EntropyController
+from ...inputs.errors import InputError
+from ...measure.tokens import TokenStatistics
+from ...measure.vocab_parallel import parallel_sensitivity
+from ..environment import configured
+from ..late import LateLoop
+
+__all__ = ["loss"]
+
+
+@lru_cache
+def _loop() -> LateLoop:
+    """One a process; made where the first loss is taken, when the groups are there."""
+    from megatron.core import mpu
+
+    controller = EntropyController(configured(), mpu.get_data_parallel_group(with_context_parallel=True))
+    return LateLoop(controller, lambda metrics: None, mpu.get_data_parallel_rank(with_context_parallel=True))
+
+
+def loss(
+    args: Namespace, batch: dict[str, Any], logits: Tensor, sum_of_sample_mean: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """As slime calls it; logits [1, tokens, this rank's part of the vocabulary], float32.
+
+    Raises:
+        InputError: a setting takes the ratios of single tokens away, or the loss does not read its thresholds.
+    """
+    import slime.backends.megatron_utils.loss as host
+    from megatron.core import mpu
+
+    _check(args, mpu.get_context_parallel_world_size())
+    loop, group = _loop(), mpu.get_tensor_model_parallel_group()
+    tokens, now = statistics(host, args, batch, logits, group)
+    mask = torch.cat(batch["loss_masks"]).bool()
+    lengths = torch.tensor(batch["response_lengths"], device=logits.device)
+    advantages = torch.cat(batch["advantages"])
+    found = loop.thresholds(now, tokens, advantages, mask, lengths)
+    if found is not None:
+        args = Namespace(**vars(args) | dict(zip(("eps_clip", "eps_clip_high"), found, strict=True)))
+    result, metrics = host.policy_loss_function(args, batch, logits, sum_of_sample_mean)
+    loop.prove(result, "slime's policy_loss_function")
+    return result, metrics
+
+
+@torch.no_grad()
+def statistics(
+    host: Any, args: Namespace, batch: dict[str, Any], logits: Tensor, group: Any
+) -> tuple[TokenStatistics, Tensor]:
+    """Packed statistics of the responses, with the ln p that ratios refer to; and ln p now, [tokens]."""
+    spans = {name: batch[name] for name in ("unconcat_tokens", "total_lengths", "response_lengths")}
+    _, scored = host.get_log_probs_and_entropy(logits, args=args, with_entropy=True, **spans)
+    parts = [part for part, _ in host.get_responses(logits, args=args, **spans)]
+    logprob, entropy = torch.cat(scored["log_probs"]), torch.cat(scored["entropy"])
+    sensitivity = parallel_sensitivity(torch.cat(parts), logprob, entropy, group)
+    old = batch["rollout_log_probs"] if args.use_rollout_logprobs else batch.get("log_probs")
+    vocab_size = logits.shape[-1] * (1 if group is None else torch.distributed.get_world_size(group))
+    return TokenStatistics(torch.cat(old) if old else logprob, entropy, sensitivity, vocab_size), logprob
+
+
+def _check(args: Namespace, context_ranks: int) -> None:
+    if args.advantage_estimator in ("gspo", "cispo"):
+        raise InputError(
+            f"--advantage-estimator {args.advantage_estimator} clamps no ratio of single tokens; write "
+            "--advantage-estimator grpo."
+        )
+    if context_ranks > 1:
+        raise InputError(
+            f"a response is split over {context_ranks} context-parallel ranks, which this loss does not join; set "
+            "--context-parallel-size 1."
+        )

@@ -1,0 +1,124 @@
+"""TRL's AsyncGRPOTrainer under control: rollouts of a worker of one's own, as TRL lets one hand it in."""
+
+import queue
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("trl.experimental.async_grpo")
+
+from datasets import Dataset
+from trl.experimental.async_grpo import AsyncGRPOConfig
+from trl.experimental.async_grpo.async_rollout_worker import RolloutSample
+
+from entrostat import InputError
+from entrostat.integrations.trl.async_grpo import EntropyControlledAsyncGRPOTrainer
+from entrostat.trainer.policy.models import ASSETS
+from tests.integrations.trl_runs import control, rows
+
+torch.set_num_threads(1)
+HIGH = control(law={"type": "manual", "command": 1.0})
+
+
+class Worker:
+    """Random responses, with advantages of both signs."""
+
+    def __init__(self, samples):
+        g = np.random.default_rng(0)
+        self.rollout_buffer, self.metrics_queue = queue.Queue(), queue.Queue()
+        for number in range(samples):
+            self.rollout_buffer.put(
+                RolloutSample(
+                    prompt=[],
+                    completion=[],
+                    input_ids=g.integers(2, 16, 9),
+                    completion_mask=np.arange(9) >= 4,
+                    old_log_probs=np.where(np.arange(9) >= 4, -2.7, 0.0).astype(np.float32),
+                    advantage=float(g.normal()),
+                    model_version=0,
+                    group_id=number // 4,
+                    metrics={"reward": 0.0},
+                )
+            )
+
+    def start(self): ...
+    def stop(self): ...
+    def update_model_version(self, model_version): ...
+    def check_health(self, stale_after_s): ...
+
+
+class NoTransfer:
+    def init_weight_transfer(self): ...
+    def pause(self): ...
+    def send_weights(self, iterator): ...
+    def resume(self): ...
+    def destroy(self): ...
+
+
+@pytest.fixture(autouse=True)
+def _named(monkeypatch):
+    """TRL asks CUDA for a device's name to look up its speed, also where there is none."""
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "CPU")
+
+
+def made(tmp_path, kind=EntropyControlledAsyncGRPOTrainer):
+    args = AsyncGRPOConfig(
+        output_dir=str(tmp_path),
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=2,
+        max_steps=3,
+        token_budget=0,
+        max_staleness=100,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        disable_tqdm=True,
+        learning_rate=1e-3,
+        model_init_kwargs={"dtype": "float32"},
+    )
+    return kind(
+        model=str(ASSETS / "expressions"),
+        args=args,
+        train_dataset=Dataset.from_list([{"prompt": "1:"}] * 8),
+        rollout_worker=Worker(64),
+        weight_transfer=NoTransfer(),
+        entropy_control=HIGH,
+    )
+
+
+def test_a_decision_an_optimizer_step_acts_on_the_next(tmp_path):
+    run = made(tmp_path)
+    run.train()
+    cut = [row[0] for row in rows(run, "clip_ratio/region_mean")]
+    assert run.entropy_loop.controller.state_dict()["step"] == 3
+    assert len(rows(run, "controller/command")) == 3
+    assert cut[-1] > 0.1
+    run.entropy_loop.close()
+
+
+def test_a_loss_that_does_not_read_its_thresholds_stops_the_run(tmp_path):
+    run = made(tmp_path)
+    run.entropy_loop.close()
+    plain = type(run).__mro__[1].compute_loss
+
+    class Deaf(type(run).__mro__[1]):
+        def compute_loss(self, model, inputs, **kwargs):
+            self.epsilon_low, self.epsilon_high = 0.2, 0.2
+            outputs = {}
+
+            def bare(**words):
+                outputs["now"] = model(**words)
+                self.epsilon_low, self.epsilon_high = 0.2, 0.2
+                return outputs["now"]
+
+            return plain(self, bare, inputs, **kwargs)
+
+    kind = type("Controlled", (EntropyControlledAsyncGRPOTrainer, Deaf), {})
+    controlled = made(tmp_path, kind)
+    with pytest.raises(InputError, match="does not read the thresholds"):
+        controlled.train()
+    controlled.entropy_loop.close()
