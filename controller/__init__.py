@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .measure.reduce import batch_statistics
     from .measure.tokens import TokenStatistics, token_statistics
     from .measure.without_logits import statistics_without_logits
+    from .recording import Record
     from .targets import Target
 
 _HOMES = {
@@ -44,6 +45,7 @@ _HOMES = {
     "Minibatch": "actuators",
     "PID": "laws",
     "Reading": "laws",
+    "Record": "recording",
     "Target": "targets",
     "Terms": "laws",
     "TokenStatistics": "measure.tokens",
@@ -70,6 +72,7 @@ __all__ = [
     "Limits",
     "Minibatch",
     "Reading",
+    "Record",
     "Target",
     "Terms",
     "TokenStatistics",
@@ -88,4 +91,12 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'entrostat' has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    try:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from .inputs.errors import install
+
+        needed = f"`{name}` needs torch, which is not installed; add it with {install('torch')}."
+        raise ModuleNotFoundError(needed, name="torch") from None

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .inputs.configuration import shorten
-from .inputs.errors import InputError
+from .inputs.errors import InputError, shorten
 from .inputs.scalars import whole
 from .measure.tensors import numbers
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .decision import Decision
-from .inputs.configuration import shorten
-from .inputs.errors import InputError
+from .inputs.errors import InputError, shorten
 from .inputs.scalars import real, whole
 from .laws import Reading
 from .limits import Limits

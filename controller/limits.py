@@ -1,4 +1,4 @@
-"""Limits: the commands that can be applied, from a low end to a high end."""
+"""Limits: the commands that can be applied, from a low end to a high end, and what is beyond any run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 WIDEST = 10.0
 """Largest command. The unit of a command is the reach of the batch's weaker side; beyond ten times that, it grows."""
+HIGHEST = 100.0
+"""Largest entropy, nats (or multiples of the initial one): above that of any vocabulary, e^100 entries."""
 
 
 class Limits(NamedTuple):

@@ -11,8 +11,7 @@ from torch import Tensor
 from .actuators import Minibatch
 from .clipping import Surrogate, importance_ratio, outside
 from .decision import Decision
-from .inputs.configuration import shorten
-from .inputs.errors import InputError
+from .inputs.errors import InputError, shorten
 from .inputs.scalars import real
 from .measure.batch import LOST
 from .measure.regions import region_of

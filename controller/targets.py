@@ -14,20 +14,19 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from .inputs.configuration import Config, shorten
-from .inputs.errors import InputError
-from .inputs.table_file import STEPS, TENSORBOARD, read_table
+from .inputs.configuration import Config, read_yaml
+from .inputs.errors import InputError, shorten
+from .inputs.table_file import STEPS, SUFFIXES, TENSORBOARD, read_table
+from .limits import HIGHEST
 
-HIGHEST = 100.0
-"""Nats (or multiples): above the entropy of any vocabulary, e^100 entries."""
 LOWEST = 1e-6
-"""The same, for the ends of a curve that is straight in ln H."""
+"""Nats (or multiples), for the ends of a curve that is straight in ln H."""
 SHORTEST, LONGEST = 1e-3, 1e9
 """Steps: of ramps, periods and the distance between the points of a table."""
 
@@ -316,15 +315,15 @@ class OscillatoryDecay(Curve):
 class Table(Curve):
     """Points `[step, value]`, joined by lines or by a smooth curve that does not overshoot (PCHIP).
 
-    Points come from `points`, or from `file`, a CSV with one header line and two columns, step and value, or what
-    TensorBoard or Weights & Biases exports of one curve; the file's path is relative to the working directory.
+    Points come from `points`, or from `file`, a CSV of two columns, step and value, with or without a header line, or
+    what TensorBoard or Weights & Biases exports of one curve.
     """
 
     type: Literal["table"] = "table"
     points: list[tuple[Step, Level]] = Field(default_factory=list, validate_default=True)
     """`[step, value]` pairs, at least two, their steps rising; before the first and after the last it is flat."""
     file: Path | None = None
-    """A file to read the points from where none are given."""
+    """A file to read the points from where none are given, beside the file that names it or in the working folder."""
     interpolation: Literal["linear", "smooth"] = "linear"
     """How the points are joined."""
 
@@ -383,7 +382,7 @@ def read_points(path: Path) -> list[tuple[float, float]]:
     Raises:
         InputError: the file cannot be read, is too large, or holds another number of columns.
     """
-    table = read_table(path, "a CSV of step and value")
+    table = read_table(path, "a CSV of step and value", names=("step", "value"))
     kept = list(range(len(table.header)))
     if len(kept) > 2:
         kept = [index for index in kept if not _beside_a_curve(table.header[index])]
@@ -399,3 +398,47 @@ def read_points(path: Path) -> list[tuple[float, float]]:
 
 def _beside_a_curve(name: str) -> bool:
     return not name or name.startswith("Unnamed:") or name == TENSORBOARD[0] or name.endswith(("__MIN", "__MAX"))
+
+
+DEFAULT = {"target": {"type": "hold_then_anneal"}}
+"""The control that is recommended where nothing is chosen: this curve, the adaptive law, thresholds by sensitivity."""
+
+
+def target_in(path: Path, naming: tuple[Path, ...] = ()) -> Any:
+    """What a file says of a target: alone, in a control.yaml or in a run's YAML, or a table of step and value.
+
+    Args:
+        naming: the files that led here, each by its name in the one before.
+
+    Raises:
+        InputError: the file cannot be read, a run follows no target, or files name each other in a circle.
+    """
+    if path in naming:
+        raise InputError(f"{path} names itself as its target; write the curve there.")
+    if path.suffix in SUFFIXES:
+        return {"type": "table", "file": str(path)}
+    content = read_yaml(path)
+    control, home = content.get("control", content), path
+    if isinstance(control, str):
+        home = beside(control, path.parent)
+        control = DEFAULT if control == "default" else read_yaml(home)
+    if "control" in content and not (isinstance(control, dict) and control.get("target")):
+        raise InputError(f"{path} follows no target; give a run or a control.yaml with `target:`, or a target alone.")
+    target = anchored(control if "target" in control else {"target": control}, home.parent)["target"]
+    return target_in(Path(target), (*naming, path)) if isinstance(target, str) else target
+
+
+def anchored(control: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The content of a control.yaml in `folder`, the file of its target found as `beside` does."""
+    target = control.get("target")
+    if isinstance(target, str):
+        return control | {"target": str(beside(target, folder))}
+    if isinstance(target, dict) and isinstance(target.get("file"), str):
+        return control | {"target": target | {"file": str(beside(target["file"], folder))}}
+    return control
+
+
+def beside(name: str, folder: Path) -> Path:
+    """A file that one in `folder` names: beside it, or else in the working folder."""
+    found = folder / name
+    return found if found.exists() else Path(name)

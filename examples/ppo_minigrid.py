@@ -1,6 +1,6 @@
 """PPO in one file, on MiniGrid, with its entropy on a line: the library's eight lines are numbered.
 
-    pip install 'entrostat[torch]' minigrid
+    pip install -e '.[torch]' minigrid
     python examples/ppo_minigrid.py [--env MiniGrid-DoorKey-6x6-v0] [--frames 163840] [--seed 1]
 
 All else is PPO as it is usually written: 16 environments x 128 steps, generalised advantages (arXiv 1506.02438), 4

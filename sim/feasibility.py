@@ -1,4 +1,4 @@
-"""Whether a plant can follow a curve: the curve's rate against the rates that the command's two ends give."""
+"""Whether a plant can follow a curve: the one answer of `target`, its page, `tune` and `simulate`."""
 
 from __future__ import annotations
 
@@ -15,21 +15,33 @@ from .plants import FLOOR, MomentumPlant, PlantState
 Floats = NDArray[np.float64]
 
 
+BEHIND = 0.05
+"""Share of the target by which the nearest that a plant comes must miss it to count: half of it is within noise."""
+
+
 @dataclass(frozen=True)
 class Reach:
-    """One entry for every step of a curve but the last; rates in nats a step."""
+    """What a plant can make of a curve. Rates, nats a step, have an entry for every step of the curve but the last."""
 
-    rate: Floats
-    """What the curve asks for: r_{k+1} - r_k."""
+    curve: Floats
+    """What is asked for, nats, an entry a step."""
+    nearest: Floats
+    """The nearest that the plant comes, from the curve's own start, step by step at its fastest where it must."""
     low: Floats
-    """What a command at its low end gives, once the momentum has settled."""
+    """Rate under a command at its low end, once the momentum has settled."""
     high: Floats
-    """What a command at its high end gives."""
+    """Rate under a command at its high end."""
 
     @property
     def missed(self) -> list[tuple[int, int]]:
-        """First and last steps of the stretches where the curve asks for more than the plant can give."""
-        return stretches((self.rate < self.low) | (self.rate > self.high))
+        """First and last steps of the stretches at which even the nearest misses the curve by more than 5 % of it."""
+        return stretches(np.abs(self.curve - self.nearest) > BEHIND * np.abs(self.curve))
+
+    def __str__(self) -> str:
+        if not self.missed:
+            return "the plant can follow the target at every step"
+        where = ", ".join(f"{first} to {last}" for first, last in self.missed)
+        return f"the plant cannot follow the target at steps {where}; slow it down before them"
 
 
 def stretches(where: NDArray[np.bool_]) -> list[tuple[int, int]]:
@@ -39,10 +51,13 @@ def stretches(where: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 
 def reach(curve: Floats, plants: Sequence[MomentumPlant]) -> Reach:
-    """The rates that the family's median plant can give along `curve` (nats, an entry a step)."""
+    """What the family's median plant can make of `curve` (nats, an entry a step)."""
     ends = np.array([[_rates(plant, curve[:-1], end) for end in plant.reach] for plant in plants])
     low, high = np.sort(np.median(ends, axis=0), axis=0)
-    return Reach(np.diff(curve), low, high)
+    nearest = curve[:1].tolist()
+    for asked, fall, rise in zip(curve[1:], low, high, strict=True):
+        nearest.append(float(np.clip(asked, nearest[-1] + fall, nearest[-1] + rise)))
+    return Reach(curve, np.array(nearest), low, high)
 
 
 def _rates(plant: MomentumPlant, entropy: Floats, command: float) -> Floats:

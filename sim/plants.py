@@ -12,8 +12,7 @@ from pydantic import Field, model_validator
 
 from entrostat.inputs.configuration import Config
 from entrostat.laws.pid import LONGEST_LAG
-from entrostat.limits import Limits
-from entrostat.targets import HIGHEST
+from entrostat.limits import HIGHEST, Limits
 
 FLOOR = 1e-6
 """Nats; the lowest entropy where the plant lives in ln H."""

@@ -164,13 +164,31 @@ def test_the_site_builds_without_warnings_and_asks_nobody_outside(site: Path) ->
 
 
 def test_every_public_name_is_in_the_reference(site: Path) -> None:
-    text = (site / "reference" / "library.html").read_text()
+    text = "".join(page.read_text() for page in (site / "reference").glob("*.html"))
     missing = [name for name in importlib.import_module("entrostat").__all__ if name not in text]
     assert missing == []
 
 
+def test_the_pages_that_are_made_from_the_code_are_committed_as_they_are_made() -> None:
+    from docs.site.hooks import pages
+
+    assert {str(path): path.read_text() for path in pages(DOCS)} == {str(k): v for k, v in pages(DOCS).items()}
+
+
+def test_no_link_of_a_page_is_dead_in_the_repository() -> None:
+    pages = [*DOCS.rglob("*.md"), *ROOT.glob("*.md")]
+    dead = [
+        f"{page.relative_to(ROOT)}: {link}"
+        for page in pages
+        for link in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text())
+        if not (page.parent / link).exists()
+    ]
+    assert dead == []
+
+
 def test_every_key_of_a_configuration_says_what_it_means() -> None:
-    from docs.site.hooks import inside, models
+    from docs.site.hooks import models
+    from entrostat.inputs.configuration import inside
 
     fields = [
         (f"{model.__name__}.{key}", info) for model in models(RunConfig) for key, info in model.model_fields.items()

@@ -14,6 +14,7 @@ from entrostat.inputs.errors import InputError
 from entrostat.inputs.extension import CUSTOM, custom
 from entrostat.inputs.yaml_text import load_yaml
 from entrostat.loop.config import ControlConfig, control_content
+from entrostat.targets import anchored, beside
 
 from .address import experiment_name, tracking_uri
 from .tasks.base import CustomTask
@@ -276,8 +277,8 @@ class RunConfig(Config):
             {"law": {"type": "manual"}, "actuator": {"type": "static"}}
         )
     )
-    """The content of a `control.yaml`, its path, or `default`: the recommended curve, law and actuator. Without it:
-    static clipping at 0.2."""
+    """The content of a `control.yaml`, its path, beside the run's YAML or in the working folder, or `default`: the
+    recommended curve, law and actuator. Without it: static clipping at 0.2."""
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
@@ -336,12 +337,20 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         InputError: the file or an override cannot be read, or something in it does not fit.
     """
     content = read_yaml(path)
-    for override in ("", *overrides):
-        if override:
-            _lay_over(content, override)
-        if isinstance(content.get("control"), str):
-            content["control"] = control_content(content["control"])  # so that what follows reaches into it
+    _find_files(content, Path(path).parent)
+    for override in overrides:
+        _lay_over(content, override)
+        _find_files(content, Path())
     return parse(RunConfig, content, source=str(path))
+
+
+def _find_files(content: dict[str, Any], folder: Path) -> None:
+    """Put a control's content where its file is named, so that overrides reach into it, and find its target's file."""
+    control = content.get("control")
+    if isinstance(control, str):
+        content["control"] = control_content(str(beside(control, folder)))
+    elif isinstance(control, dict):
+        content["control"] = anchored(control, folder)
 
 
 def dump_config(config: RunConfig) -> str:

@@ -9,3 +9,7 @@ class Stopped(InputError):
 
 class Unsampled(Stopped):
     """No batch could be sampled; policy and controller are as the last step left them."""
+
+
+class Interrupted(Stopped):
+    """A person has ended the run, which can go on."""

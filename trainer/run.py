@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from .config import RunConfig
 from .engine.checkpoint import load_checkpoint, newest_checkpoint, newest_step, save_checkpoint
 from .engine.engine import Engine, init_distributed
 from .engine.heartbeat import Heartbeat
+from .engine.interrupt import Interrupts
 from .engine.processor import emulates_bfloat16
 from .engine.settings import deepspeed_settings
 from .engine.state import Parts, gathered, restore, updates
-from .errors import Stopped, Unsampled
+from .errors import Interrupted, Stopped, Unsampled
 from .loop import evaluation, train_step
 from .policy.models import keep_few_activations, load_model, model_source
 from .policy.schedule import learning_rate
@@ -62,11 +64,21 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
             print(f"{out} is finished: all {config.steps} steps are done; write steps=N to go further.")
             tracker.deliver()
         return
+    if tracker and resume:
+        print(f"{out} goes on at step {start} of {config.steps}, {'from its checkpoint' if start else 'its first'}.")
+    try:
+        _run(session, folder, tracker, start)
+    except KeyboardInterrupt:
+        raise Interrupted(_farewell(folder, "interrupted")) from None
+
+
+def _run(session: Session, folder: RunFolder, tracker: Tracker | None, start: int) -> None:
     with Heartbeat(lambda rank: _farewell(folder, f"rank {rank} is lost")) as heartbeat, _closing(session, tracker):
         try:
             session.engine.on_rank0(lambda: tracker.open(start))
-            session.on_step_end = _snapshots(session, out, start)
-            _train(session, folder, tracker, start)
+            session.on_step_end = _snapshots(session, folder.path, start)
+            with Interrupts(tells=session.engine.rank == 0) as interrupts:
+                _train(session, folder, tracker, start, interrupts)
         except OSError as error:
             raise Stopped(_farewell(folder, f"cannot write {error.filename}: {error.strerror}")) from None
         except Disagreement as error:
@@ -129,7 +141,7 @@ def load_policy(config: RunConfig, settings: dict[str, Any]) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _train(session: Session, folder: RunFolder, tracker: Tracker | None, start: int) -> None:
+def _train(session: Session, folder: RunFolder, tracker: Tracker | None, start: int, interrupts: Interrupts) -> None:
     config = session.config
     unrewarded = 0
     for step in range(start, config.steps):
@@ -142,13 +154,22 @@ def _train(session: Session, folder: RunFolder, tracker: Tracker | None, start: 
         last = step == config.steps - 1
         if last or step % config.evaluation.every == 0:
             metrics |= evaluation(session, step + 1)
-        session.engine.on_rank0(lambda step=step, metrics=metrics: tracker.log(step, metrics))
+        interrupted = session.engine.on_rank0(partial(_record, tracker, step, metrics, interrupts))
         unrewarded = unrewarded + 1 if metrics["reward/missing_fraction"] == 1 else 0
         why = _stop(session, unrewarded)
-        if last or why or (step + 1) % config.checkpoint.every == 0:
+        if last or why or interrupted or (step + 1) % config.checkpoint.every == 0:
             _save(session, folder, step + 1)
         if why:
-            raise Stopped(f"stopped after step {step + 1}, with a checkpoint: {why}.")
+            raise Stopped(f"stopped after step {step}, with a checkpoint: {why}.")
+        if interrupted and not last:
+            again = RESUME.format(out=folder.path)
+            raise Interrupted(f"interrupted after step {step}, with a checkpoint; go on with {again}.")
+
+
+def _record(tracker: Tracker, step: int, metrics: dict[str, float], interrupts: Interrupts) -> bool:
+    """Log a step on the lead rank; whether a person has asked for the run's end, which all ranks have to learn."""
+    tracker.log(step, metrics)
+    return interrupts.asked
 
 
 def _stop(session: Session, unrewarded: int) -> str | None:
@@ -179,6 +200,9 @@ def _closing(session: Session, tracker: Tracker | None) -> Iterator[None]:
     try:
         yield
         status, together = "FINISHED", True
+    except Interrupted:
+        status, together = "KILLED", True
+        raise
     except Stopped:
         together = True
         raise

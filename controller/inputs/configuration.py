@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import difflib
-import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from .errors import InputError
+from .errors import InputError, shorten
 from .files import read_bytes
 from .yaml_text import load_yaml
 
 Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class _UnknownKey(ValueError):
+    """A key that its block does not have."""
+
+    def __init__(self, key: str, known: list[str]) -> None:
+        super().__init__(f"unknown key `{key}`; {_suggestion(key, known)}")
+        self.key = key
 
 
 class Config(BaseModel):
@@ -28,7 +35,7 @@ class Config(BaseModel):
         if isinstance(content, Mapping):
             for key, value in content.items():
                 if key not in cls.model_fields:
-                    raise ValueError(f"unknown key `{key}`; {_suggestion(str(key), list(cls.model_fields))}")
+                    raise _UnknownKey(str(key), list(cls.model_fields))
                 annotation = cls.model_fields[key].annotation
                 if _holds_truth(value) and bool not in (annotation, *get_args(annotation)):
                     raise ValueError(
@@ -90,17 +97,20 @@ def parse(model: type[ConfigT], content: Mapping[str, Any], source: str = "confi
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"{source}: {_sentence(error, content)}") from None
+        raise InputError(f"{source}: {_sentence(error, content, model)}") from None
 
 
-def _sentence(error: ValidationError, content: Mapping[str, Any]) -> str:
+def _sentence(error: ValidationError, content: Mapping[str, Any], model: type[BaseModel]) -> str:
     """One sentence for the first error: what was wrong, what was given, what to write instead."""
     first = error.errors()[0]
     key = ".".join(_path(first["loc"], content, keep_last=first["type"] == "missing"))
     if not key and first["type"] != "value_error":
         return f"{shorten(content)} is not a mapping; write `key: value` pairs."
     if first["type"] == "value_error":
-        reason = str(first["ctx"]["error"])
+        wrong = first["ctx"]["error"]
+        if isinstance(wrong, _UnknownKey) and (place := place_of(wrong.key, model)):
+            return f"unknown key `{f'{key}.' if key else ''}{wrong.key}`; did you mean `{place}`?"
+        reason = str(wrong)
         return f"`{key}`: {reason}" if key else reason
     if first["type"] == "missing":
         return f"`{key}` is missing; add it."
@@ -126,19 +136,22 @@ def _path(loc: tuple[int | str, ...], content: Any, keep_last: bool) -> list[str
     return path
 
 
+def place_of(key: str, model: type[BaseModel], above: str = "") -> str | None:
+    """The dotted key of the first field called `key` in a model or in those inside it; none: there is none."""
+    if key in model.model_fields:
+        return above + key
+    inner = [(name, part) for name, info in model.model_fields.items() for part in inside(info.annotation)]
+    found = (place_of(key, part, f"{above}{name}.") for name, part in inner)
+    return next((place for place in found if place), None)
+
+
+def inside(annotation: object) -> list[type[BaseModel]]:
+    """The models that a field may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in inside(part)]
+
+
 def _suggestion(key: str, known: list[str]) -> str:
     close = difflib.get_close_matches(key, known, n=1)
     return f"did you mean `{close[0]}`?" if close else f"write one of: {', '.join(known)}."
-
-
-def shorten(value: Any) -> str:
-    """`value` in at most 60 characters; a YAML bomb is not unfolded, whatever its size."""
-    short = reprlib.Repr()
-    short.maxlevel = 2
-    short.maxstring = short.maxlong = short.maxother = 60
-    try:
-        text = short.repr(value)
-    except ValueError:  # an integer of thousands of digits
-        text = f"a very long {type(value).__name__}"
-    text = " ".join(text.split())  # an array is written over several lines
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -6,8 +6,7 @@ from dataclasses import fields
 from numbers import Real
 from typing import Any
 
-from .configuration import shorten
-from .errors import InputError
+from .errors import InputError, shorten
 
 
 def real(value: Any, name: str) -> float:

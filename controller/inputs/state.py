@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .configuration import shorten
+from .errors import shorten
 
 LARGEST = 1e12
 """No honest number of a state comes near it: gains are at most 10^6, entropies 100 nats."""

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .configuration import shorten
-from .errors import InputError
+from .errors import InputError, shorten
 from .files import MAX_CONFIG_BYTES, read_bytes
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl")
@@ -61,7 +60,7 @@ class TextTable:
             raise InputError(f"{given}; write a number.") from None
 
 
-def read_table(path: Path, what: str, limit: int = MAX_CONFIG_BYTES) -> TextTable:
+def read_table(path: Path, what: str, limit: int = MAX_CONFIG_BYTES, names: Sequence[str] = ()) -> TextTable:
     """The table in a file: comma, semicolon or tab separated with a header line, or JSON.
 
     A byte-order mark is no text; decimal commas are read where commas do not separate. JSON is a list of objects, an
@@ -69,6 +68,7 @@ def read_table(path: Path, what: str, limit: int = MAX_CONFIG_BYTES) -> TextTabl
 
     Args:
         what: the kind of file that is wanted, for messages: "a CSV of step and value".
+        names: of the columns of lines without a header; none: a header is needed.
 
     Raises:
         InputError: the file cannot be read, is too large or no table, or a row has another number of cells.
@@ -78,7 +78,7 @@ def read_table(path: Path, what: str, limit: int = MAX_CONFIG_BYTES) -> TextTabl
         text = content.decode("utf-16" if content.startswith(UTF16) else "utf-8-sig")
         if text.lstrip()[:1] in ("[", "{"):
             return _from_json(text, str(path))
-        return _from_lines(text, str(path))
+        return _from_lines(text, str(path), names)
     except InputError:
         raise
     except (ValueError, csv.Error, RecursionError) as error:
@@ -86,7 +86,7 @@ def read_table(path: Path, what: str, limit: int = MAX_CONFIG_BYTES) -> TextTabl
         raise InputError(f"cannot read {path} ({reason}); give {what}.") from None
 
 
-def _from_lines(text: str, source: str) -> TextTable:
+def _from_lines(text: str, source: str, names: Sequence[str]) -> TextTable:
     first = text.lstrip("\r\n").partition("\n")[0]
     separator = max(",;\t", key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
@@ -94,7 +94,10 @@ def _from_lines(text: str, source: str) -> TextTable:
     if not lines:
         return TextTable(source, [], [])
     number, header = lines[0]
-    if all(map(_is_number, header)):  # taken for the header, the first row would be lost without a word
+    if all(map(_is_number, header)) and len(header) == len(names):
+        lines = [(0, list(names)), *lines]
+        header = list(names)
+    elif all(map(_is_number, header)):  # taken for the header, the first row would be lost without a word
         given = shorten(",".join(header))
         raise InputError(f"line {number} of {source} is {given}, not a header; write the columns' names above it.")
     for number, row in lines[1:]:

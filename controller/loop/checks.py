@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..inputs.configuration import shorten
-from ..inputs.errors import InputError
+from ..inputs.errors import InputError, shorten
 from ..inputs.scalars import real, whole
+from ..limits import HIGHEST
 from ..measure.batch import BatchStatistics
-from ..targets import HIGHEST, Target
+from ..targets import Target
 
 if TYPE_CHECKING:
     from .config import ControlConfig

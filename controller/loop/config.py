@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..actuators import AnyActuator, SensitivityThresholds
 from ..actuators.base import Actuator
@@ -18,18 +18,17 @@ from ..inputs.errors import InputError
 from ..laws import Adaptive, AnyLaw
 from ..laws.base import Law
 from ..measure.sampling import Measurement
-from ..targets import Target
+from ..targets import DEFAULT, Target, anchored, target_in
 
 logger = logging.getLogger("entrostat")
-DEFAULT = {"target": {"type": "hold_then_anneal"}}
-"""What is recommended where nothing is chosen: this curve, the adaptive law, thresholds by sensitivity."""
 
 
 class ControlConfig(Config):
     """`control.yaml`: what to follow, by which law, through which thresholds."""
 
     target: Target | None = None
-    """The curve; none only for a law that follows nothing, as `manual`."""
+    """The curve, or the path of a file that holds one, beside the file that names it or in the working folder; none
+    only for a law that follows nothing, as `manual`."""
     law: AnyLaw = Field(default_factory=Adaptive)
     """From the error to a command."""
     actuator: AnyActuator = Field(default_factory=SensitivityThresholds)
@@ -40,6 +39,11 @@ class ControlConfig(Config):
     """Limits of the thresholds, and what happens when the loop has lost the entropy."""
     measurement: Measurement = Measurement()
     """How much of a rollout batch is measured."""
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _read_target(cls, value: Any) -> Any:
+        return target_in(Path(value)) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _sampled_measurement_is_enough(self) -> ControlConfig:
@@ -56,12 +60,14 @@ def default_control() -> ControlConfig:
 
 
 def control_content(path: str | Path) -> dict[str, Any]:
-    """The content of a `control.yaml`, or what the word `default` stands for.
+    """The content of a `control.yaml`, the file of its target found, or what the word `default` stands for.
 
     Raises:
         InputError: the file cannot be read.
     """
-    return default_control().model_dump(mode="json", exclude_unset=True) if path == "default" else read_yaml(path)
+    if path == "default":
+        return default_control().model_dump(mode="json", exclude_unset=True)
+    return anchored(read_yaml(path), Path(path).parent)
 
 
 def read_control(given: Any, source: str = "entropy_control") -> ControlConfig:
@@ -77,7 +83,7 @@ def read_control(given: Any, source: str = "entropy_control") -> ControlConfig:
     if isinstance(given, Mapping):
         return parse(ControlConfig, given, source=source)
     if isinstance(given, str | Path):
-        return parse(ControlConfig, read_yaml(given), source=str(given))
+        return parse(ControlConfig, control_content(given), source=str(given))
     raise InputError(
         f"{source} is a {type(given).__name__}; give True for the recommended control, a ControlConfig, or the path of "
         "a control.yaml."

@@ -10,8 +10,8 @@ from ..guard import State as GuardState
 from ..inputs.errors import InputError, one_line
 from ..inputs.state import count, number, restored
 from ..laws.base import State as LawState
-from ..limits import WIDEST
-from ..targets import HIGHEST, LONGEST, Target
+from ..limits import HIGHEST, WIDEST
+from ..targets import LONGEST, Target
 
 if TYPE_CHECKING:
     from .config import ControlConfig

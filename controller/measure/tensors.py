@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..inputs.configuration import shorten
-from ..inputs.errors import InputError
+from ..inputs.errors import InputError, shorten
 
 Statistics = TypeVar("Statistics", bound=Any)
 """`TokenStatistics`, which is made of what comes through here."""

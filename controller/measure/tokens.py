@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..inputs.configuration import shorten
-from ..inputs.errors import InputError
+from ..inputs.errors import InputError, shorten
 from ..inputs.scalars import real, whole
 from .logits import FromLogits, block_elements
 from .tensors import as_floats, as_tensor, numbers, token_ids

@@ -10,27 +10,33 @@ import typing
 from pathlib import Path
 
 import yaml
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from entrostat.inputs.configuration import inside
 from entrostat.trainer.cli import parser
 from entrostat.trainer.config import RunConfig
+
+if typing.TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
 
 RESULTS = "results"
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages."""
-    pages = {
-        "reference/configuration.md": configuration(),
-        "reference/command-line.md": command_line(),
-        "results/index.md": results(Path(config.docs_dir) / RESULTS),
+def on_pre_build(config: MkDocsConfig) -> None:
+    """Write the generated pages, which are committed: a reader of the repository finds them too."""
+    for path, text in pages(Path(config.docs_dir).resolve()).items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def pages(docs: Path) -> dict[Path, str]:
+    """The generated pages of the folder `docs`, and what they say."""
+    return {
+        docs / "reference" / "configuration.md": configuration(),
+        docs / "reference" / "command-line.md": command_line(),
+        docs / RESULTS / "index.md": results(docs / RESULTS),
     }
-    for path, text in pages.items():
-        files.append(File.generated(config, path, content=text))
-    return files
 
 
 def configuration() -> str:
@@ -54,13 +60,6 @@ def models(root: type[BaseModel]) -> list[type[BaseModel]]:
             found.append(model)
             queue[:0] = [inner for info in model.model_fields.values() for inner in inside(info.annotation)]
     return found
-
-
-def inside(annotation: object) -> list[type[BaseModel]]:
-    """The models that a field may hold."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in typing.get_args(annotation) for model in inside(part)]
 
 
 def _model(model: type[BaseModel]) -> str:
@@ -113,6 +112,7 @@ def _text(info: FieldInfo) -> str:
 
 def command_line() -> str:
     """The help of every command."""
+    os.environ["COLUMNS"] = "100"  # help is as wide as the terminal, and the page is not
     top = parser()
     commands = next(a for a in top._actions if isinstance(a, argparse._SubParsersAction)).choices
     parts = [f"# Command line\n\n{top.description}"]

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from entrostat.inputs.errors import InputError
 from entrostat.laws.pid import LONGEST_LAG
-from entrostat.limits import UNIT, Limits
-from entrostat.targets import HIGHEST
+from entrostat.limits import HIGHEST, UNIT, Limits
 
 from ..plants import WIDEST
 
@@ -44,6 +43,8 @@ class LoggedRun:
     """[steps], the command's low end where it was logged."""
     high: Floats | None = None
     """[steps], its high end."""
+    closed: bool = False
+    """Whether the command came from a law that reads the entropy."""
 
     @property
     def parts(self) -> Floats:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from entrostat.actuators import Actuator
+from entrostat.inputs.errors import install
 from entrostat.laws import PID
 
 from ..plants import MomentumPlant
@@ -183,7 +184,7 @@ def _thresholds(axes: Axes, runs: Prediction, actuator: Actuator) -> None:
     try:
         commands, curves = threshold_curves(actuator)
     except ImportError:  # everything else here runs without torch
-        axes.text(0.5, 0.5, "thresholds: pip install 'entrostat[torch]'", ha="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, f"thresholds: {install('torch')}", ha="center", transform=axes.transAxes)
         axes.set_axis_off()
         return
     for (name, curve), colour in zip(curves.items(), REGION_COLOURS, strict=True):

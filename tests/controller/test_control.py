@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -35,6 +36,16 @@ def test_a_command_at_its_end_for_ten_steps_is_said_once(caplog):
         control.step_scalar(0.5)
         assert len(warnings(caplog)) == (step >= 9)
     assert "the command has been at its end for 10 steps while the entropy is 2.000 nats below" in warnings(caplog)[0]
+
+
+def test_a_command_at_its_end_on_batches_almost_without_advantages_says_that(caplog):
+    control = controller(target=HIGH, law={"type": "pid", "kp": 5.0}, guard={"patience": 100})
+    poor = replace(control.step(*BATCH).batch, no_advantage=0.9)
+    for _ in range(12):
+        control.step_scalar(0.5, poor)
+    (said,) = (message for message in warnings(caplog) if "at its end" in message)
+    assert "90% of the tokens have no advantage: see that prompts earn different rewards" in said
+    assert "slow the curve" not in said
 
 
 def test_the_warning_names_the_side_and_what_helps_there(caplog):

@@ -215,7 +215,7 @@ def test_what_cannot_be_a_target_is_refused_in_one_sentence(content, message):
         ),
         ("step,entropy\n", r"a table needs at least two points and has 0"),
         ("", r"a table needs at least two points and has 0"),
-        ("0,0.9\n100,0.5\n200,0.3\n", r"line 1 of .* is '0,0.9', .*; write the columns' names above it\.$"),
+        ("0,0.9,1\n100,0.5,1\n200,0.3,1\n", r"line 1 of .* is '0,0.9,1', .*; write the columns' names above it\.$"),
         ("step,entropy\n0," + "9" * 5000 + "x\n", r"; write a number\.$"),
         ("step,high,low\n0,1,0.5\n9,1,0.5\n", r"has the columns 'step,high,low'; give one of steps and one of values"),
         ("step,entropy\n0,\n20,0.5\n", r"nan: input should be a finite number\.$"),

@@ -17,7 +17,7 @@ from entrostat.integrations.trl.async_grpo import EntropyControlledAsyncGRPOTrai
 from entrostat.trainer.policy.models import ASSETS
 from tests.integrations.trl_runs import control, rows
 
-torch.set_num_threads(1)
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="its packed attention is a kernel for GPUs")
 HIGH = control(law={"type": "manual", "command": 1.0})
 
 
@@ -56,12 +56,6 @@ class NoTransfer:
     def destroy(self): ...
 
 
-@pytest.fixture(autouse=True)
-def _named(monkeypatch):
-    """TRL asks CUDA for a device's name to look up its speed, also where there is none."""
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "CPU")
-
-
 def made(tmp_path, kind=EntropyControlledAsyncGRPOTrainer):
     args = AsyncGRPOConfig(
         output_dir=str(tmp_path),
@@ -73,7 +67,6 @@ def made(tmp_path, kind=EntropyControlledAsyncGRPOTrainer):
         logging_steps=1,
         save_strategy="no",
         report_to=[],
-        use_cpu=True,
         bf16=False,
         gradient_checkpointing=False,
         disable_tqdm=True,

@@ -29,7 +29,10 @@ def test_the_band_is_what_the_plant_does_at_both_ends_of_the_command(changes):
 def test_stretches_that_ask_for_too_much_are_named():
     # reachable: -0.04 to +0.02 a step
     curve = np.concatenate([np.full(10, 0.8), 0.8 + 0.03 * np.arange(1, 6), np.full(5, 0.95)])
-    assert reach(curve, [PLANT]).missed == [(9, 13)]
+    band = reach(curve, [PLANT])
+    assert band.nearest[9:16] == pytest.approx([0.8, 0.82, 0.84, 0.86, 0.88, 0.9, 0.92])
+    assert band.missed == [(14, 14)]  # 0.95 against 0.9, more than 5 % apart
+    assert str(band) == "the plant cannot follow the target at steps 14 to 14; slow it down before them"
 
 
 def test_a_ramp_of_the_drift_closes_the_band_from_above():

@@ -4,6 +4,8 @@ import json
 import math
 from pathlib import Path
 
+import yaml
+
 REGIONS = ("e1", "e2", "e3", "e4")
 
 
@@ -12,13 +14,22 @@ def lines(steps: int, controlled: bool) -> list[dict[str, float | None]]:
     return [_line(step, steps, controlled) for step in range(steps)]
 
 
-def write_run(folder: Path, steps: int = 60, controlled: bool = True) -> Path:
-    """A run's folder with metrics, snapshots and configuration."""
-    folder.mkdir(parents=True)
+def write_run(folder: Path, steps: int = 60, controlled: bool = True, config: dict | None = None) -> Path:
+    """A run's folder with metrics, snapshots and configuration; `config` is laid over that."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines(steps, controlled)))
     snapshots = (_snapshot(step, controlled) for step in range(0, steps, 20))
     (folder / "snapshots.jsonl").write_text("".join(json.dumps(line) + "\n" for line in snapshots))
-    (folder / "config.yaml").write_text("seed: 3\n")
+    told = {
+        "seed": 3,
+        "steps": steps,
+        "task": "sums",
+        "model": "sums",
+        "update": {"learning_rate": 3e-4, "minibatches": 8},
+    }
+    told |= {"rollout": {"prompts": 8, "responses_per_prompt": 4}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(told | (config or {})))
+    (folder / "status.json").write_text('{"status": "FINISHED"}')
     return folder
 
 
@@ -28,6 +39,7 @@ def _line(step: int, steps: int, controlled: bool) -> dict[str, float | None]:
     line: dict[str, float | None] = {"step": step, "actor/entropy": entropy, "actor/grad_norm": 1 + 0.5 * wave}
     line |= {"reward/mean": 0.5 + 0.4 * step / steps, "actor/ppo_kl": 1e-3, "response/length_mean": 6 + wave}
     line |= {f"time/{key}": 0.1 for key in ("step", "rollout", "update", "measure", "control")}
+    line |= {"time/unix": 1.7e9 + 2 * step}
     line |= {f"clip_ratio/{key}": 0.01 for key in ("low_mean", "high_mean", "region_mean")}
     line |= {f"gradient/{key}": 0.1 for key in ("zero_fraction", "no_advantage_fraction")}
     line |= {f"region/{e}/{key}": 0.2 for e in REGIONS for key in ("fraction", "contribution")}

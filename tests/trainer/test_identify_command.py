@@ -1,6 +1,7 @@
 """`entrostat identify`: from a log to a plant file that `entrostat tune` reads."""
 
 import csv
+import json
 import sys
 
 import numpy as np
@@ -15,6 +16,8 @@ from entrostat.sim.identify.fit import identify
 from entrostat.sim.identify.plot import binned, characteristic, measured_rates
 from entrostat.trainer.commands.identify import run_identify
 from entrostat.trainer.commands.logged_runs import load_logged
+from entrostat.trainer.reporting.rundata import load_run
+from entrostat.trainer.reporting.summary import summarise
 from tests.runs import entrostat, mlflow_store
 from tests.sim.test_identification import logged
 
@@ -205,3 +208,37 @@ def test_a_log_that_does_not_fit_is_refused_in_one_sentence(tmp_path, text, word
     assert words_more in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "plant.yaml").exists()
+
+
+def recorded(folder, law, gain=0.03, noise=0.004):
+    """A run's folder of 80 steps, whose commands a random law made that says to be `law`."""
+    random, entropy = np.random.default_rng(1), 0.8
+    folder.mkdir()
+    update = {"betas": [0.0, 0.999], "minibatches": 1, "epochs": 1}
+    content = {"control": {"target": {"type": "constant", "value": 0.5}, "law": {"type": law}}, "update": update}
+    (folder / "config.yaml").write_text(yaml.safe_dump(content))
+    rows = []
+    for step in range(80):
+        command = float(random.choice([-1.0, 1.0]))
+        row = {"step": step, "actor/entropy": entropy, "controller/command": command, "controller/setpoint": 0.5}
+        rows.append(json.dumps(row | {"controller/standard_error": 0.002}))
+        entropy += gain * command + noise * random.standard_normal()
+    (folder / "metrics.jsonl").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_an_excited_run_brings_no_warning_and_is_not_off_target(tmp_path):
+    run = recorded(tmp_path / "run", "excitation")
+    assert "warning" not in run_identify([str(run)], tmp_path / "plant.yaml")
+    assert summarise(load_run(run)).rmse is None
+
+
+def test_a_run_in_closed_loop_and_a_fit_that_explains_little_bring_a_warning_and_what_to_record(tmp_path):
+    run = recorded(tmp_path / "run", "pid", gain=0.01, noise=0.02)
+    words = run_identify([str(run)], tmp_path / "plant.yaml")
+    warned = [line for line in words.splitlines() if line.startswith("warning")]
+    assert len(warned) == 2
+    assert "explains less than half" in warned[0]
+    assert "ran in closed loop" in warned[1]
+    assert all("excite=prbs" in line for line in warned)
+    assert "# warning" in (tmp_path / "plant.yaml").read_text()

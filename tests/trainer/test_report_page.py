@@ -7,13 +7,14 @@ import pytest
 from entrostat.trainer.reporting import PANELS
 from entrostat.trainer.reporting.page import write
 from entrostat.trainer.reporting.rundata import load_runs
+from entrostat.trainer.reporting.table import COLUMNS
 from tests.browser import Watched
 from tests.trainer.made_runs import write_run
 
 DRAWN = """() => {
   const found = {}
   const look = view => {
-    if (view.model.type == "Figure" && view.model.visible) found[view.model.title.text] = coloured(view)
+    if (view.model.type == "Figure" && view.model.visible) found[view.model.name] = coloured(view)
     for (const child of view.child_views ?? []) look(child)
   }
   const coloured = view => {
@@ -30,7 +31,17 @@ DRAWN = """() => {
   return found
 }"""
 """Pixels in colour of every plot: axes and grids are grey, marks are not."""
-VISIBLE = "ids => ids.split(' ').filter(id => Bokeh.documents[0].get_model_by_id(id).visible).length"
+MARKS = """run => [...Bokeh.documents[0]._all_models.values()].filter(
+  mark => mark.type == "GlyphRenderer" && mark.tags.includes(run) && mark.visible)"""
+SHOWN = f"run => ({MARKS})(run).length"
+AIMED = f"run => ({MARKS})(run).filter(mark => /target|^low$/.test((mark.glyph.y1 ?? mark.glyph.y)?.field)).length"
+STEPS = "name => [...Bokeh.documents[0].get_model_by_name('steps 1').data[name]]"
+RANGE = "(r => [r.start, r.end])(Bokeh.documents[0].get_model_by_name('step range'))"
+OUTSIDE = """() => [...document.querySelectorAll("th, td, .card, .key span, label, dd")].filter(part => {
+  const box = part.getBoundingClientRect()
+  return box.width && (box.left < 0 || box.right > innerWidth + 1)
+}).map(part => part.outerHTML.slice(0, 80))"""
+"""What a reader would have to scroll sideways for."""
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +69,15 @@ def test_every_panel_has_marks(opened: Watched) -> None:
     assert {title: count for title, count in found.items() if count < 30} == {}
 
 
-def test_a_switch_hides_a_run_in_every_panel_and_shows_it_again(opened: Watched) -> None:
-    box = opened.page.locator("label", has_text="static").locator("[data-marks]")
-    marks = box.get_attribute("data-marks")
-    shown = opened.page.evaluate(VISIBLE, marks)
+def test_a_switch_hides_a_run_in_every_panel_with_its_target_and_shows_it_again(opened: Watched) -> None:
+    box, page = opened.page.locator("label", has_text="held").locator("[data-run]"), opened.page
+    shown = page.evaluate(SHOWN, 1)
+    assert (shown > 20, page.evaluate(AIMED, 1)) == (True, 7)
     box.uncheck()
-    assert (shown > 20, opened.page.evaluate(VISIBLE, marks)) == (True, 0)
+    assert (page.evaluate(SHOWN, 1), page.evaluate(AIMED, 1)) == (0, 0)
+    assert page.locator(".card h3", has_text="What makes up the command").is_hidden()
     box.check()
-    assert opened.page.evaluate(VISIBLE, marks) == shown
+    assert page.evaluate(SHOWN, 1) == shown
 
 
 def test_the_slider_moves_the_map_the_answers_and_the_line_in_the_plots(opened: Watched) -> None:
@@ -76,8 +88,13 @@ def test_the_slider_moves_the_map_the_answers_and_the_line_in_the_plots(opened: 
         page.locator("#step").fill(place)
         line = page.evaluate("Bokeh.documents[0].get_model_by_name('chosen step').location")
         seen.append((page.locator("#at").text_content(), line, page.locator("#answers").inner_text()))
-    assert [(at, line) for at, line, _ in seen] == [("0", 0), ("40", 40)]
+    assert [(at, line) for at, line, _ in seen] == [("step 0", 0), ("step 40", 40)]
     assert seen[0][2] != seen[1][2]
+
+
+def test_an_answer_says_what_is_what(opened: Watched) -> None:
+    terms = opened.page.locator(".answer").first.locator("dt").all_text_contents()
+    assert terms == ["prompt", "answer", "reward", "advantage A"]
 
 
 def test_tokens_of_answers_show_region_and_cut(opened: Watched) -> None:
@@ -93,34 +110,86 @@ def test_the_log_axis_takes_the_place_of_the_linear_one(opened: Watched) -> None
 
 
 def test_the_range_of_steps_is_that_of_all_plots_and_comes_back(opened: Watched) -> None:
-    page, ends = opened.page, "(r => [r.start, r.end])(Bokeh.documents[0].get_model_by_name('step range'))"
-    whole = page.evaluate(ends)
+    page = opened.page
+    whole = page.evaluate(RANGE)
     page.locator("#first").fill("10")
     page.locator("#last").fill("20")
     page.keyboard.press("Enter")
-    assert page.evaluate(ends) == [10, 20]
+    assert page.evaluate(RANGE) == [10, 20]
     page.locator("#whole").click()
-    assert page.evaluate(ends) == whole
+    assert page.evaluate(RANGE) == whole
 
 
-def test_hovering_shows_the_values_of_a_step(opened: Watched) -> None:
+def test_smoothing_calms_the_lines_and_leaves_what_was_logged_behind_them(opened: Watched) -> None:
+    page, before = opened.page, opened.page.evaluate(STEPS, "actor/entropy")
+    page.locator("#smooth").fill("0.9")
+    calm, rough = page.evaluate(STEPS, "actor/entropy"), page.evaluate(STEPS, "rough actor/entropy")
+    assert (rough == before, calm[0] == pytest.approx(before[0]), max(calm) < max(before)) == (True, True, True)
+    assert page.evaluate(STEPS, "target") == [pytest.approx(0.8)] * 60
+    page.locator("#smooth").fill("0")
+    assert page.evaluate(STEPS, "actor/entropy") == before
+
+
+@pytest.mark.parametrize(("axis", "end"), [("minutes", 60 * 0.1 / 60), ("tokens", 60 * 6 * 8 * 4)])
+def test_the_axis_is_in_steps_minutes_or_tokens(opened: Watched, axis: str, end: float) -> None:
+    opened.page.select_option("#axis", axis)
+    assert opened.page.evaluate(RANGE)[1] == pytest.approx(end, rel=0.03)
+    opened.page.select_option("#axis", "step")
+    assert opened.page.evaluate(RANGE)[1] == pytest.approx(59.6, abs=0.1)
+
+
+def test_one_box_beside_the_plot_has_the_values_of_all_runs(opened: Watched) -> None:
+    opened.page.set_viewport_size({"width": 1400, "height": 1000})
     plot = opened.page.locator(".bk-Figure").first
     plot.scroll_into_view_if_needed()
-    box = plot.bounding_box()
-    for shift in (0, 5):
-        opened.page.mouse.move(box["x"] + box["width"] / 2 + shift, box["y"] + box["height"] / 2)
-    tip = opened.page.locator(".bk-Tooltip").last
-    tip.wait_for()
-    assert "entropy:" in tip.evaluate("tip => tip.shadowRoot.textContent")
+    frame = opened.page.evaluate("framed(overSteps().find(view => view.model.name == 'linear'))")
+    opened.page.mouse.move((frame["left"] + frame["right"]) / 2, (frame["top"] + frame["bottom"]) / 2)
+    box = opened.page.locator("#hover")
+    opened.shot("hover")
+    text, place = box.inner_text(), box.bounding_box()
+    assert all(word in text for word in ("step ", "entropy", "static", "held", "target", "0.8"))
+    assert place["y"] >= frame["bottom"] or place["y"] + place["height"] <= frame["top"]
+    opened.page.mouse.move(1, 1)
+    assert not box.is_visible()
 
 
-def test_the_keyboard_reaches_every_control(browser, report: Path) -> None:
-    opened = Watched(browser, report.as_uri()).drawn()
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 800, 400])
+def test_nothing_lies_beside_the_screen(opened: Watched, width: int, scheme: str) -> None:
+    page = opened.page
+    page.set_viewport_size({"width": width, "height": 1000})
+    page.emulate_media(color_scheme=scheme)
+    page.wait_for_timeout(300)
+    opened.shot(f"report-{width}-{scheme}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(OUTSIDE) == []
+    assert page.locator("#figures tr").first.locator("td:visible").count() == len(COLUMNS)
+    light = sum(page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"))
+    assert (light < 150) == (scheme == "dark")
+    page.emulate_media(color_scheme="light")
+
+
+def test_paper_has_every_plot_whole(opened: Watched, tmp_path: Path) -> None:
+    opened.page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)
+    opened.page.emulate_media(media="print")
+    opened.page.set_viewport_size({"width": 700, "height": 1000})
+    images = opened.page.locator(".card:not([hidden]) > .printed")
+    plots = len(PANELS) + len(["terms", "region map", "authority curve"])
+    seen = images.evaluate_all(
+        "all => all.filter(one => one.complete && one.naturalWidth > 100 && one.width > 200).length"
+    )
+    drawn = (tmp_path / "report.pdf").read_bytes().count(b"/Subtype /Image")
+    assert (seen, drawn >= plots, opened.page.evaluate(OUTSIDE)) == (plots, True, [])
+    opened.page.emulate_media(media="screen")
+    opened.page.set_viewport_size({"width": 1400, "height": 1000})
+
+
+def test_the_keyboard_reaches_every_control(opened: Watched) -> None:
+    opened.page.evaluate("document.activeElement.blur()")
     reached = opened.reachable(keys=80)
-    assert {"log", "first", "last", "whole", "run", "step"} <= reached
-    boxes = "[...document.querySelectorAll('[data-marks], summary')].every(e => e.tabIndex == 0)"
+    assert {"smooth", "axis", "log", "first", "last", "whole", "run", "step"} <= reached
+    boxes = "[...document.querySelectorAll('[data-run], summary')].every(e => e.tabIndex == 0)"
     assert opened.page.evaluate(boxes)
     opened.page.locator("#step").focus()
     opened.page.keyboard.press("Home")
-    assert opened.page.locator("#at").text_content() == "0"
-    opened.page.close()
+    assert opened.page.locator("#at").text_content() == "step 0"

@@ -1,6 +1,7 @@
 """Reading a run's folder, the closing table, the picture and the page."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from entrostat.inputs.errors import InputError
 from entrostat.trainer.reporting import table, targets
 from entrostat.trainer.reporting.rundata import Run, load_run, load_runs
+from entrostat.trainer.reporting.story import story
 from entrostat.trainer.reporting.summary import summarise
 from tests.trainer.made_runs import write_run
 
@@ -101,14 +103,14 @@ def test_different_targets_have_the_colours_of_their_runs(runs: list[Run]) -> No
 
 def test_the_table_is_aligned_and_at_most_110_wide(runs: list[Run]) -> None:
     long = Run("a-name-that-goes-on-and-on/" * 4 + "seed-3", {}, runs[0].columns)
-    head, *rows = table.closing_table([*runs, long]).splitlines()
+    head, *rows = table.closing_table([*runs, long], 110).splitlines()
     assert max(map(len, [head, *rows])) <= 110
     assert {len(row) for row in rows[:3]} == {len(head)}
     assert "seed-3" in rows[2]
 
 
 def test_the_table_marks_what_a_run_does_not_give(runs: list[Run]) -> None:
-    cells = table.closing_table(runs).splitlines()[1].split()
+    cells = table.closing_table(runs, 110).splitlines()[1].split()
     assert cells[:3] == ["static", "60", "-"]
 
 
@@ -185,4 +187,32 @@ def test_the_page_of_a_bare_log_is_possible(tmp_path: Path) -> None:
 
 def test_a_runs_name_is_text_and_never_markup(runs: list[Run], tmp_path: Path) -> None:
     named = Run("</script><img src=x onerror=alert(1)>", {}, runs[1].columns)
-    assert "<img" not in written([named], tmp_path).read_text()
+    assert "<img src" not in written([named], tmp_path).read_text()
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_the_closing_table_fits_the_terminal(width, runs):
+    text = table.closing_table([*runs, replace(runs[0], name="a-sweep/with/long/names-0.001-seed-41")] * 2, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("pass_at_1") >= 1
+
+
+def told(entropy: np.ndarray, target: float | None, saturated: float = 0.0) -> str:
+    columns = {"step": np.arange(len(entropy), dtype=float), "actor/entropy": entropy}
+    if target is not None:
+        columns |= {"controller/setpoint": np.full(len(entropy), target)}
+    return story(Run("run", {}, columns | {"controller/saturated": np.full(len(entropy), saturated)}))
+
+
+def test_a_run_without_a_target_is_told_when_it_lost_half_of_its_entropy() -> None:
+    falling = np.linspace(0.8, 0.1, 71)
+    assert "below half of its start from step 41" in told(falling, None)
+    assert "a `control` with a `target` holds it" in told(falling, None)
+    assert told(np.full(60, 0.8), None) == "follows no target; its entropy is 100 % of its start at the end"
+
+
+def test_a_run_that_left_its_band_is_told_when_why_and_what_to_do() -> None:
+    leaves = np.where(np.arange(80) >= 60, 0.6, 0.8)
+    assert "at steps 60 to 79, where its command was at its limit: slow the curve down" in told(leaves, 0.8, 1.0)
+    assert "at steps 60 to 79, where its command had room left" in told(leaves, 0.8)
+    assert "stayed within 5 % of its target" in told(np.full(80, 0.8), 0.8)

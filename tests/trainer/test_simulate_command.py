@@ -33,7 +33,7 @@ def predict(tmp_path):
 
 def test_a_gentle_target_is_within_reach_and_drawn(predict, tmp_path):
     words = predict(target={"type": "linear", "start": 0.85, "end": 0.5, "steps": 150}, law=LAW)
-    assert "at every step" in words
+    assert "the plant can follow the target at every step" in words
     assert (tmp_path / "predicted.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -41,7 +41,7 @@ def test_a_target_that_jumps_is_named_where_the_plant_cannot_follow(predict):
     # 0.5 nats up at 0.025 nats a step at most: 20 steps, the last of them within 5 % of the target
     points = [[0, 0.85], [60, 0.85], [61, 1.35], [149, 1.35]]
     words = predict(target={"type": "table", "points": points}, law=LAW)
-    assert "more than the plant can give: steps 61 to 7" in words
+    assert "the plant cannot follow the target at steps 61 to 7" in words
 
 
 def test_a_plants_own_ends_are_what_can_be_reached(predict):

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 
 import pytest
 from rich.console import Console
@@ -23,8 +24,8 @@ STEP = {
 }
 
 
-def shown(terminal: bool, *steps: dict) -> str:
-    console = Console(file=io.StringIO(), force_terminal=terminal, width=100)
+def shown(terminal: bool, *steps: dict, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=width)
     with Status(10, console=console) as status:
         for step, metrics in enumerate(steps):
             status.show(step, metrics)
@@ -35,16 +36,15 @@ def test_without_a_terminal_there_is_a_plain_line_a_step() -> None:
     text = shown(False, STEP, STEP | {"eval/pass_at_1": 0.25, "eval/pass_at_8": 0.5})
     assert "\x1b" not in text
     first, second = text.splitlines()
-    assert first.startswith("   1/10  target 0.850  entropy 0.800  error +0.050  command -0.50")
+    assert first.startswith("step    0  target 0.850  entropy 0.800  error +0.050  command -0.50")
     assert second.endswith("reward 0.700  pass_at_1 0.250 pass_at_8 0.500")
 
 
 def test_a_terminal_has_one_block_with_everything_that_is_steered() -> None:
     text = shown(True, STEP, STEP | {"actor/entropy": 0.9})
-    last = text[text.rindex("step 2/10") :]
+    last = text[text.rindex("step 1, 2 of 10 done") :]
     assert all(
-        word in last
-        for word in ("0.900", "target 0.850", "▁█", "-0.50", "12.5% of the tokens cut", "eps_low 0.10", "0.700", "left")
+        word in last for word in ("0.900", "target 0.850", "▁█", "-0.50", "cut 12.5%", "eps_low 0.10", "0.700", "left")
     )
 
 
@@ -107,3 +107,13 @@ def test_equal_values_are_a_flat_line() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(5.4, "0:05"), (65, "1:05"), (3700, "1:01:40")])
 def test_time_is_told_as_on_a_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_no_line_is_wider_than_the_terminal_and_none_is_cut(width: int) -> None:
+    long = STEP | {"controller/command_low": -2.45, "controller/saturated": 1.0}
+    text = shown(True, *[long | {"eval/pass_at_1": 0.25, "eval/pass_at_8": 0.5}] * 60, width=width)
+    last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text[text.rindex("step 59") :]).splitlines()
+    assert len([line for line in last if line.strip()]) == 5
+    assert max(map(len, last)) <= width
+    assert "…" not in "".join(last)

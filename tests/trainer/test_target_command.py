@@ -3,8 +3,12 @@
 import pytest
 import yaml
 
-from entrostat import InputError
-from entrostat.trainer.commands.target import show_target
+from entrostat import EntropyController, InputError
+from entrostat.sim.tune.objective import TuningSettings
+from entrostat.trainer.commands.simulate import run_simulate
+from entrostat.trainer.commands.target import read_target, show_target
+from entrostat.trainer.commands.tune import run_tune
+from entrostat.trainer.config import load_config
 
 STEEP = {"type": "table", "points": [[0, 0.8], [50, 0.8], [60, 1.2], [149, 1.2]]}
 
@@ -32,14 +36,14 @@ def test_a_target_is_found_in_a_curve_a_control_and_a_run(write, capsys, wrap):
 def test_with_a_plant_the_steps_that_it_cannot_follow_are_named(write, capsys, tmp_path):
     plant = write("plant.yaml", {"family": [{"gain": 0.03, "lag": 0.4}]})
     show_target(write("curve.yaml", STEEP), 150, None, plant, tmp_path / "curve.png")
-    assert "cannot follow at steps 50 to 59;" in capsys.readouterr().err
+    assert "the plant cannot follow the target at steps 5" in capsys.readouterr().err
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_gentle_curve_brings_no_complaint(write, capsys):
     plant = write("plant.yaml", {"family": [{"gain": 0.05, "lag": 0.4}]})
     show_target(write("curve.yaml", STEEP), 150, None, plant, None)
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "the plant can follow the target at every step.\n"
 
 
 @pytest.mark.parametrize(
@@ -54,3 +58,60 @@ def test_a_gentle_curve_brings_no_complaint(write, capsys):
 def test_what_is_no_target_is_refused_in_one_sentence(write, content, steps, words):
     with pytest.raises(InputError, match=words):
         show_target(write("curve.yaml", content), steps, None, None, None)
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """A folder of files that name each other, seen from another one, which is the working folder."""
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    (home / "bare.csv").write_text("0,0.9\n10,0.5\n")
+    (home / "headed.csv").write_text("step,value\n0,0.9\n10,0.5\n")
+    (home / "curve.yaml").write_text("type: table\nfile: bare.csv\n")
+    (home / "control.yaml").write_text("target: curve.yaml\n")
+    (home / "run.yaml").write_text("control: control.yaml\n")
+    (home / "inner.yaml").write_text("control: {target: headed.csv}\n")
+    (here / "mine.csv").write_text("0,0.9\n10,0.5\n")
+    (here / "local.yaml").write_text("control: {target: mine.csv}\n")
+    monkeypatch.chdir(here)
+    return home
+
+
+POINTS = [(0, 0.9), (10, 0.5)]
+
+
+@pytest.mark.parametrize("name", ["bare.csv", "headed.csv", "curve.yaml", "control.yaml", "run.yaml", "inner.yaml"])
+def test_a_target_is_found_beside_the_file_that_names_it(places, name):
+    assert read_target(places / name).points == POINTS
+    if "control:" in (places / name).read_text():
+        assert load_config(places / name).control.target.points == POINTS
+        assert load_config("local.yaml", [f"control.target={places / name}"]).control.target.points == POINTS
+
+
+def test_a_target_is_found_in_the_working_folder_too(places):
+    (places / "far.yaml").write_text("control: {target: mine.csv}\n")
+    for name in ("local.yaml", places / "far.yaml"):
+        assert load_config(name).control.target.points == POINTS
+    assert load_config(places / "run.yaml", ["control.target=mine.csv"]).control.target.points == POINTS
+
+
+def test_a_controller_takes_the_target_of_a_file(places):
+    assert EntropyController.from_yaml(places / "control.yaml").config.target.points == POINTS
+
+
+def test_a_target_that_names_itself_is_refused(places):
+    (places / "self.yaml").write_text("target: self.yaml\n")
+    with pytest.raises(InputError, match="names itself as its target; write the curve there"):
+        read_target(places / "self.yaml")
+
+
+def test_tune_simulate_and_target_give_one_answer(write, capsys, tmp_path):
+    plant = write("plant.yaml", {"initial": 0.8, "gain": 0.03, "lag": 0.4})
+    control = write("control.yaml", {"target": STEEP, "law": {"type": "pid", "kp": 5, "ki": 0.5}})
+    show_target(control, 150, None, plant, None)
+    said = capsys.readouterr().err.rstrip(".\n")
+    assert said.startswith("the plant cannot follow the target at steps 5")
+    assert said in run_simulate(control, plant, 150, 1, tmp_path / "p.png")
+    run_tune(control, plant, tmp_path / "tuned", 150, None, TuningSettings(generations=1, runs=1))
+    assert said in capsys.readouterr().out

@@ -30,6 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     folder.open(load_config("examples/controlled.yaml", words), 0)
     for step in range(STEPS):
         folder.append(step, {"actor/entropy": 1 / (step + 1), "controller/error": float("nan")})
+    folder.note("mlflow", command="entrostat train examples/controlled.yaml seed=3")
     (folder.path / "report.html").write_text("<p>the report</p>")
     return folder
 
@@ -59,7 +60,11 @@ def test_mlflow_holds_what_its_users_look_for(in_mlflow) -> None:
     client, run = in_mlflow
     assert run.data.params["control.law.effort"] == "0.2"
     assert run.data.params["rollout.prompts"] == "64"
+    assert not [name for name in run.data.params if name.startswith("hardware")]
     assert run.data.tags["entrostat/target"] == "increase_then_decrease"
+    assert run.data.tags["entrostat/version"].startswith("0.")
+    assert run.data.tags["mlflow.user"]
+    assert run.data.tags["entrostat/command"] == "entrostat train examples/controlled.yaml seed=3"
     assert "entropy ended at" in run.data.tags["mlflow.note.content"]
     assert run.info.status == "FINISHED"
     assert client.get_experiment_by_name("entrostat").tags["mlflow.experimentKind"] == "custom_model_development"
@@ -84,7 +89,7 @@ def test_runs_from_one_model_share_its_entry(in_mlflow, folder: RunFolder, tmp_p
 
 
 def test_tensorboard_holds_every_step_under_the_same_names(folder: RunFolder) -> None:
-    pytest.importorskip("tensorboard", reason="TensorBoard is missing: pip install 'entrostat[tensorboard]'")
+    pytest.importorskip("tensorboard", reason="TensorBoard is missing: pip install -e '.[tensorboard]'")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     deliver(folder, "tensorboard")
@@ -112,7 +117,7 @@ def in_tensorboard(folder: RunFolder, name: str) -> list[tuple[int, float]]:
 @pytest.mark.parametrize("lost", [1, 150, 400, 0])
 def test_a_kill_at_any_byte_leaves_tensorboard_with_every_value_once(folder: RunFolder, lost: int) -> None:
     """A kill loses what was not yet written, `lost` bytes, and whatever would have been noted about it."""
-    pytest.importorskip("tensorboard", reason="TensorBoard is missing: pip install 'entrostat[tensorboard]'")
+    pytest.importorskip("tensorboard", reason="TensorBoard is missing: pip install -e '.[tensorboard]'")
     for step in range(STEPS, STEPS + 4):
         folder.append(step, {"actor/entropy": 1 / (step + 1), "actor/lr": 0.5, "actor/grad_norm": 1.0})
     before = {path.name: path.read_bytes() for path in folder.path.glob("tensorboard*.json")}
@@ -131,7 +136,7 @@ def test_a_kill_at_any_byte_leaves_tensorboard_with_every_value_once(folder: Run
 
 
 def test_an_event_file_without_a_value_does_not_hide_the_one_before(folder: RunFolder) -> None:
-    pytest.importorskip("tensorboard", reason="TensorBoard is missing: pip install 'entrostat[tensorboard]'")
+    pytest.importorskip("tensorboard", reason="TensorBoard is missing: pip install -e '.[tensorboard]'")
     config = load_config(folder.path / "config.yaml")
     deliver(folder, "tensorboard")
     (folder.path / "tensorboard.json").unlink()
@@ -142,7 +147,7 @@ def test_an_event_file_without_a_value_does_not_hide_the_one_before(folder: RunF
 
 
 def test_wandb_offline_sends_again_what_a_kill_kept_from_the_disk(folder: RunFolder) -> None:
-    pytest.importorskip("wandb", reason="W&B is missing: pip install 'entrostat[wandb]'")
+    pytest.importorskip("wandb", reason="W&B is missing: pip install -e '.[wandb]'")
     deliver(folder, "wandb")
     [file] = (folder.path / "wandb").glob("offline-run-*/*.wandb")
     whole = file.read_bytes()
@@ -166,7 +171,7 @@ def steps_in(data: bytes) -> list[int]:
 
 
 def test_wandb_offline_holds_every_step_and_the_configuration(folder: RunFolder) -> None:
-    pytest.importorskip("wandb", reason="W&B is missing: pip install 'entrostat[wandb]'")
+    pytest.importorskip("wandb", reason="W&B is missing: pip install -e '.[wandb]'")
     deliver(folder, "wandb")
     records = list(wandb_records(folder.path / "wandb"))
     history = [{item.key or "/".join(item.nested_key): item.value_json for item in r.history.item} for r in records]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from entrostat.inputs.errors import InputError
 from entrostat.trainer.commands.watch import watcher
 from tests.browser import Watched
 from tests.trainer.made_runs import lines, write_run
@@ -16,6 +17,8 @@ from tests.trainer.made_runs import lines, write_run
 @pytest.fixture
 def served(tmp_path: Path):
     folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("steps: 150\n")  # as a run leaves it before its first step
     server = watcher([folder])
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield folder, server.address
@@ -39,16 +42,31 @@ def append(folder: Path, step: int) -> None:
 
 def test_a_new_step_is_on_the_page_within_two_seconds_and_leaves_the_page_as_it_was_set(browser, served) -> None:
     folder, url = served
-    write_run(folder)
+    write_run(folder, config={"steps": 150, "control": {"target": {"type": "constant", "value": 0.8}}})
+    (folder / "status.json").write_text('{"status": "RUNNING"}')
     opened = Watched(browser, url()).ready()
-    opened.page.locator("#log").check()
+    page = opened.page
+    page.locator("#log").check()
+    page.locator("summary", has_text="What the columns mean").click()
+    page.evaluate("window.heads = document.querySelector('thead')")
     for step in (60, 61):
         append(folder, step)
         opened.until(f"Bokeh.documents[0].get_model_by_name('steps 0').data.step.at(-1) == {step}", seconds=2)
-    assert f">{62}<" in opened.page.locator("#header").inner_html()
-    assert opened.page.locator("#log").is_checked()
+    assert f">{62}<" in page.locator("#header").inner_html()
+    assert "running, step 62 of 150, 0:02:56 left" in page.locator("#words").inner_text()
+    assert page.evaluate("Bokeh.documents[0].get_model_by_name('ahead 0').data.step.at(-1)") == 149
+    assert page.evaluate("Bokeh.documents[0].get_model_by_name('step range').end") > 149
+    assert page.locator("#log").is_checked()
+    assert page.locator("details[open]", has_text="What the columns mean").count() == 1
+    assert page.evaluate("window.heads.isConnected")
     opened.shot("watch")
     assert opened.complaints == []
+
+
+def test_a_folder_without_a_run_is_refused_by_name(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(InputError, match=f"{folder} holds no run"):
+            watcher([folder])
 
 
 def test_before_the_first_step_the_page_waits_and_then_shows_the_run(browser, served) -> None:
@@ -65,10 +83,14 @@ def test_a_kind_of_metric_that_comes_later_brings_a_new_panel(browser, served) -
     bare = [{k: v for k, v in line.items() if k != "actor/ppo_kl"} for line in lines(60, controlled=True)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in bare))
     opened = Watched(browser, url()).ready()
+    opened.page.locator("#smooth").fill("0.5")
+    opened.page.locator("summary", has_text="What the columns mean").click()
     with opened.page.expect_navigation():
         append(folder, 60)
     opened.ready()
-    assert opened.page.evaluate("[...Bokeh.documents[0].all_models].some(m => m.title?.text?.startsWith('KL '))")
+    assert opened.page.locator("h3", has_text="KL ").count() == 1
+    assert opened.page.locator("#smooth").input_value() == "0.5"
+    assert opened.page.locator("details[open]", has_text="What the columns mean").count() == 1
 
 
 def test_what_is_known_is_not_sent_again(served) -> None:

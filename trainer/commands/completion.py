@@ -6,21 +6,11 @@ Made with shtab, whose scripts are static: argcomplete would start Python, a thi
 import argparse
 from pathlib import Path
 
-from entrostat.inputs.errors import InputError
-
 
 def completion(parser: argparse.ArgumentParser, shell: str) -> str:
-    """The script for `shell`; options that take a path complete files.
+    """The script for `shell`; options that take a path complete files."""
+    import shtab
 
-    Raises:
-        InputError: shtab is not installed.
-    """
-    try:
-        import shtab
-    except ImportError:
-        raise InputError(
-            "scripts for completion need shtab; install it with `pip install 'entrostat[completion]'`."
-        ) from None
     for command in _parsers(parser):
         for action in command._actions:
             if action.type is Path:

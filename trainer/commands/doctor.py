@@ -13,6 +13,8 @@ from importlib import metadata
 
 from packaging.requirements import Requirement
 
+from entrostat.inputs.errors import install
+
 NAME = "entrostat"
 EXTRAS = {
     "torch": "the controller's tensor half, for a training loop of your own",
@@ -58,30 +60,41 @@ class Finding:
         return f"{self.requirement.name}{self.requirement.specifier} ({found})"
 
 
-def doctor() -> str:
-    """The report, in lines."""
-    lines = [
-        f"{NAME:12}{installed(NAME) or 'not installed: run pip install -e . in its folder'}",
+def doctor(every: bool = False) -> str:
+    """The report in lines; with `every`, each extra with each package that it lacks, and programs beside Python."""
+    known = declared()
+    lacking = {
+        extra: [finding for finding in examine(known, extra) if not finding.fits] for extra in EXTRAS if extra in known
+    }
+    ready, missing = ([extra for extra, found in lacking.items() if bool(found) == lacks] for lacks in (False, True))
+    machine = [
+        f"{NAME:12}{installed(NAME) or 'not installed: run `pip install -e .` in the clone'}",
         f"{'python':12}{platform.python_version()} in {sys.prefix}",
         f"{'machine':12}{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         f"{'device':12}{_device()}",
         "",
     ]
-    known = declared()
-    for extra, purpose in EXTRAS.items():
-        if extra not in known:
-            continue
-        lacking = [finding for finding in examine(known, extra) if not finding.fits]
-        lines.append(f"{extra:12}{'ready' if not lacking else 'not ready'}: {purpose}")
-        lines += [f"{'':12}  {finding}" for finding in lacking]
-        lines += [f"{'':12}  add it with: {_command(extra)}"] if lacking else []
-    return "\n".join([*lines, "", *_programs()])
+    if every:
+        return "\n".join(
+            [*machine, *(line for extra in lacking for line in _in_full(extra, lacking[extra])), "", *_programs()]
+        )
+    lines = [f"{'ready':12}{', '.join(ready) or 'the numbers-only half'}"]
+    if missing:
+        lines += [f"{'not ready':12}{', '.join(missing)}", f"{'':12}one is added as in {_command(missing[0])};"]
+        lines += [f"{'':12}`entrostat doctor --all` says what each is for, what it lacks and what adds it"]
+    return "\n".join([*machine, *lines])
+
+
+def _in_full(extra: str, lacking: list[Finding]) -> list[str]:
+    lines = [f"{extra:12}{'not ready' if lacking else 'ready'}: {EXTRAS[extra]}"]
+    lines += [f"{'':12}  {finding}" for finding in lacking]
+    return lines + ([f"{'':12}  add it with {_command(extra)}"] if lacking else [])
 
 
 def _command(extra: str) -> str:
     """What adds an extra."""
     without_gpu = extra in CPU_BUILDS and shutil.which("nvidia-smi") is None
-    return f"make {extra}" if without_gpu else f"pip install '{NAME}[{extra}]'"
+    return f"`make {extra}` in the clone" if without_gpu else install(extra)
 
 
 def installed(name: str) -> str | None:

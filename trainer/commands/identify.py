@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
+from entrostat.inputs.errors import install
 from entrostat.sim.identify.fit import Identified, identify
-from entrostat.sim.identify.logged import LoggedRun
+from entrostat.sim.identify.logged import REMEDY, LoggedRun
 from entrostat.sim.identify.plot import draw_characteristic
 
 from ..address import tracking_uri
 from ..tracking.folder import write_atomically
 from .bar import bar
 from .logged_runs import load_logged
+
+TRUSTED = 0.5
+"""Share of the one-step changes that a fit explains, below which it is not to be trusted."""
 
 
 def run_identify(
@@ -34,13 +39,22 @@ def run_identify(
     family = [plant.model_dump(mode="json") for plant in fitted.family()]
     comments = "".join(f"# {line}\n" for line in report.splitlines())
     write_atomically(out, comments + yaml.safe_dump({"family": family}, sort_keys=False))
+    return f"{report}\nwrote       {_written(fitted, runs, out)}; next: entrostat tune --target FILE --plant {out}"
+
+
+def _written(fitted: Identified, runs: Sequence[LoggedRun], out: Path) -> str:
+    """The plant's file, and its picture if it can be drawn: the fit needs no matplotlib."""
     picture = out.with_suffix(".png")
-    draw_characteristic(fitted, runs, picture)
-    return f"{report}\nwrote       {out}, {picture}; next: entrostat tune --target FILE --plant {out}"
+    try:
+        draw_characteristic(fitted, runs, picture)
+    except ModuleNotFoundError:
+        return f"{out} (a picture beside it needs {install('report')})"
+    return f"{out}, {picture}"
 
 
 def _report(fitted: Identified, runs: Sequence[LoggedRun]) -> str:
     low, high = fitted.interval
+    half = 1.96 * math.sqrt(fitted.covariance[1, 1])
     steps = max(len(run.steps) for run in runs)
     model, unit = fitted.model, "log-nats" if fitted.model.space == "log" else "nats"
     bend = f"bends at a command of {1 / fitted.shape.saturation:.2g}" if fitted.shape.saturation else "straight"
@@ -53,8 +67,9 @@ def _report(fitted: Identified, runs: Sequence[LoggedRun]) -> str:
             f"plant       an integrator of {'ln H' if model.space == 'log' else 'H'}, from {len(runs)} run(s)",
             f"gain        {fitted.gain:.4g} {unit} a step for a command of 1 (95 %: {low:.4g} to {high:.4g}), "
             f"which {effect} entropy",
-            f"drift       {fitted.drift:+.4g} {unit} a step, changing by {fitted.ramp:+.3g} a step; seen over {steps} "
-            f"steps, do not trust it far beyond{leak}",
+            f"drift       {fitted.drift:+.4g} {unit} a step (95 %: {fitted.drift - half:+.4g} to "
+            f"{fitted.drift + half:+.4g}), changing by {fitted.ramp:+.3g} a step; measured over {steps} steps, do not "
+            f"trust it far beyond{leak}",
             f"reach       a command from {fitted.reach.low:.3g} to {fitted.reach.high:.3g}, ends of the median batch: "
             f"{_rate(fitted, fitted.reach.low)} to {_rate(fitted, fitted.reach.high)} {unit} a step beside the drift",
             f"input       {bend}; delay {model.delay} steps; momentum lag {fitted.lag:.2f}",
@@ -63,9 +78,23 @@ def _report(fitted: Identified, runs: Sequence[LoggedRun]) -> str:
             f"dead band   {fitted.dead_band:.3g} nats: a smaller error is as likely noise as not",
             f"held out    explains {100 * fitted.held_out:.0f} % of what drift alone leaves of the one-step changes, "
             "on the last 30 % of each run",
+            *(f"warning     {sentence}" for sentence in _warnings(fitted, runs)),
             *(f"rollouts    a log counts {stride:g} steps {row}" for stride in strides),
         ]
     )
+
+
+def _warnings(fitted: Identified, runs: Sequence[LoggedRun]) -> list[str]:
+    """Why not to trust the fit, each with what gives a better one."""
+    found = []
+    if not fitted.held_out >= TRUSTED:
+        found.append(f"explains less than half of the changes: gain and drift may be wrong, in sign too; {REMEDY}")
+    if closed := [run.name for run in runs if run.closed]:
+        found.append(
+            f"{' and '.join(closed)} ran in closed loop, whose command answers to the noise of the measurement: the "
+            f"gain may be biased; {REMEDY}"
+        )
+    return found
 
 
 def _rate(fitted: Identified, command: float) -> str:

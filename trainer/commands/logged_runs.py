@@ -93,6 +93,7 @@ def _from_run(run: Run, name: str, lag: float | None, noise: float | None) -> Lo
         command=run.column("controller/command"),
         standard_error=_known(run.column("controller/standard_error"), noise),
         lag=_momentum(run.config, name) if lag is None else lag,
+        closed=run.closed,
         **{end: run.column(f"controller/command_{end}") for end in ENDS if run.has(f"controller/command_{end}")},
     )
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from entrostat.inputs.configuration import Config, parse, read_yaml
+from entrostat.inputs.configuration import Config, parse
 from entrostat.inputs.errors import InputError
-from entrostat.inputs.table_file import SUFFIXES
-from entrostat.loop.config import control_content
 from entrostat.sim.feasibility import Reach, reach
-from entrostat.targets import Target
+from entrostat.targets import Target, target_in
 
 from .plant_file import read_plants
 
@@ -31,8 +28,9 @@ def show_target(file: Path, steps: int, initial: float | None, plant: Path | Non
     if steps < 2:
         raise InputError(f"--steps is {steps}; write at least 2.")
     target = read_target(file)
-    values = target.with_total(steps).at(np.arange(steps), initial)
-    band = reach(values, read_plants(plant, seed=0).plants) if plant else None
+    plants, target = read_plants(plant, seed=0).plants if plant else [], target.with_total(steps)
+    values = target.at(np.arange(steps), plants[0].initial if plants and initial is None else initial)
+    band = reach(values, plants) if plants else None
     if out is None:
         print("step,value")
         print("\n".join(f"{step},{value:.6g}" for step, value in enumerate(values)))
@@ -40,9 +38,8 @@ def show_target(file: Path, steps: int, initial: float | None, plant: Path | Non
         _draw(values, band, out)
         rates = np.diff(values)
         print(f"{out}: {values.min():.3g} to {values.max():.3g} nats, {rates.min():+.3g} to {rates.max():+.3g} a step")
-    if band and band.missed:
-        where = ", ".join(f"{first} to {last}" for first, last in band.missed)
-        print(f"the plant cannot follow at steps {where}; slow the curve down there.", file=sys.stderr)
+    if band:
+        print(f"{band}.", file=sys.stderr)
 
 
 def read_target(file: Path) -> Target:
@@ -51,17 +48,7 @@ def read_target(file: Path) -> Target:
     Raises:
         InputError: the file holds nothing that fits.
     """
-    content = {"type": "table", "file": str(file)} if file.suffix in SUFFIXES else _find_target(read_yaml(file), file)
-    return parse(_TargetFile, {"target": content}, source=str(file)).target
-
-
-def _find_target(content: dict[str, Any], file: Path) -> Any:
-    """The target of a run's YAML, of a control.yaml, or the file itself."""
-    inner = content.get("control", content)
-    inner = control_content(inner) if isinstance(inner, str) else inner
-    if "control" in content and not inner.get("target"):
-        raise InputError(f"{file} follows no target; give a run or a control.yaml with `target:`, or a target alone.")
-    return inner.get("target", inner)
+    return parse(_TargetFile, {"target": target_in(file)}, source=str(file)).target
 
 
 def _draw(values: np.ndarray, band: Reach | None, out: Path) -> None:
@@ -72,10 +59,12 @@ def _draw(values: np.ndarray, band: Reach | None, out: Path) -> None:
     axes.plot(values, color="black", label="target")
     axes.fill_between(np.arange(len(values)), 0.95 * values, 1.05 * values, color="0.85", label="±5 %")
     axes.set(xlabel="step", ylabel="entropy (nats)", ylim=(0, None), xlim=(0, len(values) - 1))
+    if band:
+        axes.plot(band.nearest, color="#D55E00", label="nearest that the plant comes")
     axes.legend(frameon=False)
     for rates in below:
-        rates.fill_between(np.arange(len(band.rate)), band.low, band.high, color="#cfe3f1", label="plant can give")
-        rates.plot(band.rate, color="black", label="target asks for")
+        rates.fill_between(np.arange(len(band.low)), band.low, band.high, color="#cfe3f1", label="plant can give")
+        rates.plot(np.diff(values), color="black", label="target asks for")
         for first, last in band.missed:
             rates.axvspan(first - 0.5, last + 0.5, color="#D55E00", alpha=0.3, lw=0)
         rates.set(xlabel="step", ylabel="rate (nats a step)", xlim=(0, len(values) - 1))

@@ -13,8 +13,10 @@ import yaml
 from entrostat.actuators import Actuator
 from entrostat.inputs.configuration import parse, read_yaml
 from entrostat.inputs.errors import InputError
+from entrostat.inputs.table_file import SUFFIXES
 from entrostat.laws import PID
-from entrostat.loop.config import ControlConfig
+from entrostat.loop.config import ControlConfig, control_content
+from entrostat.sim.feasibility import reach
 from entrostat.sim.tune.costs import Costs, Prediction, costs, predict
 from entrostat.sim.tune.margins import Margins, StepResponse, sensitivity_peaks
 from entrostat.sim.tune.objective import TuningSettings
@@ -70,20 +72,21 @@ def run_tune(
     runs = {name: predict(law, family.plants, task.target, task.steps, seeds) for name, law in laws.items()}
     _write(task, tuning, out)
     _draw(task, tuning, settings, runs["tuned"], found, out)
-    print(_report(tuning, runs["tuned"]))
+    curve = task.target.at(np.arange(task.steps), family.nominal.initial)
+    print(_report(tuning, runs["tuned"], curve))
     print(_table(laws, family, runs, found))
     print(f"assumed     {family.assumed}")
     print(f"wrote       {out / 'control.yaml'}, {out / 'tuning.png'}")
 
 
 def _read_task(file: Path, steps: int | None, minibatches: int | None) -> _Task:
-    content = read_yaml(file)
+    content = {} if file.suffix in SUFFIXES else read_yaml(file)
     if "control" in content:
         run = load_config(file)
         control = run.control.model_dump(mode="json", exclude_unset=True)
         known = (run.steps, run.update.minibatches * run.update.epochs, run.update.betas[0])
     else:
-        control = content if "target" in content else {"target": content}
+        control = control_content(file) if "target" in content else {"target": str(file)}
         known = (150, 8, 0.9)
     config = parse(ControlConfig, {name: part for name, part in control.items() if name != "law"}, source=str(file))
     if config.target is None:
@@ -111,7 +114,7 @@ def _baselines(tuning: Tuning) -> dict[str, PID]:
     return {n: tuning.law.model_copy(update={"kp": law.kp, "ki": law.ki, "kd": 0.0}) for n, law in gains.items()}
 
 
-def _report(tuning: Tuning, runs: Prediction) -> str:
+def _report(tuning: Tuning, runs: Prediction, curve: np.ndarray) -> str:
     law, margins, step = tuning.law, tuning.nominal, tuning.step
     unit, rate = ("ln H", "log-nats") if law.error == "log" else ("H", "nats")
     forward = law.feedforward
@@ -123,9 +126,8 @@ def _report(tuning: Tuning, runs: Prediction) -> str:
         f"step        {_step(step)}",
         f"prediction  RMSE {np.median(runs.error):.1f} % of the target's mean (worst run {runs.error.max():.1f} %), "
         f"measurement noise left out; {runs.ends_in_words}",
+        f"reach       {reach(curve, tuning.family.plants)}",
     ]
-    if runs.saturated > 0.05:
-        lines.append("            the target is beyond some of these plants: slow it down, or identify the plant")
     return "\n".join(lines)
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from entrostat.inputs.errors import InputError
+
+from ..reporting.groups import grouped
 from ..reporting.page import render, update
-from ..reporting.rundata import CONFIG, METRICS, load_runs
+from ..reporting.rundata import CONFIG, METRICS, STATUS, load_runs, run_folders
 from ..reporting.snapshots import SNAPSHOTS
 from .pages.loopback import Request, Response, Server
 
+FILES = (METRICS, SNAPSHOTS, CONFIG, STATUS)
 WAITING = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="1">
 <title>entrostat: waiting</title><p>Waiting for the run's first step.</p></html>"""
 
@@ -26,22 +30,32 @@ def watch(folders: Sequence[Path], port: int = 0) -> None:
 
 
 def watcher(folders: Sequence[Path], port: int = 0) -> Server:
-    """The server behind `watch`: the page at `/`, and what is new at `/news`."""
+    """The server behind `watch`: the page at `/`, and what is new at `/news`.
+
+    Raises:
+        InputError: a folder holds no run, not even one that is about to start.
+    """
+    for folder in folders:
+        if not any((path / name).exists() for path in run_folders(folder) for name in FILES):
+            raise InputError(f"{folder} holds no run; give the folder that `entrostat train` writes to.")
 
     def page(request: Request) -> Response:
-        return Response(render(load_runs(folders), live="/news") if _started(folders) else WAITING)
+        started = _started(folders)
+        return Response(render(grouped(load_runs(started)), live="/news") if started else WAITING)
 
     def news(request: Request) -> Response:
-        tag = _stamp(folders)
+        started = _started(folders)
+        tag = _stamp(started)
         if request.headers.get("If-None-Match") == tag:
             return Response(status=304)
-        return Response(update(load_runs(folders)), "application/json", headers={"ETag": tag})
+        return Response(update(grouped(load_runs(started))), "application/json", headers={"ETag": tag})
 
     return Server({("GET", "/"): page, ("GET", "/news"): news}, port)
 
 
-def _started(folders: Sequence[Path]) -> bool:
-    return all(_has_line(folder / METRICS) for folder in folders)
+def _started(folders: Sequence[Path]) -> list[Path]:
+    """The runs that have done a step."""
+    return [path for folder in folders for path in run_folders(folder) if _has_line(path / METRICS)]
 
 
 def _has_line(log: Path) -> bool:
@@ -53,6 +67,6 @@ def _has_line(log: Path) -> bool:
 
 def _stamp(folders: Sequence[Path]) -> str:
     """Changes whenever a file that the page shows does."""
-    files = [folder / name for folder in folders for name in (METRICS, SNAPSHOTS, CONFIG)]
+    files = [folder / name for folder in folders for name in FILES]
     states = [file.stat() if file.exists() else None for file in files]
     return '"' + "-".join(f"{state.st_mtime_ns:x}.{state.st_size:x}" if state else "0" for state in states) + '"'

@@ -8,7 +8,7 @@ from pathlib import Path
 from entrostat.inputs.errors import InputError
 from entrostat.inputs.files import read_json
 
-from ..address import without_password
+from ..address import check_answers, without_password
 from ..config import TrackingConfig
 from ..tracking.folder import write_atomically
 from ..tracking.mlflow_runs import find_experiment
@@ -40,12 +40,13 @@ def _start_parent(tracking: TrackingConfig, name: str) -> str:
     import mlflow
 
     try:
+        check_answers(str(tracking.mlflow))
         client = mlflow.MlflowClient(tracking_uri=tracking.mlflow)
         experiment = find_experiment(client, tracking.experiment)
         where = experiment.experiment_id if experiment else client.create_experiment(tracking.experiment, tags=TRAINING)
         run = client.create_run(where, run_name=name)
         client.set_terminated(run.info.run_id)
-    except mlflow.MlflowException as error:
+    except (mlflow.MlflowException, OSError) as error:
         reason = " ".join(str(error).split())[:150]
         address = without_password(str(tracking.mlflow))
         raise InputError(f"MLflow at {address} does not answer ({reason}); correct `tracking.mlflow`.") from None

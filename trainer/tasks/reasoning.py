@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from entrostat.inputs.configuration import Config
-from entrostat.inputs.errors import InputError, one_line
+from entrostat.inputs.errors import InputError, install, one_line
 
 from .answers import final_answer, first_line, tagged
 from .base import Problem, Split, Task
@@ -200,9 +200,7 @@ def _datasets(config: ReasoningConfig, part: int) -> dict[str, Any]:
         from reasoning_gym import create_dataset
         from reasoning_gym.factory import DATASETS
     except ImportError:
-        raise InputError(
-            "tasks of reasoning-gym need it; install it with `pip install 'entrostat[reasoning]'`."
-        ) from None
+        raise InputError(f"tasks of reasoning-gym need it; install it with {install('reasoning')}.") from None
     return {name: _dataset(name, keys, create_dataset, DATASETS) for name, keys in _families(config, part).items()}
 
 

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from typing import Any
 
-from entrostat.inputs.errors import InputError
+from entrostat.inputs.errors import InputError, install
 
 from .answers import final_answer
 
@@ -33,7 +33,7 @@ class Verifier:
 
     def __init__(self, seconds: float) -> None:
         if find_spec("math_verify") is None:
-            raise InputError("the reward `math` needs math-verify; install it with `pip install 'entrostat[data]'`.")
+            raise InputError(f"the reward `math` needs math-verify; install it with {install('data')}.")
         self._seconds = seconds
         self._child: Any = None
         self._ready = False

@@ -90,6 +90,10 @@ class RunFolder:
         write_atomically(self.path / f"{tracker}.json", json.dumps(known))
         return known
 
+    def noted(self, tracker: str, name: str) -> str:
+        """A value that was remembered; empty where it was not."""
+        return str(self._read(f"{tracker}.json").get(name, ""))
+
     def delivered(self, tracker: str) -> bool:
         """Whether a tracker has taken all of a run that is finished."""
         return self._read(f"{tracker}.json").get("ended") == "FINISHED"

@@ -13,7 +13,7 @@ import yaml
 from entrostat.inputs.configuration import set_dotted
 from entrostat.inputs.errors import InputError, one_line
 
-from ..address import without_password
+from ..address import check_answers, without_password
 from ..reporting.rundata import Run
 from .mlflow_params import in_force
 
@@ -39,12 +39,13 @@ def load_mlflow(name: str, tracking: str) -> list[Run]:
     from mlflow.exceptions import MlflowException
 
     try:
+        check_answers(tracking)
         client = MlflowClient(tracking_uri=tracking)
         if RUN_ID.fullmatch(name):
             return [_load(client, client.get_run(name))]
         experiment = find_experiment(client, name)
         found = list(_runs_of(client, experiment.experiment_id)) if experiment else []
-    except MlflowException as error:
+    except (MlflowException, OSError) as error:
         reason = one_line(error, 150)
         raise InputError(f"MLflow at {where} does not give `{name}` ({reason}); check --tracking-uri.") from None
     if not found:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import math
+import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from importlib import metadata
 from typing import Any
 
-from ..address import without_password
+from ..address import check_answers, without_password
 from ..config import RunConfig
 from ..reporting.rundata import load_run
 from ..reporting.summary import summarise
@@ -41,6 +45,7 @@ class MLflow:
 
     def connect(self) -> int:
         """Find or create the run; the last step that it holds, -1 for none."""
+        check_answers(str(self._config.tracking.mlflow))
         run = self._run() or self._created()
         self._run_id = run.info.run_id
         self._folder.note("mlflow", run_id=self._run_id, ended="")
@@ -84,6 +89,7 @@ class MLflow:
             "mlflow.source.name": "entrostat train",
             "mlflow.source.type": "LOCAL",
         }
+        tags |= _origin() | {"entrostat/command": self._folder.noted("mlflow", "command")}
         if config.tracking.parent:
             tags["mlflow.parentRunId"] = config.tracking.parent
         of = experiment.experiment_id if experiment else self._client.create_experiment(name, tags=TRAINING)
@@ -100,7 +106,7 @@ class MLflow:
     def _describe(self, run: Any) -> None:
         """Parameters and inputs, and what a resume has changed of them; all of it may be done twice."""
         begun = DESCRIBED in run.data.tags
-        content = self._config.model_dump(mode="json")
+        content = self._config.model_dump(mode="json", exclude={"hardware"})  # which only `plan` asks for
         if self._config.tracking.mlflow:
             content["tracking"]["mlflow"] = without_password(self._config.tracking.mlflow)
         params = [self._entities.Param(*pair) for pair in to_write(flat(content), run.data.params, begun).items()]
@@ -121,6 +127,15 @@ class MLflow:
             uri = self._config.tracking.mlflow
             _monitors[self._run_id] = SystemMetricsMonitor(self._run_id, resume_logging=True, tracking_uri=uri)
             _monitors[self._run_id].start()
+
+
+def _origin() -> dict[str, str]:
+    """Who trains with which code, under MLflow's own names where it has some."""
+    tags = {"mlflow.user": getpass.getuser(), "entrostat/version": metadata.version("entrostat")}
+    with suppress(OSError, subprocess.SubprocessError):
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
+        tags["mlflow.source.git.commit"] = found.stdout.strip()
+    return tags
 
 
 def _metrics(row: Row) -> Iterator[tuple[str, float, int, int]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,6 +35,8 @@ class Tracker:
         self._folder.open(self._config, start)
         self._folder.set_status("RUNNING")
         self._status = Status(self._config.steps, start)
+        if self._config.tracking.mlflow:
+            self._folder.note("mlflow", command=shlex.join(["entrostat", *sys.argv[1:]]))
         self._deliveries = [Delivery(self._folder, tracker) for tracker in asked_for(self._config)]
 
     def log(self, step: int, metrics: dict[str, float]) -> None:

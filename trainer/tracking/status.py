@@ -52,7 +52,7 @@ class Status:
         self._times.append(self._now())
         self._evaluation = metrics if "eval/pass_at_8" in metrics else self._evaluation
         if not self._live:
-            self._console.print(step_line(step, self._steps, metrics), markup=False, soft_wrap=True)
+            self._console.print(step_line(step, metrics), markup=False, soft_wrap=True)
             return
         self._live.start()
         self._live.refresh()
@@ -72,19 +72,22 @@ class Status:
         """What the terminal shows of the last step."""
         if not self._metrics:
             return Text("")
-        m, table = _with_gaps(self._metrics), Table.grid(padding=(0, 2))
-        aim = "" if math.isnan(m["controller/setpoint"]) else f"target {m['controller/setpoint']:.3f}"
-        table.add_row("entropy", f"{m['actor/entropy']:.3f}", aim, sparks(list(self._entropies)))
-        limit = "at its limit" if m["controller/saturated"] else ""
+        m, width = _with_gaps(self._metrics), self._console.width
+        aim = "" if math.isnan(m["controller/setpoint"]) else f"  target {m['controller/setpoint']:.3f}"
+        entropy = f"entropy     {m['actor/entropy']:.3f}{aim}  "
         command, low, high = (m[f"controller/{key}"] for key in COMMAND)
-        table.add_row("command", f"{command:+.2f}", limit, f"{bar(command, low, high)} {low:.2g} to {high:.2g}")
-        low, high = f"eps_low {m['threshold/low_mean']:.2f}", f"eps_high {m['threshold/high_mean']:.2f}"
-        table.add_row("thresholds", low, high, f"{m['clip_ratio/region_mean']:.1%} of the tokens cut")
-        table.add_row("reward", f"{m['reward/mean']:.3f}", "", _evaluated(self._evaluation))
-        head = Table.grid(padding=(0, 2))
-        done = f"step {self._last + 1}/{self._steps}, {clock(self.remaining)} left"
-        head.add_row(done, ProgressBar(self._steps, self._last + 1, width=50))
-        return Group(head, table)
+        limit = "  limit" if m["controller/saturated"] else ""
+        ends = f"eps_low {m['threshold/low_mean']:.2f}  eps_high {m['threshold/high_mean']:.2f}"
+        lines = [
+            entropy + sparks(list(self._entropies)[-max(width - len(entropy), 1) :]),
+            f"command    {command:+.2f}  {bar(command, low, high)} {low:.2g} to {high:.2g}{limit}",
+            f"thresholds  {ends}  cut {m['clip_ratio/region_mean']:.1%}",
+            f"reward      {m['reward/mean']:.3f}  {_evaluated(self._evaluation)}",
+        ]
+        done = f"step {self._last}, {self._last + 1} of {self._steps} done, {clock(self.remaining)} left  "
+        head = Table.grid()
+        head.add_row(done, ProgressBar(self._steps, self._last + 1, width=max(min(width - len(done), 50), 1)))
+        return Group(head, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
 
 
 def sparks(values: list[float]) -> str:
@@ -112,10 +115,10 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
 
 
-def step_line(step: int, steps: int, metrics: Metrics) -> str:
+def step_line(step: int, metrics: Metrics) -> str:
     """One readable line a step."""
     metrics = _with_gaps(metrics)
-    parts = [f"{step + 1:4d}/{steps}"]
+    parts = [f"step {step:4d}"]
     if math.isfinite(metrics["controller/setpoint"]):
         parts += [f"target {metrics['controller/setpoint']:.3f}"]
     parts += [f"entropy {metrics['actor/entropy']:.3f}"]

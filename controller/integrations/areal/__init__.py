@@ -48,9 +48,9 @@ def controlled(loss_fn: Callable[..., Tensor], loop: LateLoop, vocab_size: int) 
         proximal = input_data.get("prox_logp")
         old = input_data["logprobs"] if proximal is None else proximal
         now = statistics_without_logits(logprobs.detach(), entropy.float(), vocab_size)
-        packed = TokenStatistics(*(x.flatten() for x in (old, now.entropy, now.sensitivity)), vocab_size)
-        flat = (x.flatten() for x in (input_data["advantages"], input_data["loss_mask"].bool()))
-        found = loop.thresholds(logprobs.flatten(), packed, *flat, _lengths(input_data, logprobs))
+        packed = TokenStatistics(old.flatten(), now.entropy.flatten(), now.sensitivity.flatten(), vocab_size)
+        advantages, mask = input_data["advantages"].flatten(), input_data["loss_mask"].bool().flatten()
+        found = loop.thresholds(logprobs.flatten(), packed, advantages, mask, _lengths(input_data, logprobs))
         if found is not None:
             low, high = (x.view(logprobs.shape) for x in found)
             settings |= {"eps_clip": low, "eps_clip_higher": high}

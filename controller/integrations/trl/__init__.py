@@ -10,6 +10,7 @@ from .versions import check_trl
 check_trl()
 
 from .callback import EntropyCallback  # noqa: E402
+from .record import RecordCallback  # noqa: E402
 from .trainer import EntropyControlledGRPOTrainer, EntropyControlledRLOOTrainer  # noqa: E402
 
-__all__ = ["EntropyCallback", "EntropyControlledGRPOTrainer", "EntropyControlledRLOOTrainer"]
+__all__ = ["EntropyCallback", "EntropyControlledGRPOTrainer", "EntropyControlledRLOOTrainer", "RecordCallback"]

@@ -30,7 +30,7 @@ def check_settings(config: ControlConfig, args: Any, vocab_size: int, form: Form
     if config.target is not None and not config.target.relative:
         check_reachable(config.target, vocab_size, math.nan)
     for sentence in remarks(config, args):
-        logger.warning("%s", sentence)
+        logger.warning("entrostat: %s", sentence)
 
 
 def refusals(config: ControlConfig, args: Any, form: Form) -> list[str]:
@@ -67,15 +67,14 @@ def remarks(config: ControlConfig, args: Any) -> list[str]:
     found = []
     if one_update(args) and config.actuator.type != "sensitivity":
         found.append(
-            "one optimizer step a rollout: every ratio is 1, where thresholds that stay positive cut no token; use "
-            "`actuator: {type: sensitivity}`, or steps_per_generation or num_iterations above "
-            "gradient_accumulation_steps."
+            "one optimizer step a rollout: every ratio is 1, where thresholds that stay positive cut no token; write "
+            f"`actuator: {{type: sensitivity}}`, or {_several(args)} in the GRPOConfig."
         )
-    if one_update(args) and not _scores_rollouts(args) and config.law.type != "adaptive":
+    if one_update(args) and not _scores_rollouts(args):
+        law, planned = "; write `law: {type: adaptive}` or", ", which the adaptive law plans for; to act at once, write"
         found.append(
-            "one optimizer step a rollout: TRL scores it once, in the loss, so each decision acts one rollout late; "
-            "use `law: {type: adaptive}`, which plans for that, or "
-            f"steps_per_generation={4 * args.gradient_accumulation_steps}."
+            "one optimizer step a rollout: TRL scores it once, in the loss, so each decision acts one rollout late"
+            f"{planned if config.law.type == 'adaptive' else law} {_several(args)} in the GRPOConfig."
         )
     if args.beta != 0:
         found.append(
@@ -105,6 +104,11 @@ def remarks(config: ControlConfig, args: Any) -> list[str]:
             f"softmax at temperature {args.temperature}, from which TRL takes its ratios."
         )
     return found
+
+
+def _several(args: Any) -> str:
+    """The setting that makes four optimizer steps of a rollout."""
+    return f"steps_per_generation={4 * args.gradient_accumulation_steps}"
 
 
 def microbatches(args: Any) -> int:

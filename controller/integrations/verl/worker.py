@@ -14,10 +14,9 @@ from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 from verl.workers.utils.padding import no_padding_2_padding
 
 from ...control import EntropyController
-from ...inputs.configuration import parse, read_yaml
 from ...inputs.errors import InputError
 from ...inputs.files import read_json
-from ...loop.config import ControlConfig
+from ...loop.config import ControlConfig, read_control
 from ...measure.tokens import TokenStatistics
 from ..anew import begins_anew
 from ..handed import bypassed
@@ -37,7 +36,7 @@ def _actor_worker(worker: Any) -> Any:
     path = (worker.config.get("entrostat") or {}).get("config")
     if path is None:
         return TrainingWorker
-    config = parse(ControlConfig, read_yaml(path), source=str(path))
+    config = read_control(path)
     check_settings(config, worker.config)
     return partial(EntropyTrainingWorker, control=config)
 

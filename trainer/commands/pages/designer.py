@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ class Design:
     """The plant whose reach is shown; none: no band."""
     logged: Sequence[tuple[str, np.ndarray, np.ndarray]] = ()
     """Name, steps and entropy of runs to show beside the curve."""
+    interpolation: str = "linear"
+    """How the points are joined at first."""
 
 
 def design(
@@ -59,18 +62,16 @@ def design(
     plants = read_plants(plant, seed=0).plants if plant else identify(logged).family() if logged else ()
     shown = [(run.name, run.steps, run.entropy) for run in logged]
     level = float(logged[0].entropy[0]) if logged else initial or 0.8
-    points = points_of(read_target(file), steps, initial) if file else [(0.0, level), (float(steps - 1), level)]
-    return Design(points, steps, out, plants, shown)
+    curve = read_target(file) if file else Table(points=[(0.0, level), (float(steps - 1), level)])
+    interpolation = curve.interpolation if isinstance(curve, Table) else "linear"
+    return Design(points_of(curve, steps, initial), steps, out, plants, shown, interpolation)
 
 
 def edit(design: Design, port: int = 0) -> None:
     """Serve the designer until interrupted."""
     with designer(design, port) as serving:
         print(f"draw the target at {serving.address()} (saves to {design.out}; end with Ctrl-C)", flush=True)
-        try:
-            serving.serve_forever()
-        except KeyboardInterrupt:
-            print()
+        serving.serve_forever()
 
 
 def designer(design: Design, port: int = 0) -> Server:
@@ -79,38 +80,52 @@ def designer(design: Design, port: int = 0) -> Server:
         raise InputError(f"--out is {design.out}; give a file that ends in .yaml or .csv.")
 
     def page(request: Request) -> Response:
-        return Response(render(design.points, design.steps, str(design.out), design.logged, bool(design.plants)))
+        shown = (design.logged, bool(design.plants), design.interpolation)
+        return Response(render(design.points, design.steps, str(design.out), *shown))
 
     def answer(request: Request) -> Response:
         return Response(json.dumps(check(_curve(request.body), design)), "application/json")
 
     def keep(request: Request) -> Response:
-        write_atomically(design.out, as_text(_curve(request.body), design))
-        return Response(json.dumps({"saved": str(design.out)}), "application/json")
+        saved = save(_curve(request.body), design)
+        told = f"entrostat train CONFIG control.target={shlex.quote(str(design.out))} --out runs/drawn"
+        print(f"saved to {saved}; next: {told}", flush=True)
+        return Response(json.dumps({"saved": saved, "next": told}), "application/json")
 
     return Server({("GET", "/"): page, ("POST", "/check"): answer, ("POST", "/save"): keep}, port)
 
 
 def check(curve: Table, design: Design) -> dict[str, Any]:
-    """The curve at every step, the band that the plant reaches from its start, and where it asks for too much."""
+    """The curve at every step, the band that the plant reaches from its start, and where it cannot follow."""
     steps = np.arange(design.steps)
     values = curve.at(steps)
     shown = steps[:: max(len(steps) // LARGEST_PLOT, 1)]
-    found: dict[str, Any] = {"step": shown.tolist(), "value": values[shown].tolist(), "missed": []}
+    found: dict[str, Any] = {"step": shown.tolist(), "value": values[shown].tolist(), "missed": [], "says": ""}
     if not design.plants:
         return found
     low, high = envelope(float(values[0]), design.steps, design.plants)
-    missed = reach(values, design.plants).missed
-    return found | {"low": low[shown].tolist(), "high": high[shown].tolist(), "missed": missed}
+    band = reach(values, design.plants)
+    ends = {"low": low[shown].tolist(), "high": high[shown].tolist()}
+    return found | ends | {"missed": band.missed, "says": f"{band}."}
 
 
-def as_text(curve: Table, design: Design) -> str:
+def save(curve: Table, design: Design) -> str:
+    """Write the curve; where, in words. A CSV cannot say that it is smooth: it has every step, and a YAML file beside
+    it keeps the points."""
+    write_atomically(design.out, as_text(curve, design.out.suffix, design.steps))
+    if design.out.suffix != ".csv" or curve.interpolation == "linear":
+        return str(design.out)
+    kept = design.out.with_suffix(".yaml")
+    write_atomically(kept, as_text(curve, kept.suffix, design.steps))
+    return f"{design.out}, its points to {kept}"
+
+
+def as_text(curve: Table, suffix: str, steps: int) -> str:
     """The curve as a YAML target, or as CSV of step and value; a smooth one has every step in its CSV."""
-    if design.out.suffix != ".csv":
+    if suffix != ".csv":
         content = {"type": "table", "points": [list(point) for point in curve.points]}
         return yaml.safe_dump(content | {"interpolation": curve.interpolation}, sort_keys=False)
-    steps = np.arange(design.steps)
-    every = zip(steps.tolist(), curve.at(steps).tolist(), strict=True)
+    every = zip(range(steps), curve.at(np.arange(steps)).tolist(), strict=True)
     rows = curve.points if curve.interpolation == "linear" else [(step, round(value, 6)) for step, value in every]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([("step", "value"), *rows])

@@ -1,0 +1,46 @@
+"""A run of TRL as a folder that `entrostat report`, `watch`, `identify` and `simulate` read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from ...recording import Record
+from .settings import microbatches
+from .trainer import EntropyControlledGRPOTrainer
+
+NAMES = {"reward": "reward/mean", "completions/mean_length": "response/length_mean"}
+"""TRL's names, and those of the report."""
+
+
+class RecordCallback(TrainerCallback):
+    """Records a run of `EntropyControlledGRPOTrainer`, a line a rollout.
+
+        trainer.add_callback(RecordCallback(trainer, "runs/mine"))
+
+    Args:
+        trainer: whose controller decides; with `entropy_control=None` nothing is recorded.
+        folder: made where it is missing.
+    """
+
+    def __init__(self, trainer: EntropyControlledGRPOTrainer, folder: str | Path) -> None:
+        self._trainer, self._folder = trainer, folder
+        self._record: Record | None = None
+        self._last = -1
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Make the folder."""
+        if (loop := self._trainer.entropy_loop) is not None:
+            updates = max(microbatches(args) // args.gradient_accumulation_steps, 1)
+            self._record = Record(self._folder, loop.controller, updates, args.adam_beta1)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Write the decision of a rollout after its first optimizer step."""
+        loop = self._trainer.entropy_loop
+        if self._record is None or loop is None or loop.decision is None or loop.decision.step == self._last:
+            return
+        self._last = loop.decision.step
+        logged = self._trainer._metrics["train"]
+        self._record.step(loop.decision, {name: logged[key][-1] for key, name in NAMES.items() if logged.get(key)})

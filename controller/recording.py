@@ -1,0 +1,62 @@
+"""The record of a run in a loop of your own: a folder that report, watch, identify and simulate read."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from .control import EntropyController
+from .decision import Decision, finite
+from .inputs.scalars import real, whole
+
+
+class Record:
+    """`config.yaml` and `metrics.jsonl`, a line a rollout batch, in a folder; on the lead rank alone.
+
+        record = Record("runs/mine", control, updates=8)
+        record.step(decision, {"reward/mean": rewards.mean()})  # once a rollout batch
+
+    A run that goes on writes into the same folder; of a step that is there twice the later line counts.
+
+    Args:
+        folder: made where it is missing.
+        control: the controller of the run, whose configuration is kept.
+        updates: optimizer steps a rollout, and `beta1` of the optimizer: what `identify` takes the plant's lag from,
+            beta1^updates.
+
+    Raises:
+        InputError: `updates` or `beta1` is no number.
+        OSError: the folder cannot be written to.
+    """
+
+    def __init__(self, folder: str | Path, control: EntropyController, updates: int, beta1: float = 0.9) -> None:
+        self._lead = os.environ.get("RANK", "0") == "0"
+        self._lines = Path(folder) / "metrics.jsonl"
+        # one minibatch an epoch, whatever the loop calls them: any number of updates divides any batch then
+        update = {"minibatches": 1, "epochs": whole(updates, "updates"), "betas": [real(beta1, "beta1"), 0.999]}
+        content = {"control": control.config.model_dump(mode="json"), "update": update}
+        if self._lead:
+            self._lines.parent.mkdir(parents=True, exist_ok=True)
+            (self._lines.parent / "config.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+    def step(self, decision: Decision, metrics: Mapping[str, float] | None = None) -> None:
+        """Write the decision of a rollout batch, beside it other numbers, as `policy_loss` returns them.
+
+        Args:
+            metrics: under the names of the metrics page, so that the report finds them: `reward/mean`,
+                `response/length_mean`, `eval/pass_at_8`. What is not finite is left out.
+
+        Raises:
+            InputError: one of `metrics` is no number.
+            OSError: the folder cannot be written to.
+        """
+        given = {name: real(value, name) for name, value in (metrics or {}).items()}
+        row = {"step": decision.step} | decision.metrics() | finite(given) | {"time/unix": time.time()}
+        if self._lead:
+            with self._lines.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")

@@ -1,0 +1,194 @@
+"""The command line itself: light, and helpful where it is mistyped."""
+
+import argparse
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from entrostat import InputError
+from entrostat.trainer.cli import parsed, parser
+from entrostat.trainer.config import load_config
+from tests.runs import ENVIRONMENT, ROOT, SMALL, lines, process
+
+COMMANDS = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+
+
+def example(name: str) -> list[str]:
+    """The words of the example in a command's help, behind `entrostat`."""
+    line = COMMANDS[name].epilog.splitlines()[1].strip()
+    return shlex.split(line.removeprefix('eval "$(').removesuffix(')"'))[1:]
+
+
+def test_help_imports_none_of_the_numeric_libraries():
+    code = "import sys, entrostat.trainer.cli as c; c.parser().format_help(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert not {"numpy", "scipy", "pydantic", "torch", "yaml"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_example_of_every_help_is_taken_as_written(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    options = parsed(example(name))
+    if hasattr(options, "words"):
+        source, *overrides = options.words
+        load_config(source, overrides)
+
+
+def test_the_version_is_told():
+    assert process("--version").stdout.startswith("entrostat 0.")
+
+
+@pytest.mark.parametrize(("word", "remedy"), [("tran", "did you mean `entrostat train`"), ("xyz", "write one of: tar")])
+def test_a_mistyped_command_brings_the_one_that_was_meant(word, remedy):
+    with pytest.raises(InputError, match=rf"no command `{word}`; {remedy}"):
+        parsed([word, "--help"])
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("learning_rate=1e-4", "unknown key `learning_rate`; did you mean `update.learning_rate`?"),
+        ("update.steps=3", "unknown key `update.steps`; did you mean `steps`?"),
+        ("control.kp=3", "unknown key `control.kp`; did you mean `control.law.kp`?"),
+        ("update.learning_rat=1", "`update`: unknown key `learning_rat`; did you mean `learning_rate`?"),
+    ],
+)
+def test_a_key_at_the_wrong_depth_brings_the_place_where_it_is(override, said):
+    with pytest.raises(InputError) as refused:
+        load_config(ROOT / "examples" / "static.yaml", [override])
+    assert str(refused.value).endswith(said)
+
+
+def test_a_reader_who_has_seen_enough_ends_it_quietly(tmp_path):
+    command = [sys.executable, "-m", "entrostat.trainer.cli", "target", "examples/controlled.yaml", "--steps", "99999"]
+    with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=-1, stderr=-1, text=True) as child:
+        assert child.stdout.readline() == "step,value\n"
+        child.stdout.close()
+        assert child.stderr.read() == ""
+    assert child.returncode == 141
+
+
+BARE = """
+import contextlib, io, json, shlex, sys
+class Bare:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in HIDDEN:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Bare())
+from entrostat.trainer.cli import main
+done = {}
+for line in LINES:
+    out, said = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
+        code = main(shlex.split(line))
+    done[line] = code, out.getvalue(), said.getvalue()
+try:
+    from entrostat import policy_loss
+except ImportError as error:
+    done["policy_loss"] = 1, "", str(error)
+print(json.dumps(done))
+"""
+HIDDEN = {
+    *("torch", "transformers", "safetensors", "deepspeed", "accelerate", "mlflow", "rich", "psutil", "pandas"),
+    *("matplotlib", "bokeh", "jinja2", "control", "shtab", "tensorboard", "wandb", "datasets", "math_verify", "trl"),
+}
+NEEDING = {
+    "train examples/controlled.yaml --out OUT/run": "train",
+    "tune --target examples/controlled.yaml --out OUT": "sim",
+    "simulate --control examples/control.yaml --plant OUT/plant.yaml": "sim",
+    "report docs/data/static --out OUT": "report",
+    "watch docs/data/static": "report",
+    "target --edit": "report",
+    "target examples/controlled.yaml --out OUT/curve.png": "report",
+    "plan examples/controlled.yaml": "train",
+    "compare examples/compare.yaml --out OUT": "train",
+    "regions examples/regions.yaml --out OUT --runs OUT/runs": "train",
+    "identify no-such-run": "train",
+    "completion bash": "completion",
+}
+FREE = [
+    "identify OUT/log.csv --lag 0.4 --noise 0.005 --out OUT/plant.yaml",
+    "target examples/controlled.yaml",
+    "doctor",
+]
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """Command -> code, output and errors, where NumPy and SciPy are all that is installed beside the core's needs."""
+    out = tmp_path_factory.mktemp("bare")
+    (out / "log.csv").write_text(excited())
+    lines = [line.replace("OUT", str(out)) for line in [*FREE, *NEEDING]]
+    code = f"HIDDEN, LINES = {HIDDEN!r}, {lines!r}\n{BARE}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return {line.replace(str(out), "OUT"): said for line, said in json.loads(done.stdout).items()}
+
+
+def excited() -> str:
+    """A log of 70 steps whose command jumps between its ends."""
+    entropy, lines = 0.9, ["step,entropy,command"]
+    for step in range(70):
+        command, noise = step // 7 % 2 * 2 - 1, (step * 7919) % 13 - 6
+        lines.append(f"{step},{entropy + noise / 900:.4f},{command}")
+        entropy += 0.03 * command - 0.001
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(("line", "extra"), NEEDING.items())
+def test_without_an_extra_one_sentence_names_it(line, extra, bare):
+    code, _, said = bare[line]
+    assert (code, len(said.splitlines())) == (2, 1), said
+    assert f"add it with `pip install -e '.[{extra}]'` in the clone." in said
+
+
+@pytest.mark.parametrize("line", FREE)
+def test_fit_target_and_doctor_need_no_extra(line, bare):
+    code, out, said = bare[line]
+    assert code == 0, said
+    assert out
+
+
+def test_a_plant_is_fitted_without_the_picture_beside_it(bare):
+    assert "plant.yaml (a picture beside it needs `pip install" in bare[FREE[0]][1]
+
+
+def test_a_name_that_needs_torch_says_so(bare):
+    said = "`policy_loss` needs torch, which is not installed; add it with `pip install -e '.[torch]'` in the clone."
+    assert bare["policy_loss"][2] == said
+
+
+def interrupted(words, ready, folder):
+    """A command that gets Ctrl-C once a line of its output holds `ready`: its code, the rest of it, and its errors."""
+    command = [sys.executable, "-m", "entrostat.trainer.cli", *map(str, words)]
+    environment = ENVIRONMENT | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=-1, stderr=-1, text=True) as child:
+        for line in child.stdout:
+            if ready in line:
+                break
+        child.send_signal(signal.SIGINT)
+        out, said = child.communicate(timeout=300)
+    return child.returncode, out, said
+
+
+@pytest.mark.parametrize("words", [["target", "--edit"], ["watch", ROOT / "docs" / "data" / "static"]])
+def test_pages_end_quietly(words, tmp_path):
+    code, _, said = interrupted(words, "http://", tmp_path)
+    assert (code, said) == (0, "")
+
+
+def test_a_run_ends_with_a_checkpoint_and_says_how_it_goes_on(tmp_path):
+    words = ["train", *SMALL[:-1], "steps=40", "tracking.mlflow=null", "--out", tmp_path / "run"]
+    code, _, said = interrupted(words, "entropy", ROOT)
+    assert code == 130
+    assert "ends after this step, with a checkpoint" in said
+    step = int(re.search(r"interrupted after step (\d+), with a checkpoint; go on with", said)[1])
+    assert said.rstrip().endswith(f"`entrostat train --resume {tmp_path / 'run'}`.")
+    done = process("train", "--resume", tmp_path / "run", f"steps={step + 2}")
+    assert done.stdout.startswith(f"{tmp_path / 'run'} goes on at step {step + 1} of {step + 2}, from its checkpoint.")
+    assert [row["step"] for row in lines(tmp_path / "run")] == list(range(step + 2))

@@ -1,0 +1,104 @@
+"""What a report says beside its plots: parameters, progress, and sweeps by configuration."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from entrostat.trainer.reporting import COLOURS, Style
+from entrostat.trainer.reporting.groups import grouped
+from entrostat.trainer.reporting.page import header
+from entrostat.trainer.reporting.parameters import parameters
+from entrostat.trainer.reporting.progress import ahead, progress
+from entrostat.trainer.reporting.rundata import Run, load_run, load_runs
+from tests.trainer.made_runs import write_run
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """Thirty runs in one folder: six configurations, five seeds of each."""
+    folder = tmp_path_factory.mktemp("sweep")
+    for rate in (1e-4, 3e-4, 1e-3):
+        for controlled in (False, True):
+            for seed in range(5):
+                name = f"{'held' if controlled else 'static'}-{rate:g}/seed{seed}"
+                kind = {"law": {"type": "adaptive" if controlled else "manual"}}
+                told = {"seed": seed, "steps": 8, "control": kind, "update": {"learning_rate": rate}}
+                run = write_run(folder / name, steps=4 + seed, controlled=controlled, config=told)
+                rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+                told = [json.dumps(row | {"reward/mean": row["step"] + seed**2}) for row in rows]
+                (run / "metrics.jsonl").write_text("\n".join(told))
+    return load_runs([folder])
+
+
+def running(folder: Path, **config: object) -> Run:
+    write_run(folder, steps=23, config={"steps": 150} | config)
+    (folder / "status.json").write_text('{"status": "RUNNING"}')
+    return load_run(folder)
+
+
+def test_a_folder_of_thirty_runs_is_six_lines_one_a_configuration(sweep: list[Run]) -> None:
+    groups = grouped(sweep)
+    assert len(sweep) == 30
+    assert [len(group.members) for group in groups] == [5] * 6
+    assert [group.name for group in groups][:2] == ["held-0.0001, 5 runs", "held-0.0003, 5 runs"]
+
+
+def test_a_line_of_a_group_is_the_mean_over_its_seeds_with_their_standard_deviation(sweep: list[Run]) -> None:
+    group = grouped(sweep)[0]
+    rewards = np.arange(5.0) ** 2
+    assert group.columns["reward/mean"][:4] == pytest.approx(np.arange(4) + rewards.mean())
+    assert group.spread["reward/mean"][:4] == pytest.approx(rewards.std(ddof=1))
+    assert group.columns["reward/mean"][-1] == 7 + 16  # the longest run's alone
+    assert np.isnan(group.spread["reward/mean"][-1])
+
+
+def test_the_table_of_a_sweep_has_mean_and_spread_and_its_parameters_name_all_seeds(sweep: list[Run]) -> None:
+    text = header(grouped(sweep))
+    assert text.count("<small>± ") > 6
+    above, _, _ = parameters(grouped(sweep))
+    values = {parameter.name: parameter.values for parameter in above}
+    assert values["seed"] == ["0, 1, 2, 3, 4"] * 6
+    assert values["update.learning_rate"][:3] == ["0.0001", "0.0003", "0.001"]
+
+
+def test_six_runs_are_drawn_one_by_one(sweep: list[Run]) -> None:
+    assert grouped(sweep[:6]) == sweep[:6]
+
+
+def test_runs_beyond_the_colours_differ_in_marker_and_dash() -> None:
+    styles = [Style(index) for index in range(5 * len(COLOURS))]
+    assert len({(style.colour, style.marker) for style in styles}) == len(styles)
+    assert len({(style.colour, style.dash) for style in styles}) == len(styles)
+
+
+def test_what_differs_between_runs_stands_above_what_they_share(tmp_path: Path) -> None:
+    told = {"a": {"update": {"learning_rate": 1e-3}}, "b": {"update": {"learning_rate": 1e-4}, "chat": True}}
+    runs = load_runs([write_run(tmp_path / name, steps=2, config=config) for name, config in told.items()])
+    above, partial, same = parameters(runs)
+    assert [one.name for one in above] == ["started", "seed", "model", "task", "update.learning_rate"]
+    assert [one.name for one in partial] == ["chat"]
+    assert "rollout.prompts" in [one.name for one in same]
+    assert above[-1].values == ["0.001", "0.0001"]
+
+
+def test_a_run_that_goes_on_says_its_step_and_the_time_left(tmp_path: Path) -> None:
+    run = running(tmp_path / "run")
+    assert progress(run) == "running, step 23 of 150, 0:04:14 left"  # 127 steps of 2 seconds
+    assert "running, step 23 of 150" in header([run])
+
+
+def test_the_target_that_lies_ahead_is_the_configurations(tmp_path: Path) -> None:
+    line = {"type": "linear", "start": 0.8, "end": 0.4, "steps": 150}
+    steps, values = ahead(running(tmp_path / "nats", control={"target": line}))
+    assert (steps[0], steps[-1]) == (22, 149)
+    assert values == pytest.approx(0.8 - 0.4 * steps / 150)
+    constant = {"type": "constant", "value": 0.9, "unit": "initial"}
+    assert ahead(running(tmp_path / "initial", control={"target": constant}))[1] == pytest.approx(np.full(128, 0.8))
+
+
+def test_a_run_that_has_ended_has_nothing_ahead(tmp_path: Path) -> None:
+    line = {"type": "constant", "value": 0.8}
+    run = load_run(write_run(tmp_path / "run", steps=23, config={"steps": 150, "control": {"target": line}}))
+    assert (progress(run), len(ahead(run)[0])) == ("finished, step 23 of 150", 0)

@@ -1,0 +1,96 @@
+"""Parsers whose complaints are sentences, and the kinds of values that options take."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from entrostat.inputs.errors import InputError, shorten
+from entrostat.limits import HIGHEST
+
+Commands = argparse._SubParsersAction
+Run = Callable[[argparse.Namespace], None]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are sentences like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see `{self.prog} --help`.")
+
+
+def add(
+    commands: Commands,
+    name: str,
+    run: Run,
+    text: str,
+    example: str,
+    extra: str | None = None,
+    needs: Sequence[str] = (),
+) -> argparse.ArgumentParser:
+    """A command.
+
+    Args:
+        text, example: its help.
+        extra: brings all modules that it imports.
+        needs: modules to ask for before minutes of work, at whose end they are wanted.
+    """
+    added = commands.add_parser(
+        name,
+        help=text,
+        description=text,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    added.set_defaults(command=run, extra=extra, needs=needs)
+    return added
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """A whole number from `low` to `high`."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{shorten(text)} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def number(text: str) -> float:
+    """A number; NaN for what is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def entropy(text: str) -> float:
+    """An entropy in nats."""
+    if not 0 <= (value := number(text)) <= HIGHEST:
+        raise argparse.ArgumentTypeError(f"{shorten(text)} is not a number of nats from 0 to {HIGHEST:g}")
+    return value
+
+
+def noise(text: str) -> float:
+    """A standard error in nats."""
+    if not 0 < (value := number(text)) <= HIGHEST:
+        raise argparse.ArgumentTypeError(f"{shorten(text)} is not a number of nats above 0, at most {HIGHEST:g}")
+    return value
+
+
+def share(text: str) -> float:
+    """A number from 0 to below 1."""
+    if not 0 <= (value := number(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{shorten(text)} is not a number from 0 to below 1")
+    return value
+
+
+def hours(text: str) -> float:
+    """A span of hours."""
+    if not 0 < (value := number(text)) < HIGHEST**2:
+        raise argparse.ArgumentTypeError(f"{shorten(text)} is not a number of hours above 0")
+    return value

@@ -1,0 +1,33 @@
+"""`entrostat train`."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from entrostat.inputs.errors import InputError
+
+from .kinds import Commands, add
+
+
+def register(commands: Commands) -> None:
+    text = "Train a policy with verifiable rewards, its entropy under control."
+    example = "entrostat train examples/static.yaml update.learning_rate=1e-4 --out runs/first"
+    command = add(commands, "train", _run, text, example, "train")
+    what = "the run's YAML; laid over it (excite=prbs: identify)"
+    command.add_argument("words", nargs="*", metavar="CONFIG dotted.key=value", help=what)
+    command.add_argument("--out", type=Path, help="the run's folder")
+    command.add_argument("--resume", type=Path, metavar="OUT", help="go on with the run in this folder")
+
+
+def _run(options: Namespace) -> None:
+    from ..config import load_config
+
+    if options.resume:
+        out, source, overrides = options.resume, options.resume / "config.yaml", options.words
+    elif options.words and options.out:
+        out, (source, *overrides) = options.out, options.words
+    else:
+        raise InputError("train needs CONFIG and --out OUT, or --resume OUT; see `entrostat train --help`.")
+    config = load_config(source, overrides)
+    from ..run import run  # torch and DeepSpeed, after the configuration has been checked
+
+    run(config, out, resume=options.resume is not None)

@@ -1,0 +1,67 @@
+"""How far a run is: its state in words, the time that is left, and the target that lies ahead of it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from entrostat.inputs.configuration import Config, parse
+from entrostat.inputs.errors import InputError
+from entrostat.targets import Target
+
+from .rundata import Run
+
+RECENT = 40
+"""Steps that the pace is taken from."""
+ENDS = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "interrupted"}
+
+
+class _Asked(Config):
+    target: Target
+
+
+def progress(run: Run) -> str:
+    """Such as "running, step 23 of 150, 0:04:10 left"; empty where no status is known."""
+    done, planned = int(run.steps[-1]) + 1, run.config.get("steps")
+    at = f"step {done} of {planned}" if planned else f"step {done}"
+    if run.status == "RUNNING":
+        left = f", {_clock(_pace(run) * (planned - done))} left" if planned and np.isfinite(_pace(run)) else ""
+        return f"running, {at}{left}"
+    return f"{ENDS[run.status]}, {at}" if run.status in ENDS else ""
+
+
+def started(run: Run) -> str:
+    """Day and time of the first step; empty where no time was logged."""
+    first = run.column("time/unix")[0]
+    return f"{datetime.fromtimestamp(first):%Y-%m-%d %H:%M}" if np.isfinite(first) else ""
+
+
+def ahead(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and target in nats, from the last step of a run that goes on to the last one planned."""
+    content, last = run.config.get("control", {}), run.steps[-1]
+    asked = content.get("target") if isinstance(content, dict) else None
+    steps = np.arange(last, run.config.get("steps") or 0)
+    if run.status != "RUNNING" or not isinstance(asked, dict) or len(steps) < 2:
+        return np.empty(0), np.empty(0)
+    relative = asked.get("unit") == "initial"
+    with suppress(InputError):
+        curve = parse(_Asked, {"target": asked | ({"unit": "nats"} if relative else {})}, source="the target").target
+        values = curve.at(steps)
+        # The run's own target at its last step says what a multiple of the initial entropy is.
+        return steps, values * (run.column("controller/setpoint")[-1] / values[0] if relative else 1.0)
+    return np.empty(0), np.empty(0)
+
+
+def _pace(run: Run) -> float:
+    """Seconds a step lately, evaluations and checkpoints among them; NaN where no time was logged."""
+    times = run.column("time/unix")[-RECENT:]
+    if np.isfinite(times).all() and len(times) > 1:
+        return float((times[-1] - times[0]) / (len(times) - 1))
+    seconds = run.column("time/step")[-RECENT:]
+    return float(np.mean(seconds[np.isfinite(seconds)])) if np.isfinite(seconds).any() else float("nan")
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
