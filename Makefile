@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 export TOKENIZERS_PARALLELISM := false
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: demo test lint links docs pictures setup setup-dev vllm smollm2 hosts clean
+.PHONY: demo test lint links docs pictures setup setup-dev vllm smollm2 hosts gpu clean
 
 demo: setup  ## train twice, static clipping against control, and draw both
 	rm -rf runs/demo
@@ -69,6 +69,9 @@ endif
 
 clean:
 	rm -rf .venv runs mlflow.db
+
+gpu: setup-dev  ## all checks that need a GPU, in under nine minutes; without one, what can run on the CPU
+	$(BIN)/python -m benchmarks.studies.gpu_all
 
 docs: setup-dev links  ## the documentation site, in build/site; warnings and broken links are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f docs/site/mkdocs.yml

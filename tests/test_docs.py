@@ -30,6 +30,7 @@ PAGES = [
     DOCS / "how-to" / "read-the-report.md",
     DOCS / "how-to" / "tracking.md",
     DOCS / "how-to" / "saturation.md",
+    DOCS / "how-to" / "real-model.md",
     DOCS / "how-to" / "eight-gpus.md",
     DOCS / "how-to" / "measurement.md",
     DOCS / "how-to" / "adaptive.md",
@@ -139,7 +140,7 @@ def test_the_configurations_of_a_page_are_accepted(page: Path, tmp_path: Path, m
     monkeypatch.syspath_prepend(tmp_path)
     for block in blocks(page, "yaml"):
         content = yaml.safe_load(block.text)
-        parse(RunConfig if "control" in content else ControlConfig, content, source=page.name)
+        parse(RunConfig if {"control", "task"} & set(content) else ControlConfig, content, source=page.name)
 
 
 @pytest.fixture(scope="module")

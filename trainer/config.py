@@ -91,6 +91,32 @@ class RolloutConfig(Config):
     """Time limit for the reward of one answer; a group in which one has none is left out of the step."""
 
 
+class LoRAConfig(Config):
+    """Low-rank changes of linear layers in place of all weights (arXiv 2106.09685), by peft."""
+
+    type: Literal["lora"] = "lora"
+    rank: Annotated[int, Field(ge=1, le=65536)] = 16
+    """Of each change."""
+    alpha: Annotated[float, Field(gt=0, le=1e6)] = 32
+    """A change is scaled by `alpha` / `rank`."""
+    targets: Literal["all-linear"] | list[str] = "all-linear"
+    """Layers that are changed, as their names end: [q_proj, v_proj]; or all but the head."""
+
+
+Schedule = Literal[
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+    "cosine_with_min_lr",
+    "cosine_warmup_with_min_lr",
+    "warmup_stable_decay",
+]
+
+
 class UpdateConfig(Config):
     """How a rollout batch becomes gradient steps."""
 
@@ -99,10 +125,21 @@ class UpdateConfig(Config):
     microbatch: Count | None = None
     """Responses of one forward and backward pass on a rank, gradients accumulating, and of one measuring pass; none: a
     rank's whole share of a minibatch."""
+    shuffle: Literal["responses", "prompts"] = "responses"
+    """What is shuffled over the minibatches: single responses, or prompts with all of their responses. Passes then read
+    each prompt once, and what all of them begin with once: faster where answers are short beside their prompts. The
+    same numbers to rounding; not with `gradient_checkpointing`, `without_logits` or ZeRO-3, which read whole
+    sequences."""
     epochs: Count = 1
     """Passes over the rollout batch."""
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 3e-4
     """Of AdamW."""
+    schedule: Schedule | None = None
+    """Of the learning rate over the run, by transformers' name, an optimizer step at a time; none: constant."""
+    warmup: Annotated[int, Field(ge=0, le=10**9)] = 0
+    """Steps over which the learning rate rises from 0."""
+    schedule_options: dict[str, Any] = Field(default_factory=dict)
+    """Of the schedule, by transformers' names: {min_lr_rate: 0.1}, {num_decay_steps: 100} in optimizer steps."""
     betas: tuple[Momentum, Momentum] = (0.9, 0.999)
     """AdamW's; the first, to the power of the updates per rollout, is the plant's lag."""
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
@@ -231,6 +268,8 @@ class RunConfig(Config):
     """Put each prompt into the tokenizer's chat template, as a user's turn."""
     system: str | None = None
     """The chat's system prompt; none: the template's own, if it has one."""
+    adapter: LoRAConfig | None = None
+    """What is trained in place of all weights; none: all weights."""
     rollout: RolloutConfig = RolloutConfig()
     update: UpdateConfig = UpdateConfig()
     control: ControlConfig = Field(
@@ -269,6 +308,11 @@ class RunConfig(Config):
             raise ValueError(
                 f"{responses} responses do not divide into {self.update.minibatches} minibatches; write a "
                 "`update.minibatches` that divides `rollout.prompts` * `rollout.responses_per_prompt`."
+            )
+        if self.update.shuffle == "prompts" and self.rollout.prompts % self.update.minibatches:
+            raise ValueError(
+                f"{self.rollout.prompts} prompts do not divide into {self.update.minibatches} minibatches; write a "
+                "`rollout.prompts` that is a multiple of `update.minibatches`, or `update.shuffle: responses`."
             )
         return self
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from .rollout.mismatch import trusted
 from .seeds import seed_everything, seed_of
 from .step.batch import Batch
 from .step.evaluate import evaluate
-from .step.measure import measure, sampled_statistics, statistics
+from .step.measure import logits_of, measure, sampled_statistics, statistics
 from .step.reference import divergence
 from .step.retry import retried, together
 from .step.rewards import FAULTS, drop_groups, score_answers
@@ -57,7 +58,7 @@ def train_step(session: Session, step: int) -> dict[str, float]:
         seen = batch.seen
     with clock("control"):
         watched = session.reference if session.config.control.guard.kl_limit is not None else None
-        kl = divergence(watched, session.config, seen.rollout, seen.tokens)
+        kl = divergence(watched, session.config, seen.rollout, seen.tokens, partial(logits_of, session))
         decision = session.control.step(
             seen.tokens,
             seen.advantages,
@@ -127,15 +128,18 @@ def reward_means(scored: ScoredRollout, size: int) -> dict[str, float]:
 def update(session: Session, batch: Batch, decision: Decision, step: int) -> Sums:
     """All minibatches of the step; sums of their metrics, and of the thresholds at ratio 1."""
     config, engine = session.config.update, session.engine
-    sums = Sums(engine.device)
-    seen = batch.seen
+    sums, seen, number = Sums(engine.device), batch.seen, step * session.config.updates
     thresholds = decision.thresholds(seen.tokens, per_token(seen.advantages, seen.tokens.logprob))
     sums.add_sums(threshold_sums(thresholds, seen.tokens, seen.advantages, seen.rollout.mask))
     if not (session.control.reads_minibatches or decision.reads_logprob):
         batch = replace(batch, thresholds=thresholds)
-    for order in orders(len(batch.rewards), config.epochs, seed_of(session.config.seed, step)):
+    together = session.config.rollout.responses_per_prompt if config.shuffle == "prompts" else 1
+    for order in orders(len(batch.rewards), config.epochs, seed_of(session.config.seed, step), together):
         shuffled = batch.ordered(order.to(engine.device))
         for parts in minibatches(len(order), config.minibatches, engine.rows):
+            if session.learning_rate:
+                engine.set_learning_rate(session.learning_rate(number))
+            number += 1
             norm = engine.update(losses(session, shuffled, decision, parts, sums))
             sums.add({"actor/skipped": float(norm is None), "actor/grad_norm": 0.0 if norm is None else norm}, 1)
     return sums
@@ -169,10 +173,12 @@ def losses(session: Session, batch: Batch, decision: Decision, parts: Sequence[s
         yield loss
 
 
-def orders(rows: int, epochs: int, seed: int) -> Iterator[Tensor]:
-    """An order of all rows for each epoch, by `seed`."""
+def orders(rows: int, epochs: int, seed: int, together: int = 1) -> Iterator[Tensor]:
+    """An order of all rows for each epoch, by `seed`; `together` neighbouring ones stay neighbours."""
     generator = torch.Generator().manual_seed(seed)
-    return (torch.randperm(rows, generator=generator) for _ in range(epochs))
+    for _ in range(epochs):
+        groups = torch.randperm(rows // together, generator=generator)
+        yield (groups[:, None] * together + torch.arange(together)).flatten()
 
 
 def minibatches(rows: int, count: int, microbatch: int) -> Iterator[list[slice]]:
@@ -214,7 +220,8 @@ def heldout_divergence(session: Session) -> float:
         seed=seed,
     )
     rollout = session.sampler.sample([problem.prompt for problem in problems], how)
-    return divergence(session.reference, config, rollout, sampled_statistics(session, rollout))
+    tokens = sampled_statistics(session, rollout)
+    return divergence(session.reference, config, rollout, tokens, partial(logits_of, session))
 
 
 class Clock:

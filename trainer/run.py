@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -17,16 +18,19 @@ from entrostat.inputs.files import check_regular
 from entrostat.inputs.state import count
 from entrostat.measure.ranks import Disagreement
 
+from .adapter import add_adapter
 from .config import RunConfig
 from .engine.checkpoint import load_checkpoint, newest_checkpoint, newest_step, save_checkpoint
 from .engine.engine import Engine, init_distributed
 from .engine.heartbeat import Heartbeat
 from .engine.interrupt import Interrupts
+from .engine.processor import emulates_bfloat16
 from .engine.settings import deepspeed_settings
 from .engine.state import Parts, gathered, restore, updates
 from .errors import Interrupted, Stopped, Unsampled
 from .loop import evaluation, train_step
 from .policy.models import keep_few_activations, load_model, model_source
+from .policy.schedule import learning_rate
 from .rollout.open import open_sampler
 from .seeds import seed_of
 from .step.reference import start_policy
@@ -36,6 +40,7 @@ from .tasks import load_task
 from .tracking.folder import RunFolder
 from .tracking.record import RESUME, Tracker, complaining
 
+logger = logging.getLogger("entrostat.trainer")
 UNREWARDED = 10
 """Steps in a row without a single reward after which a run stops."""
 
@@ -101,6 +106,11 @@ def open_session(config: RunConfig) -> Session:
             f"{config.rollout.prompts} prompts and {config.update.minibatches} minibatches do not divide over "
             f"{world} ranks; write a `rollout.prompts` that is a multiple of both."
         )
+    if config.update.shuffle == "prompts" and config.rollout.prompts % (world * config.update.minibatches):
+        raise InputError(
+            f"{config.rollout.prompts} prompts do not divide over {world} ranks and {config.update.minibatches} "
+            "minibatches of whole groups; write a `rollout.prompts` that is a multiple of their product."
+        )
     config.control.measurement.rows(responses // world, 0)  # refuses too small a share before the first rollout
     torch.manual_seed(seed_of(config.seed))
     task, control = load_task(config.task), EntropyController(config.control, total_steps=config.steps)
@@ -108,7 +118,8 @@ def open_session(config: RunConfig) -> Session:
     model, tokenizer = load_policy(config, settings)
     engine = Engine(model, config.update, settings)
     sampler = open_sampler(config, engine.model, tokenizer, model_source(config.model))
-    return Session(config, engine, tokenizer, sampler, task, control, start_policy(config, engine.device))
+    reference = start_policy(config, engine.model)
+    return Session(config, engine, tokenizer, sampler, task, control, reference, learning_rate(config))
 
 
 def load_policy(config: RunConfig, settings: dict[str, Any]) -> tuple[Any, Any]:
@@ -119,7 +130,11 @@ def load_policy(config: RunConfig, settings: dict[str, Any]) -> tuple[Any, Any]:
 
         keep = HfDeepSpeedConfig(settings)  # transformers looks for it while it loads
     dtype = torch.bfloat16 if settings["bf16"]["enabled"] else torch.float32
+    if dtype == torch.bfloat16 and dist.get_backend() == "gloo" and emulates_bfloat16():
+        logger.warning("this processor emulates bfloat16, several times slower than `engine.dtype: float32`.")
     model, tokenizer = load_model(config.model, dtype, config.chat)
+    if config.adapter:
+        add_adapter(model, config.adapter)
     if config.engine.gradient_checkpointing:
         keep_few_activations(model)
     del keep

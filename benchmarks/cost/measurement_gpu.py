@@ -1,6 +1,6 @@
 """What the measurement costs on a GPU: time, bandwidth, memory. HAS NOT RUN YET: it needs a GPU.
 
-    python -m benchmarks.cost.measurement_gpu
+    python -m benchmarks.cost.measurement_gpu [--results docs/results]
 
 At [8192, 151936] bfloat16. Rows for TRL, verl and Liger appear where they are installed. Times are medians of CUDA
 events over 30 runs after a warm-up; each way is checked against float64 on 64 tokens first. Needs about 20 GB of GPU
@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.common import page, table
+from benchmarks.common import RESULTS, options, page, table
 from benchmarks.cost.measurement_ways import installed, names, way
 from entrostat import linear_statistics, token_statistics
 
@@ -137,6 +137,7 @@ def from_hidden(hidden: Tensor, weight: Tensor, actions: Tensor) -> list[list[st
 
 def main() -> None:
     """Measure and write the page."""
+    results = options(__doc__, results=RESULTS).results
     if not torch.cuda.is_available():
         raise SystemExit(
             "this benchmark needs a GPU, and PyTorch sees none (it has not been run yet); "
@@ -164,7 +165,7 @@ def main() -> None:
             from_hidden(hidden, weight, actions),
         ),
     )
-    page("measurement_gpu", text.strip())
+    page("measurement_gpu", text.strip(), folder=results)
 
 
 if __name__ == "__main__":

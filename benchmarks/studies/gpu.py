@@ -1,9 +1,9 @@
 """A larger policy on one GPU, bfloat16, ZeRO 1 to 3: static clipping against control. HAS NOT RUN YET: it needs a GPU.
 
-    python -m benchmarks.studies.gpu [--steps 300] [--seeds 11] [--out runs/gpu]
+    python -m benchmarks.studies.gpu [--steps 300] [--seeds 11] [--out runs/gpu] [--results docs/results]
 
 A Qwen2 model of 85 million parameters, randomly initialised, learns the expressions task's demonstrations and is then
-trained on 64 prompts x 8 responses a step. Writes docs/results/gpu.md and docs/results/gpu.png.
+trained on 64 prompts x 8 responses a step. Writes gpu.md and gpu.png into --results.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ STAGES = (1, 2, 3)
 
 
 def main() -> None:
-    chosen = options(__doc__, steps=300, seeds=[11], out=Path("runs/gpu"))
+    chosen = options(__doc__, steps=300, seeds=[11], out=Path("runs/gpu"), results=RESULTS)
     if not torch.cuda.is_available():
         raise InputError("this benchmark needs a GPU, and PyTorch sees none; it has not been run yet.")
     model = chosen.out / "model"
     if not model.exists():
         warm_start(model)
     runs = list(train_all(jobs(model, chosen.seeds, chosen.steps), chosen.out, workers=1).values())
-    page("gpu", *blocks([summarise(run) for run in runs]))
+    page("gpu", *blocks([summarise(run) for run in runs]), folder=chosen.results)
     write_report(runs, chosen.out)
-    shutil.copy(chosen.out / "report.png", RESULTS / "gpu.png")
+    shutil.copy(chosen.out / "report.png", chosen.results / "gpu.png")
 
 
 def warm_start(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """`entrostat plan` against what small runs really allocate and compute; the ready configurations."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,13 +8,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from entrostat.trainer.config import RunConfig, load_config
+from entrostat.trainer.adapter import add_adapter
+from entrostat.trainer.config import LoRAConfig, RunConfig, load_config
 from entrostat.trainer.engine.engine import Engine, init_distributed
 from entrostat.trainer.engine.settings import deepspeed_settings
 from entrostat.trainer.policy.models import keep_few_activations
 from entrostat.trainer.policy.plan import layer_bytes, pass_memory, state_memory, step_flops
 from entrostat.trainer.policy.shapes import load_shape
 from entrostat.trainer.rollout import Rollout, response_logits
+from entrostat.trainer.rollout.prefix import shared_logits
 from tests.runs import entrostat
 
 READY = sorted((Path(__file__).parents[2] / "examples" / "gpu").glob("*.yaml"))
@@ -54,6 +57,10 @@ def batch():
     return Rollout(sequences, torch.ones_like(sequences), PROMPT, mask, torch.zeros(ROWS), [""] * ROWS, mask.float())
 
 
+def adapted(config, rank):
+    return config.model_copy(update={"adapter": rank and LoRAConfig(rank=rank)})
+
+
 def bytes_of(tensors):
     """Of the storages behind them, each once."""
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
@@ -64,12 +71,20 @@ def opened(folder, config):
     init_distributed("cpu")
     settings = deepspeed_settings(config.update, config.engine, ROWS)
     dtype = torch.bfloat16 if config.engine.dtype == "bfloat16" else torch.float32
-    return Engine(Qwen2ForCausalLM.from_pretrained(folder, dtype=dtype), config.update, settings)
+    return Engine(policy(folder, config, dtype), config.update, settings)
 
 
+def policy(folder, config, dtype=torch.float32):
+    model = Qwen2ForCausalLM.from_pretrained(folder, dtype=dtype)
+    if config.adapter:
+        add_adapter(model, config.adapter)
+    return model
+
+
+@pytest.mark.parametrize("rank", [None, 8])
 @pytest.mark.parametrize(("stage", "dtype"), [(0, "float32"), (1, "float32"), (0, "bfloat16"), (2, "bfloat16")])
-def test_weights_and_optimizer_take_the_memory_that_was_planned(folder, stage, dtype):
-    config = run_config(folder, zero_stage=stage, dtype=dtype)
+def test_weights_and_optimizer_take_the_memory_that_was_planned(folder, stage, dtype, rank):
+    config = adapted(run_config(folder, zero_stage=stage, dtype=dtype), rank)
     engine, planned = opened(folder, config), state_memory(config, load_shape(str(folder)))
     engine.update([response_logits(engine.deepspeed, batch()).float().square().mean()])
     wrapper = engine.deepspeed.optimizer
@@ -107,9 +122,10 @@ def test_a_pass_keeps_the_activations_that_were_planned(folder, dtype, checkpoin
     assert measured == pytest.approx(planned, rel=0.1)
 
 
-def test_matrix_products_are_those_that_were_planned(folder):
-    config, rollout = run_config(folder), batch()
-    model = Qwen2ForCausalLM.from_pretrained(folder)
+@pytest.mark.parametrize("rank", [None, 1])
+def test_matrix_products_are_those_that_were_planned(folder, rank):
+    config, rollout = adapted(run_config(folder), rank), batch()
+    model = policy(folder, config)
     planned = step_flops(config, load_shape(str(folder)), PROMPT)
     with FlopCounterMode(display=False) as forward, torch.no_grad():
         response_logits(model, rollout)
@@ -117,6 +133,16 @@ def test_matrix_products_are_those_that_were_planned(folder):
         response_logits(model, rollout).sum().backward()
     assert forward.get_total_flops() == pytest.approx(planned["measure"], rel=0.1)
     assert both.get_total_flops() == pytest.approx(planned["update"], rel=0.1)
+
+
+def test_prompts_that_are_read_once_are_planned_once(folder):
+    config, rollout = run_config(folder), batch()
+    config = config.model_copy(update={"update": config.update.model_copy(update={"shuffle": "prompts"})})
+    rollout = replace(rollout, sequences=rollout.sequences[:1].expand(ROWS, -1).contiguous())
+    with FlopCounterMode(display=False) as forward, torch.no_grad():
+        shared_logits(policy(folder, config), rollout)
+    planned = step_flops(config, load_shape(str(folder)), PROMPT)
+    assert forward.get_total_flops() == pytest.approx(planned["measure"], rel=0.1)
 
 
 @pytest.mark.parametrize(

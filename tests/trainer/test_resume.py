@@ -58,6 +58,13 @@ def test_a_resumed_run_goes_on_to_the_bit(tmp_path, engine):
     assert json.dumps(straight) == json.dumps(resumed)  # so that NaN equals NaN
 
 
+def test_the_fused_optimizer_of_a_large_model_goes_on_to_the_bit(tmp_path, monkeypatch):
+    monkeypatch.setattr("entrostat.trainer.engine.engine.LARGE", 0)
+    assert session_of([]).engine.deepspeed.optimizer.param_groups[0]["fused"]
+    straight, resumed = interrupted(tmp_path, [])
+    assert json.dumps(straight) == json.dumps(resumed)
+
+
 def test_a_checkpoint_from_before_the_first_update_is_a_start(tmp_path):
     session = session_of(ENGINES["zero 2"])
     _save(session, RunFolder(tmp_path), 0)

@@ -142,11 +142,11 @@ from pathlib import Path
 import torch.distributed as dist
 from entrostat.trainer import loop
 from entrostat.trainer.config import load_config
-from entrostat.trainer.rollout import sampler
+from entrostat.trainer.rollout import prefix
 from entrostat.trainer.run import open_session
 
 session = open_session(load_config(sys.argv[2], sys.argv[3:]))
-rank, calls, real = dist.get_rank(), [], sampler._next_logits
+rank, calls, real = dist.get_rank(), [], prefix._logits
 
 def fails_once(*args):
     calls.append(1)
@@ -154,7 +154,7 @@ def fails_once(*args):
         raise RuntimeError("a card fell off the bus")
     return real(*args)
 
-sampler._next_logits = fails_once
+prefix._logits = fails_once
 try:
     said = loop.sample(session, 0).rollout.answers
 except RuntimeError as error:
@@ -177,12 +177,12 @@ import torch, torch.distributed as dist
 from entrostat.trainer import loop
 from entrostat.trainer.config import load_config
 from entrostat.trainer.errors import Unsampled
-from entrostat.trainer.rollout import sampler
+from entrostat.trainer.rollout import prefix
 from entrostat.trainer.run import open_session
 
 session = open_session(load_config(sys.argv[2], sys.argv[3:]))
-rank, real = dist.get_rank(), sampler._next_logits
-sampler._next_logits = lambda *args: real(*args) * (float("nan") if rank == 1 else 1.0)
+rank, real = dist.get_rank(), prefix._logits
+prefix._logits = lambda *args: real(*args) * (float("nan") if rank == 1 else 1.0)
 try:
     said = session.engine.unless_any_fails(lambda: loop.sample(session, 0))
 except Unsampled as error:

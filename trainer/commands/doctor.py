@@ -24,6 +24,7 @@ EXTRAS = {
     "search": "searches on real runs: the curve's, and that of a comparison's gains",
     "data": "data sets, and rewards by math-verify",
     "reasoning": "tasks of reasoning-gym",
+    "lora": "LoRA in place of all weights",
     "gguf": "policies from GGUF files, SmolLM2 among them",
     "vllm": "rollouts with vLLM",
     "completion": "a shell that completes the command line",
@@ -132,7 +133,10 @@ def _device() -> str:
     except ImportError:
         return "unknown without torch"
     if not torch.cuda.is_available():
-        return f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}"
+        from ..engine.processor import emulates_bfloat16
+
+        slow = ", bfloat16 emulated" if emulates_bfloat16() else ""
+        return f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}{slow}"
     cards = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     names = ", ".join(f"{card.name} ({card.total_memory / 2**30:.0f} GiB)" for card in cards)
     return f"{len(cards)} x CUDA {torch.version.cuda}: {names}; torch {torch.__version__}"

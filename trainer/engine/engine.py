@@ -19,6 +19,8 @@ from ..errors import Stopped, Unsampled
 from .launcher import LAUNCHED
 
 T = TypeVar("T")
+LARGE = 10_000_000
+"""Trained parameters from which on AdamW's fused kernel is worth it: it passes over each number once."""
 PATIENCE = timedelta(days=30)
 """Writing and hashing a checkpoint of hundreds of GB takes longer than the half hour, or less, of a collective."""
 
@@ -71,9 +73,9 @@ class Engine:
         """`settings`: DeepSpeed's configuration, as `deepspeed_settings` makes it."""
         import deepspeed
 
-        optimizer = torch.optim.AdamW(
-            model.parameters(), lr=update.learning_rate, betas=update.betas, weight_decay=update.weight_decay
-        )
+        trained = [p for p in model.parameters() if p.requires_grad]
+        rules = {"lr": update.learning_rate, "betas": update.betas, "weight_decay": update.weight_decay}
+        optimizer = torch.optim.AdamW(trained, **rules, fused=_count(trained) >= LARGE or None)
         self.deepspeed, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
         self.deepspeed.optimizer.check_grad_overflow = True  # in float32 too a NaN must not reach the weights
         self.world_size = dist.get_world_size()
@@ -93,6 +95,11 @@ class Engine:
     def momentum(self) -> float | None:
         """The optimizer's."""
         return momentum_of(self.deepspeed.optimizer)
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Of the coming updates."""
+        for group in self.deepspeed.optimizer.param_groups:
+            group["lr"] = rate
 
     def total(self, count: Tensor) -> Tensor:
         """The count summed over the ranks."""
@@ -193,3 +200,8 @@ class Engine:
             return None
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
         return torch.nn.utils.get_total_norm(grads)
+
+
+def _count(parameters: Iterable[Tensor]) -> int:
+    """Numbers in them, whole ones where ZeRO-3 has partitioned them."""
+    return sum(getattr(p, "ds_numel", p.numel()) for p in parameters)

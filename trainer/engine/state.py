@@ -1,5 +1,7 @@
 """Policy and optimizer of an engine as whole float32 tensors: free of the ZeRO stage and of the number of ranks.
 
+Of the policy what is trained: all weights, or an adapter's.
+
 DeepSpeed is imported late: it chooses its accelerator then, and `init_distributed` has to tell it which.
 """
 
@@ -36,7 +38,7 @@ def gathered(engine: Engine) -> Parts:
         if engine.rank == 0:
             parts[part][name] = whole.detach().float().cpu().clone(memory_format=torch.contiguous_format)
 
-    for name, p in engine.model.named_parameters():
+    for name, p in _trained(engine).items():
         keep("policy", name, masters[p] if p in masters else safe_get_full_fp32_param(p))
         for kind in MOMENTS:
             keep("optimizer", f"{kind}.{name}", moment(p, kind))
@@ -56,11 +58,11 @@ def restore(engine: Engine, parts: Parts, taken: int) -> None:
     """
     from deepspeed.utils import safe_set_full_optimizer_state
 
-    named = dict(engine.model.named_parameters())
+    named = _trained(engine)
     policy, moments = parts.get("policy", {}), parts.get("optimizer", {})
     of_moments = {f"{kind}.{name}": p for kind in MOMENTS for name, p in named.items()}
     if _shapes(policy) != _shapes(named) or _shapes(moments) != _shapes(of_moments):
-        raise InputError("the checkpoint is of another model; write the `model` that the run began with.")
+        raise InputError("the checkpoint is of another model; write `model` and `adapter` as the run began with them.")
     if taken:
         _lay_out(engine)
     masters, state = _masters(engine), _adam(engine).state
@@ -74,6 +76,10 @@ def restore(engine: Engine, parts: Parts, taken: int) -> None:
                 safe_set_full_optimizer_state(p, value, kind)
     for values in state.values():
         values["step"].fill_(taken)
+
+
+def _trained(engine: Engine) -> dict[str, Tensor]:
+    return {name: p for name, p in engine.model.named_parameters() if p.requires_grad}
 
 
 def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:

@@ -69,13 +69,16 @@ def state_memory(config: RunConfig, shape: Shape) -> dict[str, float]:
     """What stays on a rank between steps: weights, gradients, Adam's moments and float32 masters.
 
     ZeRO (arXiv 1910.02054, section 5) divides optimizer state from stage 1 on, gradients from 2, weights from 3.
-    Masters are there in bfloat16 at every stage, and from stage 1 on in float32 too.
+    Masters are there in bfloat16 at every stage, and from stage 1 on in float32 too. With an adapter gradients and
+    optimizer state are the adapter's.
     """
     ranks, engine, size = config.hardware.ranks, config.engine, _size(config)
-    optimizer = (8 + 4 * (engine.zero_stage > 0 or size == 2)) * shape.parameters
+    added = adapter_parameters(config, shape)
+    trained = added or shape.parameters
+    optimizer = (8 + 4 * (engine.zero_stage > 0 or size == 2)) * trained
     parts = {
-        "weights": size * shape.parameters / (ranks if engine.zero_stage == 3 else 1),
-        "gradients": size * shape.parameters / (ranks if engine.zero_stage >= 2 else 1),
+        "weights": size * (shape.parameters + added) / (ranks if engine.zero_stage == 3 else 1),
+        "gradients": size * trained / (ranks if engine.zero_stage >= 2 else 1),
         "optimizer": optimizer / (ranks if engine.zero_stage >= 1 else 1),
     }
     if engine.offload_optimizer and engine.zero_stage >= 1:
@@ -85,6 +88,17 @@ def state_memory(config: RunConfig, shape: Shape) -> dict[str, float]:
     if engine.zero_stage == 3:  # the layer at work, the one fetched ahead, and the head
         parts["gathered weights"] = size * (2 * shape.layer + shape.hidden * shape.vocabulary)
     return parts
+
+
+def adapter_parameters(config: RunConfig, shape: Shape) -> int:
+    """Of the LoRA layers, rank (inputs + outputs) each; 0 where all weights are trained."""
+    if config.adapter is None:
+        return 0
+    h, i, kv = shape.hidden, shape.intermediate, shape.key_value
+    linear = {"q_proj": 2 * h, "k_proj": h + kv, "v_proj": h + kv, "o_proj": 2 * h}
+    linear |= {"gate_proj": h + i, "up_proj": h + i, "down_proj": h + i}
+    targets = linear if config.adapter.targets == "all-linear" else config.adapter.targets
+    return shape.layers * config.adapter.rank * sum(linear.get(name, 0) for name in targets)
 
 
 def pass_memory(config: RunConfig, shape: Shape, prompt_length: int) -> dict[str, float]:
@@ -131,7 +145,7 @@ def sampler_memory(config: RunConfig, shape: Shape) -> dict[str, float]:
 
 
 def step_flops(config: RunConfig, shape: Shape, prompt_length: int) -> dict[str, float]:
-    """Matrix products of a step, over all ranks: 2 flops a parameter and token forward, 4 more backward.
+    """Matrix products of a step, over all ranks: 2 flops a parameter and token forward, 4 more backward, 2 with LoRA.
 
     The head works on answers only. Attention's own products are left out, as they are small for answers below 10,000
     tokens (arXiv 2001.08361, section 2.1).
@@ -141,11 +155,20 @@ def step_flops(config: RunConfig, shape: Shape, prompt_length: int) -> dict[str,
     head = shape.hidden * shape.vocabulary
     body = shape.matrices - head
     answers = responses * rollout.max_new_tokens
-    forward = 2 * (body * (responses * prompt_length + answers) + head * (answers + responses))
+    forward = 2 * (body * (_prompts_read(config) * prompt_length + answers) + head * (answers + responses))
     sampled = 2 * (body * (rollout.prompts * prompt_length + answers) + head * answers)
-    backward = 3 + config.engine.gradient_checkpointing
+    # An adapter spares the backward pass one of its two products, the gradients of the weights beneath.
+    backward = 3 + config.engine.gradient_checkpointing - (config.adapter is not None)
     measured = config.control.measurement.share * forward
     return {"rollout": sampled, "measure": measured, "update": backward * update.epochs * forward}
+
+
+def _prompts_read(config: RunConfig) -> int:
+    """Prompts that a pass over all responses reads: one a response, or one for all of a prompt's (`may_share`)."""
+    engine, rollout = config.engine, config.rollout
+    whole = engine.gradient_checkpointing or engine.without_logits or engine.zero_stage == 3
+    once = config.update.shuffle == "prompts" and not whole
+    return rollout.prompts * (1 if once else rollout.responses_per_prompt)
 
 
 def step_seconds(config: RunConfig, shape: Shape, flops: dict[str, float], tokens: int) -> dict[str, float]:

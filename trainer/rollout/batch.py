@@ -3,7 +3,8 @@
 Shapes: B sequences, P prompt positions (padded on the left), T response positions, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import torch
@@ -85,6 +86,22 @@ def _ragged(rows: Sequence[Sequence[float]], dtype: torch.dtype, padding: float,
 def position_ids(attention_mask: Tensor) -> Tensor:
     """Positions [B, L] that count real tokens only, so that left padding shifts nothing."""
     return (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+
+
+@contextmanager
+def eval_mode(model: PreTrainedModel) -> Iterator[None]:
+    """Without dropout while the block runs."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def is_partitioned(model: PreTrainedModel) -> bool:
+    """Under ZeRO-3 every forward pass gathers weights from all ranks, so all must make the same number of them."""
+    return any(hasattr(parameter, "ds_id") for parameter in model.parameters())
 
 
 def response_logits(model: PreTrainedModel, rollout: Rollout) -> Tensor:

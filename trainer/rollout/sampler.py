@@ -1,20 +1,18 @@
 """What a sampler is, and the one that samples from the policy itself with transformers."""
 
-import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from entrostat.inputs.errors import InputError
 
-from .batch import Rollout, padded_prompts, position_ids
+from .batch import Rollout, eval_mode, is_partitioned, padded_prompts
+from .prefix import read
 from .prompts import Form, encode, stop_tokens
 
 PLAIN = Form()
@@ -70,7 +68,7 @@ class TransformersSampler:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, form: Form = PLAIN) -> None:
         self._model, self._tokenizer, self._form = model, tokenizer, form
         self._stop = stop_tokens(model, tokenizer, form.stop)
-        self.collective = _is_partitioned(model) and dist.is_initialized() and dist.get_world_size() > 1
+        self.collective = is_partitioned(model) and dist.is_initialized() and dist.get_world_size() > 1
 
     def push(self, version: str) -> None:
         """Nothing to do."""
@@ -95,7 +93,7 @@ def generate(
 ) -> Rollout:
     """Samples from the full vocabulary, with the keywords of `Sampling`.
 
-    Each prompt is read once, its key-value cache repeated for its responses. T is the length of the
+    Each prompt is read once (`prefix.read`), its key-value cache repeated for its responses. T is the length of the
     longest response, at most `max_new_tokens`. The global random state is neither read nor changed.
 
     Args:
@@ -105,7 +103,7 @@ def generate(
     stop = stop_tokens(model, tokenizer, form.stop) if stop is None else stop
     ids = encode(tokenizer, prompts, form)
     encoded = [x.to(model.device) for x in padded_prompts(tokenizer, ids)]
-    with _eval_mode(model):
+    with eval_mode(model):
         actions, mask, logprob = _sample(model, *encoded, stop, how)
     lengths = mask.sum(1).tolist()
     rows = list(zip(actions.tolist(), logprob.tolist(), lengths, strict=True))
@@ -113,32 +111,16 @@ def generate(
     return Rollout.pack(tokenizer, ids, responses, logprobs, model.device)
 
 
-@contextmanager
-def _eval_mode(model: PreTrainedModel) -> Iterator[None]:
-    """Without dropout while the block runs."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-
-
 def _sample(
     model: PreTrainedModel, prompts: Tensor, attention: Tensor, stop: Sequence[int], how: Sampling
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Response tokens, their mask and ln p, all [B, T]; what lies off the mask is arbitrary."""
     pick = _picker(how, model.device)
-    going = _any_rank if _is_partitioned(model) else torch.any
+    going = _any_rank if is_partitioned(model) else torch.any
     stop = torch.tensor(stop, device=model.device)
-    cache = DynamicCache(config=model.config)
-    positions = position_ids(attention)
-    logits = _next_logits(model, cache, prompts, attention, positions)
-    cache.batch_repeat_interleave(how.responses_per_prompt)
-    logits, attention, positions = (
-        x.repeat_interleave(how.responses_per_prompt, dim=0) for x in (logits, attention, positions[:, -1:])
-    )
-    steps, running = [], torch.ones_like(attention[:, 0], dtype=torch.bool)
+    rows = torch.arange(len(prompts) * how.responses_per_prompt, device=model.device)
+    state = read(model, prompts, attention).rows(rows // how.responses_per_prompt)
+    steps, running, logits = [], torch.ones_like(rows, dtype=torch.bool), state.logits
     while True:
         token, logprob = pick(logits)
         steps.append((token, running, logprob))
@@ -147,30 +129,7 @@ def _sample(
             actions, mask, logprobs = (torch.stack(column, dim=1) for column in zip(*steps, strict=True))
             _refuse_spoilt(logprobs)
             return actions, mask, logprobs
-        attention = torch.cat([attention, torch.ones_like(attention[:, :1])], dim=1)
-        positions = positions + 1
-        logits = _next_logits(model, cache, token[:, None], attention, positions)
-
-
-def _next_logits(
-    model: PreTrainedModel, cache: DynamicCache, tokens: Tensor, attention: Tensor, positions: Tensor
-) -> Tensor:
-    """The logits [B, V] after `tokens` [B, L], which are appended to the cache."""
-    output = model(
-        input_ids=tokens,
-        attention_mask=attention,
-        position_ids=positions,
-        use_cache=True,
-        logits_to_keep=1,
-        **{_cache_argument(type(model)): cache},
-    )
-    return output.logits[:, -1]
-
-
-@lru_cache
-def _cache_argument(kind: type[PreTrainedModel]) -> str:
-    """`cache` since transformers 5.24, `past_key_values` before."""
-    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
+        logits = state.go_on(model, token[:, None], torch.ones_like(token[:, None]))[:, -1]
 
 
 def _picker(how: Sampling, device: torch.device) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
@@ -208,11 +167,6 @@ def _refuse_spoilt(logprob: Tensor) -> None:
             "the policy's probabilities are not finite, so its weights are spoilt and nothing can be sampled; "
             "go on from an earlier checkpoint, with a smaller learning rate."
         )
-
-
-def _is_partitioned(model: PreTrainedModel) -> bool:
-    """Under ZeRO-3 every forward pass gathers weights from all ranks, so all must make the same number of them."""
-    return any(hasattr(parameter, "ds_id") for parameter in model.parameters())
 
 
 def _any_rank(running: Tensor) -> bool:

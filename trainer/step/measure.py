@@ -15,6 +15,7 @@ from entrostat.measure.tokens import TokenStatistics, token_statistics
 
 from ..rollout import Rollout, position_ids, response_logits
 from ..rollout.mismatch import LIMITS, check_mismatch, correction
+from ..rollout.prefix import may_share, shared_logits
 from .batch import Batch
 from .session import Session
 
@@ -57,7 +58,7 @@ def sampled_statistics(session: Session, rollout: Rollout) -> TokenStatistics:
     found: list[TokenStatistics] = []
     waiting: list[Tensor] = []
     for part in parts:
-        waiting.append(response_logits(session.engine.model, rollout.rows(part)))
+        waiting.append(logits_of(session, session.engine.model, rollout.rows(part)))
         if part is parts[-1] or sum(logits.numel() for logits in waiting) >= TOGETHER:
             logits = waiting.pop() if len(waiting) == 1 else torch.cat(waiting)
             actions = rollout.actions[: part.stop][-len(logits) :]
@@ -71,7 +72,7 @@ def statistics(session: Session, model: Any, rollout: Rollout, **options: bool) 
     """Statistics of the response tokens under `model`, at the sampling temperature."""
     temperature = session.config.rollout.temperature
     if not session.config.engine.without_logits:
-        return token_statistics(response_logits(model, rollout), rollout.actions, temperature, **options)
+        return token_statistics(logits_of(session, model, rollout), rollout.actions, temperature, **options)
     return model_statistics(
         model,
         rollout.actions,
@@ -81,3 +82,11 @@ def statistics(session: Session, model: Any, rollout: Rollout, **options: bool) 
         attention_mask=rollout.attention_mask,
         position_ids=position_ids(rollout.attention_mask),
     )
+
+
+def logits_of(session: Session, model: Any, rollout: Rollout) -> Tensor:
+    """Logits [B, T, V] of the response tokens; where prompts are shuffled, not responses, each is read once."""
+    if session.shares_prompts is None:
+        wanted, checkpointing = session.config.update.shuffle == "prompts", session.config.engine.gradient_checkpointing
+        session.shares_prompts = wanted and may_share(session.engine.model, rollout, checkpointing)
+    return (shared_logits if session.shares_prompts else response_logits)(model, rollout)

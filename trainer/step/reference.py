@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,21 +13,37 @@ from torch import Tensor
 
 from entrostat.measure.tokens import TokenStatistics, token_statistics
 
+from ..adapter import without_adapter
 from ..config import RunConfig
 from ..policy.models import load_model
 from ..rollout import Rollout, response_logits
 from .sums import Sums
 
+Reference = Callable[[], AbstractContextManager[Any]]
+"""Lends the start policy for a block."""
 
-def start_policy(config: RunConfig, device: torch.device | str) -> Any | None:
-    """The run's start policy, where the guard or the evaluation asks for it; else none, since it costs a model."""
+
+def start_policy(config: RunConfig, policy: Any) -> Reference | None:
+    """The run's start policy, where the guard or the evaluation asks for it; else none, since it costs a model.
+
+    With an adapter it costs nothing: it is the policy without what the adapter adds.
+    """
     if config.control.guard.kl_limit is None and not config.evaluation.divergence:
         return None
-    return load_model(config.model)[0].to(device).eval().requires_grad_(False)
+    if config.adapter:
+        return partial(without_adapter, policy)
+    model = load_model(config.model)[0].to(policy.device).eval().requires_grad_(False)
+    return partial(nullcontext, model)
 
 
 @torch.no_grad()
-def divergence(reference: Any | None, config: RunConfig, rollout: Rollout, tokens: TokenStatistics) -> float:
+def divergence(
+    reference: Reference | None,
+    config: RunConfig,
+    rollout: Rollout,
+    tokens: TokenStatistics,
+    logits_of: Callable[[Any, Rollout], Tensor] = response_logits,
+) -> float:
     """KL(policy || start policy) at the sampling temperature, nats a token; NaN without a reference.
 
     The mean of ln p - ln p_start over the sampled response tokens of all ranks: unbiased, since the tokens are the
@@ -35,7 +54,8 @@ def divergence(reference: Any | None, config: RunConfig, rollout: Rollout, token
     sums = Sums(rollout.mask.device)
     for rows in torch.arange(len(rollout.mask), device=rollout.mask.device).chunk(config.update.minibatches):
         part = rollout.rows(rows)
-        logits = response_logits(reference, part)
+        with reference() as model:
+            logits = logits_of(model, part)
         start = token_statistics(logits, part.actions, config.rollout.temperature, logprob_only=True)
         sums.add_sums({"kl": _masked(tokens.logprob[rows] - start.logprob, part.mask)})
     return sums.means()["kl"]

@@ -13,6 +13,7 @@ from ..config import RunConfig
 from ..engine.engine import Engine
 from ..rollout import Sampler
 from ..tasks.base import Task
+from .reference import Reference
 
 if TYPE_CHECKING:
     from .batch import Batch
@@ -28,7 +29,11 @@ class Session:
     sampler: Sampler
     task: Task
     control: EntropyController
-    reference: Any | None = None
+    reference: Reference | None = None
     """The start policy, where the guard or the evaluation asks for the KL divergence to it."""
+    learning_rate: Callable[[int], float] | None = None
+    """Of an optimizer step, counted over the run; none: it stays."""
+    shares_prompts: bool | None = None
+    """Whether passes read a prompt once for its responses; none: not decided yet."""
     on_step_end: Callable[[Session, int, Batch, Decision], None] | None = None
     """Called after each update, for what a report shows of the inside of a step."""

@@ -17,8 +17,8 @@ from typing import Any
 from entrostat.inputs.errors import InputError
 
 logger = logging.getLogger("entrostat.trainer")
-STARTING = 120.0
-"""Seconds that a child may take to import reasoning-gym."""
+STARTING = 600.0
+"""Seconds that a child may take to import reasoning-gym, which is six seconds of work, on however busy a machine."""
 MEMORY = 4 << 30
 """Bytes of address space that a child may take."""
 Families = Mapping[str, Mapping[str, Any]]

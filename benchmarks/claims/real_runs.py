@@ -1,0 +1,111 @@
+"""The runs of the study on a real model: what is trained, on which curves, by what means, at what size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.common import override
+from entrostat.sim.policy.regions import SIGNS, part
+
+EXAMPLE = "examples/smollm2.yaml"
+TUNING = 30
+"""The seed on which the rival's step is chosen; nothing is claimed on it."""
+SEEDS = (1, 2)
+INCREMENTS = (0.003, 0.01, 0.03)
+"""Of the entropy bonus's coefficient, a rollout."""
+REGION_STEPS = 10
+STATIC = part("all")
+CHAIN = {
+    "task": {
+        "reasoning_gym": "chain_sum",
+        "max_terms": 2,
+        "max_digits": 1,
+        "seconds": 60,
+        "template": "{question} Think step by step, then write `Answer:` and the number.",
+    },
+    "chat": True,
+    "rollout.max_new_tokens": 64,
+    "rollout.stop": [],
+}
+"""What the task with a chain of thought has in place of the example's."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How long the runs are, and how much of each is left where the study is only tried."""
+
+    steps: int = 30
+    prompts: int = 12
+    heldout: int = 50
+    samples: int = 16
+    model: str = "smollm2"
+
+    @property
+    def words(self) -> list[str]:
+        """Overrides of the example."""
+        evaluation = f"evaluation={{every: 1000, prompts: {self.heldout}, samples: {self.samples}, divergence: true}}"
+        size = [f"model={self.model}", f"steps={self.steps}", f"rollout.prompts={self.prompts}"]
+        patience = ["task.seconds=60", "rollout.reward_seconds=120"]  # on a busy machine a right answer stays right
+        quiet = ["tracking={mlflow: null, snapshots: 4}", "checkpoint={every: 10, keep: 1}"]
+        return [*size, *patience, *quiet, evaluation]
+
+
+def curve(name: str, steps: int) -> dict[str, Any]:
+    """`hold`: the initial entropy throughout; `anneal`: held for half of the run, then down to half of it."""
+    if name == "hold":
+        return {"type": "constant", "unit": "initial", "value": 1}
+    return {"type": "table", "unit": "initial", "points": [[0, 1], [steps // 2, 1], [steps, 0.5]]}
+
+
+def bonus(target: dict[str, Any], increment: float) -> dict[str, Any]:
+    """Skywork-OR1's and TRL's adaptive entropy bonus (arXiv 2505.22312), its step tuned."""
+    law = {"type": "sign_integral", "increment": increment, "gated": True}
+    return {"target": target, "law": law, "actuator": {"type": "entropy_bonus"}}
+
+
+def run(size: Size, seed: int, control: dict[str, Any], **more: Any) -> list[str]:
+    """The command line of one run: configuration and overrides."""
+    return [EXAMPLE, *size.words, f"seed={seed}", override("control", control), *overrides(more)]
+
+
+def overrides(content: Mapping[str, Any]) -> list[str]:
+    """Of a mapping from dotted keys."""
+    return [f"{key}={value}" if isinstance(value, int) else override(key, value) for key, value in content.items()]
+
+
+def first(size: Size) -> dict[str, list[str]]:
+    """What the study is about, on one seed: static clipping, and control with nothing set."""
+    hold = {"target": curve("hold", size.steps)}
+    return {f"static-{SEEDS[0]}": run(size, SEEDS[0], STATIC), f"control-hold-{SEEDS[0]}": run(size, SEEDS[0], hold)}
+
+
+def tuning(size: Size) -> dict[str, list[str]]:
+    """The bonus with each step, on the tuning seed."""
+    hold = curve("hold", size.steps)
+    return {f"tune-{increment:g}": run(size, TUNING, bonus(hold, increment)) for increment in INCREMENTS}
+
+
+def short(size: Size, increment: float) -> dict[str, list[str]]:
+    """The short-answer task, seed by seed, so that what is finished early is a whole comparison."""
+    jobs: dict[str, list[str]] = {}
+    for seed in SEEDS:
+        jobs[f"static-{seed}"] = run(size, seed, STATIC)
+        for name in ("hold", "anneal"):
+            target = curve(name, size.steps)
+            jobs[f"control-{name}-{seed}"] = run(size, seed, {"target": target})
+            jobs[f"bonus-{name}-{seed}"] = run(size, seed, bonus(target, increment))
+    return jobs
+
+
+def chain(size: Size) -> dict[str, list[str]]:
+    """The task with a chain of thought, on one seed."""
+    controls = {"static": STATIC, "control": {"target": curve("hold", size.steps)}}
+    return {f"chain-{name}": [*run(size, SEEDS[0], c), *overrides(CHAIN)] for name, c in controls.items()}
+
+
+def regions(size: Size) -> dict[str, list[str]]:
+    """One region at a time has a gradient."""
+    few = {"steps": min(REGION_STEPS, size.steps), "evaluation": {"every": 1000, "prompts": 4, "samples": 8}}
+    return {f"region-{name}": run(size, SEEDS[0], part(name), **few) for name in SIGNS}

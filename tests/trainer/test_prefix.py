@@ -1,0 +1,168 @@
+"""Prompts read once against passes over whole sequences: the same statistics, gradients and steps."""
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from entrostat.inputs.errors import InputError
+from entrostat.measure.tokens import token_statistics
+from entrostat.trainer.config import load_config
+from entrostat.trainer.loop import minibatches, orders, train_step
+from entrostat.trainer.policy.warmstart import build_tokenizer
+from entrostat.trainer.rollout import generate, response_logits
+from entrostat.trainer.rollout.prefix import may_share, read, shared_logits, shared_prefix
+from entrostat.trainer.run import open_session
+from tests.runs import SMALL
+
+TOKENIZER = build_tokenizer("0123456789+-*:")
+SHOTS = "1+1:2*" * 4
+"""Tokens that all prompts begin with, enough to be worth a pass of their own."""
+ALIKE = [SHOTS + rest for rest in ("57:3", "110:9", "2")]
+APART = ["57:3", "110:9", "2"]
+
+
+def rotary():
+    """With fewer key-value heads than heads, as SmolLM2 has."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.3}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=16, tie_word_embeddings=True, **sizes, **heads)).eval()
+
+
+def absolute():
+    torch.manual_seed(0)
+    sizes = {"n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.3}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=16, **sizes)).eval()
+
+
+MODELS = pytest.mark.parametrize("make", [rotary, absolute])
+PROMPTS = pytest.mark.parametrize("prompts", [ALIKE, APART, APART[:1]], ids=["alike", "apart", "single"])
+
+
+def drawn(model, prompts, **changes):
+    settings = {"responses_per_prompt": 4, "max_new_tokens": 7, "temperature": 1.0, "seed": 11}
+    return generate(model, TOKENIZER, prompts, **settings | changes)
+
+
+@MODELS
+@PROMPTS
+@pytest.mark.parametrize("length", [1, 7])
+def test_statistics_and_gradients_are_those_of_whole_sequences(make, prompts, length):
+    model = make()
+    rollout = drawn(model, prompts, max_new_tokens=length)
+    order = torch.randperm(len(rollout.mask), generator=torch.Generator().manual_seed(0))
+    part = rollout.rows(order[: 3 * len(prompts)])  # some prompts oftener than others
+    found = []
+    for logits_of in (response_logits, shared_logits):
+        model.zero_grad()
+        tokens = token_statistics(logits_of(model, part), part.actions, 0.7, entropy_gradient=True)
+        ((tokens.logprob + 0.3 * tokens.entropy) * part.mask).sum().backward()
+        columns = [tokens.logprob.detach(), tokens.entropy.detach(), tokens.sensitivity]
+        found.append([*(column[part.mask] for column in columns), *(p.grad.clone() for p in model.parameters())])
+    for whole, shared in zip(*found, strict=True):
+        torch.testing.assert_close(shared, whole, atol=2e-5, rtol=1e-4)
+
+
+def test_each_token_of_the_prompts_is_read_once():
+    model, seen = rotary(), []
+    rollout = drawn(model, ALIKE)
+    count = lambda _, __, inputs: seen.append(inputs["input_ids"].numel())  # noqa: E731
+    model.model.register_forward_pre_hook(count, with_kwargs=True)
+    shared_logits(model, rollout)
+    longest = len("110:9")
+    assert seen == [len(SHOTS), 3 * longest, rollout.actions[:, :-1].numel()]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "length"),
+    [(ALIKE, len(SHOTS)), (APART, 0), ([SHOTS, SHOTS + "1"], len(SHOTS) - 1), (["12", "12"], 1)],
+)
+def test_the_shared_part_leaves_a_token_of_every_prompt(prompts, length):
+    rollout = drawn(rotary(), prompts, responses_per_prompt=1, max_new_tokens=1)
+    width = rollout.prompt_length
+    assert shared_prefix(rollout.sequences[:, :width], rollout.attention_mask[:, :width]) == length
+
+
+@MODELS
+def test_what_was_read_goes_on_token_by_token(make):
+    model = make()
+    rollout = drawn(model, ALIKE, responses_per_prompt=1)
+    width = rollout.prompt_length
+    state, whole = read(model, *(x[:, :width] for x in (rollout.sequences, rollout.attention_mask))), []
+    for place in range(rollout.actions.shape[1] - 1):
+        whole.append(state.go_on(model, rollout.actions[:, place, None], rollout.mask[:, place, None].long())[:, 0])
+    expected = response_logits(model, rollout)[:, 1:]
+    live = rollout.mask[:, 1:]
+    torch.testing.assert_close(torch.stack(whole, dim=1)[live], expected[live], atol=1e-4, rtol=1e-4)
+
+
+def session_of(*overrides):
+    return open_session(load_config(SMALL[0], [*SMALL[1:], "tracking.mlflow=null", *overrides]))
+
+
+PROMPTWISE = "update.shuffle=prompts"
+
+
+@pytest.mark.parametrize("stage", [0, 2])
+def test_a_step_that_reads_prompts_once_is_the_step_on_whole_sequences(stage):
+    whole, shared = (session_of(PROMPTWISE, f"engine.zero_stage={stage}") for _ in range(2))
+    whole.shares_prompts = False
+    rows = [
+        {name: value for name, value in train_step(session, 0).items() if not name.startswith("time/")}
+        for session in (whole, shared)
+    ]
+    assert shared.shares_prompts
+    assert rows[1] == pytest.approx(rows[0], rel=2e-3, abs=1e-5)
+    assert rows[0]["actor/grad_norm"] > 0
+
+
+@pytest.mark.parametrize(
+    "overrides", [[], [PROMPTWISE, "engine.gradient_checkpointing=true"], [PROMPTWISE, "engine.zero_stage=3"]]
+)
+def test_where_nothing_is_kept_of_a_prompt_whole_sequences_are_read(overrides, caplog):
+    session = session_of(*overrides)
+    assert train_step(session, 0)["actor/grad_norm"] > 0
+    assert session.shares_prompts is False
+    assert ("read whole sequences" in caplog.text) == bool(overrides)
+
+
+def test_a_model_that_forgets_is_read_whole(caplog):
+    class Forgetful(LlamaForCausalLM):
+        def forward(self, past_key_values=None, attention_mask=None, **inputs):
+            return super().forward(attention_mask=None if past_key_values else attention_mask, **inputs)
+
+    model = rotary()
+    rollout = drawn(model, ALIKE)
+    assert may_share(model, rollout)
+    model.__class__ = Forgetful
+    assert not may_share(model, rollout)
+    assert "change logits by" in caplog.text
+
+
+def test_a_model_without_a_cache_is_read_whole(caplog):
+    class Cacheless(LlamaForCausalLM):
+        def forward(self, input_ids, attention_mask, position_ids, logits_to_keep, use_cache=False):
+            words = {"attention_mask": attention_mask, "position_ids": position_ids, "use_cache": False}
+            return super().forward(input_ids, logits_to_keep=logits_to_keep, **words)
+
+    model = rotary()
+    rollout = drawn(model, ALIKE)
+    model.__class__ = Cacheless
+    assert not may_share(model, rollout)
+    assert "cannot read prompts once" in caplog.text
+
+
+def test_prompts_keep_their_responses_in_one_minibatch():
+    (order,) = orders(24, epochs=1, seed=0, together=4)
+    assert sorted(order.tolist()) == list(range(24)) != order.tolist()
+    assert all(len({row // 4 for row in order[part].tolist()}) == 2 for (part,) in minibatches(24, 3, microbatch=8))
+
+
+def test_responses_are_shuffled_as_ever():
+    (order,) = orders(24, epochs=1, seed=0)
+    assert torch.equal(order, torch.randperm(24, generator=torch.Generator().manual_seed(0)))
+
+
+def test_prompts_that_do_not_divide_are_refused():
+    with pytest.raises(InputError, match="9 prompts do not divide into 2 minibatches"):
+        load_config(SMALL[0], [*SMALL[1:], PROMPTWISE, "rollout.prompts=9"])

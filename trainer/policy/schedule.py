@@ -1,0 +1,42 @@
+"""The learning rate over a run: transformers' schedules, as a number for each optimizer step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from entrostat.inputs.errors import InputError, one_line
+
+from ..config import RunConfig
+
+
+def learning_rate(config: RunConfig) -> Callable[[int], float] | None:
+    """From an optimizer step, counted over the run, to its learning rate; none where it is constant.
+
+    The rate follows from the step's number alone, so that a checkpoint holds nothing of it.
+
+    Raises:
+        InputError: the options do not fit the schedule.
+    """
+    update = config.update
+    if update.schedule is None and not update.warmup:
+        return None
+    from transformers import get_scheduler
+
+    stand_in = torch.optim.SGD([torch.zeros(1)], lr=update.learning_rate)
+    try:
+        schedule = get_scheduler(
+            update.schedule or "constant_with_warmup",
+            stand_in,
+            num_warmup_steps=update.warmup * config.updates,
+            num_training_steps=config.steps * config.updates,
+            scheduler_specific_kwargs=dict(update.schedule_options),
+        )
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"`update.schedule_options` do not fit the schedule {update.schedule} ({one_line(error)}); see "
+            "transformers' get_scheduler."
+        ) from None
+    (factor,) = schedule.lr_lambdas
+    return lambda step: update.learning_rate * factor(step)
