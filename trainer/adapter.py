@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from entrostat.inputs.errors import InputError, one_line
+from entrostat.inputs.errors import InputError, install, one_line
 
 from .config import LoRAConfig
 
@@ -32,7 +32,7 @@ def add_adapter(model: Any, config: LoRAConfig) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
-        raise InputError("`adapter` needs peft; install it with `pip install 'entrostat[lora]'`.") from None
+        raise InputError(f"`adapter` needs peft; install it with {install('lora')}.") from None
     settings = LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
