@@ -39,7 +39,7 @@ def said(done):
 def test_a_missing_extra_is_named_with_what_adds_it(tmp_path):
     sentence = said(train(tmp_path / "run", without="deepspeed"))
     assert "`deepspeed`" in sentence
-    assert "`entrostat doctor` says what adds it" in sentence
+    assert "add it with `pip install -e '.[train]'`" in sentence
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def drag(opened: Watched, start: tuple[float, float], end: tuple[float, float]) 
 def test_a_dragged_curve_is_saved_and_loads(browser, serve, capsys) -> None:
     url, out = serve()
     opened = Watched(browser, url()).ready()
-    steep = opened.page.locator(".key span", has_text="steeper")
+    steep = opened.page.locator(".key span", has_text="cannot follow")
     assert steep.is_hidden()
     drag(opened, (50, 0.8), (90, 1.1))
     opened.until("document.getElementById('says').textContent.includes('cannot follow the target at steps 9')")

@@ -196,7 +196,7 @@ def test_what_mlflow_does_not_know_is_refused_in_one_sentence(store, name):
         ("[[17.0, 0, 0.9]]", ["--lag", "0.4"], "TensorBoard's export of one curve"),
         ("[1, 2]", ["--lag", "0.4"], "no list of objects"),
         ("step,entropy,command\n0,1,0\n1,1,1\n", ["--lag", "0.4"], "fewer than 60"),
-        ("step,entropy,command\n0,1,0\n1,1,1\n", ["--lag", "1.4"], "--lag is 1.4"),
+        ("step,entropy,command\n0,1,0\n1,1,1\n", ["--lag", "1.4"], "'1.4' is not a number from 0 to below 1"),
         ("", ["--lag", "0.4"], "no column `step`"),
     ],
 )

@@ -11,7 +11,7 @@ from entrostat.inputs.files import read_json
 from entrostat.sim.tune.journal import Journal
 from entrostat.targets import read_points
 from entrostat.trainer.commands.logged_runs import load_logged
-from entrostat.trainer.compare.command import _parent
+from entrostat.trainer.compare.parent import _parent
 from entrostat.trainer.compare.pool import is_finished
 from entrostat.trainer.config import EngineConfig, RunConfig, TrackingConfig, UpdateConfig
 from entrostat.trainer.engine.settings import deepspeed_settings

@@ -140,7 +140,7 @@ def test_the_picture_is_a_png_of_readme_size(runs: list[Run], tmp_path: Path) ->
     figure.draw(runs, tmp_path / "runs.png")
     data = (tmp_path / "runs.png").read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    assert (int.from_bytes(data[16:20]), int.from_bytes(data[20:24])) == (1500, 1710)
+    assert (int.from_bytes(data[16:20]), int.from_bytes(data[20:24])) == (1500, 585)
 
 
 def test_the_picture_of_a_bare_log_is_possible(tmp_path: Path) -> None:

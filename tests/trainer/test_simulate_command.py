@@ -52,7 +52,7 @@ def test_a_plants_own_ends_are_what_can_be_reached(predict):
     assert "command at its end (-4 or 0.5) in" in wide
 
     def last(words):
-        return int(words.split("steps 61 to ")[1].split("\n")[0].split(",")[0])
+        return int(words.split("steps 61 to ")[1].split(";")[0].split(",")[0])
 
     assert last(narrow) > last(wide) + 10
 
