@@ -63,10 +63,10 @@ def report(browser: Browser, folder: Path) -> None:
     page.screenshot(path=IMAGES / "report.png")
     page.select_option("#run", label="controlled")
     page.locator("#step").fill("20")
-    page.locator("h2").first.evaluate("heading => heading.scrollIntoView()")
+    heading = page.locator("h2", has_text="Inside a step")
+    heading.evaluate("heading => heading.scrollIntoView()")
     page.wait_for_timeout(500)
-    page.evaluate("document.querySelector('nav').style.position = 'static'")
-    top = page.locator("h2").first.bounding_box()["y"]
+    top = heading.bounding_box()["y"]
     page.screenshot(path=IMAGES / "inside.png", clip={"x": 0, "y": top - 10, "width": WIDTH, "height": 860})
     page.close()
 
