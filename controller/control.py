@@ -82,9 +82,9 @@ class EntropyController:
         """
         if steps is None or self._state.total is not None:
             return
-        if not 1 <= whole(steps, "total_steps") <= LONGEST:
+        if not 1 <= (total := whole(steps, "total_steps")) <= LONGEST:
             raise InputError(f"total_steps is {shorten(steps)}; give the rollouts of the run, 1 or more.")
-        self._state = replace(self._state, total=whole(steps, "total_steps"))
+        self._state = replace(self._state, total=total)
 
     def step(
         self,

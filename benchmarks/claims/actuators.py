@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.claims.adaptive_runs import SETTINGS
 from benchmarks.common import (
     RESULTS,
     joined,
@@ -38,11 +39,7 @@ ACTUATORS = {
     "soft weights": {"type": "soft_sensitivity"},
     "bonus": {"type": "entropy_bonus"},
 }
-TASKS = {
-    "expressions": [],
-    "sums": ["task=sums", "model=sums", "rollout.max_new_tokens=13"],
-    "walk": ["task=walk", "model=walk", "rollout.max_new_tokens=11"],
-}
+TASKS = {"expressions": [], "sums": SETTINGS["task sums"], "walk": SETTINGS["task walk"]}
 COLUMNS = {
     "net_rmse": "net RMSE %",
     "bias_falling": "bias while falling %",

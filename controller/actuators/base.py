@@ -129,6 +129,11 @@ class Fixed(Actuator):
         return IDLE
 
 
+def entropy_bonus(weight: float) -> PerToken:
+    """The penalty of a bonus: -weight H for every token, with H of the current policy."""
+    return lambda minibatch: -weight * minibatch.entropy
+
+
 def unclipped(batch: BatchStatistics) -> float:
     """D of thresholds that cut nothing at ratio 1."""
     return sum(region.contribution for region in batch.regions.values())

@@ -12,7 +12,7 @@ from pydantic import Field
 from ..inputs.errors import InputError
 from ..limits import IDLE, UNIT, WIDEST, Limits
 from ..measure.batch import BatchStatistics, ContributionCurve
-from .base import FLOOR, Actuation, Actuator, Minibatch, Widest
+from .base import FLOOR, Actuation, Actuator, Widest, entropy_bonus
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,13 +60,7 @@ class SensitivityThresholds(Actuator):
         w = solve_weight(curve, command * unit_of(curve), rms)
         cuts = Actuation(curve.kept(*_bounds(w, rms)), self._rule(w, rms))
         weight = self.bonus * share_of(command, reach_of(batch))
-        if weight == 0:
-            return cuts
-
-        def penalty(minibatch: Minibatch) -> Tensor:
-            return -weight * minibatch.entropy
-
-        return replace(cuts, penalty=penalty, reads_entropy=True)
+        return cuts if weight == 0 else replace(cuts, penalty=entropy_bonus(weight), reads_entropy=True)
 
     def _rule(self, w: float, rms: float) -> Rule:
         def rule(tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:

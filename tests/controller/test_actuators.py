@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from entrostat import BatchStatistics, InputError, TokenStatistics
+from entrostat import BatchStatistics, InputError, Minibatch, TokenStatistics
 from entrostat.actuators import Actuator, RegionThresholds, SensitivityThresholds, SplitRange, Static, solve_weight
 from entrostat.limits import IDLE, UNIT, WIDEST
 from entrostat.measure.batch import ContributionCurve
@@ -115,6 +115,17 @@ def test_region_predicts_what_its_thresholds_leave(command):
 
 
 # sensitivity
+
+
+@pytest.mark.parametrize(("command", "share"), [(10.0, 1.0), (0.5, None), (0.0, 0.0), (-10.0, -1.0)])
+def test_a_bonus_beside_the_cuts_goes_in_proportion_to_the_command_and_has_its_weight_at_an_end(command, share):
+    cuts = decide(BATCH, command, actuator={"type": "sensitivity"})
+    both = decide(BATCH, command, actuator={"type": "sensitivity", "bonus": 0.3})
+    share = cuts.command / cuts.reach.high if share is None else share
+    found = both.penalty(Minibatch(BATCH.tokens.logprob, BATCH.tokens, BATCH.advantages, BATCH.mask, BATCH.tokens))
+    expected = None if share == 0 else pytest.approx((-0.3 * share * BATCH.tokens.entropy).numpy(), rel=1e-5)
+    assert (found if found is None else found.numpy()) == expected
+    assert both.reads_entropy == (share != 0)
 
 
 def test_sensitivity_thresholds_match_hand_computed_ones():

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ...limits import UNIT, Limits
 from ...measure.batch import BatchStatistics
-from ..base import Actuation, Actuator, Minibatch
+from ..base import Actuation, Actuator, entropy_bonus
 from ..static import Static
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class EntropyBonus(Actuator):
@@ -40,10 +37,4 @@ class EntropyBonus(Actuator):
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
         """A bonus of command * coefficient; none at all at 0."""
         actuation = replace(self.thresholds.actuate(command, batch), change=math.nan, reads_entropy=True)
-        if command == 0:
-            return actuation
-
-        def penalty(batch: Minibatch) -> Tensor:
-            return -command * self.coefficient * batch.entropy
-
-        return replace(actuation, penalty=penalty)
+        return actuation if command == 0 else replace(actuation, penalty=entropy_bonus(command * self.coefficient))

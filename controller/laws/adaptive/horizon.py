@@ -6,8 +6,7 @@ for a block of rollouts, take the entropy at the end of rollout j, k ticks from 
     h + c a_k r + c g sum_b (v_b + beta) G_kb + m j,    a_k = rho (1 - rho^k) / (1 - rho)
 
 where G_kb is what a push of 1 over the block has moved by then, with a gain that is the same share of the set-point in
-every block as it is of the entropy now. The plan is the set of v_b within the batch's two ends
-with the least
+every block as it is of the entropy now. The plan is the set of v_b within the batch's two ends with the least
 
     sum_j exp(-(j - 1) / 8) (target_j - entropy_j)^2 + (effort c g)^2 sum_b (rollouts of the block) (v_b + beta)^2
 
@@ -28,13 +27,11 @@ from numpy.typing import NDArray
 
 from ...limits import Limits
 from ..base import AHEAD, Terms
-from .belief import CARRY, DRIFT, LAGS, OFFSET, RATE, Belief, Floats
+from .belief import CARRY, DRIFT, LAGS, OFFSET, RATE, Belief, Floats, scale_of
 from .box import least_within
 
 EDGES = np.array([0, 1, 2, 4, 8, 16, AHEAD])
 """Of the blocks, in rollouts: commands far ahead need less detail."""
-SMALLEST = 1e-3
-"""Nats: a curve below counts as this in the gain along it."""
 FORESIGHT = 8
 """Rollouts until an error counts 1 / e of one now: drift and gain are not known further ahead."""
 
@@ -85,7 +82,7 @@ def _coast(span: NDArray[Any]) -> Floats:
 
 def _shares(ahead: tuple[float, ...]) -> Floats:
     """[blocks], the gain of a block as a share of that of now: it is proportional to the entropy along the curve."""
-    entropy = np.maximum(ahead[:-1], SMALLEST)
+    entropy = scale_of(np.array(ahead[:-1]), density=False)
     middle = np.array([entropy[low:high].mean() for low, high in pairwise(EDGES)])
     return np.asarray(middle / entropy[0])
 
