@@ -112,7 +112,9 @@ class LateLoop:
         )
         self._log(self._decision.metrics())
         if self._file is not None and self._rank == 0:
-            self._file.write_text(json.dumps(self.controller.state_dict()))
+            part = self._file.with_name(f"{self._file.name}.part")  # a kill leaves the old state whole
+            part.write_text(json.dumps(self.controller.state_dict()))
+            os.replace(part, self._file)
 
 
 def _padded(packed: Tensor, there: Tensor) -> Tensor:
