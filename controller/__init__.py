@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from .loop.config import ControlConfig
     from .loss import policy_loss
     from .measure.batch import BatchStatistics
-    from .measure.distributions import distribution_statistics
-    from .measure.hidden import linear_statistics
-    from .measure.model import model_statistics
+    from .measure.policy.distributions import distribution_statistics
+    from .measure.policy.hidden import linear_statistics
+    from .measure.policy.model import model_statistics
+    from .measure.policy.without_logits import statistics_without_logits
     from .measure.reduce import batch_statistics
     from .measure.tokens import TokenStatistics, token_statistics
-    from .measure.without_logits import statistics_without_logits
     from .recording import Record
     from .targets import Target
 
@@ -50,13 +50,13 @@ _HOMES = {
     "Terms": "laws",
     "TokenStatistics": "measure.tokens",
     "batch_statistics": "measure.reduce",
-    "distribution_statistics": "measure.distributions",
+    "distribution_statistics": "measure.policy.distributions",
     "group_advantages": "advantages",
-    "linear_statistics": "measure.hidden",
-    "model_statistics": "measure.model",
+    "linear_statistics": "measure.policy.hidden",
+    "model_statistics": "measure.policy.model",
     "momentum_of": "laws.momentum",
     "policy_loss": "loss",
-    "statistics_without_logits": "measure.without_logits",
+    "statistics_without_logits": "measure.policy.without_logits",
     "token_statistics": "measure.tokens",
 }
 __all__ = [

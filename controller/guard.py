@@ -19,7 +19,7 @@ from .actuators import FLOOR, WIDEST, Actuation, Static, unclipped
 from .inputs.configuration import Config
 from .limits import WIDEST as LARGEST
 from .measure.batch import BatchStatistics
-from .measure.density import scale
+from .measure.policy.density import scale
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,7 +19,7 @@ LONG_ENOUGH = "steps=64"
 """What `identify` needs of an excitation run."""
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["entrostat.trainer.run", "entrostat.trainer.commands.tune", "entrostat.trainer.reporting.write"]
+    ["entrostat.trainer.run", "entrostat.trainer.commands.plant.tune", "entrostat.trainer.reporting.write"]
 )
 
 

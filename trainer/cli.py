@@ -13,22 +13,9 @@ from typing import Any
 
 from entrostat.inputs.errors import InputError, install
 
-from .arguments import (
-    compare,
-    completion,
-    doctor,
-    identify,
-    plan,
-    regions,
-    report,
-    search,
-    simulate,
-    target,
-    train,
-    tune,
-    watch,
-)
+from .arguments import compare, completion, doctor, plan, regions, report, search, train, watch
 from .arguments.kinds import Parser
+from .arguments.plant import identify, simulate, target, tune
 from .errors import Interrupted, Stopped
 
 COMMANDS = (target, identify, tune, simulate, train, regions, compare, search, plan, report, watch, doctor, completion)

@@ -27,8 +27,8 @@ from benchmarks.claims.adaptive_table import markdown
 from benchmarks.common import RESULTS, options, page
 from entrostat.inputs.configuration import read_yaml
 from entrostat.sim.tune.objective import TuningSettings
-from entrostat.trainer.commands.identify import run_identify
-from entrostat.trainer.commands.tune import run_tune
+from entrostat.trainer.commands.plant.identify import run_identify
+from entrostat.trainer.commands.plant.tune import run_tune
 from entrostat.trainer.config import load_config
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.summary import last, on_target, summarise

@@ -21,8 +21,8 @@ from entrostat.loop.config import ControlConfig
 from entrostat.sim.closed_loop import simulate
 from entrostat.sim.plants import MomentumPlant
 from entrostat.sim.tune.objective import TuningSettings
-from entrostat.trainer.commands.identify import run_identify
-from entrostat.trainer.commands.tune import run_tune
+from entrostat.trainer.commands.plant.identify import run_identify
+from entrostat.trainer.commands.plant.tune import run_tune
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.summary import summarise
 

@@ -19,7 +19,7 @@ import numpy as np
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks.common import page, table
-from entrostat.trainer.reporting.page import write
+from entrostat.trainer.reporting.drawing.page import write
 from entrostat.trainer.reporting.rundata import Run, load_run
 
 STEPS, TRIES = 1000, 5

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..decision import Decision
 from ..measure.batch import BatchStatistics
-from ..measure.density import scale
+from ..measure.policy.density import scale
 
 if TYPE_CHECKING:
     from torch import Tensor

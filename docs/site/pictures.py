@@ -27,8 +27,8 @@ from entrostat.sim.plants import MomentumPlant
 from entrostat.trainer.commands.pages.designer import Design, designer
 from entrostat.trainer.commands.pages.loopback import Server
 from entrostat.trainer.config import dump_config, load_config
-from entrostat.trainer.reporting.figure import draw
-from entrostat.trainer.reporting.page import write
+from entrostat.trainer.reporting.drawing.figure import draw
+from entrostat.trainer.reporting.drawing.page import write
 from entrostat.trainer.reporting.rundata import load_runs
 from entrostat.trainer.rollout.ports import free_port
 from entrostat.trainer.tracking.delivery import Courier

@@ -10,7 +10,7 @@ from torch.distributions import Independent, Normal
 
 from entrostat import InputError, policy_loss
 from entrostat.measure.batch import BatchStatistics
-from entrostat.measure.distributions import distribution_statistics
+from entrostat.measure.policy.distributions import distribution_statistics
 from tests.batches import controller
 
 torch.set_num_threads(1)

@@ -15,7 +15,7 @@ from torch.distributions import (
 )
 
 from entrostat import InputError, batch_statistics, token_statistics
-from entrostat.measure.distributions import distribution_statistics
+from entrostat.measure.policy.distributions import distribution_statistics
 
 BATCH, TIME = 5, 7
 G = torch.Generator().manual_seed(0)

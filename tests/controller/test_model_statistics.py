@@ -15,7 +15,7 @@ COLUMNS = ("logprob", "entropy", "sensitivity")
 ZERO3 = """
 import sys
 import deepspeed, torch, torch.distributed as dist
-from entrostat.measure.model import model_statistics
+from entrostat.measure.policy.model import model_statistics
 from tests.controller.test_model_statistics import sequences, small_model
 from entrostat.trainer.engine.engine import init_distributed
 

@@ -5,8 +5,8 @@ import threading
 import torch
 
 from entrostat import statistics_without_logits, token_statistics
-from entrostat.measure import vocab_parallel
-from entrostat.measure.vocab_parallel import parallel_sensitivity
+from entrostat.measure.policy import vocab_parallel
+from entrostat.measure.policy.vocab_parallel import parallel_sensitivity
 
 
 def tokens_of(seed=0, rows=40, vocab=12):

@@ -17,7 +17,7 @@ from stable_baselines3.common.logger import configure  # noqa: E402
 from entrostat import policy_loss  # noqa: E402
 from entrostat.integrations.sb3 import EntropyControlledPPO  # noqa: E402
 from entrostat.integrations.sb3.actions import unwrapped  # noqa: E402
-from entrostat.measure.distributions import distribution_statistics  # noqa: E402
+from entrostat.measure.policy.distributions import distribution_statistics  # noqa: E402
 from tests.integrations.sb3_runs import ENVS, FRAMES, SETTINGS, STATIC, Guess, control, made, same_weights, trained  # noqa: E402
 
 torch.set_num_threads(1)

@@ -9,8 +9,8 @@ from typing import Any
 
 from entrostat import ControlConfig, EntropyController
 from entrostat.inputs.configuration import parse, read_yaml
-from entrostat.trainer.commands.logged_runs import load_logged
-from entrostat.trainer.commands.plant_file import read_plants
+from entrostat.trainer.commands.plant.logged_runs import load_logged
+from entrostat.trainer.commands.plant.plant_file import read_plants
 from entrostat.trainer.config import load_config
 from entrostat.trainer.reporting.rundata import load_run
 from entrostat.trainer.reporting.snapshots import read_snapshots

@@ -13,7 +13,7 @@ from entrostat.sim.feasibility import envelope, reach
 from entrostat.sim.plants import MomentumPlant
 from entrostat.targets import Cosine, Table
 from entrostat.trainer.commands.pages.designer import Design, check, design, designer, points_of
-from entrostat.trainer.commands.target import read_target
+from entrostat.trainer.commands.plant.target import read_target
 from tests.browser import Watched
 
 PLANT = MomentumPlant(gain=0.02, lag=0.4)

@@ -14,8 +14,8 @@ from mlflow.entities import Metric, Param
 from entrostat import InputError
 from entrostat.sim.identify.fit import identify
 from entrostat.sim.identify.plot import binned, characteristic, measured_rates
-from entrostat.trainer.commands.identify import run_identify
-from entrostat.trainer.commands.logged_runs import load_logged
+from entrostat.trainer.commands.plant.identify import run_identify
+from entrostat.trainer.commands.plant.logged_runs import load_logged
 from entrostat.trainer.reporting.rundata import load_run
 from entrostat.trainer.reporting.summary import summarise
 from tests.runs import entrostat, mlflow_store

@@ -11,8 +11,8 @@ from mlflow.entities import Metric, Param
 from entrostat.inputs.errors import InputError
 from entrostat.trainer import address
 from entrostat.trainer.address import without_password
-from entrostat.trainer.commands.logged_runs import load_logged
 from entrostat.trainer.commands.pages.designer import design
+from entrostat.trainer.commands.plant.logged_runs import load_logged
 from entrostat.trainer.compare.parent import _start_parent
 from entrostat.trainer.config import load_config
 from entrostat.trainer.tracking.delivery import QUIET, Courier

@@ -10,7 +10,7 @@ from entrostat.inputs.errors import InputError
 from entrostat.inputs.files import read_json
 from entrostat.sim.tune.journal import Journal
 from entrostat.targets import read_points
-from entrostat.trainer.commands.logged_runs import load_logged
+from entrostat.trainer.commands.plant.logged_runs import load_logged
 from entrostat.trainer.compare.parent import _parent
 from entrostat.trainer.compare.pool import is_finished
 from entrostat.trainer.config import EngineConfig, RunConfig, TrackingConfig, UpdateConfig

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from entrostat.trainer.reporting import COLOURS, Style
+from entrostat.trainer.reporting.drawing.page import header
 from entrostat.trainer.reporting.groups import grouped
-from entrostat.trainer.reporting.page import header
 from entrostat.trainer.reporting.parameters import parameters
 from entrostat.trainer.reporting.progress import ahead, progress
 from entrostat.trainer.reporting.rundata import Run, load_run, load_runs

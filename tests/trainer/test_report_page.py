@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from entrostat.trainer.reporting import PANELS
-from entrostat.trainer.reporting.page import write
+from entrostat.trainer.reporting.drawing.page import write
 from entrostat.trainer.reporting.rundata import load_runs
 from entrostat.trainer.reporting.table import COLUMNS
 from tests.browser import Watched

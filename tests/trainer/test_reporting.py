@@ -136,7 +136,7 @@ def test_thresholds_that_cut_nothing_are_told_with_a_remedy(runs: list[Run]) -> 
 
 
 def test_the_picture_is_a_png_of_readme_size(runs: list[Run], tmp_path: Path) -> None:
-    figure = pytest.importorskip("entrostat.trainer.reporting.figure")
+    figure = pytest.importorskip("entrostat.trainer.reporting.drawing.figure")
     figure.draw(runs, tmp_path / "runs.png")
     data = (tmp_path / "runs.png").read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
@@ -144,13 +144,13 @@ def test_the_picture_is_a_png_of_readme_size(runs: list[Run], tmp_path: Path) ->
 
 
 def test_the_picture_of_a_bare_log_is_possible(tmp_path: Path) -> None:
-    figure = pytest.importorskip("entrostat.trainer.reporting.figure")
+    figure = pytest.importorskip("entrostat.trainer.reporting.drawing.figure")
     figure.draw([Run("bare", {}, {"step": np.array([0.0])})], tmp_path / "bare.png")
     assert (tmp_path / "bare.png").stat().st_size > 0
 
 
 def written(runs: list[Run], folder: Path) -> Path:
-    page = pytest.importorskip("entrostat.trainer.reporting.page")
+    page = pytest.importorskip("entrostat.trainer.reporting.drawing.page")
     page.write(runs, folder / "report.html")
     return folder / "report.html"
 

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from entrostat import InputError
-from entrostat.trainer.commands.simulate import run_simulate
+from entrostat.trainer.commands.plant.simulate import run_simulate
 
 PLANT = {
     "initial": 0.85,

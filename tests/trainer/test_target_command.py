@@ -5,9 +5,9 @@ import yaml
 
 from entrostat import EntropyController, InputError
 from entrostat.sim.tune.objective import TuningSettings
-from entrostat.trainer.commands.simulate import run_simulate
-from entrostat.trainer.commands.target import read_target, show_target
-from entrostat.trainer.commands.tune import run_tune
+from entrostat.trainer.commands.plant.simulate import run_simulate
+from entrostat.trainer.commands.plant.target import read_target, show_target
+from entrostat.trainer.commands.plant.tune import run_tune
 from entrostat.trainer.config import load_config
 
 STEEP = {"type": "table", "points": [[0, 0.8], [50, 0.8], [60, 1.2], [149, 1.2]]}

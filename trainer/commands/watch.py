@@ -7,8 +7,8 @@ from pathlib import Path
 
 from entrostat.inputs.errors import InputError
 
+from ..reporting.drawing.page import render, update
 from ..reporting.groups import grouped
-from ..reporting.page import render, update
 from ..reporting.rundata import CONFIG, METRICS, STATUS, load_runs, run_folders
 from ..reporting.snapshots import SNAPSHOTS
 from .pages.loopback import Request, Response, Server

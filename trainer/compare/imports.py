@@ -16,4 +16,5 @@ import mlflow
 import transformers.models.qwen2.modeling_qwen2
 
 from .. import run
-from ..reporting import figure, write
+from ..reporting import write
+from ..reporting.drawing import figure

@@ -1,5 +1,5 @@
 """Reports of runs: figures of merit, a closing table, a picture and a page. This file says what is shown;
-`page` draws it with Bokeh, `figure` a part of it with matplotlib, and only those two import them."""
+`drawing` draws it, the page with Bokeh and the picture with matplotlib, and nothing else imports these two."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

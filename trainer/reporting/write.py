@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from entrostat.trainer.reporting.figure import draw
+from entrostat.trainer.reporting.drawing.figure import draw
+from entrostat.trainer.reporting.drawing.page import write
 from entrostat.trainer.reporting.groups import grouped
-from entrostat.trainer.reporting.page import write
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.table import closing_table
 

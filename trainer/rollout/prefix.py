@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from entrostat.inputs.errors import one_line
-from entrostat.measure.model import unwrapped
+from entrostat.measure.policy.model import unwrapped
 
 from .batch import Rollout, eval_mode, is_partitioned, position_ids, response_logits
 

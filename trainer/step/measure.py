@@ -10,7 +10,7 @@ from torch import Tensor
 
 from entrostat.advantages import group_advantages
 from entrostat.measure.logits import BLOCK_ELEMENTS
-from entrostat.measure.model import model_statistics
+from entrostat.measure.policy.model import model_statistics
 from entrostat.measure.tokens import TokenStatistics, token_statistics
 
 from ..rollout import Rollout, position_ids, response_logits

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ...control import EntropyController
 from ...inputs.errors import InputError
+from ...measure.policy.without_logits import statistics_without_logits
 from ...measure.tokens import TokenStatistics
-from ...measure.without_logits import statistics_without_logits
 from ..environment import configured
 from ..late import LateLoop
 

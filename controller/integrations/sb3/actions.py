@@ -12,7 +12,7 @@ from stable_baselines3.common.distributions import SquashedDiagGaussianDistribut
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
 
 from ...inputs.errors import InputError
-from ...measure.distributions import Policy
+from ...measure.policy.distributions import Policy
 
 
 def choices(space: spaces.Space[Any]) -> int | None:

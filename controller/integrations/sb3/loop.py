@@ -16,7 +16,7 @@ from ...control import EntropyController
 from ...decision import Decision
 from ...laws.momentum import momentum_of
 from ...loss import threshold_sums
-from ...measure.distributions import Policy
+from ...measure.policy.distributions import Policy
 from ...measure.tokens import TokenStatistics
 from ..clamp import clamp_thresholds, weighed
 from ..handed import Handed, bypassed

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...measure.distributions import Policy, distribution_statistics
+from ...measure.policy.distributions import Policy, distribution_statistics
 from ...measure.tokens import TokenStatistics
 from .actions import stacked, unwrapped
 

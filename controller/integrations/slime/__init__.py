@@ -19,8 +19,8 @@ from torch import Tensor
 
 from ...control import EntropyController
 from ...inputs.errors import InputError
+from ...measure.policy.vocab_parallel import parallel_sensitivity
 from ...measure.tokens import TokenStatistics
-from ...measure.vocab_parallel import parallel_sensitivity
 from ..environment import configured
 from ..late import LateLoop
 

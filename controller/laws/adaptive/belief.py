@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ...measure.density import SMALLEST_SCALE
+from ...measure.policy.density import SMALLEST_SCALE
 
 Floats = NDArray[np.float64]
 

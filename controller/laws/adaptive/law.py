@@ -15,7 +15,7 @@ from pydantic import Field
 
 from ...inputs.state import number
 from ...limits import WIDEST, Limits
-from ...measure.density import scale
+from ...measure.policy.density import scale
 from ..base import Law, Reading, State, Terms, held
 from .belief import DRIFT, LARGEST, USUAL_TICKS, Belief, first_belief
 from .estimator import after_rollout, after_tick, read_change, read_entropy

@@ -23,9 +23,9 @@ from entrostat.targets import Table
 
 from ...address import tracking_uri
 from ...tracking.folder import write_atomically
-from ..logged_runs import load_logged
-from ..plant_file import read_plants
-from ..target import read_target
+from ..plant.logged_runs import load_logged
+from ..plant.plant_file import read_plants
+from ..plant.target import read_target
 from .designer_page import render
 from .loopback import Request, Response, Server
 

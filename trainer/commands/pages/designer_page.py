@@ -11,8 +11,8 @@ from bokeh.plotting import figure
 from bokeh.resources import INLINE
 
 from entrostat.trainer.reporting import Panel, colour
-from entrostat.trainer.reporting.page import asset, legend
-from entrostat.trainer.reporting.plots import Key, blank
+from entrostat.trainer.reporting.drawing.page import asset, legend
+from entrostat.trainer.reporting.drawing.plots import Key, blank
 
 ORANGE, SKY = "#D55E00", "#56B4E9"
 NAMED = 6

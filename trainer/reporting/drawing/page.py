@@ -18,9 +18,9 @@ from bokeh.resources import INLINE
 from markupsafe import Markup
 
 from entrostat.trainer.reporting import Style, targets
-from entrostat.trainer.reporting.inside import drawn, inside
+from entrostat.trainer.reporting.drawing.inside import drawn, inside
+from entrostat.trainer.reporting.drawing.plots import Key, Sheet
 from entrostat.trainer.reporting.parameters import parameters
-from entrostat.trainer.reporting.plots import Key, Sheet
 from entrostat.trainer.reporting.progress import progress
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.sources import log_range, sources

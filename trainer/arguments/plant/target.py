@@ -6,7 +6,7 @@ from pathlib import Path
 
 from entrostat.inputs.errors import InputError
 
-from .kinds import Commands, add, entropy, whole
+from ..kinds import Commands, add, entropy, whole
 
 
 def register(commands: Commands) -> None:
@@ -27,13 +27,13 @@ def _run(options: Namespace) -> None:
     file, plant, steps, initial = options.file, options.plant, options.steps, options.initial
     if options.edit:
         with suppress(KeyboardInterrupt):
-            from ..commands.pages.designer import design, edit
+            from ...commands.pages.designer import design, edit
 
             out = options.out or Path("target.yaml")
             edit(design(file, plant, options.runs, steps, initial, out), options.port)
         return
     if file is None:
         raise InputError("target needs FILE, or --edit; see `entrostat target --help`.")
-    from ..commands.target import show_target
+    from ...commands.plant.target import show_target
 
     show_target(file, steps, initial, plant, options.out)

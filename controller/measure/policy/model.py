@@ -11,10 +11,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from ..inputs.errors import InputError
+from ...inputs.errors import InputError
+from ..tensors import as_tensor
+from ..tokens import TokenStatistics, token_statistics
 from .hidden import linear_statistics
-from .tensors import as_tensor
-from .tokens import TokenStatistics, token_statistics
 
 logger = logging.getLogger("entrostat")
 TOLERANCE = 1e-3

@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from .kinds import Commands, add, noise, share
+from ..kinds import Commands, add, noise, share
 
 
 def register(commands: Commands) -> None:
@@ -18,6 +18,6 @@ def register(commands: Commands) -> None:
 
 
 def _run(options: Namespace) -> None:
-    from ..commands.identify import run_identify
+    from ...commands.plant.identify import run_identify
 
     print(run_identify(options.runs, options.out, options.lag, options.noise, options.tracking_uri))

@@ -7,7 +7,7 @@ from bokeh.plotting import figure
 from bokeh.transform import factor_cmap, factor_mark
 
 from entrostat.trainer.reporting import Panel
-from entrostat.trainer.reporting.plots import Card, Key, blank
+from entrostat.trainer.reporting.drawing.plots import Card, Key, blank
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.snapshots import Snapshot
 

@@ -27,8 +27,8 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal, TransformedDistribution
 from torch.nn.functional import softplus
 
-from ..inputs.errors import InputError
-from .tokens import TokenStatistics, token_statistics
+from ...inputs.errors import InputError
+from ..tokens import TokenStatistics, token_statistics
 
 Policy = Distribution | Sequence[Distribution]
 

@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from .kinds import Commands, add, whole
+from ..kinds import Commands, add, whole
 
 
 def register(commands: Commands) -> None:
@@ -18,6 +18,6 @@ def register(commands: Commands) -> None:
 
 
 def _run(options: Namespace) -> None:
-    from ..commands.simulate import run_simulate
+    from ...commands.plant.simulate import run_simulate
 
     print(run_simulate(options.control, options.plant, options.steps, options.seeds, options.out))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .tokens import TokenStatistics
+from ..tokens import TokenStatistics
 
 
 def statistics_without_logits(logprob: Tensor, entropy: Tensor, vocab_size: int) -> TokenStatistics:

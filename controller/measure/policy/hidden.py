@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..inputs.errors import InputError
-from .kernels import SAMPLE, choose_moments
-from .kernels.moments import merge, moments, pulls, scratch, slope
-from .logits import add_at, block_elements, refuse_second_derivative, statistics_of
-from .tensors import as_floats, as_tensor, token_ids
-from .tokens import TokenStatistics, checked
+from ...inputs.errors import InputError
+from ..kernels import SAMPLE, choose_moments
+from ..kernels.moments import merge, moments, pulls, scratch, slope
+from ..logits import add_at, block_elements, refuse_second_derivative, statistics_of
+from ..tensors import as_floats, as_tensor, token_ids
+from ..tokens import TokenStatistics, checked
 
 TOKENS = 512
 """Tokens of a block on the CPU; its columns follow from the block's elements."""

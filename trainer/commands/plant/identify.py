@@ -13,9 +13,9 @@ from entrostat.sim.identify.fit import Identified, identify
 from entrostat.sim.identify.logged import REMEDY, LoggedRun
 from entrostat.sim.identify.plot import draw_characteristic
 
-from ..address import tracking_uri
-from ..tracking.folder import write_atomically
-from .bar import bar
+from ...address import tracking_uri
+from ...tracking.folder import write_atomically
+from ..bar import bar
 from .logged_runs import load_logged
 
 TRUSTED = 0.5

@@ -4,7 +4,7 @@ from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
 
-from .kinds import Commands, add, whole
+from ..kinds import Commands, add, whole
 
 MODULES = ("control", "matplotlib")
 
@@ -28,7 +28,7 @@ def _run(options: Namespace) -> None:
     from entrostat.inputs.configuration import parse
     from entrostat.sim.tune.objective import TuningSettings
 
-    from ..commands.tune import run_tune
+    from ...commands.plant.tune import run_tune
 
     chosen = {"sensitivity": options.sensitivity, "seed": options.seed, "tail": options.tail}
     settings = parse(TuningSettings, chosen, source="entrostat tune")

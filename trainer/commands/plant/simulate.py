@@ -14,7 +14,7 @@ from entrostat.sim.feasibility import reach
 from entrostat.sim.tune.costs import Prediction, predict, predict_adaptive
 from entrostat.sim.tune.plots import draw_prediction
 
-from ..config import load_config
+from ...config import load_config
 from .plant_file import read_plants
 
 PLANTS = 5

@@ -26,9 +26,9 @@ from entrostat.sim.tune.rules import BASELINES, process_of, ziegler_nichols_ulti
 from entrostat.sim.tune.search import Tuning, tune
 from entrostat.targets import Target
 
-from ..config import load_config
-from ..tracking.folder import write_atomically
-from .bar import bar
+from ...config import load_config
+from ...tracking.folder import write_atomically
+from ..bar import bar
 from .plant_file import read_plants
 
 FRESH = 1000

@@ -1,0 +1,1 @@
+"""Drawings of runs: a page with Bokeh, a picture with matplotlib."""
