@@ -165,9 +165,9 @@ def losses(session: Session, batch: Batch, decision: Decision, parts: Sequence[s
             known = (batch.tokens[whole], batch.advantages[whole], batch.rollout.rows(whole).mask)
             decision = session.control.refine(now, *(known if batch.whole else (old, advantages, rollout.mask)))
             sums.add({"inner/command_mean": decision.command, "inner/saturated_mean": float(decision.saturated)}, 1)
-        known = None if batch.thresholds is None else [eps[rows] for eps in batch.thresholds]
+        limits = None if batch.thresholds is None else [eps[rows] for eps in batch.thresholds]
         loss, metrics = policy_loss(
-            now.logprob, old, advantages, rollout.mask, decision, normaliser=total, now=now, thresholds=known
+            now.logprob, old, advantages, rollout.mask, decision, normaliser=total, now=now, thresholds=limits
         )
         sums.add(metrics | {"actor/pg_loss": metrics["actor/pg_loss"] * total / count.clamp(min=1)}, count)
         yield loss

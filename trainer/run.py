@@ -75,7 +75,7 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
 def _run(session: Session, folder: RunFolder, tracker: Tracker | None, start: int) -> None:
     with Heartbeat(lambda rank: _farewell(folder, f"rank {rank} is lost")) as heartbeat, _closing(session, tracker):
         try:
-            session.engine.on_rank0(lambda: tracker.open(start))
+            session.engine.on_rank0(partial(_open, tracker, start))
             session.on_step_end = _snapshots(session, folder.path, start)
             with Interrupts(tells=session.engine.rank == 0) as interrupts:
                 _train(session, folder, tracker, start, interrupts)
@@ -166,9 +166,15 @@ def _train(session: Session, folder: RunFolder, tracker: Tracker | None, start: 
             raise Interrupted(f"interrupted after step {step}, with a checkpoint; go on with {again}.")
 
 
-def _record(tracker: Tracker, step: int, metrics: dict[str, float], interrupts: Interrupts) -> bool:
+def _open(tracker: Tracker | None, start: int) -> None:
+    if tracker:
+        tracker.open(start)
+
+
+def _record(tracker: Tracker | None, step: int, metrics: dict[str, float], interrupts: Interrupts) -> bool:
     """Log a step on the lead rank; whether a person has asked for the run's end, which all ranks have to learn."""
-    tracker.log(step, metrics)
+    if tracker:
+        tracker.log(step, metrics)
     return interrupts.asked
 
 

@@ -181,7 +181,7 @@ def _conclude(config: RunConfig, goals: Sequence[Goal], reference: Values, trial
     write_atomically(out / "control.yaml", text)
     draw_front(goals, reference, trials, best, out / "front.png")
     lines = [
-        f"tried       {len(trials)} curves, {sum(trial.values is None for trial in trials)} of them ended early",
+        f"tried       {len(trials)} curves, {sum(not trial.values for trial in trials)} of them ended early",
         f"as written  {_values(goals, reference)}",
         *(f"front       {_settings(t)}: {_values(goals, t.values)}" for t in trials if t.front and t.values),
         f"chosen      {_settings(best)}: {_values(goals, best.values)}",

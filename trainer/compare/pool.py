@@ -71,7 +71,7 @@ def train_one(config: RunConfig, folder: Path, hopeless: Callable[[], bool] = la
     process.start()
     while process.is_alive():
         process.join(POLL)
-        if process.is_alive() and hopeless():
+        if process.pid and process.is_alive() and hopeless():
             os.kill(process.pid, signal.SIGINT)
             process.join()
     return process.exitcode == 0
@@ -114,5 +114,6 @@ def _train(content: dict[str, Any], folder: Path) -> None:
 
 def _end_with_parent() -> None:
     """A killed command takes its runs along: one that lived on would write into a folder that the next call reads."""
-    wait([multiprocessing.parent_process().sentinel])
+    if parent := multiprocessing.parent_process():
+        wait([parent.sentinel])
     os._exit(1)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ..config import RunConfig
 from ..reporting.rundata import load_run
@@ -17,7 +18,7 @@ from .pool import is_finished, train_all
 from .study import AS_WRITTEN, Search, Settings, Values, found, means, search
 from .suite import Suite, Tuning, run_config
 
-QUICK = {"evaluation": {"every": 10**9, "prompts": 8, "samples": 8}}
+QUICK: dict[str, Any] = {"evaluation": {"every": 10**9, "prompts": 8, "samples": 8}}
 """A trial is judged by its tracking alone."""
 
 
@@ -38,7 +39,7 @@ class Tuned:
 def tune(suite: Suite, chosen: Sequence[str], out: Path, workers: int | None = None) -> None:
     """Spend the budget of every chosen strategy that has gains: first its own constants, then what Optuna proposes."""
     for name, wanted in _searches(suite).items():
-        if name in chosen:
+        if suite.tuning and name in chosen:
             train_all(wanted.jobs(AS_WRITTEN, {}), out / name, workers)
             search(wanted, out / name, suite.tuning.trials - 1, workers)
 

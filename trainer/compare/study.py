@@ -64,8 +64,8 @@ class Found:
 
     name: str
     settings: Settings
-    values: Values | None
-    """One a goal; none: it was ended early."""
+    values: Values
+    """One a goal; empty: it was ended early."""
     front: bool
     """Whether no other trial is at least as good in every goal and better in one."""
 
@@ -99,7 +99,7 @@ def found(wanted: Search, out: Path) -> list[Found]:
     study = _opened(wanted, out)
     front = {trial.number for trial in study.best_trials}
     return [
-        Found(_name(trial), _settings(trial), tuple(trial.values) if trial.values else None, trial.number in front)
+        Found(_name(trial), _settings(trial), tuple(trial.values or ()), trial.number in front)
         for trial in study.get_trials(states=ENDED)
     ]
 

@@ -74,8 +74,13 @@ class Engine:
         import deepspeed
 
         trained = [p for p in model.parameters() if p.requires_grad]
-        rules = {"lr": update.learning_rate, "betas": update.betas, "weight_decay": update.weight_decay}
-        optimizer = torch.optim.AdamW(trained, **rules, fused=_count(trained) >= LARGE or None)
+        optimizer = torch.optim.AdamW(
+            trained,
+            lr=update.learning_rate,
+            betas=update.betas,
+            weight_decay=update.weight_decay,
+            fused=_count(trained) >= LARGE or None,
+        )
         self.deepspeed, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
         self.deepspeed.optimizer.check_grad_overflow = True  # in float32 too a NaN must not reach the weights
         self.world_size = dist.get_world_size()

@@ -30,7 +30,7 @@ def open_sampler(config: RunConfig, model: Any, tokenizer: PreTrainedTokenizerBa
     if engine.placement == "server":
         from .vllm_server import Server
 
-        backend = Server(model, engine)
+        backend: Any = Server(model, engine)
     else:
         from .vllm_engine import InProcess, SecondProcess
 

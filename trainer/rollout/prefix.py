@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import takewhile
@@ -132,12 +133,12 @@ def _logits(model: Any, cache: DynamicCache, tokens: Tensor, attention: Tensor, 
         position_ids=positions,
         use_cache=True,
         logits_to_keep=keep,
-        **{_cache_argument(type(unwrapped(model))): cache},
+        **{_cache_argument(type(unwrapped(model)).forward): cache},
     )
     return output.logits
 
 
 @lru_cache
-def _cache_argument(kind: type) -> str:
+def _cache_argument(forward: Callable[..., Any]) -> str:
     """`cache` since transformers 5.24, `past_key_values` before."""
-    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
+    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -74,8 +74,7 @@ class TransformersSampler:
         """Nothing to do."""
 
     def sample(self, prompts: Sequence[str], sampling: Sampling) -> Rollout:
-        words = {"form": self._form, "stop": self._stop}
-        return generate(self._model, self._tokenizer, prompts, **words, **vars(sampling))
+        return generate(self._model, self._tokenizer, prompts, form=self._form, stop=self._stop, **vars(sampling))
 
     def close(self) -> None:
         """Nothing to do."""
@@ -89,7 +88,7 @@ def generate(
     *,
     form: Form = PLAIN,
     stop: Sequence[int] | None = None,
-    **sampling: float | int | None,
+    **sampling: Any,
 ) -> Rollout:
     """Samples from the full vocabulary, with the keywords of `Sampling`.
 
@@ -102,9 +101,9 @@ def generate(
     how = Sampling(**sampling)
     stop = stop_tokens(model, tokenizer, form.stop) if stop is None else stop
     ids = encode(tokenizer, prompts, form)
-    encoded = [x.to(model.device) for x in padded_prompts(tokenizer, ids)]
+    padded, attention = (x.to(model.device) for x in padded_prompts(tokenizer, ids))
     with eval_mode(model):
-        actions, mask, logprob = _sample(model, *encoded, stop, how)
+        actions, mask, logprob = _sample(model, padded, attention, stop, how)
     lengths = mask.sum(1).tolist()
     rows = list(zip(actions.tolist(), logprob.tolist(), lengths, strict=True))
     responses, logprobs = [a[:n] for a, _, n in rows], [p[:n] for _, p, n in rows]
@@ -117,14 +116,14 @@ def _sample(
     """Response tokens, their mask and ln p, all [B, T]; what lies off the mask is arbitrary."""
     pick = _picker(how, model.device)
     going = _any_rank if is_partitioned(model) else torch.any
-    stop = torch.tensor(stop, device=model.device)
+    ends = torch.tensor(stop, device=model.device)
     rows = torch.arange(len(prompts) * how.responses_per_prompt, device=model.device)
     state = read(model, prompts, attention).rows(rows // how.responses_per_prompt)
     steps, running, logits = [], torch.ones_like(rows, dtype=torch.bool), state.logits
     while True:
         token, logprob = pick(logits)
         steps.append((token, running, logprob))
-        running = running & ~torch.isin(token, stop)
+        running = running & ~torch.isin(token, ends)
         if len(steps) == how.max_new_tokens or not going(running):
             actions, mask, logprobs = (torch.stack(column, dim=1) for column in zip(*steps, strict=True))
             _refuse_spoilt(logprobs)

@@ -70,7 +70,7 @@ class GlooReceiver(NCCLWeightTransferEngine):
     def init_transfer_engine(self, init_info: GlooWorkerInitInfo) -> None:
         parallel = self.parallel_config
         rank = 1 + parallel.data_parallel_index * parallel.world_size + parallel.rank
-        self._group = _meet(init_info, rank)
+        self._group: Any = _meet(init_info, rank)
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
         self.receive_weights(self.parse_update_info(update_info))

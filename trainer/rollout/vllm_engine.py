@@ -162,7 +162,9 @@ class _LLMClient:
         self._llm.finish_weight_update(self.version)
 
 
-def open_sender(backend: str, model: nn.Module, client: Any, *, rank: int, workers: int, address: str = "127.0.0.1"):
+def open_sender(
+    backend: str, model: nn.Module, client: Any, *, rank: int, workers: int, address: str = "127.0.0.1"
+) -> Any:
     """The trainer's end of a weight transfer, connected: rank 0 sends, all ranks gather.
 
     Args:

@@ -2,6 +2,7 @@
 
 import random
 from math import comb
+from typing import Any
 
 from ..rollout import Sampler, Sampling
 from ..tasks import passes
@@ -57,7 +58,7 @@ def evaluate(
 
 
 def _right_answers(
-    sampler: Sampler, task: Task, problems: list[Problem], samples: int, seconds: float, **limits: float | int
+    sampler: Sampler, task: Task, problems: list[Problem], samples: int, seconds: float, **limits: Any
 ) -> list[list[str]]:
     """The canonical forms of the right ones among `samples` answers, for each problem."""
     how = Sampling(responses_per_prompt=samples, **limits)

@@ -68,7 +68,7 @@ def sampled_statistics(session: Session, rollout: Rollout) -> TokenStatistics:
     return TokenStatistics.cat(found)
 
 
-def statistics(session: Session, model: Any, rollout: Rollout, **options: bool) -> TokenStatistics:
+def statistics(session: Session, model: Any, rollout: Rollout, **options: Any) -> TokenStatistics:
     """Statistics of the response tokens under `model`, at the sampling temperature."""
     temperature = session.config.rollout.temperature
     if not session.config.engine.without_logits:

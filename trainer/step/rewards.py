@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -33,7 +34,7 @@ class Overtime(BaseException):
 
 def score_answers(
     task: Task, problems: Sequence[Problem], answers: Sequence[str], seconds: float
-) -> tuple[Tensor, Counter]:
+) -> tuple[Tensor, Counter[str]]:
     """The reward of each answer to the problem beside it, NaN where there is none, and how often what went wrong.
 
     Args:
@@ -41,7 +42,7 @@ def score_answers(
     """
     faults: Counter[str] = Counter()
     rewards = [
-        _reward(lambda p=problem, a=answer: task.reward(p, a), seconds, faults)
+        _reward(partial(task.reward, problem, answer), seconds, faults)
         for problem, answer in zip(problems, answers, strict=True)
     ]
     return torch.tensor(rewards, dtype=torch.float32), faults

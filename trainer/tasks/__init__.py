@@ -33,11 +33,11 @@ def load_task(name: "str | DatasetConfig | ReasoningConfig | CustomTask") -> Tas
     if isinstance(name, Task):
         return name
     if not isinstance(name, str):
-        if hasattr(name, "reasoning_gym"):
-            from .reasoning import Reasoning
-
-            return Reasoning(name)
         from .dataset import Dataset
+        from .reasoning import Reasoning, ReasoningConfig
+
+        if isinstance(name, ReasoningConfig):
+            return Reasoning(name)
 
         return Dataset(name)
     if name not in _REGISTRY:

@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ class Expression:
         return f"{self.left}{self.operator}{self.right}"
 
 
-def apply(operator: str, left, right):
+def apply(operator: str, left: Any, right: Any) -> Any:
     """The result of `left operator right`, for integers and for arrays of them."""
     if operator == "+":
         return left + right

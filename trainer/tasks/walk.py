@@ -44,7 +44,7 @@ def problem(key: Cell, door: Cell) -> Problem:
 
 def every_problem() -> list[Problem]:
     """All problems that can be solved: key, door and start are three different cells, near enough to each other."""
-    cells = [cell for cell in product(range(SIDE), repeat=2) if cell != START]
+    cells = [(x, y) for x in range(SIDE) for y in range(SIDE) if (x, y) != START]
     pairs = [(key, door) for key, door in product(cells, cells) if key != door]
     return [problem(*pair) for pair in pairs if _distance(START, pair[0]) + _distance(*pair) <= LONGEST_ANSWER]
 

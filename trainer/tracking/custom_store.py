@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from ..config import RunConfig
 from ..tracker import CustomTracker, Row
@@ -14,7 +15,7 @@ class Custom:
 
     def __init__(self, folder: RunFolder, config: RunConfig) -> None:
         self._folder = folder
-        self._tracker: CustomTracker = config.tracking.custom
+        self._tracker = cast(CustomTracker, config.tracking.custom)
 
     def connect(self) -> int:
         """The last step that the tracker holds, -1 for none."""

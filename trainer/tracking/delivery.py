@@ -27,7 +27,8 @@ from entrostat.inputs.errors import InputError
 
 from ..address import without_password
 from ..config import RunConfig, load_config
-from .folder import Row, RunFolder
+from ..tracker import Row
+from .folder import RunFolder
 from .stores import TITLES, Store, open_store
 
 logger = logging.getLogger("entrostat.trainer")

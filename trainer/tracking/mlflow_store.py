@@ -16,7 +16,8 @@ from ..config import RunConfig
 from ..reporting.rundata import load_run
 from ..reporting.summary import summarise
 from ..reporting.table import headline, warnings
-from .folder import Row, RunFolder
+from ..tracker import Row
+from .folder import RunFolder
 from .mlflow_inputs import inputs
 from .mlflow_params import flat, to_write
 from .mlflow_runs import find_experiment

@@ -40,7 +40,8 @@ class Tracker:
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         self._folder.append(step, metrics)
-        self._status.show(step, metrics)
+        if self._status:
+            self._status.show(step, metrics)
 
     def close(self, status: str) -> None:
         """Write the report and end the trackers' runs as `status`: FINISHED, FAILED or KILLED. Raises nothing."""

@@ -32,7 +32,8 @@ class Status:
     ) -> None:
         """`start`: the first step that this process does, of `steps`; `now`: seconds, for the remaining time."""
         self._console = console or Console(highlight=False)
-        self._steps, self._last, self._metrics = steps, start - 1, {}
+        self._steps, self._last = steps, start - 1
+        self._metrics: Metrics = {}
         self._evaluation: Metrics = {}
         self._entropies: deque[float] = deque(maxlen=SEEN)
         self._now, self._times = now, deque([now()], maxlen=SEEN)

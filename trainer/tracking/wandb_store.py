@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config import RunConfig
-from .folder import Row, RunFolder
+from ..tracker import Row
+from .folder import RunFolder
 from .tensorboard_store import scalars
 
 HEADER, BLOCK = 7, 1 << 15

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from bokeh.embed import file_html
@@ -25,7 +26,9 @@ def render(
 ) -> str:
     """The page as text; its script asks the server for everything that follows from the points."""
     plot = _plot(points, steps, logged, has_plant)
-    variables = {name.replace(".", "_"): asset(name, "designer") for name in ("designer.css", "designer.js")}
+    variables: dict[str, Any] = {
+        name.replace(".", "_"): asset(name, "designer") for name in ("designer.css", "designer.js")
+    }
     variables |= {"page_css": asset("page.css"), "out": out, "steps": steps, "has_plant": has_plant}
     variables |= {"interpolation": interpolation, "legend": legend(_keys(logged, has_plant))}
     template = asset("designer.html", "designer")

@@ -72,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self._may():
-            self._answer(Request(headers=self.headers))
+            self._answer(Request(headers=dict(self.headers.items())))
 
     def do_POST(self) -> None:
         if not self._may():
@@ -80,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > LARGEST_BODY:
             return self._send(Response("too long", "text/plain", 413))
-        self._answer(Request(self.rfile.read(int(length)), self.headers))
+        self._answer(Request(self.rfile.read(int(length)), dict(self.headers.items())))
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: a line a poll would fill the terminal."""
@@ -114,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"Content-Type": f"{response.kind}; charset=utf-8", "Content-Length": str(len(body))}
         headers |= {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
         headers["Referrer-Policy"] = "no-referrer"  # the address holds the token
-        for name, value in (headers | response.headers).items():
+        for name, value in {**headers, **response.headers}.items():
             self.send_header(name, value)
         with suppress(ConnectionError):  # the page was closed or loaded anew meanwhile
             self.end_headers()

@@ -77,8 +77,8 @@ def _usable(runs: Sequence[tuple[Run, str]], lag: float | None, noise: float | N
             refused.append(error)
     if not found:
         raise refused[0]
-    for error in refused:
-        logger.warning("left out: %s", error)
+    for why in refused:
+        logger.warning("left out: %s", why)
     return found
 
 
@@ -86,6 +86,9 @@ def _from_run(run: Run, name: str, lag: float | None, noise: float | None) -> Lo
     for column in ("actor/entropy", "controller/command"):
         if not run.has(column):
             raise InputError(f"{name} logs no `{column}`; give a run of entrostat, or a CSV of step,entropy,command.")
+    ends: dict[str, Any] = {
+        end: run.column(f"controller/command_{end}") for end in ENDS if run.has(f"controller/command_{end}")
+    }
     return LoggedRun(
         name=name,
         steps=run.steps,
@@ -94,7 +97,7 @@ def _from_run(run: Run, name: str, lag: float | None, noise: float | None) -> Lo
         standard_error=_known(run.column("controller/standard_error"), noise),
         lag=_momentum(run.config, name) if lag is None else lag,
         closed=run.closed,
-        **{end: run.column(f"controller/command_{end}") for end in ENDS if run.has(f"controller/command_{end}")},
+        **ends,
     )
 
 
@@ -114,6 +117,7 @@ def _from_table(source: Path, lag: float | None, noise: float | None) -> LoggedR
     if missing := [name for name in NEEDED if name not in columns]:
         raise InputError(f"{source} has no column `{missing[0]}`; write a header line `step,entropy,command`.")
     unknown = np.full(len(columns["step"]), np.nan)
+    ends: dict[str, Any] = {end: columns[f"command_{end}"] for end in ENDS if f"command_{end}" in columns}
     return LoggedRun(
         str(source),
         columns["step"],
@@ -121,7 +125,7 @@ def _from_table(source: Path, lag: float | None, noise: float | None) -> LoggedR
         _command(source, columns),
         standard_error=_known(columns.get("standard_error", unknown), noise),
         lag=lag,
-        **{end: columns[f"command_{end}"] for end in ENDS if f"command_{end}" in columns},
+        **ends,
     )
 
 

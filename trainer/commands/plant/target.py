@@ -61,12 +61,12 @@ def _draw(values: np.ndarray, band: Reach | None, out: Path) -> None:
     axes.set(xlabel="step", ylabel="entropy (nats)", ylim=(0, None), xlim=(0, len(values) - 1))
     if band:
         axes.plot(band.nearest, color="#D55E00", label="nearest that the plant comes")
+        for rates in below:
+            rates.fill_between(np.arange(len(band.low)), band.low, band.high, color="#cfe3f1", label="plant can give")
+            rates.plot(np.diff(values), color="black", label="target asks for")
+            for first, last in band.missed:
+                rates.axvspan(first - 0.5, last + 0.5, color="#D55E00", alpha=0.3, lw=0)
+            rates.set(xlabel="step", ylabel="rate (nats a step)", xlim=(0, len(values) - 1))
+            rates.legend(frameon=False)
     axes.legend(frameon=False)
-    for rates in below:
-        rates.fill_between(np.arange(len(band.low)), band.low, band.high, color="#cfe3f1", label="plant can give")
-        rates.plot(np.diff(values), color="black", label="target asks for")
-        for first, last in band.missed:
-            rates.axvspan(first - 0.5, last + 0.5, color="#D55E00", alpha=0.3, lw=0)
-        rates.set(xlabel="step", ylabel="rate (nats a step)", xlim=(0, len(values) - 1))
-        rates.legend(frameon=False)
     figure.savefig(out, dpi=120)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -16,7 +17,7 @@ from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.summary import BAND, measured_entropy
 
 SIZE, DPI = (10.0, 3.9), 150
-STYLES = {
+STYLES: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
@@ -84,7 +85,7 @@ def _outcome(ax: Axes, runs: Sequence[Run]) -> None:
     for index, run in enumerate(runs):
         values = run.column(key)
         known = np.isfinite(values)
-        style = {"ls": DASHES[index // 6 % len(DASHES)], "marker": "o" if evaluated else "", "ms": 4}
+        style: dict[str, Any] = {"ls": DASHES[index // 6 % len(DASHES)], "marker": "o" if evaluated else "", "ms": 4}
         ax.plot(run.steps[known], values[known], color=colour(index), **style)
 
 

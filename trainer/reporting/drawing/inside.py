@@ -1,6 +1,7 @@
 """The inside of one step: the region map and the authority curve, which a slider moves through the snapshots."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from bokeh.models import ColumnDataSource, HoverTool, Range1d, Slope
 from bokeh.plotting import figure
@@ -22,7 +23,7 @@ KINDS = {
 MAP = ("entropy", "surprisal", "advantage", "threshold", "ratio", "kind")
 
 
-def inside(first: dict) -> list[Card]:
+def inside(first: dict[str, Any]) -> list[Card]:
     """The region map and the authority curve of one of `drawn`; the page's script moves them to others."""
     kinds = [Key(label, ink, sign=sign) for label, ink, _, _, sign in KINDS.values()]
     curve = [Key("D(v)", BLUE, width=2), Key("chosen", ORANGE, sign="◆")]
@@ -32,12 +33,12 @@ def inside(first: dict) -> list[Card]:
     ]
 
 
-def drawn(runs: Sequence[Run]) -> list[list[dict]]:
+def drawn(runs: Sequence[Run]) -> list[list[dict[str, Any]]]:
     """Every run's snapshots as the page's script takes them."""
     return [[_drawn(snapshot) for snapshot in run.snapshots] for run in runs]
 
 
-def _drawn(snapshot: Snapshot) -> dict:
+def _drawn(snapshot: Snapshot) -> dict[str, Any]:
     tokens, authority = snapshot.tokens, snapshot.authority
     kind = [str(2 * (a < 0) + cut) for a, cut in zip(tokens.advantage, tokens.cut, strict=True)]
     seen = tokens.model_dump(include=set(MAP)) | {"kind": kind}
@@ -47,7 +48,7 @@ def _drawn(snapshot: Snapshot) -> dict:
     return {"step": snapshot.step, "map": seen, "authority": curve, "point": point, "answers": answers}
 
 
-def _region_map(first: dict) -> figure:
+def _region_map(first: dict[str, Any]) -> figure:
     plot = blank(Panel("", "surprisal -ln p (nats)", {}), "entropy of the context H (nats)", 400)
     plot.name, plot.x_range, plot.y_range = "region map", Range1d(0, 1), Range1d(0, 1)
     plot.x_range.name, plot.y_range.name = "map x", "map y"
@@ -71,7 +72,7 @@ def _region_map(first: dict) -> figure:
     return plot
 
 
-def _authority(first: dict) -> figure:
+def _authority(first: dict[str, Any]) -> figure:
     plot = blank(Panel("", "D(v), mean of -A S", {}), "command v", 400)
     plot.name, plot.x_range = "authority curve", Range1d(-1.05, 1.05, name="authority x")
     plot.line("command", "change", source=ColumnDataSource(first["authority"], name="authority"), width=2, color=BLUE)
