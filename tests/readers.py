@@ -4,23 +4,17 @@
 short, and nothing else of a command is changed.
 """
 
-import multiprocessing
 import os
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
-from entrostat.trainer.engine.launcher import forget_launcher
+from tests.forks import entrostat, fork
 from tests.runs import ENVIRONMENT, ROOT
 
 SHORT = "steps=4 rollout.prompts=8 update.minibatches=2 evaluation.every=4 evaluation.prompts=8 tracking.mlflow=null"
 LONG_ENOUGH = "steps=64"
 """What `identify` needs of an excitation run."""
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    ["entrostat.trainer.run", "entrostat.trainer.commands.plant.tune", "entrostat.trainer.reporting.write"]
-)
 
 
 def run(command: str, folder: Path) -> tuple[int, str]:
@@ -53,19 +47,6 @@ def _shortened(words: list[str]) -> list[str]:
 
 def _fork(words: list[str], folder: Path) -> tuple[int, str]:
     log = folder / "log"
-    process = FORKS.Process(target=_main, args=(words, folder, log))
-    process.start()
+    process = fork(log, entrostat, *words, folder=folder)
     process.join()
     return process.exitcode, log.read_text()
-
-
-def _main(words: list[str], folder: Path, log: Path) -> None:
-    os.environ.update(ENVIRONMENT)
-    forget_launcher(os.environ)
-    os.chdir(folder)
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    from entrostat.trainer.cli import main
-
-    sys.exit(main(words))

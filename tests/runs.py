@@ -41,17 +41,6 @@ def process(*words: str | Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
 
 
-def torchrun(folder: Path, script: str, *words: str | Path) -> list[dict | list]:
-    """Run a script on two ranks, told `folder` and `words`; each leaves `rank0.json` or `rank1.json` there."""
-    (folder / "rank.py").write_text(script)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*launch, *map(str, [folder / "rank.py", folder, *words])]
-    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
-
-
 def train(out: Path, *overrides: str, store: str = "null") -> subprocess.CompletedProcess:
     """A small run into `out`; `store` is MLflow's tracking URI, or null."""
     done = entrostat("train", *SMALL, f"tracking.mlflow={store}", *overrides, "--out", out)

@@ -61,7 +61,7 @@ def run_rank(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def gradients(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(run_rank, (str(folder),), nprocs=RANKS)
+    mp.start_processes(run_rank, (str(folder),), nprocs=RANKS, start_method="forkserver")
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(RANKS)]
 
 

@@ -78,7 +78,7 @@ def run_rank(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(run_rank, (str(folder),), nprocs=2)
+    mp.start_processes(run_rank, (str(folder),), nprocs=2, start_method="forkserver")
     return folder
 
 

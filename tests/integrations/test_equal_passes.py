@@ -29,7 +29,7 @@ def run_rank(rank: int, folder: str, sizes: list[int]) -> None:
 
 
 def passes_of(folder, sizes: list[int]) -> list:
-    mp.spawn(run_rank, (str(folder), sizes), nprocs=len(sizes))
+    mp.start_processes(run_rank, (str(folder), sizes), nprocs=len(sizes), start_method="forkserver")
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(len(sizes))]
 
 

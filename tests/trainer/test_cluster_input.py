@@ -2,7 +2,6 @@
 
 import json
 import socket
-import subprocess
 import sys
 
 import pytest
@@ -16,28 +15,28 @@ from entrostat.trainer.rollout.vllm_engine import import_vllm
 from entrostat.trainer.rollout.vllm_server import Server
 from entrostat.trainer.tasks import load_task
 from entrostat.trainer.tasks.dataset import DatasetConfig
-from tests.runs import ENVIRONMENT, ROOT, SMALL
+from tests.forks import entrostat, fork
+from tests.runs import SMALL
 
 
-def train(out, *overrides, without=None, **environment):
-    """`entrostat train`, in an interpreter that cannot import the module `without`."""
-    hide = f"sys.modules['{without}'] = None; " if without else ""
-    words = ["train", *SMALL, "tracking.mlflow=null", *overrides, "--out", str(out)]
-    code = f"import sys; {hide}from entrostat.trainer.cli import main; sys.exit(main({words!r}))"
-    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)} | environment
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
-
-
-def said(done):
-    """Its one sentence."""
-    (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("entrostat: ")]
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+def refused(folder, *overrides, code=entrostat, **environment):
+    """The one sentence of a run that does not start."""
+    log, words = folder / "log", ["train", *SMALL, "tracking.mlflow=null", *overrides, "--out", folder / "run"]
+    process = fork(log, code, *words, **environment)
+    process.join()
+    (sentence,) = [line for line in log.read_text().splitlines() if line.startswith("entrostat: ")]
+    assert process.exitcode == 2
+    assert "Traceback" not in log.read_text()
     return sentence
 
 
+def without_deepspeed(*words):
+    sys.modules["deepspeed"] = None
+    return entrostat(*words)
+
+
 def test_a_missing_extra_is_named_with_what_adds_it(tmp_path):
-    sentence = said(train(tmp_path / "run", without="deepspeed"))
+    sentence = refused(tmp_path, code=without_deepspeed)
     assert "`deepspeed`" in sentence
     assert "add it with `pip install -e '.[train]'`" in sentence
 
@@ -56,8 +55,7 @@ def test_a_missing_part_is_named_where_it_is_asked_for(monkeypatch, module, call
 
 
 def test_an_absent_gpu_is_told_where_one_is_asked_for(tmp_path):
-    hidden = train(tmp_path / "run", "engine.device=cuda", CUDA_VISIBLE_DEVICES="")
-    assert "PyTorch sees no GPU" in said(hidden)
+    assert "PyTorch sees no GPU" in refused(tmp_path, "engine.device=cuda", CUDA_VISIBLE_DEVICES="")
 
 
 def test_a_port_in_use_is_told_with_the_port(tmp_path):
@@ -66,13 +64,13 @@ def test_a_port_in_use_is_told_with_the_port(tmp_path):
         taken.listen()
         port = str(taken.getsockname()[1])
         launched = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        sentence = said(train(tmp_path / "run", **launched))
+        sentence = refused(tmp_path, **launched)
     assert f"cannot meet at 127.0.0.1:{port}" in sentence
     assert "--master-port" in sentence
 
 
 def test_half_of_a_launchers_variables_are_told_with_the_missing_ones(tmp_path):
-    sentence = said(train(tmp_path / "run", RANK="0", LOCAL_RANK="0", WORLD_SIZE="1"))
+    sentence = refused(tmp_path, RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
     assert "`RANK` is set and `MASTER_ADDR`, `MASTER_PORT` not" in sentence
     assert "unset `RANK`" in sentence
 

@@ -13,7 +13,7 @@ import pytest
 from entrostat import InputError
 from entrostat.trainer.cli import parsed, parser
 from entrostat.trainer.config import load_config
-from tests.runs import ENVIRONMENT, ROOT, SMALL, lines, process
+from tests.runs import ENVIRONMENT, ROOT, SMALL, entrostat, lines, process
 
 COMMANDS = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
 
@@ -189,6 +189,6 @@ def test_a_run_ends_with_a_checkpoint_and_says_how_it_goes_on(tmp_path):
     assert "ends after this step, with a checkpoint" in said
     step = int(re.search(r"interrupted after step (\d+), with a checkpoint; go on with", said)[1])
     assert said.rstrip().endswith(f"`entrostat train --resume {tmp_path / 'run'}`.")
-    done = process("train", "--resume", tmp_path / "run", f"steps={step + 2}")
+    done = entrostat("train", "--resume", tmp_path / "run", f"steps={step + 2}")
     assert done.stdout.startswith(f"{tmp_path / 'run'} goes on at step {step + 1} of {step + 2}, from its checkpoint.")
     assert [row["step"] for row in lines(tmp_path / "run")] == list(range(step + 2))

@@ -9,7 +9,7 @@ import mlflow
 import pytest
 import yaml
 
-from tests.runs import ENVIRONMENT, ROOT, entrostat, mlflow_store, process
+from tests.runs import ENVIRONMENT, ROOT, entrostat, mlflow_store
 from tests.trainer.suites import SMALL, TUNING, small
 
 
@@ -35,7 +35,7 @@ def compared(tmp_path_factory):
     first.kill()
     first.wait()
     before = status.stat().st_mtime_ns
-    done = process(*words)
+    done = entrostat(*words)
     assert done.returncode == 0, done.stderr[-2000:]
     return folder, before, done.stdout
 

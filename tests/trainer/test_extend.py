@@ -9,6 +9,7 @@ import pytest
 
 from entrostat.trainer.cli import main
 from entrostat.trainer.config import dump_config, load_config
+from tests.forks import entrostat, fork
 from tests.runs import ENVIRONMENT, lines
 
 PARTS = '''
@@ -96,9 +97,9 @@ engine: {threads: 1}
 """
 
 
-def train(folder, *words):
+def train(folder):
     """The command as installed: Python adds no folder to the import path."""
-    command = [sys.executable, "-P", "-m", "entrostat.trainer.cli", "train", *words]
+    command = [sys.executable, "-P", "-m", "entrostat.trainer.cli", "train", "run.yaml", "--out", "out"]
     done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
 
@@ -109,10 +110,12 @@ def out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
     (folder / "my_parts.py").write_text(PARTS)
     (folder / "run.yaml").write_text(CONFIG)
-    train(folder, "run.yaml", "--out", "out")
+    train(folder)
     newest = max((folder / "out" / "checkpoints").iterdir())
     shutil.rmtree(newest)
-    train(folder, "--resume", "out", "steps=3")
+    resumed = fork(folder / "log", entrostat, "train", "--resume", "out", "steps=3", folder=folder)
+    resumed.join()
+    assert resumed.exitcode == 0, (folder / "log").read_text()[-2000:]
     return folder / "out"
 
 

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from entrostat.trainer.policy import gguf
 from entrostat.trainer.policy.models import load_model, load_tokenizer
 from entrostat.trainer.policy.shapes import load_shape
 from entrostat.trainer.run import open_session
+from tests.forks import FORKS
 from tests.runs import SMALL
 from tests.trainer.gguf_files import write_gguf
 
@@ -73,7 +73,7 @@ def test_what_a_kill_left_half_converted_does_not_count(file, cache):
 
 
 def test_processes_that_convert_at_once_end_with_one_folder(file, cache):
-    with get_context("spawn").Pool(2) as pool:
+    with FORKS.Pool(2) as pool:
         first, second = pool.map(gguf.converted, [file, file])
     assert first == second
     assert list(cache.iterdir()) == [first]

@@ -3,14 +3,15 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
 from entrostat.trainer.engine.checkpoint import newest_step
-from tests.runs import ENVIRONMENT, ROOT, SMALL, entrostat, lines, torchrun
+from entrostat.trainer.rollout.ports import free_port
+from tests.forks import ended, fork, launched, scripted
+from tests.forks import entrostat as command
+from tests.runs import SMALL, entrostat, lines
 
 DISAGREE = """
 import json, sys
@@ -21,60 +22,61 @@ from entrostat.trainer.config import load_config
 from entrostat.trainer.loop import train_step
 from entrostat.trainer.run import open_session
 
-session = open_session(load_config(sys.argv[3], sys.argv[4:]))
-train_step(session, 0)
-said = ""
-if dist.get_rank() == 1:
-    session.control._state.law["command"] += float(sys.argv[2])
-try:
-    train_step(session, 1)
-except Disagreement as error:
-    said = str(error)
-Path(sys.argv[1], f"rank{dist.get_rank()}.json").write_text(json.dumps([said, session.control.state_dict()["step"]]))
+def end(difference):
+    session = open_session(load_config(sys.argv[2], sys.argv[3:]))
+    train_step(session, 0)
+    if dist.get_rank() == 1:
+        session.control._state.law["command"] += difference
+    said = ""
+    try:
+        train_step(session, 1)
+    except Disagreement as error:
+        said = str(error)
+    return said, session.control.state_dict()["step"]
+
+ends = [end(1e-12), end(1e-3)]
+Path(sys.argv[1], f"rank{dist.get_rank()}.json").write_text(json.dumps(ends))
 """
 
 
-def test_two_commands_that_differ_stop_both_ranks_with_both_values(tmp_path):
-    (said, step), other = torchrun(tmp_path, DISAGREE, "1e-3", *SMALL)
-    assert [said, step] == other
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory):
+    """What each of two ranks says, and its step, when their commands differ by 1e-12 and by 1e-3."""
+    return scripted(tmp_path_factory.mktemp("differ"), DISAGREE, *SMALL)
+
+
+def test_two_commands_that_differ_stop_both_ranks_with_both_values(ends):
+    assert ends[0][1] == ends[1][1]
+    said, step = ends[0][1]
     assert step == 1  # nothing was decided on it
     commands = re.findall(r"-?\d\.\d+", said)
     assert len(set(commands)) == 2
     assert "ranks 0 and 1" in said
 
 
-def test_commands_that_differ_in_the_last_bits_of_linear_algebra_go_on(tmp_path):
-    assert torchrun(tmp_path, DISAGREE, "1e-12", *SMALL) == [["", 2], ["", 2]]
-
-
-def start(out, rank, port):
-    """One of two ranks, without a launcher that would end the other: what is tested is that it ends by itself."""
-    words = [*SMALL, "steps=60", "tracking.mlflow=null", "--out", str(out)]
-    environment = ENVIRONMENT | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, "-m", "entrostat.trainer.cli", "train", *words]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+def test_commands_that_differ_in_the_last_bits_of_linear_algebra_go_on(ends):
+    assert [rank[0] for rank in ends] == [["", 2], ["", 2]]
 
 
 @pytest.mark.parametrize(("lost", "how"), [(1, signal.SIGKILL), (0, signal.SIGSTOP)])
 def test_when_a_rank_is_killed_or_frozen_the_other_ends_within_a_minute_and_one_rank_goes_on(tmp_path, lost, how):
     out = tmp_path / "run"
-    ranks = [start(out, rank, 29_500 + os.getpid() % 400 + lost) for rank in range(2)]
+    words = ["train", *SMALL, "steps=60", "tracking.mlflow=null", "--out", out]
+    logs, port = [tmp_path / f"{rank}.log" for rank in range(2)], str(free_port())
+    # without a launcher that would end the other: what is tested is that it ends by itself
+    ranks = [fork(log, command, *words, **launched(rank, port)) for rank, log in enumerate(logs)]
     try:
         until = time.monotonic() + 240
         while newest_step(out / "checkpoints") is None:
             assert time.monotonic() < until
             time.sleep(0.05)
-        ranks[lost].send_signal(how)
-        since = time.monotonic()
-        said = ranks[1 - lost].communicate(timeout=120)[1]
-        assert time.monotonic() - since < 60
+        os.kill(ranks[lost].pid, how)
+        ranks[1 - lost].join(60)
+        said = logs[1 - lost].read_text()
         assert f"entrostat: rank {lost} is lost; go on with `entrostat train --resume" in said
-        assert ranks[1 - lost].returncode != 0
+        assert ranks[1 - lost].exitcode not in (None, 0)
     finally:
-        for rank in ranks:
-            rank.kill()
-            rank.wait()
+        ended(ranks, 0)
     done = newest_step(out / "checkpoints")
     resumed = entrostat("train", "--resume", out, f"steps={done + 2}")
     assert resumed.returncode == 0, resumed.stderr[-2000:]

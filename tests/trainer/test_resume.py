@@ -13,7 +13,8 @@ from entrostat.trainer.engine.state import gathered
 from entrostat.trainer.loop import train_step
 from entrostat.trainer.run import _restore, _save, open_session
 from entrostat.trainer.tracking.folder import RunFolder
-from tests.runs import SMALL, torchrun
+from tests.forks import scripted
+from tests.runs import SMALL
 
 ENGINES = {
     "zero 0": ["engine.zero_stage=0"],
@@ -115,7 +116,7 @@ Path(sys.argv[1], f"rank{dist.get_rank()}.json").write_text(json.dumps(rows))
 def two_ranks(tmp_path_factory):
     """What `interrupted` gave on each of two ranks, and the folder with their checkpoints."""
     folder = tmp_path_factory.mktemp("ranks")
-    return folder, torchrun(folder, RANK)
+    return folder, scripted(folder, RANK)
 
 
 @pytest.mark.parametrize("engine", ["zero 0", "zero 1", "zero 2", "zero 3", "zero 0, adaptive law"])

@@ -20,7 +20,8 @@ from entrostat.trainer.rollout.vllm_engine import _answer
 from entrostat.trainer.rollout.vllm_sampler import Answer, VLLMSampler, known
 from entrostat.trainer.run import open_session, run
 from entrostat.trainer.seeds import seed_of
-from tests.runs import SMALL, lines, torchrun
+from tests.forks import scripted
+from tests.runs import SMALL, lines
 
 EXAMPLE, *BASE = SMALL
 VOCABULARY = 16
@@ -164,7 +165,7 @@ Path(sys.argv[1], f"rank{rank}.json").write_text(json.dumps([session.sampler.col
 
 
 def test_where_the_ranks_sample_together_one_that_fails_does_not_try_again_alone(tmp_path):
-    other, failed = torchrun(tmp_path, ONE_RANK_FAILS, *SMALL, "engine.zero_stage=3")
+    other, failed = scripted(tmp_path, ONE_RANK_FAILS, *SMALL, "engine.zero_stage=3")
     assert failed == [True, "a card fell off the bus", 3]
     assert other[0]
     assert isinstance(other[1], str)  # its collective ended with the rank
@@ -192,6 +193,6 @@ Path(sys.argv[1], f"rank{rank}.json").write_text(json.dumps(said))
 
 
 def test_a_policy_that_is_spoilt_on_one_rank_stops_all_of_them_between_their_collectives(tmp_path):
-    said, other = torchrun(tmp_path, SPOILT, *SMALL, "engine.zero_stage=3")
+    said, other = scripted(tmp_path, SPOILT, *SMALL, "engine.zero_stage=3")
     assert said == other
     assert "probabilities are not finite" in said

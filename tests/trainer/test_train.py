@@ -1,10 +1,6 @@
 """Real runs of the trainer on the shipped model: what they leave behind, how they survive, what they refuse."""
 
 import math
-import os
-import signal
-import subprocess
-import sys
 import time
 
 import mlflow
@@ -17,7 +13,9 @@ from entrostat.trainer.loop import train_step
 from entrostat.trainer.policy.models import ASSETS
 from entrostat.trainer.run import open_session
 from entrostat.trainer.tasks.expressions import Expressions
-from tests.runs import ENVIRONMENT, ROOT, SMALL, entrostat, lines, mlflow_store, train
+from tests.forks import entrostat as command
+from tests.forks import fork
+from tests.runs import SMALL, entrostat, lines, mlflow_store, train
 
 CONTRACT = [
     *(f"actor/{name}" for name in ("entropy", "pg_loss", "ppo_kl", "grad_norm", "lr")),
@@ -86,11 +84,11 @@ def test_the_same_seed_gives_the_same_run(tracked, tmp_path):
 
 def test_a_run_killed_in_the_middle_resumes_to_the_run_that_would_have_been(tracked, tmp_path):
     store = mlflow_store(tmp_path)
-    command = [sys.executable, "-m", "entrostat.trainer.cli", "train", *SMALL, f"tracking.mlflow={store}"]
-    victim = subprocess.Popen([*command, "--out", str(tmp_path / "run")], cwd=ROOT, env=ENVIRONMENT)
+    words = ["train", *SMALL, f"tracking.mlflow={store}", "--out", tmp_path / "run"]
+    victim = fork(tmp_path / "log", command, *words)
     wait_for_lines(tmp_path / "run" / "metrics.jsonl", 4)
-    os.kill(victim.pid, signal.SIGKILL)
-    victim.wait()
+    victim.kill()
+    victim.join()
     assert len(lines(tmp_path / "run")) < 6
     resumed = entrostat("train", "--resume", tmp_path / "run")
     assert resumed.returncode == 0, resumed.stderr[-2000:]

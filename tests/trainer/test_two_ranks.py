@@ -1,28 +1,16 @@
-"""Ranks under torchrun, on gloo: every ZeRO stage and number of ranks measures, decides and trains the same."""
+"""Ranks on gloo: every ZeRO stage and number of ranks measures, decides and trains the same."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
-from tests.runs import ENVIRONMENT, ROOT, SMALL
-
-RANK = """
-import json, sys
-from pathlib import Path
 from entrostat.trainer.config import load_config
 from entrostat.trainer.loop import train_step
 from entrostat.trainer.rollout.weights import gathered
 from entrostat.trainer.run import open_session
+from tests.forks import two_ranks
+from tests.runs import SMALL
 
-for name, words in json.loads(sys.argv[2]).items():
-    session = open_session(load_config(words[0], words[1:]))
-    rows = [train_step(session, step) for step in range(2)]
-    weights = [float(whole.double().sum()) for _, whole in gathered(session.engine.model)]
-    rows = [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
-    Path(sys.argv[1], f"{name}-{session.engine.rank}.json").write_text(json.dumps([rows, weights]))
-"""
 ALONE = (1, 0, 64)
 TOGETHER = [(2, 0, 32), (2, 1, 32), (2, 2, 16), (2, 3, 8)]
 """(ranks, ZeRO stage, responses of a microbatch); the others of a rank's 32 accumulate."""
@@ -39,31 +27,28 @@ SAME = (
 )
 
 
-def run(folder, cases):
-    """What each rank of each case, all with one number of ranks, logged in 2 steps of one minibatch, and the sum of
-    each of its weights."""
-    (folder / "rank.py").write_text(RANK)
-    (ranks,) = {case[0] for case in cases}
-    words = {
-        str(index): [*SMALL, f"engine.zero_stage={stage}", f"update.microbatch={micro}", "update.minibatches=1", *rest]
-        for index, (_, stage, micro, *rest) in enumerate(cases)
-    }
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
-    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
-    command = [*launch, str(folder / "rank.py"), str(folder), json.dumps(words)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return {
-        case: [json.loads((folder / f"{index}-{rank}.json").read_text()) for rank in range(ranks)]
-        for index, case in enumerate(cases)
-    }
+def rank(folder, cases):
+    """Leave what this rank logged of each case in 2 steps of one minibatch, and the sum of each of its weights."""
+    found = []
+    for _, stage, micro, *rest in cases:
+        words = [f"engine.zero_stage={stage}", f"update.microbatch={micro}", "update.minibatches=1", *rest]
+        session = open_session(load_config(SMALL[0], [*SMALL[1:], *words]))
+        rows = [train_step(session, step) for step in range(2)]
+        weights = [float(whole.double().sum()) for _, whole in gathered(session.engine.model)]
+        found.append([[{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows], weights])
+    (folder / f"rank{session.engine.rank}.json").write_text(json.dumps(found))
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("one"), [ALONE]) | run(
-        tmp_path_factory.mktemp("two"), [*TOGETHER, WITHOUT_LOGITS]
-    )
+    """What the ranks of each case leave."""
+    one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
+    rank(one, [ALONE])
+    (alone,) = json.loads((one / "rank0.json").read_text())
+    cases = [*TOGETHER, WITHOUT_LOGITS]
+    two_ranks(two, rank, two, cases)
+    first, second = (json.loads((two / f"rank{index}.json").read_text()) for index in range(2))
+    return {ALONE: [alone]} | {case: [first[index], second[index]] for index, case in enumerate(cases)}
 
 
 @pytest.mark.parametrize("case", TOGETHER)
