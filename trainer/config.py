@@ -96,7 +96,7 @@ class LoRAConfig(Config):
 
     type: Literal["lora"] = "lora"
     rank: Annotated[int, Field(ge=1, le=65536)] = 16
-    """Time limit of each change, seconds."""
+    """Rank of each change."""
     alpha: Annotated[float, Field(gt=0, le=1e6)] = 32
     """A change is scaled by `alpha` / `rank`."""
     targets: Literal["all-linear"] | list[str] = "all-linear"
