@@ -16,7 +16,7 @@ from entrostat.trainer.policy import gguf
 from entrostat.trainer.policy.models import load_model, load_tokenizer
 from entrostat.trainer.policy.shapes import load_shape
 from entrostat.trainer.run import open_session
-from tests.forks import FORKS
+from tests.forks import ended, fork
 from tests.runs import SMALL
 from tests.trainer.gguf_files import write_gguf
 
@@ -72,9 +72,16 @@ def test_what_a_kill_left_half_converted_does_not_count(file, cache):
     load_model(str(file))
 
 
+def converted(file):
+    print(f"\n{gguf.converted(file)}", flush=True)
+
+
 def test_processes_that_convert_at_once_end_with_one_folder(file, cache):
-    with FORKS.Pool(2) as pool:
-        first, second = pool.map(gguf.converted, [file, file])
+    logs = [cache.parent / f"{name}.log" for name in "ab"]
+    processes = [fork(log, converted, file, XDG_CACHE_HOME=str(cache.parent)) for log in logs]
+    ended(processes, 60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    first, second = (Path(log.read_text().splitlines()[-1]) for log in logs)
     assert first == second
     assert list(cache.iterdir()) == [first]
 
