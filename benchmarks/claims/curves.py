@@ -19,7 +19,6 @@ al., arXiv 2108.13264).
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,16 +28,25 @@ import numpy as np
 import yaml
 from scipy.stats import bootstrap, trim_mean
 
-from benchmarks.common import RESULTS, joined, options, override, page, quiet, table, train_all, write_csv
+from benchmarks.common import (
+    RESULTS,
+    Key,
+    Rows,
+    joined,
+    options,
+    override,
+    page,
+    quiet,
+    read_rows,
+    save_rows,
+    table,
+    train_all,
+)
 from entrostat.inputs.configuration import set_dotted
 from entrostat.trainer.compare.study import Search, Settings, Values, found, search
 from entrostat.trainer.config import RunConfig, load_config
 from entrostat.trainer.reporting.rundata import Run, load_run
 
-Key = tuple[str, str, int]
-"""Task, method, seed."""
-Rows = dict[Key, dict[str, float]]
-"""The figures of each run."""
 TASKS = {
     "expressions": [],
     "sums": ["task=sums", "model=sums"],
@@ -68,6 +76,9 @@ CURVES: dict[str, dict[str, Any]] = {
     | {"type": "oscillatory_decay", "centre": 0.4, "amplitude": 0.4, "period": 0.3, "decay": 0.5, "phase": 1.57}
     | {"time": "run"},
 }
+RECOMMENDED = "hold 60%, end 0.1"
+BY_BONUS = {f"{RECOMMENDED}, by bonus": {"target": CURVES[RECOMMENDED], "actuator": {"type": "entropy_bonus"}}}
+"""The recommended curve by the same law over another actuator."""
 RIVALS: dict[str, dict[str, Any]] = {
     STATIC: {"law": {"type": "manual"}, "actuator": {"type": "static"}},
     "static 0.28": {"law": {"type": "manual"}, "actuator": {"type": "static", "high": 0.28}},
@@ -108,7 +119,7 @@ def main() -> None:
         tasks=list(TASKS),
         seeds=[71, 72, 73, 74, 75],
         select=[61, 62],
-        methods=[*RIVALS, *CURVES],
+        methods=[*RIVALS, *CURVES, *BY_BONUS],
         tune=51,
         trials=8,
         overrides=[""],
@@ -116,15 +127,15 @@ def main() -> None:
         results=RESULTS,
     )
     common = [*quiet(250, 16), "checkpoint.every=50", *filter(None, chosen.overrides)]
-    controls = RIVALS | {name: {"target": curve} for name, curve in CURVES.items()} | rivals(chosen, common)
+    controls = RIVALS | {name: {"target": curve} for name, curve in CURVES.items()} | BY_BONUS | rivals(chosen, common)
     curves = [STATIC, *(name for name in CURVES if name in chosen.methods)]
     wanted = [*keys(chosen.tasks, curves, chosen.select), *keys(chosen.tasks, chosen.methods, chosen.seeds)]
     file = chosen.results / "curves.csv"
-    rows = read(file)
+    rows = read_rows(file)
     for seed in dict.fromkeys(seed for _, _, seed in wanted):
         missing = [key for key in wanted if key[2] == seed and key not in rows]
         rows |= measured({key: configured(key[0], controls[key[1]], seed, common) for key in missing}, chosen.out)
-        save(rows, file)
+        save_rows(rows, file)
     write(rows, chosen, controls)
 
 
@@ -138,24 +149,6 @@ def measured(jobs: Mapping[Key, Sequence[str]], out: Path) -> Rows:
     names = {key: f"{key[0]}/{key[1]}-{key[2]}".replace(" ", "_").replace("%", "") for key in jobs}
     runs = train_all({name: jobs[key] for key, name in names.items()}, out)
     return {key: {figure: last(runs[name], figure) for figure in FIGURES} for key, name in names.items()}
-
-
-def save(rows: Rows, file: Path) -> None:
-    """A row a run."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lines = [[*key, *(f"{row[figure]:.6g}" for figure in FIGURES)] for key, row in sorted(rows.items())]
-    write_csv(file, ["task", "method", "seed", *FIGURES], lines)
-
-
-def read(file: Path) -> Rows:
-    """The rows of earlier calls."""
-    if not file.exists():
-        return {}
-    with file.open(newline="") as text:
-        return {
-            (row["task"], row["method"], int(row["seed"])): {name: float(row[name]) for name in FIGURES}
-            for row in csv.DictReader(text)
-        }
 
 
 def configured(task: str, control: Mapping[str, Any], seed: int, common: Iterable[str]) -> list[str]:
