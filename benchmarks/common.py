@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from entrostat.trainer.reporting.rundata import Run
 
 RESULTS = Path(__file__).parents[1] / "docs/results"
+Key = tuple[str, str, int]
+"""Task, method, seed."""
+Rows = dict[Key, dict[str, float]]
+"""Figures of runs; kept in a CSV, so that a study of days goes on wherever it was stopped."""
 
 
 def options(doc: str, **defaults: Any) -> argparse.Namespace:
@@ -122,3 +126,22 @@ def write_csv(path: Path, heads: Iterable[str], rows: Iterable[Iterable[Any]]) -
     """A table as CSV."""
     with path.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([list(heads), *rows])
+
+
+def read_rows(file: Path) -> Rows:
+    """The rows of `save_rows`; none where the file is missing."""
+    if not file.exists():
+        return {}
+    with file.open(newline="") as text:
+        rows = [dict(row) for row in csv.DictReader(text)]
+    return {
+        (row.pop("task"), row.pop("method"), int(row.pop("seed"))): {name: float(cell) for name, cell in row.items()}
+        for row in rows
+    }
+
+
+def save_rows(rows: Rows, file: Path) -> None:
+    """A line a run; a missing figure is `nan`."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    heads = ["task", "method", "seed", *next(iter(rows.values()), {})]
+    write_csv(file, heads, ([*key, *(f"{value:.6g}" for value in row.values())] for key, row in sorted(rows.items())))

@@ -1,8 +1,10 @@
 """Which actuator keeps most learning: the same law and curve over each, on three tasks.
 
-    python -m benchmarks.claims.actuators [--tasks expressions] [--seeds 61 62 63 64 65] [--out runs/actuators]
+    python -m benchmarks.claims.actuators [--tasks expressions] [--actuators cuts] [--seeds 61 62 63 64 65]
+        [--out runs/actuators]
 
-Writes docs/results/actuators.csv (a row a run) and docs/results/actuators.md. The curve holds the entropy, then
+Writes docs/results/actuators.csv (a row a run) and docs/results/actuators.md; a run whose row is there is not made
+again, so that calls add to it. The curve holds the entropy, then
 anneals it, so that all final policies are compared at equal entropy. Nothing was chosen on these seeds: the actuators'
 constants come from seeds 100 and 101, on another curve.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +21,17 @@ import numpy as np
 from benchmarks.claims.adaptive_runs import SETTINGS
 from benchmarks.common import (
     RESULTS,
+    Rows,
     joined,
     options,
     override,
     page,
     plus_minus,
     quiet,
+    read_rows,
+    save_rows,
     table,
     train_all,
-    write_csv,
 )
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.summary import summarise
@@ -53,18 +58,22 @@ COLUMNS = {
 
 
 def main() -> None:
-    chosen = options(__doc__, tasks=list(TASKS), seeds=[61, 62, 63, 64, 65], out=Path("runs/actuators"))
-    groups = [(task, name) for task in chosen.tasks for name in ACTUATORS]
-    jobs = {key(*group, seed): arguments(*group, seed) for seed in chosen.seeds for group in groups}
-    runs = train_all(jobs, chosen.out)
-    rows = {name: figures(run) for name, run in runs.items()}
-    write_csv(RESULTS / "actuators.csv", next(iter(rows.values())), (row.values() for row in rows.values()))
-    found = {group: [rows[key(*group, seed)] for seed in chosen.seeds] for group in groups}
-    page("actuators", *blocks(found, chosen.seeds))
+    chosen = options(
+        __doc__, tasks=list(TASKS), actuators=list(ACTUATORS), seeds=[61, 62, 63, 64, 65], out=Path("runs/actuators")
+    )
+    file = RESULTS / "actuators.csv"
+    rows = read_rows(file)
+    for seed, task in product(chosen.seeds, chosen.tasks):
+        names = {(task, name, seed): folder(task, name, seed) for name in chosen.actuators}
+        missing = {key: name for key, name in names.items() if key not in rows}
+        runs = train_all({name: arguments(*key) for key, name in missing.items()}, chosen.out)
+        rows |= {key: figures(runs[name]) for key, name in missing.items()}
+        save_rows(rows, file)
+    page("actuators", *blocks(rows, chosen.seeds))
 
 
-def key(task: str, actuator: str, seed: int) -> str:
-    """A run's name."""
+def folder(task: str, actuator: str, seed: int) -> str:
+    """Folder of a run."""
     return f"{task}-{actuator.replace(' ', '_')}-{seed}"
 
 
@@ -74,27 +83,30 @@ def arguments(task: str, actuator: str, seed: int) -> list[str]:
     return ["examples/controlled.yaml", f"seed={seed}", override("control", control), *TASKS[task], *quiet(200, 16)]
 
 
-def figures(run: Run) -> dict[str, float | None]:
-    """A run's summary, and its mean reward over the last 50 steps before the fall."""
-    return asdict(summarise(run)) | {"holding": float(run.column("reward/mean")[HOLD - 50 : HOLD].mean())}
+def figures(run: Run) -> dict[str, float]:
+    """A run's columns; `holding` is its mean reward over the last 50 steps before the fall."""
+    row = asdict(summarise(run)) | {"holding": float(run.column("reward/mean")[HOLD - 50 : HOLD].mean())}
+    return {name: float("nan") if row[name] is None else float(row[name]) for name in COLUMNS}
 
 
-def blocks(found: dict[tuple[str, str], list[dict]], seeds: Sequence[int]) -> tuple[str, ...]:
+def blocks(rows: Rows, seeds: Sequence[int]) -> tuple[str, ...]:
     """A row a task and actuator, with the paired difference to cuts below each other one."""
     lines = []
-    for (task, name), rows in found.items():
-        lines.append([task, name, *(plus_minus([row[column] for row in rows], ".3f") for column in COLUMNS)])
-        if name != "cuts":
-            cuts = found[task, "cuts"]
-            lines.append(["", "difference", *(difference(rows, cuts, column) for column in COLUMNS)])
+    for task, name in product(TASKS, ACTUATORS):
+        found = {seed: rows[task, name, seed] for seed in seeds if (task, name, seed) in rows}
+        cuts = [rows.get((task, "cuts", seed), {}) for seed in found]
+        if found:
+            own = list(found.values())
+            lines.append([task, name, len(own), *(plus_minus([r[c] for r in own], ".3f") for c in COLUMNS)])
+        if found and name != "cuts":
+            lines.append(["", "difference", "", *(difference(own, cuts, column) for column in COLUMNS)])
     return (
         "# Which actuator keeps most learning",
-        f"`python -m benchmarks.claims.actuators --tasks {joined(dict.fromkeys(task for task, _ in found))} --seeds "
-        f"{joined(seeds)}`; 150 steps of 64 prompts x 8 responses, the adaptive law over each actuator, the target at "
-        f"0.9 of the initial entropy until step {HOLD}, then down to 0.15 at step {ANNEALED}. 200 held-out prompts x "
-        "16 answers at the end.",
+        f"`python -m benchmarks.claims.actuators`; seeds {joined(seeds)}, 150 steps of 64 prompts x 8 responses, the "
+        f"adaptive law over each actuator, the target at 0.9 of the initial entropy until step {HOLD}, then down to "
+        f"0.15 at step {ANNEALED}. 200 held-out prompts x 16 answers at the end.",
         "Mean +- standard deviation over the seeds; difference to `cuts`, seed by seed, +- its standard error.",
-        table(" | ".join(["task", "actuator", *COLUMNS.values()]), lines),
+        table(" | ".join(["task", "actuator", "seeds", *COLUMNS.values()]), lines),
     )
 
 
