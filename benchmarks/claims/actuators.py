@@ -33,6 +33,9 @@ from benchmarks.common import (
     table,
     train_all,
 )
+from entrostat import BatchStatistics
+from entrostat.actuators import Actuation, SensitivityThresholds
+from entrostat.actuators.base import with_bonus
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.summary import summarise
 
@@ -40,10 +43,26 @@ HOLD, ANNEALED = 90, 140
 CURVE = {"type": "table", "unit": "initial", "points": [[0, 0.9], [HOLD, 0.9], [ANNEALED, 0.15], [150, 0.15]]}
 ACTUATORS = {
     "cuts": {"type": "sensitivity"},
-    "cuts and bonus": {"type": "sensitivity", "bonus": 0.3},
+    "cuts and bonus": {"type": "custom", "import_path": "benchmarks.claims.actuators:CutsAndBonus"},
     "soft weights": {"type": "soft_sensitivity"},
     "bonus": {"type": "entropy_bonus"},
+    "balanced bonus": {"type": "balanced_bonus"},
 }
+
+
+class CutsAndBonus(SensitivityThresholds):
+    """Cuts, and a bonus in proportion to the command: of this weight at an end. It lost, and lives here alone."""
+
+    type: str = "custom"
+    bonus: float = 0.3
+
+    def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
+        """Solve D of the cuts for the command, and add the bonus."""
+        limits = self.limits(batch)
+        end = limits.high if command > 0 else -limits.low
+        return with_bonus(super().actuate(command, batch), self.bonus * command / end if end > 0 else 0.0)
+
+
 TASKS = {"expressions": [], "sums": SETTINGS["task sums"], "walk": SETTINGS["task walk"]}
 COLUMNS = {
     "net_rmse": "net RMSE %",

@@ -96,6 +96,8 @@ class Actuation:
     """minibatch -> the factor of every token's part in the surrogate, [batch, time]; none: 1 for all."""
     penalty: PerToken | None = None
     """minibatch -> what is added to every token's loss, [batch, time], with gradient; none: nothing."""
+    bonus: float = 0.0
+    """Weight of the minibatch's mean entropy that the penalty amounts to: a host with a bonus of its own takes it."""
     reads_entropy: bool = False
     """Whether weights or penalty read the current policy's entropy: the loop then passes it, with its gradient."""
 
@@ -108,6 +110,9 @@ class Actuator(Config, ABC):
 
     needs_every_token: ClassVar[bool] = False
     """Whether it compares tokens with themselves at the rollout, so that a sampled measurement is not enough."""
+
+    adds_bonus: ClassVar[bool] = False
+    """Whether its penalty is an entropy bonus, see `Actuation.bonus`, and nothing else."""
 
     suits_density: ClassVar[bool] = True
     """Whether it works where a policy has densities: its constants are not for probabilities or ratios of entropies."""
@@ -129,9 +134,10 @@ class Fixed(Actuator):
         return IDLE
 
 
-def entropy_bonus(weight: float) -> PerToken:
-    """The penalty of a bonus: -weight H for every token, with H of the current policy."""
-    return lambda minibatch: -weight * minibatch.entropy
+def with_bonus(actuation: Actuation, weight: float) -> Actuation:
+    """The actuation with a penalty of -weight H for every token, with H of the current policy; none for 0."""
+    penalty = (lambda minibatch: -weight * minibatch.entropy) if weight else None
+    return replace(actuation, penalty=penalty, bonus=weight, reads_entropy=True)
 
 
 def unclipped(batch: BatchStatistics) -> float:

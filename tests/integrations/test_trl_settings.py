@@ -64,7 +64,7 @@ def test_an_entropy_bonus_is_remarked_on():
     [
         ({"surrogate": {"form": "gradient_preserving"}}, "write `form: clip`"),
         ({"guard": {"kl_limit": 0.1}}, "remove it"),
-        ({"actuator": {"type": "entropy_bonus"}}, "write `sensitivity`, `region` or `split_range`"),
+        ({"actuator": {"type": "kl_cov"}}, "write `sensitivity`, `region` or `split_range`"),
     ],
 )
 def test_parts_of_the_configuration_that_trls_loss_cannot_have_are_refused(content, remedy):

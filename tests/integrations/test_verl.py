@@ -267,5 +267,5 @@ def test_verl_makes_the_worker_where_a_configuration_is_given(tmp_path):
 def test_settings_get_one_sentence_each():
     with pytest.raises(InputError, match="loss_mode=entrostat"):
         check_settings(controller().config, host(policy_loss={"loss_mode": "vanilla"}))
-    assert "two hands on one wheel" in remarks(host(entropy_coeff=0.01))[0]
+    assert "which pulls it back" in remarks(host(entropy_coeff=0.01))[0]
     assert "use_kl_loss" in remarks(host(use_kl_loss=True))[0]

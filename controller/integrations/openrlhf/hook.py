@@ -129,8 +129,8 @@ def remarks(args: Any) -> list[str]:
     found = []
     if args.actor.entropy_coef:
         found.append(
-            f"actor.entropy_coef={args.actor.entropy_coef} pushes the entropy up beside the controller: two hands on "
-            "one wheel; leave it out, or set it to 0, which logs the entropy only."
+            f"actor.entropy_coef={args.actor.entropy_coef} pushes the entropy up beside the controller, which "
+            "pulls it back; leave it out, or set it to 0, which logs the entropy only."
         )
     if args.algo.kl.init_coef > 0:
         found.append(

@@ -11,7 +11,7 @@ from trl import GRPOTrainer
 from ...inputs.errors import InputError
 from ...loop.checks import check_reachable
 from ...loop.config import ControlConfig
-from ..refusals import of_configuration
+from ..refusals import acts_at_ratio_one, of_configuration
 from .form import CLAMPED, WEIGHED, Form
 
 logger = logging.getLogger("entrostat")
@@ -39,7 +39,8 @@ def refusals(config: ControlConfig, args: Any, form: Form) -> list[str]:
     losses, loss = CLAMPED + WEIGHED, getattr(args, "loss_type", CLAMPED[0])
     if loss not in losses:
         found.append(f"loss_type={loss!r} has no thresholds of its tokens to move; write one of: {', '.join(losses)}.")
-    if form.scalar_advantages and config.actuator.type not in ("sensitivity", *SCALAR):
+    whole = config.actuator.type in ("sensitivity", *SCALAR) or config.actuator.adds_bonus
+    if form.scalar_advantages and not whole:
         found.append(
             f"`actuator.type` is {config.actuator.type!r}, which treats tokens of a response differently, and this "
             "trainer's loss has one advantage or ratio for all of them; write `sensitivity` or `split_range`."
@@ -59,13 +60,13 @@ def refusals(config: ControlConfig, args: Any, form: Form) -> list[str]:
             "use_adaptive_entropy=True is a second controller of the same entropy; set it to False, or "
             "entropy_control=None."
         )
-    return found + of_configuration(config)
+    return found + of_configuration(config, bonus=hasattr(args, "entropy_coef"))
 
 
 def remarks(config: ControlConfig, args: Any) -> list[str]:
     """Settings that work against the loop, or alter what its numbers mean."""
     found = []
-    if one_update(args) and config.actuator.type != "sensitivity":
+    if one_update(args) and not acts_at_ratio_one(config):
         found.append(
             "one optimizer step a rollout: every ratio is 1, where thresholds that stay positive cut no token; write "
             f"`actuator: {{type: sensitivity}}`, or {_several(args)} in the GRPOConfig."
