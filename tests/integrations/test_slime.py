@@ -36,9 +36,7 @@ class Run:
             "advantages": [value.expand(length) for value, length in zip(a, LENGTHS, strict=True)],
         }
         ends = torch.tensor(TOTALS).cumsum(0)
-        self.rows = torch.cat(
-            [torch.arange(end - length, end) - 1 for end, length in zip(ends, LENGTHS, strict=True)]
-        )
+        self.rows = torch.cat([torch.arange(end - length, end) - 1 for end, length in zip(ends, LENGTHS, strict=True)])
         self.actions = torch.cat([row[-length:] for row, length in zip(tokens, LENGTHS, strict=True)])
         self.batch["log_probs"] = list(self.tokens().logprob.detach().split(LENGTHS))
         self.optimizer = torch.optim.SGD([self.logits], lr=1e-3)

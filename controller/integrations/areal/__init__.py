@@ -31,7 +31,7 @@ def install(vocab_size: int, total_steps: int | None = None) -> None:
     """Put the controlled loss in the place of AReaL's, in every process that trains.
 
     Args:
-        total_steps: optimizer steps of the run (its train steps times `ppo_n_minibatches`), for a curve in shares of it.
+        total_steps: optimizer steps of the run, train steps times `ppo_n_minibatches`; for a curve in shares of it.
 
     Raises:
         InputError: the configuration does not fit.

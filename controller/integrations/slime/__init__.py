@@ -94,9 +94,7 @@ def _check(args: Namespace, context_ranks: int) -> None:
             "--advantage-estimator grpo."
         )
     if args.recompute_loss_function:
-        raise InputError(
-            "--recompute-loss-function takes every loss twice, and each would be measured; leave it out."
-        )
+        raise InputError("--recompute-loss-function takes every loss twice, and each would be measured; leave it out.")
     if args.rollout_top_p != 1.0:
         raise InputError(
             f"--rollout-top-p {args.rollout_top_p:g} takes ratios from a truncated softmax, and entropy and S are of "
