@@ -8,6 +8,8 @@ import torch
 
 pytest.importorskip("openrlhf")
 
+import tests.integrations.openrlhf_cpu  # noqa: F401
+
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 torch.set_num_threads(1)
 
@@ -20,7 +22,6 @@ from openrlhf.trainer.ppo_utils.experience import (  # noqa: E402
 )
 from transformers import get_scheduler  # noqa: E402
 
-import tests.integrations.openrlhf_cpu  # noqa: E402, F401
 from entrostat import InputError, batch_statistics, policy_loss, token_statistics  # noqa: E402
 from entrostat.integrations.openrlhf import EntropyHook, EntropyPolicyLoss, install  # noqa: E402
 from entrostat.integrations.openrlhf.capture import Capture, captured  # noqa: E402
