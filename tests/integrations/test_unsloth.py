@@ -16,7 +16,7 @@ SETTINGS = {"max_steps": 5, "learning_rate": 1e-2, "loss_type": "grpo"}
 
 
 class Controlled(EntropyControl, unsloth_like.Compiled):
-    """As `class EntropyControlledGRPOTrainer(EntropyControl, GRPOTrainer)` is, once Unsloth has replaced GRPOTrainer."""
+    """What EntropyControlledGRPOTrainer is, once Unsloth has replaced TRL's GRPOTrainer."""
 
 
 @pytest.mark.parametrize("settings", [{}, {"num_iterations": 2}], ids=["once", "twice"])
@@ -29,8 +29,9 @@ def test_a_run_under_unsloth_is_the_run_in_trls_own_trainer(tmp_path, settings):
         assert left == pytest.approx(right, rel=1e-3, abs=1e-5)
 
 
-def test_a_rollout_of_one_update_is_cut_by_the_decision_made_on_it(tmp_path):
+def test_a_rollout_of_one_update_is_cut_by_the_decision_made_on_it(tmp_path, caplog):
     run = trained(tmp_path, HIGH, kind=Controlled, **SETTINGS | ON_POLICY)
+    assert "one rollout late" not in caplog.text
     assert rows(run, "clip_ratio/region_mean")[0][0] > 0.1
     assert run.epsilon_low == 0.2
 

@@ -30,9 +30,6 @@ class UnslothEfficientGRPO(torch.autograd.Function):
 class Compiled(trl.GRPOTrainer):
     """Thresholds act in the autograd function; clip ratios are logged by the trainer's own."""
 
-    settings = {}
-    """What its loss is handed in place of the trainer's."""
-
     def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, *args, **kwargs):
         logps, _, *rest = super()._get_per_token_logps_and_entropies(
             model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
@@ -57,7 +54,7 @@ class Compiled(trl.GRPOTrainer):
             "epsilon_low": self.epsilon_low,
             "epsilon_high": self.epsilon_high,
             "current_gradient_accumulation_steps": self.current_gradient_accumulation_steps,
-        } | self.settings
+        }
         loss, ratio = UnslothEfficientGRPO.apply(
             new, old, None, None, None, ends, mask, inputs["advantages"], self.beta, None, 1, settings
         )

@@ -53,7 +53,8 @@ class EntropyControl(Host):
         if config is not None:
             self._form = Form.of(self._tag_names, self.args)
             self._compiled = CompiledLoss.of(self, self._form)
-            check_settings(config, self.args, self.model.config.get_text_config().vocab_size, self._form)
+            vocab_size = self.model.config.get_text_config().vocab_size
+            check_settings(config, self.args, vocab_size, self._form, self._compiled is not None)
             self.entropy_loop = EntropyLoop(EntropyController(config))
             self._handed: Handed | None = None
             self._proved = False
