@@ -92,7 +92,14 @@ TESTS_openrlhf := tests/integrations/test_openrlhf.py
 HOST_PIP = .venv/hosts/$*/bin/pip install --quiet --disable-pip-version-check
 
 .PRECIOUS: .venv/hosts/%/ready
-hosts: $(HOSTS:%=test-%)  ## the integrations' tests with each host
+hosts: $(HOSTS:%=test-%) unchanged  ## the integrations' tests with each host
+
+# Fails where our requirements would change a release that the newest environment has.
+.PHONY: unchanged
+unchanged: EXTRAS := train,data,reasoning,lora,gguf,completion,tensorboard,wandb,trl,sb3
+unchanged: .venv/hosts/newest/ready
+	.venv/hosts/newest/bin/pip freeze --exclude-editable > .venv/hosts/newest/before.txt
+	.venv/hosts/newest/bin/pip install --dry-run -c .venv/hosts/newest/before.txt '.[$(EXTRAS)]'
 
 .PHONY: renewed
 renewed:
