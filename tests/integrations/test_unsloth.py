@@ -16,7 +16,7 @@ SETTINGS = {"max_steps": 5, "learning_rate": 1e-2, "loss_type": "grpo"}
 
 
 class Controlled(EntropyControl, unsloth_like.Compiled):
-    """What EntropyControlledGRPOTrainer is, once Unsloth has replaced TRL's GRPOTrainer."""
+    """EntropyControlledGRPOTrainer, once Unsloth has replaced TRL's GRPOTrainer."""
 
 
 @pytest.mark.parametrize("settings", [{}, {"num_iterations": 2}], ids=["once", "twice"])

@@ -44,7 +44,7 @@ class CompiledLoss:
 
     @classmethod
     def of(cls, trainer: Any, form: Form) -> CompiledLoss | None:
-        """None where Unsloth has not rewritten the trainer.
+        """The loss of a trainer that Unsloth has rewritten; none of another.
 
         Raises:
             InputError: the loss has no threshold per token.
