@@ -7,6 +7,7 @@ pytest.importorskip("trl")
 
 from entrostat import InputError
 from entrostat.integrations.trl.trainer import EntropyControl
+from entrostat.integrations.trl.unsloth import _laid_out
 from tests.integrations import unsloth_like
 from tests.integrations.trl_runs import ON_POLICY, control, rows, trained
 
@@ -55,3 +56,12 @@ def test_a_loss_that_leaves_the_compiled_one_out_stops_the_run(tmp_path):
 def test_a_ratio_of_whole_responses_is_refused(tmp_path):
     with pytest.raises(InputError, match="importance_sampling_level='token'"):
         trained(tmp_path, HIGH, kind=Controlled, **SETTINGS | {"importance_sampling_level": "sequence"})
+
+
+def test_tokens_are_found_again_by_their_order_and_more_than_trl_knows_are_refused():
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1]]).bool()
+    column = torch.arange(6.0).view(2, 3)
+    there = torch.tensor([[0, 1, 1, 0], [1, 1, 0, 0]]).bool()  # of the second row's three the last one pads as well
+    assert torch.equal(_laid_out(column, mask, there), torch.tensor([[0.0, 0, 1, 0], [3, 4, 0, 0]]))
+    with pytest.raises(InputError, match="mask_truncated_completions=False"):
+        _laid_out(column, torch.zeros_like(mask), there)
