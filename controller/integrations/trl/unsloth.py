@@ -159,7 +159,7 @@ def _laid_out(column: Tensor, mask: Tensor, there: Tensor) -> Tensor:
     rows = [values[kept][:count] for values, kept, count in zip(column, mask, counts, strict=True)]
     if [len(row) for row in rows] != counts:
         raise InputError(
-            f"the mask of Unsloth's loss has {sum(counts)} tokens and TRL's has {int(mask.sum())}, so that nobody knows "
+            f"the mask of Unsloth's loss has {sum(counts)} tokens and TRL's has {int(mask.sum())}, so nobody knows "
             "which are which; set mask_truncated_completions=False."
         )
     return column.new_zeros(there.shape).masked_scatter(there, torch.cat(rows))
