@@ -218,6 +218,10 @@ def test_some_steps_in_verls_own_actor(worker):
     )
 
 
+def test_a_curve_in_shares_of_the_run_knows_the_length_that_verls_trainer_tells(worker):
+    assert worker.controller.state_dict()["total"] == worker.optimizer_config.total_training_steps == 100
+
+
 def weights(worker):
     return [parameter.full_tensor().detach().clone() for parameter in worker.engine.module.parameters()]
 

@@ -19,8 +19,12 @@ SCALAR = ("static", "split_range", "upper_clip")
 """Actuators with the same two thresholds for every token."""
 
 
-def check_settings(config: ControlConfig, args: Any, vocab_size: int, form: Form) -> None:
-    """Refuse what cannot be controlled, and say what works against the loop; `args` is a GRPOConfig or RLOOConfig.
+def check_settings(config: ControlConfig, args: Any, vocab_size: int, form: Form, measured_first: bool = False) -> None:
+    """Refuse what cannot be controlled, and say what works against the loop.
+
+    Args:
+        args: a GRPOConfig or RLOOConfig.
+        measured_first: whether every rollout is measured before its first update, whatever TRL does.
 
     Raises:
         InputError: a setting takes the thresholds or the logits away, or the target is out of reach.
@@ -29,7 +33,7 @@ def check_settings(config: ControlConfig, args: Any, vocab_size: int, form: Form
         raise InputError(sentence)
     if config.target is not None and not config.target.relative:
         check_reachable(config.target, vocab_size, math.nan)
-    for sentence in remarks(config, args):
+    for sentence in remarks(config, args, measured_first):
         logger.warning("entrostat: %s", sentence)
 
 
@@ -63,7 +67,7 @@ def refusals(config: ControlConfig, args: Any, form: Form) -> list[str]:
     return found + of_configuration(config, bonus=hasattr(args, "entropy_coef"))
 
 
-def remarks(config: ControlConfig, args: Any) -> list[str]:
+def remarks(config: ControlConfig, args: Any, measured_first: bool = False) -> list[str]:
     """Settings that work against the loop, or alter what its numbers mean."""
     found = []
     if one_update(args) and not acts_at_ratio_one(config):
@@ -71,7 +75,7 @@ def remarks(config: ControlConfig, args: Any) -> list[str]:
             "one optimizer step a rollout: every ratio is 1, where thresholds that stay positive cut no token; write "
             f"`actuator: {{type: sensitivity}}`, or {_several(args)} in the GRPOConfig."
         )
-    if one_update(args) and not _scores_rollouts(args):
+    if one_update(args) and not (measured_first or _scores_rollouts(args)):
         law, planned = "; write `law: {type: adaptive}` or", ", which the adaptive law plans for; to act at once, write"
         found.append(
             "one optimizer step a rollout: TRL scores it once, in the loss, so each decision acts one rollout late"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from .form import Form
 from .loop import EntropyLoop
 from .settings import check_settings, updates_to_come
 from .truncation import Truncate, say_sampled, truncation
+from .unsloth import CompiledLoss
 
 ENTROPY, SENSITIVITY, GROUP = "rollout_entropy", "rollout_sensitivity", "rollout_group"
 
@@ -50,7 +52,9 @@ class EntropyControl(Host):
         self._scorer: Callable[..., Any] | None = None
         if config is not None:
             self._form = Form.of(self._tag_names, self.args)
-            check_settings(config, self.args, self.model.config.get_text_config().vocab_size, self._form)
+            self._compiled = CompiledLoss.of(self, self._form)
+            vocab_size = self.model.config.get_text_config().vocab_size
+            check_settings(config, self.args, vocab_size, self._form, self._compiled is not None)
             self.entropy_loop = EntropyLoop(EntropyController(config))
             self._handed: Handed | None = None
             self._proved = False
@@ -64,6 +68,8 @@ class EntropyControl(Host):
         loop = self.entropy_loop
         if loop is None or not self.model.training:
             return super()._generate_and_score_completions(inputs)
+        if self._compiled is not None:
+            return self._measured_first(self._compiled, super()._generate_and_score_completions(inputs))
         first = _FirstPass(self.ref_model, self._truncate)
         self._scorer = first
         try:
@@ -75,13 +81,23 @@ class EntropyControl(Host):
             batch["old_per_token_logps"] = first.logps
         if first.logps is not None and batch.get("old_per_token_logps") is first.logps:
             self._say_sampled(first.tokens, first.sampled, loss_mask(batch))
-            tokens = self._form.levelled(first.tokens, loss_mask(batch))
-            batch |= {ENTROPY: tokens.entropy, SENSITIVITY: tokens.sensitivity}
-            self._vocab_size = tokens.vocab_size
-            rollout = Measured(tokens, self._pulls(batch), loss_mask(batch), batch[GROUP])
-            updates = updates_to_come(self.args, self._accumulated)
-            self._log(loop.decide([rollout], updates, momentum_of(self.optimizer)))
+            self._decide(loop, self._form.levelled(first.tokens, loss_mask(batch)), batch)
         return batch
+
+    def _measured_first(self, loss: CompiledLoss, batch: Batch) -> Batch:
+        """A rollout under Unsloth, measured in a pass of its own and decided on."""
+        assert self.entropy_loop is not None
+        batch[GROUP] = self._prompts_of(len(batch["completion_ids"]))
+        self._decide(self.entropy_loop, loss.measured(self, batch), batch)
+        return batch
+
+    def _decide(self, loop: EntropyLoop, tokens: TokenStatistics, batch: Batch) -> None:
+        """The decision on a rollout before its first update; what its loss will need goes into `batch`."""
+        batch |= {ENTROPY: tokens.entropy, SENSITIVITY: tokens.sensitivity}
+        self._vocab_size = tokens.vocab_size
+        rollout = Measured(tokens, self._pulls(batch), loss_mask(batch), batch[GROUP])
+        updates = updates_to_come(self.args, self._accumulated)
+        self._log(loop.decide([rollout], updates, momentum_of(self.optimizer)))
 
     def compute_loss(self, model: Any, inputs: Batch, *args: Any, **kwargs: Any) -> Tensor:
         """TRL's, or what has been put in its place.
@@ -89,9 +105,18 @@ class EntropyControl(Host):
         Raises:
             InputError: it takes its scores elsewhere, or reads no thresholds.
         """
+        loop = self.entropy_loop
+        if loop is None or not self.model.training:
+            loss: Tensor = super().compute_loss(model, inputs, *args, **kwargs)
+            return loss
+        if self._compiled is not None and loop.decision is not None:
+            self._advance()
+            tokens = TokenStatistics(inputs[ENTROPY], inputs[ENTROPY], inputs[SENSITIVITY], self._vocab_size)
+            with self._compiled.under(self, loop.decision, tokens, loss_mask(inputs)):
+                return super().compute_loss(model, inputs, *args, **kwargs)
         self._reached = False
         loss = super().compute_loss(model, inputs, *args, **kwargs)
-        if self.entropy_loop is not None and self.model.training and not self._reached:
+        if not self._reached:
             raise bypassed(f"`compute_loss` of {super().compute_loss.__module__}")
         return loss
 
@@ -127,7 +152,7 @@ class EntropyControl(Host):
         """Score a microbatch, and set the thresholds of its tokens."""
         self._reached = True
         last, first = self.accelerator.sync_gradients, self._accumulated == 0
-        self._accumulated = 0 if last else self._accumulated + 1
+        self._advance()
         old = inputs.get("old_per_token_logps")
         if old is not None and ENTROPY not in inputs:
             raise bypassed(f"the scoring of rollouts in {super()._generate_and_score_completions.__module__}")
@@ -151,6 +176,10 @@ class EntropyControl(Host):
             if decision is not None:
                 self._log(decision)
         return scored
+
+    def _advance(self) -> None:
+        """One microbatch on."""
+        self._accumulated = 0 if self.accelerator.sync_gradients else self._accumulated + 1
 
     def _hand_over(self, decision: Decision, tokens: TokenStatistics, inputs: Batch, logprob: Tensor) -> None:
         """Lay the decision's thresholds and weights where TRL's loss reads them, and once look whether it does."""
@@ -192,7 +221,7 @@ class EntropyControl(Host):
         parts = [inputs, *later]
         names = ("old_per_token_logps", ENTROPY, SENSITIVITY)
         logprob, entropy, sensitivity = (torch.cat([part[name] for part in parts]) for name in names)
-        tokens = TokenStatistics(logprob, entropy, sensitivity, self._vocab_size)
+        tokens = TokenStatistics(logprob.float(), entropy, sensitivity, self._vocab_size)
         pulls, masks = (torch.cat([of(part) for part in parts]) for of in (self._pulls, loss_mask))
         return tokens, pulls, masks
 
@@ -269,7 +298,9 @@ class _FirstPass:
             return call()
         with captured(mask, self._truncate) as capture:
             scored = call()
-        self.logps, self.tokens, self.sampled = scored[0], capture.tokens, capture.sampled
+        self.logps, self.sampled = scored[0], capture.sampled
+        # TRL's own: later ones of this rollout are recognised by them, to the bit
+        self.tokens = replace(capture.tokens, logprob=scored[0].detach().float())
         return scored
 
 
