@@ -192,7 +192,8 @@ def test_a_runs_name_is_text_and_never_markup(runs: list[Run], tmp_path: Path) -
 
 @pytest.mark.parametrize("width", [60, 80, 100])
 def test_the_closing_table_fits_the_terminal(width, runs):
-    text = table.closing_table([*runs, replace(runs[0], name="a-sweep/with/long/names-0.001-seed-41")] * 2, width)
+    long = [replace(runs[0], name="a-sweep/with/long/names-0.001-seed-41" * times) for times in (1, 3)]
+    text = table.closing_table([*runs, *long] * 2, width)
     assert max(map(len, text.splitlines())) <= width
     assert text.count("pass_at_1") >= 1
 
