@@ -5,11 +5,11 @@ import torch
 
 pytest.importorskip("trl")
 
-from entrostat.integrations.trl import RecordCallback  # noqa: E402
-from entrostat.trainer.cli import main  # noqa: E402
-from entrostat.trainer.commands.logged_runs import load_logged  # noqa: E402
-from entrostat.trainer.reporting.rundata import load_run  # noqa: E402
-from tests.integrations.trl_runs import control, rows, small  # noqa: E402
+from entrostat.integrations.trl import RecordCallback
+from entrostat.trainer.cli import main
+from entrostat.trainer.commands.logged_runs import load_logged
+from entrostat.trainer.reporting.rundata import load_run
+from tests.integrations.trl_runs import control, rows, small
 
 torch.set_num_threads(1)
 EXCITED = control(law={"type": "excitation", "shape": "prbs", "amplitude": 0.5})

@@ -212,6 +212,11 @@ def test_a_run_without_a_target_is_told_when_it_lost_half_of_its_entropy() -> No
     assert told(np.full(60, 0.8), None) == "follows no target; its entropy is 100 % of its start at the end"
 
 
+def test_a_run_that_ended_before_its_band_counts_is_not_judged() -> None:
+    assert told(np.full(20, 0.8), 0.8) == "was not judged: its band counts from step 20 on"
+    assert "stayed within" in told(np.full(21, 0.8), 0.8)
+
+
 def test_a_run_that_left_its_band_is_told_when_why_and_what_to_do() -> None:
     leaves = np.where(np.arange(80) >= 60, 0.6, 0.8)
     assert "at steps 60 to 79, where its command was at its limit: slow the curve down" in told(leaves, 0.8, 1.0)
