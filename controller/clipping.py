@@ -1,4 +1,4 @@
-"""What a threshold cuts, and the form that the surrogate takes beyond it; importable without torch."""
+"""Cuts of thresholds, and the form of the surrogate beyond them; importable without torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LOG_RATIO_LIMIT = 60.0
-"""Beyond it a ratio counts as e^60 or e^-60: zero or infinity would turn even a cut token's gradient into NaN."""
+"""Largest |ln ratio| that counts: a ratio of zero or infinity would turn even a cut token's gradient into NaN."""
 Scale = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -25,7 +25,7 @@ class Surrogate(Config):
     """
 
     form: Literal["clip", "gradient_preserving"] = "clip"
-    """What becomes of a token beyond its threshold."""
+    """Treatment of a token beyond its threshold."""
     beta_low: Scale = 0.75
     """`gradient_preserving` only: scale of the gradient kept below the band."""
     beta_high: Scale = 1.0
@@ -41,10 +41,10 @@ def importance_ratio(log_ratio: Tensor) -> Tensor:
 
 
 def cut_tokens(ratio: Tensor, a: Tensor, eps_low: Tensor | float, eps_high: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Which tokens lose their gradient, by the lower and by the upper threshold; bool, shaped like `ratio`."""
+    """Tokens that lose their gradient, by the lower and by the upper threshold; bool, shaped like `ratio`."""
     return outside(ratio, a, 1 - eps_low, 1 + eps_high)
 
 
 def outside(ratio: Tensor, a: Tensor, low: Tensor | float, high: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Which tokens lie beyond the band [low, high] on the side that `a` pushes them to; bool, shaped like `ratio`."""
+    """Tokens that lie beyond the band [low, high] on the side that `a` pushes them to; bool, shaped like `ratio`."""
     return (a < 0) & (ratio < low), (a > 0) & (ratio > high)

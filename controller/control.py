@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("entrostat")
 MOST_RESPONSES = 10_000_000
-"""Of a rank and rollout."""
+"""Responses of a rank and rollout beyond which a count is refused."""
 
 
 class EntropyController:
@@ -136,7 +136,7 @@ class EntropyController:
         return self._decide(batch, None, kl=kl, updates=updates, momentum=momentum, delayed=delayed)
 
     def measured(self, responses: int) -> Tensor:
-        """Which of this rank's responses the next `step` needs, by `measurement.share`: row numbers, rising.
+        """Responses of this rank that the next `step` needs, by `measurement.share`: row numbers, rising.
 
         Hand `step` the statistics, advantages, mask and groups of these rows alone. For the loss of a minibatch
         `TokenStatistics.sampled_at` then gives the statistics that were not taken before the update.
@@ -257,7 +257,7 @@ class EntropyController:
 
     @property
     def held(self) -> int:
-        """How many measurements were not finite, each answered by holding the last command."""
+        """Number of measurements that were not finite, each answered by holding the last command."""
         return self._state.held
 
     @property
@@ -311,7 +311,7 @@ class EntropyController:
         return refinement
 
     def _check_target(self, batch: BatchStatistics) -> None:
-        """At the run's first measurement, or a new target's, refuse a curve that no policy can follow."""
+        """Refuse, at the run's first measurement or a new target's, a curve that no policy can follow."""
         initial = first_entropy(self._state, batch)
         if not self._reachable and batch.density and math.isfinite(batch.entropy):
             check_density(self.config, batch.entropy if initial is None else initial)

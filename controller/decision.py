@@ -1,4 +1,4 @@
-"""What one step of the controller decided: numbers to log, thresholds to train with."""
+"""Decision of one step of the controller: numbers to log, thresholds to train with."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def finite(numbers: Mapping[str, float]) -> dict[str, float]:
-    """Those of the named numbers that are numbers: what a log can hold."""
+    """The finite ones of the named numbers."""
     return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
@@ -43,7 +43,7 @@ class Decision:
     """The measurement was not finite: the last command was kept."""
     surrogate: Surrogate = field(default_factory=Surrogate)
     verdict: Verdict = field(default_factory=Verdict)
-    """What the guard rails made of the step."""
+    """Verdict of the guard rails on the step."""
 
     @property
     def stop(self) -> str | None:
@@ -115,7 +115,7 @@ class Decision:
             return self.actuation.weigh(batch)
 
     def penalty(self, batch: Minibatch) -> Tensor | None:
-        """What is added to every token's loss, [batch, time], with gradient; none where it is nothing."""
+        """Penalty added to every token's loss, [batch, time], with gradient; none where the actuator has none."""
         return None if self.actuation.penalty is None else self.actuation.penalty(batch)
 
     @property

@@ -35,7 +35,7 @@ State = dict[str, Any]
 
 @dataclass(frozen=True)
 class Watched:
-    """What the watchdog sees of a step, in nats; KL is NaN where none was measured."""
+    """Inputs of the watchdog at a step, nats; KL is NaN where none was measured."""
 
     setpoint: float
     measurement: float
@@ -47,7 +47,7 @@ class Watched:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the guard decided in a step."""
+    """Decision of the guard in a step."""
 
     mode: Mode = "control"
     """Who moves the thresholds from the next step on: the law, nobody, or the static fallback."""
@@ -57,7 +57,7 @@ class Verdict:
     """Steps in a row beyond a limit."""
     kl: float = math.nan
     alarm: str | None = None
-    """What went wrong, in the step in which the guard acts."""
+    """Reason, in the step in which the guard acts."""
     stop: str | None = None
     """The same where the run is to be ended, with a checkpoint."""
 
@@ -96,7 +96,7 @@ class Guard(Config):
     patience: Steps = 20
     """Steps in a row outside before the guard acts, and inside before it hands back."""
     action: Literal["warn", "hold", "static", "stop"] = "warn"
-    """Beyond the warning: keep the command, fall back to static thresholds, or end the run with a checkpoint."""
+    """Action beyond the warning: keep the command, fall back to static thresholds, or end the run with a checkpoint."""
     fallback: Static = Static()
     """The thresholds of `static`."""
     transition: Steps = 5
@@ -183,7 +183,7 @@ class Guard(Config):
 
 
 def _faded(per_token: PerToken | None, rest: float, static_share: float) -> PerToken | None:
-    """What is left of weights or penalties: all at share 0, at share 1 the value `rest` of a plain surrogate."""
+    """Weights or penalties, faded: unchanged at share 0, at share 1 the value `rest` of a plain surrogate."""
     if per_token is None or static_share == 0:
         return per_token
     return None if static_share == 1 else lambda batch: rest + (1 - static_share) * (per_token(batch) - rest)

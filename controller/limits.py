@@ -37,6 +37,6 @@ class Limits(NamedTuple):
 
 
 UNIT = Limits()
-"""Of an actuator whose command is a share of its largest setting."""
+"""Limits of an actuator whose command is a share of its largest setting."""
 IDLE = Limits(0.0, 0.0)
-"""Of an actuator that does the same whatever the command, or of a batch that cannot be turned."""
+"""Limits of an actuator that does the same for every command, or of a batch that cannot be turned."""

@@ -121,7 +121,7 @@ def _checked(
 
 
 def _divisor(normaliser: Tensor | float | None, live: Tensor) -> Tensor | float:
-    """What the sum is divided by; never 0, as the sum over no tokens is 0 too."""
+    """Divisor of the sum; never 0, as the sum over no tokens is 0 too."""
     if normaliser is None:
         return live.sum().clamp(min=1)
     if isinstance(normaliser, Tensor):

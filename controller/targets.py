@@ -51,7 +51,7 @@ Unit = Literal["nats", "initial", "differential"]
 
 
 class Curve(Config):
-    """What all targets share: a unit, a clock, and values at any step."""
+    """Base of all targets: a unit, a clock, and values at any step."""
 
     unit: Unit = "nats"
     """`nats`, `initial` for multiples of the run's own initial entropy, or `differential` for nats of either sign."""
@@ -116,7 +116,7 @@ class Curve(Config):
         raise TypeError(f"{type(self).__name__} draws no curve")
 
     def _last(self) -> float:
-        """Where the last step that is written in it lies."""
+        """Last step that the curve names."""
         return float(getattr(self, "steps", 0.0))
 
 
@@ -200,19 +200,19 @@ class HoldThenAnneal(Curve):
 
     type: Literal["hold_then_anneal"] = "hold_then_anneal"
     unit: Unit = "initial"
-    """Of `hold`: `initial` for multiples of the run's own initial entropy, `nats`, or `differential`."""
+    """Unit of `hold`: `initial` for multiples of the run's own initial entropy, `nats`, or `differential`."""
     time: Literal["steps", "run"] = "run"
-    """Of `turn` and `steps`: `run` for shares of the run, or `steps`."""
+    """Unit of `turn` and `steps`: `run` for shares of the run, or `steps`."""
     hold: Level = HOLD
     """The entropy to hold."""
     end: Level = END
     """The entropy from `steps` on."""
     end_unit: Literal["nats", "initial"] | None = None
-    """Of `end`; none: that of `hold`."""
+    """Unit of `end`; none: that of `hold`."""
     turn: Steps = TURN
-    """Where the hold ends."""
+    """End of the hold, in the unit of `time`."""
     steps: Steps = ENDED
-    """Where the end is reached."""
+    """Time at which `end` is reached, in the unit of `time`."""
 
     @model_validator(mode="after")
     def _turns_first(self) -> HoldThenAnneal:
@@ -247,7 +247,7 @@ class IncreaseThenDecrease(Curve):
     steps: Steps
     """Steps of the whole curve."""
     ratio: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Where the peak lies, as a share of `steps`."""
+    """Place of the peak, as a share of `steps`."""
 
     def _shape(self, step: Floats) -> Floats:
         return np.interp(step, [0, self.ratio * self.steps, self.steps], [self.start, self.peak, self.end])
@@ -268,7 +268,7 @@ class DecreaseIncreaseDecrease(Curve):
     steps: Steps
     """Steps of the whole curve."""
     ratios: tuple[float, float] = (1 / 3, 2 / 3)
-    """Where the trough and the peak lie, as shares of `steps`."""
+    """Places of the trough and of the peak, as shares of `steps`."""
 
     @field_validator("ratios")
     @classmethod
@@ -405,7 +405,7 @@ DEFAULT = {"target": {"type": "hold_then_anneal"}}
 
 
 def target_in(path: Path, naming: tuple[Path, ...] = ()) -> Any:
-    """What a file says of a target: alone, in a control.yaml or in a run's YAML, or a table of step and value.
+    """Target of a file: alone, in a control.yaml or in a run's YAML, or a table of step and value.
 
     Args:
         naming: the files that led here, each by its name in the one before.

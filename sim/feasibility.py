@@ -21,10 +21,10 @@ BEHIND = 0.05
 
 @dataclass(frozen=True)
 class Reach:
-    """What a plant can make of a curve. Rates, nats a step, have an entry for every step of the curve but the last."""
+    """Feasibility of a curve on a plant. Rates, nats a step, have an entry for every step of the curve but the last."""
 
     curve: Floats
-    """What is asked for, nats, an entry a step."""
+    """The curve, nats, an entry a step."""
     nearest: Floats
     """The nearest that the plant comes, from the curve's own start, step by step at its fastest where it must."""
     low: Floats
@@ -51,7 +51,7 @@ def stretches(where: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 
 def reach(curve: Floats, plants: Sequence[MomentumPlant]) -> Reach:
-    """What the family's median plant can make of `curve` (nats, an entry a step)."""
+    """Feasibility on the family's median plant of `curve` (nats, an entry a step)."""
     ends = np.array([[_rates(plant, curve[:-1], end) for end in plant.reach] for plant in plants])
     low, high = np.sort(np.median(ends, axis=0), axis=0)
     nearest = curve[:1].tolist()

@@ -19,7 +19,7 @@ FLOOR = 1e-6
 LEAP = 50.0
 """Log-nats; the largest move of a step, so that a wild plant overflows nothing."""
 WIDEST = 100.0
-"""Of a command: those that stand for thresholds may leave a law's range, but not by far."""
+"""Range of a command: those that stand for thresholds may leave a law's range, but not by far."""
 Rate = Annotated[float, Field(ge=-10, le=10)]
 Noise = Annotated[float, Field(ge=0, le=10)]
 
@@ -42,7 +42,7 @@ class MomentumPlant(Config):
     gain: Rate = 0.1
     """Rate for a small command, per unit of it."""
     lag: Annotated[float, Field(ge=0, le=LONGEST_LAG)] = 0.4
-    """What is left of the rate after a step without command: beta1 ^ updates per rollout."""
+    """Share of the rate that is left after a step without command: beta1 ^ updates per rollout."""
     delay: Annotated[int, Field(ge=0, le=1000)] = 0
     """Steps before a command begins to act, beyond the one that every update takes."""
     saturation: Annotated[float, Field(ge=0, le=1000)] = 0.0

@@ -23,10 +23,14 @@ def text(node: ast.expr) -> str:
     return "{}"
 
 
+def sources() -> list[Path]:
+    return [file for top in ("controller", "sim", "trainer") for file in sorted((ROOT / top).rglob("*.py"))]
+
+
 def messages() -> dict[str, str]:
     """Place -> text, of every InputError, and of every ValueError that configuration models raise."""
     found = {}
-    for path in (file for top in ("controller", "sim", "trainer") for file in sorted((ROOT / top).rglob("*.py"))):
+    for path in sources():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args and wanted(path, node.func):
                 said = text(node.args[0])
@@ -61,3 +65,23 @@ def test_every_message(rule, wrong):
 def test_keys_to_write_stand_in_backticks():
     outside = {place: re.sub(r"`[^`]*`", "", said) for place, said in MESSAGES.items()}
     assert not {place: said for place, said in outside.items() if re.search(KEY, said)}
+
+
+def docstrings() -> dict[str, str]:
+    """Place -> text, of every docstring, and of every string that describes the line above it."""
+    found = {}
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Expr)
+                and isinstance(node.value, ast.Constant)
+                and isinstance(node.value.value, str)
+            ):
+                found[f"{path.relative_to(ROOT)}:{node.lineno}"] = node.value.value.strip()
+    return found
+
+
+def test_every_docstring_leads_with_a_noun_or_a_verb():
+    found = docstrings()
+    assert len(found) > 1000
+    assert not {place: said for place, said in found.items() if re.match(r"(Where|What|Of|By which|In which)\b", said)}

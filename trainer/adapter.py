@@ -18,9 +18,9 @@ from entrostat.inputs.errors import InputError, install, one_line
 from .config import LoRAConfig
 
 NAME = "default"
-"""Of the adapter, in peft's dictionaries."""
+"""Name of the adapter, in peft's dictionaries."""
 BASE, OWN = ".base_layer", ".lora_"
-"""In names of parameters: of the weights beneath, and of the adapter's own."""
+"""Parts of parameters' names: of the weights beneath, and of the adapter's own."""
 
 
 def add_adapter(model: Any, config: LoRAConfig) -> None:
@@ -56,7 +56,7 @@ def layers(model: nn.Module) -> dict[str, Any]:
 
 
 def change(layer: Any) -> Tensor:
-    """What the adapter adds to the layer's weight, in the adapter's precision."""
+    """Addition of the adapter to the layer's weight, in the adapter's precision."""
     with torch.no_grad():
         return layer.get_delta_weight(NAME)
 

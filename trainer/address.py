@@ -7,7 +7,7 @@ import socket
 from urllib.parse import urlsplit
 
 STORE, EXPERIMENT = "sqlite:///mlflow.db", "entrostat"
-"""Where nothing is said."""
+"""Store and experiment where the configuration names none."""
 PATIENCE = 4.0
 """Seconds for a server to take a connection."""
 

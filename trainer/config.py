@@ -39,9 +39,9 @@ class VLLMConfig(Config):
     placement: Literal["in_process", "process", "server"] = "in_process"
     """`in_process` and `process`: an engine for each rank, on its own GPU; `server`: one that all ranks share."""
     url: str | None = None
-    """Of the server, as in http://10.0.0.2:8000."""
+    """Address of the server, as in http://10.0.0.2:8000."""
     workers: Annotated[int, Field(ge=1, le=4096)] = 1
-    """Of the server: its tensor times its data parallel size."""
+    """Processes of the server: its tensor times its data parallel size."""
     timeout: Annotated[float, Field(gt=0, le=1e5)] = 600.0
     """Seconds that the server may take for one answer."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, lt=1)] = 0.3
@@ -55,7 +55,7 @@ class VLLMConfig(Config):
     max_num_seqs: Count = 256
     """Responses sampled at once."""
     enforce_eager: bool = False
-    """Without CUDA graphs: starts faster, samples slower."""
+    """Run without CUDA graphs: it starts faster and samples slower."""
 
     @model_validator(mode="after")
     def _server_has_url(self) -> VLLMConfig:
@@ -86,7 +86,7 @@ class RolloutConfig(Config):
     """Text that ends an answer, beside the model's own end: every token with one of these in it does, and counts as the
     answer's last."""
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
-    """Of the sampling, and of the entropy that is controlled."""
+    """Temperature of the sampling, and of the entropy that is controlled."""
     reward_seconds: Annotated[float, Field(ge=0.01, le=3600)] = 10.0
     """Time limit for the reward of one answer; a group in which one has none is left out of the step."""
 
@@ -96,7 +96,7 @@ class LoRAConfig(Config):
 
     type: Literal["lora"] = "lora"
     rank: Annotated[int, Field(ge=1, le=65536)] = 16
-    """Of each change."""
+    """Rank of each change."""
     alpha: Annotated[float, Field(gt=0, le=1e6)] = 32
     """A change is scaled by `alpha` / `rank`."""
     targets: Literal["all-linear"] | list[str] = "all-linear"
@@ -126,22 +126,22 @@ class UpdateConfig(Config):
     """Responses of one forward and backward pass on a rank, gradients accumulating, and of one measuring pass; none: a
     rank's whole share of a minibatch."""
     shuffle: Literal["responses", "prompts"] = "responses"
-    """What is shuffled over the minibatches: single responses, or prompts with all of their responses. Passes then read
-    each prompt once, and what all of them begin with once: faster where answers are short beside their prompts. The
+    """Unit that is shuffled over the minibatches: single responses, or prompts with all of their responses. Passes then
+    read each prompt once, and their common beginning once: faster where answers are short beside their prompts. The
     same numbers to rounding; not with `gradient_checkpointing`, `without_logits` or ZeRO-3, which read whole
     sequences."""
     epochs: Count = 1
     """Passes over the rollout batch."""
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 3e-4
-    """Of AdamW."""
+    """Learning rate of AdamW, at its highest."""
     schedule: Schedule | None = None
-    """Of the learning rate over the run, by transformers' name, an optimizer step at a time; none: constant."""
+    """Schedule of the learning rate over the run's optimizer steps, by transformers' name; none: constant."""
     warmup: Annotated[int, Field(ge=0, le=10**9)] = 0
     """Steps over which the learning rate rises from 0."""
     schedule_options: dict[str, Any] = Field(default_factory=dict)
-    """Of the schedule, by transformers' names: {min_lr_rate: 0.1}, {num_decay_steps: 100} in optimizer steps."""
+    """Arguments of the schedule by transformers' names, in optimizer steps: {num_decay_steps: 100}, ..."""
     betas: tuple[Momentum, Momentum] = (0.9, 0.999)
-    """AdamW's; the first, to the power of the updates per rollout, is the plant's lag."""
+    """Betas of AdamW; the first, to the power of the updates per rollout, is the plant's lag."""
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
     """AdamW's."""
     gradient_clipping: Annotated[float, Field(ge=0, le=1e9)] = 1.0
@@ -149,14 +149,14 @@ class UpdateConfig(Config):
 
 
 class EngineConfig(Config):
-    """What DeepSpeed is told."""
+    """Configuration of DeepSpeed."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: a GPU where there is one."""
     zero_stage: Literal[0, 1, 2, 3] = 0
-    """What is sharded over the ranks: 1 the optimizer's state, 2 gradients too, 3 weights too."""
+    """Parts that are sharded over the ranks: 1 the optimizer's state, 2 gradients too, 3 weights too."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the weights; statistics are float32 in either case."""
+    """Precision of the weights; statistics are float32 in either case."""
     offload_optimizer: bool = False
     """Keep the optimizer's state in the machine's memory (ZeRO 1 to 3)."""
     offload_parameters: bool = False
@@ -198,7 +198,7 @@ OwnTracker = Annotated[CustomTracker | None, *custom(CustomTracker, CUSTOM)]
 
 
 class TrackingConfig(Config):
-    """Where the run is recorded, besides its folder."""
+    """Trackers of the run, besides its folder."""
 
     mlflow: str | None = Field(default_factory=tracking_uri)
     """MLflow's tracking URI; none: only the run's folder. Left out: what MLFLOW_TRACKING_URI says, or
@@ -235,7 +235,7 @@ class HardwareConfig(Config):
 
 
 def _kind_of_task(given: Any) -> str:
-    """By the key that each kind has."""
+    """Tasks by the key that each kind has."""
     if isinstance(given, str):
         return "a name"
     named = "reasoning_gym" in given if isinstance(given, dict) else isinstance(given, ReasoningConfig)
@@ -259,7 +259,7 @@ class RunConfig(Config):
     steps: Count = 150
     """Rollout batches."""
     task: TaskConfig = "expressions"
-    """What is learned: the name of a small task that ships with the package, a data set, {dataset: gsm8k},
+    """Task to learn: the name of a small task that ships with the package, a data set, {dataset: gsm8k},
     generators, {reasoning_gym: chain_sum}, or a class of your own, {type: custom, import_path: module:Class}."""
     model: str = "expressions"
     """`expressions`, the warm-started model that ships with the package, `smollm2`, the path of a GGUF file, or a path
@@ -269,7 +269,7 @@ class RunConfig(Config):
     system: str | None = None
     """The chat's system prompt; none: the template's own, if it has one."""
     adapter: LoRAConfig | None = None
-    """What is trained in place of all weights; none: all weights."""
+    """Adapter to train in place of all weights; none: all weights."""
     rollout: RolloutConfig = RolloutConfig()
     update: UpdateConfig = UpdateConfig()
     control: ControlConfig = Field(

@@ -42,7 +42,7 @@ class ScoredRollout:
     known: Tensor
     """[B], whether the response stays."""
     faults: dict[str, int]
-    """What went wrong, and how often: `fault/*`."""
+    """Faults, and how often each happened: `fault/*`."""
 
 
 def train_step(session: Session, step: int) -> dict[str, float]:

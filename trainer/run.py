@@ -183,7 +183,7 @@ def _stop(session: Session, unrewarded: int) -> str | None:
 
 
 def _snapshots(session: Session, out: Path, start: int) -> Callable[..., None]:
-    """What the report shows of the inside of a step; a snapshot that cannot be written ends no run."""
+    """Snapshot of the inside of a step, for the report; one that cannot be written ends no run."""
     config, lead = session.config, session.engine.rank == 0
     snapshots = Snapshots(out, config.steps, config.tracking.snapshots, start, lead)
 

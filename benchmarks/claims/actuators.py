@@ -69,7 +69,7 @@ def key(task: str, actuator: str, seed: int) -> str:
 
 
 def arguments(task: str, actuator: str, seed: int) -> list[str]:
-    """Of `entrostat train`."""
+    """Arguments of `entrostat train`."""
     control = {"target": CURVE, "actuator": ACTUATORS[actuator]}
     return ["examples/controlled.yaml", f"seed={seed}", override("control", control), *TASKS[task], *quiet(200, 16)]
 

@@ -100,7 +100,7 @@ def record(job: Job, run: Run) -> None:
 
 
 def figures(run: Run) -> dict[str, float | None]:
-    """What the table needs beyond a run's summary; nats where no unit is said."""
+    """Figures of a run beyond its summary; nats where no unit is said."""
     target, entropy = run.column("controller/setpoint"), run.column("actor/entropy")
     error, se, rest = entropy - target, run.column("controller/standard_error"), run.steps >= 20
     outside = np.flatnonzero(~on_target(error, target, se)[EVENT:])

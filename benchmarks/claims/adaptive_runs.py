@@ -100,7 +100,7 @@ def plain_sgd(session: Session) -> None:
 
 
 PREPARED: dict[str, Callable[[Session], None]] = {"SGD": plain_sgd}
-"""What a setting changes beyond the configuration, before the first step."""
+"""Changes of a setting beyond the configuration, before the first step."""
 DISTURBANCES: dict[str, Callable[[Session], None]] = {
     "learning rate halved": learning_rate(0.5),
     "learning rate doubled": learning_rate(2.0),
@@ -122,7 +122,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """Name of its file."""
         return (
             "-".join((self.block, self.setting, self.curve, self.law, str(self.seed)))
             .replace(" ", "_")
@@ -167,7 +167,7 @@ def _rows(job: Job) -> Iterator[dict[str, float]]:
 
 
 def overrides(job: Job) -> list[str]:
-    """What the job changes in examples/controlled.yaml."""
+    """Overrides of examples/controlled.yaml."""
     target = OWN_SWING.get(job.setting, CURVES[job.curve])
     followed = {"target": target, "actuator": {"type": "sensitivity"}}
     control = STATIC if job.law == "static" else followed | {"law": law(job)}

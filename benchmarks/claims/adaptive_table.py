@@ -97,7 +97,7 @@ def outcome(rows: Sequence[Row]) -> str:
 
 
 def learned(rows: Sequence[Row]) -> str:
-    """What the estimator believed at the end of the runs, and how much the paired change leaves out."""
+    """Estimates at the end of the runs, and how much the paired change leaves out."""
     found = []
     for (setting,), group in grouped(rows, "setting").items():
         gain, lag = (spread([number(row[key]) for row in group], 3) for key in ("gain", "lag"))

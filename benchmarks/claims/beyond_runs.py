@@ -33,7 +33,7 @@ PPO = {
     "policy_kwargs": {"net_arch": [128, 128]},
     "device": "cpu",
 }
-"""Of every run: a usual setting, chosen before any run."""
+"""Settings of every run: usual ones, chosen before any run."""
 ROLLOUT = ENVS * PPO["n_steps"]
 BONUSES = (0.001, 0.003, 0.01, 0.03)
 CONTROL = {
@@ -71,7 +71,7 @@ class Task:
     solved: float
     """Mean return of the last 100 episodes of training from which on it is."""
     settings: dict[str, Any]
-    """Of PPO, where the usual ones of the environment differ."""
+    """Settings of PPO, where the usual ones of the environment differ."""
 
 
 def _minigrid(name: str) -> Callable[[], gymnasium.Env]:
@@ -118,11 +118,11 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of its folder."""
         return f"{self.task}-{self.method}-{self.seed}".replace(" ", "_").replace(",", "")
 
     def control(self, frames: int) -> dict[str, Any] | None:
-        """What the controller is told, if it is in charge."""
+        """Configuration of the controller, if it is in charge."""
         if self.method != "control":
             return None
         return CONTROL | {"target": CONTROL["target"] | {"steps": frames // ROLLOUT}}

@@ -152,7 +152,7 @@ def _normalised(group: Sequence[Figures], task: Task) -> list[float]:
 
 
 def claims(results: Results) -> list[str]:
-    """What must hold of control, task by task, against what was measured."""
+    """Claims on control, task by task, against the measured figures."""
     found = []
     for task in TASKS:
         group, best = results.get((task, "control")), best_bonus(results, task)

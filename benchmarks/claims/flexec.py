@@ -1,4 +1,4 @@
-"""What arXiv 2602.09782 claims of its strategies, tried at this scale: shapes, mid-training, phase ratio, gradients.
+"""Claims of arXiv 2602.09782 on its strategies, tried at this scale: shapes, mid-training, phase ratio, gradients.
 
     python -m benchmarks.claims.flexec [--seeds 41 42] [--out runs/flexec]
 

@@ -23,7 +23,7 @@ from matplotlib import pyplot as plt
 
 *TRAINING, TESTED = STRATEGIES
 OD_PEAKS = (0.80, 0.58, 0.36, 0.24)
-"""Of the authors' oscillatory decay, nats: read off their figure."""
+"""Peaks of the authors' oscillatory decay, nats: read off their figure."""
 
 
 def free_run(plant: MomentumPlant, run: LoggedRun, seed: int | None = None) -> np.ndarray:

@@ -14,7 +14,7 @@ TUNING = 30
 """The seed on which the rival's step is chosen; nothing is claimed on it."""
 SEEDS = (1, 2)
 INCREMENTS = (0.003, 0.01, 0.03)
-"""Of the entropy bonus's coefficient, a rollout."""
+"""Increments of the entropy bonus's coefficient, a rollout."""
 REGION_STEPS = 10
 STATIC = part("all")
 CHAIN = {
@@ -29,7 +29,7 @@ CHAIN = {
     "rollout.max_new_tokens": 64,
     "rollout.stop": [],
 }
-"""What the task with a chain of thought has in place of the example's."""
+"""Settings of the task with a chain of thought, in place of the example's."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ def run(size: Size, seed: int, control: dict[str, Any], **more: Any) -> list[str
 
 
 def overrides(content: Mapping[str, Any]) -> list[str]:
-    """Of a mapping from dotted keys."""
+    """Overrides from a mapping of dotted keys."""
     return [f"{key}={value}" if isinstance(value, int) else override(key, value) for key, value in content.items()]
 
 
 def first(size: Size) -> dict[str, list[str]]:
-    """What the study is about, on one seed: static clipping, and control with nothing set."""
+    """The study's first pair, on one seed: static clipping, and control with nothing set."""
     hold = {"target": curve("hold", size.steps)}
     return {f"static-{SEEDS[0]}": run(size, SEEDS[0], STATIC), f"control-hold-{SEEDS[0]}": run(size, SEEDS[0], hold)}
 

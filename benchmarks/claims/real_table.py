@@ -40,11 +40,11 @@ Seconds = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Found:
-    """What is finished."""
+    """Finished runs."""
 
     runs: Mapping[str, Run]
     trl: Mapping[str, list[dict[str, float]]]
-    """What TRL logged of each rollout."""
+    """TRL's log of each rollout."""
 
     @classmethod
     def read(cls, out: Path) -> Found:
@@ -168,7 +168,7 @@ def _columns(found: Mapping[str, Run], names: Sequence[str] = tuple(COLUMNS)) ->
 
 
 def _verdicts(found: Found, share: float | None) -> str:
-    """What was asked for, and whether it holds."""
+    """Claims, and whether each holds."""
 
     def of(kind: str, figure: str) -> list[float]:
         return [x for run in found.of(kind).values() if (x := getattr(summary(run), figure)) is not None]

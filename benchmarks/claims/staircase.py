@@ -34,7 +34,7 @@ class Outcome:
     end: float
     """Mean entropy of the last steps."""
     rate: float
-    """Of the first steps, nats a step."""
+    """Rate of the first steps, nats a step."""
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def arguments(name: str, seed: int, steps: int) -> list[str]:
-    """Of `entrostat train`."""
+    """Arguments of `entrostat train`."""
     law, actuator = f"{{type: manual, command: {name}}}", "{type: sensitivity}"
     if name == STATIC:
         law, actuator = "{type: manual}", "{type: static, low: 0.2, high: 0.2}"
@@ -59,7 +59,7 @@ def arguments(name: str, seed: int, steps: int) -> list[str]:
 
 
 def outcome(run: Run) -> Outcome:
-    """What a run came to."""
+    """Outcome of a run."""
     entropy = run.column("actor/entropy")
     first = entropy[:BEGINNING]
     rate = float(np.polyfit(np.arange(len(first)), first, 1)[0])

@@ -1,4 +1,4 @@
-"""What the adaptive law costs beside the PID: CPU time of control on top of a static training step, paired.
+"""Cost of the adaptive law beside the PID: CPU time of control on top of a static training step, paired.
 
     python -m benchmarks.cost.adaptive_cost [--steps 20] [--models embedded "hidden 256, 6 layers"]
 

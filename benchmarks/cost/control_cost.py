@@ -1,4 +1,4 @@
-"""What control costs a training step of the embedded run: CPU time, paired against static clipping.
+"""Cost of control in a training step of the embedded run: CPU time, paired against static clipping.
 
     python -m benchmarks.cost.control_cost [--steps 40]      # writes docs/results/control_cost.md
 
@@ -154,7 +154,7 @@ def kept(session: Session) -> Any:
 
 
 def put_back(session: Session, state: Any) -> None:
-    """What `kept` has kept."""
+    """Restore what `kept` returned."""
     weights, optimizer, control = copy.deepcopy(state)
     session.engine.deepspeed.module.load_state_dict(weights)
     session.engine.deepspeed.optimizer.load_state_dict(optimizer)

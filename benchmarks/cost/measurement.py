@@ -1,4 +1,4 @@
-"""What the measurement costs on the CPU: time as paired ratios, memory beyond the logits.
+"""Cost of the measurement on the CPU: time as paired ratios, memory beyond the logits.
 
     python -m benchmarks.cost.measurement [--rounds 7]      # writes docs/results/measurement.md
 
@@ -106,7 +106,7 @@ def shown(values: list[float]) -> str:
 
 
 def versions() -> str:
-    """What the figures were measured with."""
+    """Versions and machine of the figures."""
     packages = " ".join(f"{name} {installed(name)}" for name in ("torch", "trl", "verl") if installed(name))
     return f"{packages}, Python {platform.python_version()}, {torch.backends.cpu.get_cpu_capability()}"
 

@@ -1,4 +1,4 @@
-"""What the measurement costs on a GPU: time, bandwidth, memory. HAS NOT RUN YET: it needs a GPU.
+"""Cost of the measurement on a GPU: time, bandwidth, memory. HAS NOT RUN YET: it needs a GPU.
 
     python -m benchmarks.cost.measurement_gpu [--results docs/results]
 

@@ -1,4 +1,4 @@
-"""What control costs a step of a real model: CPU time on top of static clipping, at a vocabulary of 49,152.
+"""Cost of control in a step of a real model: CPU time on top of static clipping, at a vocabulary of 49,152.
 
     python -m benchmarks.cost.real_control [--out runs/real_control.json]
 

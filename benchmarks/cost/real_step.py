@@ -1,4 +1,4 @@
-"""Where the seconds of a step of a real model go: SmolLM2 on the CPU, before and after what makes it faster.
+"""Seconds of a step of a real model by phase: SmolLM2 on the CPU, before and after what makes it faster.
 
     python -m benchmarks.cost.real_step [--only untuned tuned] [--steps 2] [--out runs/real_step]
 

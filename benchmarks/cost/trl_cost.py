@@ -1,4 +1,4 @@
-"""What control costs in TRL: the CPU time of a rollout with it over that of the unchanged trainer, paired.
+"""Cost of control in TRL: the CPU time of a rollout with it over that of the unchanged trainer, paired.
 
     python -m benchmarks.cost.trl_cost [--rollouts 40]
 

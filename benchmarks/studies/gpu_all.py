@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def run(name: str, check: Check, out: Path, left: float) -> tuple[str, float]:
-    """What became of a check, and the seconds that it took; its output is in `out/NAME.log`."""
+    """Outcome of a check, and the seconds that it took; its output is in `out/NAME.log`."""
     cuda, start = torch.cuda.is_available(), time.monotonic()
     command, limit = (check.command, min(check.seconds, left)) if cuda else (check.without, left)
     if not command:
@@ -88,7 +88,7 @@ def run(name: str, check: Check, out: Path, left: float) -> tuple[str, float]:
 
 
 def last_line(log: Path) -> str:
-    """What a failed check said last."""
+    """Last words of a failed check."""
     lines = log.read_text(errors="replace").split("\n")
     return next((line.strip()[:150] for line in reversed(lines) if line.strip()), "nothing").replace("|", "/")
 

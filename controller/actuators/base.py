@@ -43,7 +43,7 @@ Widest = Annotated[float, Field(gt=0, le=WIDEST)]
 
 @dataclass(frozen=True)
 class Minibatch:
-    """What the loss of a minibatch sees, [batch, time] each."""
+    """Inputs of a minibatch's loss, [batch, time] each."""
 
     logprob: Tensor
     """ln p of the sampled tokens under the current policy, with gradient."""
@@ -69,7 +69,7 @@ class Minibatch:
 
     @property
     def entropy(self) -> Tensor:
-        """Of the current policy, nats, with its gradient where the loop's statistics carry one.
+        """Entropy of the current policy, nats, with its gradient where the loop's statistics carry one.
 
         Raises:
             InputError: the loop did not pass `now`.
@@ -104,7 +104,7 @@ class Actuator(Config, ABC):
     """Base of every actuator."""
 
     type: str = CUSTOM
-    """By which a configuration chooses it; a class of the user's own needs none."""
+    """Name by which a configuration chooses it; a class of the user's own needs none."""
 
     needs_every_token: ClassVar[bool] = False
     """Whether it compares tokens with themselves at the rollout, so that a sampled measurement is not enough."""

@@ -63,7 +63,7 @@ class RegionsOnly(Fixed):
     regions: Annotated[list[Literal["e1", "e2", "e3", "e4"]], Field(min_length=1, max_length=4)]
     """The regions that keep their gradient."""
     thresholds: Static = Static()
-    """Of their tokens."""
+    """Thresholds of their tokens."""
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
         """The same for every command."""

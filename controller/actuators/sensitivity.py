@@ -85,7 +85,7 @@ def solve_weight(curve: ContributionCurve, change: float, rms: float) -> float:
 
 
 def unit_of(curve: ContributionCurve) -> float:
-    """What a command of 1 changes: the weaker side's reach, and no less than a tenth of the stronger side's."""
+    """Change by a command of 1: the weaker side's reach, and no less than a tenth of the stronger side's."""
     weaker, stronger = sorted((curve.raises, curve.lowers))
     return max(weaker, stronger / WIDEST)
 

@@ -40,9 +40,9 @@ class SplitRange(Actuator):
     standard: HalfWidth = 0.2
     """Half-width of the side that the command leaves alone."""
     probability: Literal["current", "rollout"] = "current"
-    """Which probability p of the token the thresholds read."""
+    """Probability p of the token that the thresholds read."""
     path: Literal["split", "increase_decrease", "decrease_increase_decrease"] = "split"
-    """Which points the command runs through."""
+    """Points that the command runs through."""
 
     def point(self, command: float) -> tuple[float, float]:
         """(u_high, u_low) of a command."""

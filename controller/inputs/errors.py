@@ -14,7 +14,7 @@ def one_line(error: object, most: int = 200) -> str:
 
 
 def install(extra: str) -> str:
-    """What adds an extra of this package, which is on no index: to be run where it was cloned to."""
+    """Command that adds an extra of this package, which is on no index: to be run in the clone."""
     return f"`pip install -e '.[{extra}]'` in the clone"
 
 

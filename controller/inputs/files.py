@@ -10,9 +10,9 @@ from typing import Any
 from .errors import InputError, one_line
 
 MAX_CONFIG_BYTES = 1 << 20
-"""Of configurations, target tables and plant files; no honest one is near this."""
+"""Largest configuration, target table or plant file; no honest one is near this."""
 MAX_LOG_BYTES = 1 << 28
-"""Of a run's log: 100,000 steps of 2,500 bytes."""
+"""Largest log of a run: 100,000 steps of 2,500 bytes."""
 
 
 def read_bytes(path: str | Path, what: str, limit: int = MAX_CONFIG_BYTES) -> bytes:

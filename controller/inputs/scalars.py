@@ -62,7 +62,7 @@ def plain_fields(instance: Any) -> None:
 
 
 def _item(value: Any) -> Any:
-    """What an array or a tensor of one value holds; anything else as it is."""
+    """Value of an array or a tensor that has one; anything else as it is."""
     try:
         return value.item()
     except (AttributeError, TypeError, ValueError, RuntimeError):

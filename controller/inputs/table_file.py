@@ -126,7 +126,7 @@ def _from_json(text: str, source: str) -> TextTable:
 
 
 def _items(text: str) -> Iterator[Any]:
-    """Of a list, or of one value a line."""
+    """Items of a list, or of one value a line."""
     if text.lstrip().startswith("["):
         yield from json.loads(text)
     else:

@@ -62,7 +62,7 @@ def load_yaml(text: str, source: str, remedy: str) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """What the YAML reader found, and where, without the lines of the file that it quotes."""
+    """Fault that the YAML reader found, and its line, without the quoted text."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
         return f"{error.problem}, line {error.problem_mark.line + 1}"
     return one_line(error)

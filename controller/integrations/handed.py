@@ -23,13 +23,13 @@ class Handed:
 
     thresholds: tuple[Tensor, ...]
     cut: Tensor
-    """Where they ask for a cut, bool."""
+    """Places that they cut, bool."""
     counted: Tensor
     """Tokens that the loss certainly counts, bool."""
 
     @classmethod
     def asked(cls, low: Tensor, high: Tensor, cut: Tensor, counted: Tensor) -> Handed:
-        """Of thresholds that carry no gradient yet."""
+        """From thresholds that carry no gradient yet."""
         return cls((low.requires_grad_(), high.requires_grad_()), cut, counted)
 
     def check(self, loss: Tensor, host: str) -> None:

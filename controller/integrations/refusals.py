@@ -1,4 +1,4 @@
-"""What a `control.yaml` may not ask for where the loss is a host's own."""
+"""Requests of a `control.yaml` that a host with its own loss cannot meet."""
 
 from __future__ import annotations
 

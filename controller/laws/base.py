@@ -33,7 +33,7 @@ class Reading:
     setpoint_previous: float
     measurement: float
     standard_error: float = math.nan
-    """Of the measurement."""
+    """Standard error of the measurement."""
     ahead: tuple[float, ...] = ()
     """The set-points of this step and of the next `AHEAD`, for laws that plan."""
     updates: int | None = None
@@ -91,7 +91,7 @@ class Law(Config, ABC):
     """Base of every law."""
 
     type: str = CUSTOM
-    """By which a configuration chooses it; a class of the user's own needs none."""
+    """Name by which a configuration chooses it; a class of the user's own needs none."""
 
     follows_target: ClassVar[bool] = True
     """Whether it needs a target curve."""

@@ -33,7 +33,7 @@ LONGEST_LAG = 0.999
 NEGLIGIBLE = 1e-4
 """A ki below it moves the command by less than 0.01 in a thousand steps with an error of 0.1: it counts as none."""
 FADE = 0.8
-"""What a step leaves of an integral that no ki is there to empty: 1 % after 20."""
+"""Share that a step leaves of an integral without a ki to empty it: 1 % after 20."""
 RELEASE = 0.75
 """Share that an integral beyond the limit gives back in a saturated step: a factor of 10^12 in 20 steps."""
 
@@ -44,7 +44,7 @@ class FeedForward(Config):
     gain: Annotated[float, Field(ge=1e-5, le=100)]
     """Entropy rate for a command of 1, in nats (or log-nats) a step."""
     lag: Annotated[float, Field(ge=0, le=LONGEST_LAG)] = 0.0
-    """What is left of the entropy's rate after a step without command: beta1 ^ updates per rollout."""
+    """Share of the entropy's rate that is left after a step without command: beta1 ^ updates per rollout."""
 
 
 class PID(Law):
@@ -72,8 +72,8 @@ class PID(Law):
     rate_limit: Annotated[float, Field(ge=1e-6, le=2 * WIDEST)] | None = None
     """Largest change of the command in a step; none: no limit."""
     anti_windup: Literal["conditional", "back_calculation", "none"] = "conditional"
-    """What keeps the integral from growing while the command is at an end: it stands still, or gives way; none:
-    nothing."""
+    """Rule that keeps the integral from growing while the command is at an end: it stands still (`conditional`), gives
+    way (`back_calculation`), or grows (`none`)."""
     tracking_time: Annotated[float, Field(ge=1, le=1000)] = 5.0
     """Back-calculation only: steps in which the integral gives way to the applied command."""
 
@@ -181,6 +181,6 @@ class PID(Law):
 
 
 def _without(shortfall: float, derivative: float) -> float:
-    """What of the shortfall would be there without the derivative: no more than it, and never the other way."""
+    """Shortfall without the derivative's part: no more than the whole, and of its sign."""
     slow = shortfall + derivative
     return min(max(slow, min(shortfall, 0.0)), max(shortfall, 0.0))

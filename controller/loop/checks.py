@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("entrostat")
 ROUNDING = 1e-3
-"""Nats by which a measured entropy may leave its range."""
+"""Slack of the range of a measured entropy, nats."""
 CHECKED = 10_000
-"""Steps of a curve that are looked at, or points of one that is drawn over a longer run."""
+"""Steps of a curve that are checked, or points of one that is drawn over a longer run."""
 MOST_UPDATES = 1_000_000
-"""Of a rollout."""
+"""Optimizer steps of a rollout beyond which a count is refused."""
 
 
 def possible(batch: BatchStatistics, step: int) -> BatchStatistics:

@@ -30,15 +30,15 @@ class ControlConfig(Config):
     """The curve, or the path of a file that holds one, beside the file that names it or in the working folder; none
     only for a law that follows nothing, as `manual`."""
     law: AnyLaw = Field(default_factory=Adaptive)
-    """From the error to a command."""
+    """Law, from the error to a command."""
     actuator: AnyActuator = Field(default_factory=SensitivityThresholds)
-    """From the command to clip thresholds."""
+    """Actuator, from the command to clip thresholds."""
     surrogate: Surrogate = Surrogate()
-    """What becomes of a token beyond its threshold."""
+    """Treatment of a token beyond its threshold."""
     guard: Guard = Guard()
     """Limits of the thresholds, and what happens when the loop has lost the entropy."""
     measurement: Measurement = Measurement()
-    """How much of a rollout batch is measured."""
+    """Share of a rollout batch that is measured."""
 
     @field_validator("target", mode="before")
     @classmethod

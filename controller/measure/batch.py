@@ -1,4 +1,4 @@
-"""What the controller knows of a rollout batch: plain numbers, the same on every rank."""
+"""A rollout batch in plain numbers, the same on every rank."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class BatchStatistics:
     entropy: float
     """Exact mean entropy of the sampling distribution, before the update."""
     standard_error: float = float("nan")
-    """Of `entropy`, clustered by prompt (by response where no groups were given)."""
+    """Standard error of `entropy`, clustered by prompt (by response where no groups were given)."""
     surprisal: float = float("nan")
     """Mean -ln p of the sampled tokens: the Monte-Carlo estimate of the same entropy, for a check."""
     tokens: int = 0
@@ -107,9 +107,9 @@ class BatchStatistics:
     sensitivity_rms: float = 0.0
     """Root mean square of S over the tokens with A != 0."""
     regions: dict[str, Region] = field(default_factory=dict)
-    """By the paper's rule: surprisal against entropy."""
+    """Regions by the paper's rule: surprisal against entropy."""
     exact_regions: dict[str, Region] = field(default_factory=dict)
-    """By the sign of S, baseline included."""
+    """Regions by the sign of S, baseline included."""
     contributions: ContributionCurve | None = None
     vocab_size: int | None = None
     """Number of actions; none where it is not known, or the policy is a density."""

@@ -27,7 +27,7 @@ class Paired:
     change: float
     """Mean of H now - H at the rollout over the minibatch's tokens, nats; NaN where too many are not finite."""
     standard_error: float
-    """Of `change`, clustered by response."""
+    """Standard error of `change`, clustered by response."""
     contributions: ContributionCurve
     """The minibatch's own: what its update will do to the entropy is known before."""
     sensitivity_rms: float

@@ -36,7 +36,7 @@ def ballot(state: Mapping[str, Any], configuration: str) -> Ballot:
 
 
 def ranks_of(group: dist.ProcessGroup | None = None) -> int:
-    """How many ranks `group` has; 1 where nothing is distributed."""
+    """Number of ranks in `group`; 1 where nothing is distributed."""
     return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
 
 

@@ -11,13 +11,13 @@ from ..inputs.errors import InputError
 
 
 class Measurement(Config):
-    """Which responses' tokens the controller sees before the update."""
+    """Choice of the responses that are measured before the update."""
 
     share: Share = 1.0
-    """Of the responses. Below 1 the measured entropy has the standard error of the smaller sample, which is the one
-    logged, and the thresholds read entropy and sensitivity from the update's own forward pass."""
+    """Share of the responses. Below 1 the logged standard error is that of the smaller sample, and the thresholds read
+    entropy and sensitivity from the update's own forward pass."""
     seed: int = Field(default=0, ge=0, le=2**63)
-    """Of the choice."""
+    """Seed of the choice."""
 
     @property
     def sampled(self) -> bool:

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Walk:
-    """What moves y from step to step."""
+    """Noises that move y from step to step."""
 
     noise: float
     """Standard deviation of w's part in a step."""
@@ -37,7 +37,7 @@ class Walk:
 
 
 def innovations(columns: Floats, variance: Floats, walk: Walk) -> tuple[Floats, Floats]:
-    """What each column has at a step beyond its prediction from the steps before, over the prediction's own error.
+    """Innovations of each column, over the standard error of the prediction from the steps before.
 
     Args:
         columns: [steps, n]; all are filtered alike.

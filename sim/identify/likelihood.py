@@ -45,7 +45,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Shape:
-    """What enters the likelihood non-linearly."""
+    """Parameters that enter the likelihood non-linearly."""
 
     noise: float
     """q, of an update: nats (or log-nats)."""

@@ -30,15 +30,15 @@ class LoggedRun:
 
     name: str
     steps: Floats
-    """As the log counts them: one apart, or all equally far."""
+    """Steps as the log counts them: one apart, or all equally far."""
     entropy: Floats
     """Measured, nats."""
     command: Floats
     """[steps]; or [steps, parts]: commands that act at once, whose effects on the rate add up."""
     standard_error: Floats
-    """Of the entropy, nats."""
+    """Standard error of the entropy, nats."""
     lag: float
-    """Of the optimizer's momentum: beta1 ^ updates per rollout."""
+    """Lag of the optimizer's momentum: beta1 ^ updates per rollout."""
     low: Floats | None = None
     """[steps], the command's low end where it was logged."""
     high: Floats | None = None

@@ -138,7 +138,7 @@ class PolicyFamily:
         return torch.log_softmax(self.logits / self._temperature, -1)
 
     def _cells(self, contexts: Tensor, actions: Tensor) -> Tensor:
-        """Where each token lies in its plant's flattened table, [plants, batch * time]."""
+        """Index of each token in its plant's flattened table, [plants, batch * time]."""
         return (contexts * self.plant.actions + actions).flatten(1)
 
     def _plant_index(self, dimensions: int) -> Tensor:

@@ -114,7 +114,7 @@ def _step(family: PolicyFamily, controllers: Sequence[EntropyController]) -> lis
 
 
 def _inner_loop(controllers: Sequence[EntropyController]) -> Refine | None:
-    """What the trainer's loop calls between minibatches; none where no law follows a target."""
+    """Hook that the trainer's loop calls between minibatches; none where no law follows a target."""
     if all(control.config.target is None for control in controllers):
         return None
 

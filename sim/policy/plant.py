@@ -45,7 +45,7 @@ class PolicyPlant(Config):
     learning_rate: Annotated[float, Field(gt=0)] = 0.01
     """Logits are the parameters, so this is in logits an update (Adam)."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
-    """Of sampling; entropies are those of softmax(logits / temperature)."""
+    """Temperature of sampling; entropies are those of softmax(logits / temperature)."""
     forking_share: Share = 0.25
     """Share of contexts that fork."""
     forking_entropy: Entropy = 2.5
@@ -79,7 +79,7 @@ class PolicyPlant(Config):
 
     @property
     def shape(self) -> tuple[int | str, ...]:
-        """What plants that advance together have in common."""
+        """Common part of plants that advance together."""
         counts = (self.contexts, self.actions, self.tokens, self.prompts, self.group_size, self.minibatches)
         return (*counts, self.epochs, self.optimizer)
 

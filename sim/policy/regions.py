@@ -31,7 +31,7 @@ PARTS = (*REGIONS, *PAIRS, "all")
 COLOURS = {"e1": "#0072b2", "e2": "#e69f00", "e3": "#d55e00", "e4": "#56b4e9", "all": "black"}
 """Blues lower entropy, oranges raise it."""
 PAIR_COLOURS = {-1: "#0072b2", 0: "0.6", 1: "#d55e00"}
-"""By the published sign of a pair."""
+"""Direction by the published sign of a pair."""
 THRESHOLDS: dict[str, dict[str, Any]] = {
     "static": {"law": {"type": "manual"}, "actuator": {"type": "static"}},
     "Hup": {"law": {"type": "manual", "command": 1.0}, "actuator": {"type": "split_range"}},
@@ -42,7 +42,7 @@ THRESHOLDS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Touched:
-    """What thresholds did over a run, a value a seed."""
+    """Effect of thresholds over a run, a value a seed."""
 
     entropy: Floats
     """[seeds, steps + 1], nats."""
@@ -92,7 +92,7 @@ def touched(plant: PolicyPlant = CALIBRATED, steps: int = 25, seeds: Sequence[in
 def _runs(
     plant: PolicyPlant, steps: int, seeds: Sequence[int], controls: Mapping[str, dict[str, Any]]
 ) -> dict[str, tuple[Floats, Floats]]:
-    """Of each control: entropies [seeds, steps + 1], and the share of token updates that were cut [seeds]."""
+    """Results of each control: entropies [seeds, steps + 1], and the share of token updates that were cut [seeds]."""
     configs = [parse(ControlConfig, control) for control in controls.values() for _ in seeds]
     runs = simulate_policies(configs, [plant] * len(configs), steps + 1, list(seeds) * len(controls))
     groups = {name: runs[i * len(seeds) : (i + 1) * len(seeds)] for i, name in enumerate(controls)}

@@ -1,4 +1,4 @@
-"""What a step of the policy plant samples: responses, verdicts, advantages and the tokens' statistics."""
+"""Samples of a step of the policy plant: responses, verdicts, advantages and the tokens' statistics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What laws make of a family's closed loops, in numbers: costs of many, and the predicted runs of one."""
+"""Costs of laws in a family's closed loops, and the predicted runs of one law."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Prediction:
 
     setpoint: Floats
     entropy: Floats
-    """Without measurement noise."""
+    """Run without measurement noise."""
     command: Floats
     low: Floats
     """[runs], the low end of each plant's command."""

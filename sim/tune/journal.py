@@ -35,7 +35,7 @@ class Journal:
         path.write_text("\n".join(text) + "\n", encoding="utf-8")
 
     def recall(self, points: Floats) -> Columns | None:
-        """What was found for the next batch, if it was these points."""
+        """Costs on record for the next batch, if it has these points."""
         if not self._lines:
             return None
         line = self._lines.pop(0)

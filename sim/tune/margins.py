@@ -34,7 +34,7 @@ Complexes = NDArray[np.complex128]
 
 @dataclass(frozen=True)
 class Margins:
-    """What a loop can bear before it oscillates."""
+    """Margins of a loop before it oscillates."""
 
     sensitivity: float
     """Ms, the largest |1 / (1 + L)|: how much the loop amplifies a disturbance at worst; infinite if unstable."""

@@ -1,4 +1,4 @@
-"""What a candidate law costs over a family of plants.
+"""Cost of a candidate law over a family of plants.
 
 Every candidate runs on every plant with the same noise. A plant's cost counts what it loses against the first guess on
 that same plant, so that a plant that no law can hold weighs no more than another:
@@ -35,7 +35,7 @@ BEYOND = 1e3
 
 
 class TuningSettings(Config):
-    """What counts, and how long to look."""
+    """Terms of the cost, and its horizon."""
 
     sensitivity: Annotated[float, Field(gt=1)] = 1.6
     """Largest Ms on any plant of the family."""
@@ -50,7 +50,7 @@ class TuningSettings(Config):
     generations: Annotated[int, Field(ge=1)] = 20
     """Rounds of 24 candidates, then of 36 with a derivative."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of the search and of the noise; the same seed gives the same gains."""
+    """Seed of the search and of the noise; the same seed gives the same gains."""
 
 
 @dataclass

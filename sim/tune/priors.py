@@ -1,4 +1,4 @@
-"""Which plants a law has to work for: around what is known before a run, or around an identified plant."""
+"""Plants that a law has to work for: around what is known before a run, or around an identified plant."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Range = tuple[float, float]
 COUNT = 24
 """Plants drawn for a family, beside its nominal one."""
 LINEAR = ("gain", "lag", "delay", "leak")
-"""What margins depend on."""
+"""Parameters that margins depend on."""
 
 GAIN: Range = (0.018, 0.045)
 """Log-nats a step for a unit command. Clip thresholds moved ln H by 0.018 to 0.038 a step in published curves (arXiv
@@ -52,7 +52,7 @@ class PlantFamily:
     extremes: tuple[MomentumPlant, ...]
     """Every corner of the ranges that margins depend on."""
     assumed: str
-    """What was assumed, to be read by a person."""
+    """Assumptions, to be read by a person."""
 
     def __post_init__(self) -> None:
         wrong = [plant.gain for plant in self.plants if plant.gain <= 0]

@@ -21,7 +21,7 @@ QUIET = {"drift": 0.0, "ramp": 0.0, "process_noise": 0.0, "measurement_noise": 0
 
 @dataclass(frozen=True)
 class Ultimate:
-    """Where a loop under proportional control alone begins to swing."""
+    """Gain and period at which a loop under proportional control alone begins to swing."""
 
     gain: float
     """Ku, command per unit of error (of the plant's own unit)."""

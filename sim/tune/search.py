@@ -44,11 +44,11 @@ class Tuning:
     best: int
     """The chosen one of the candidates."""
     nominal: Margins
-    """On the nominal plant."""
+    """Figures on the nominal plant."""
     sensitivity: float
     """Ms on the worst plant."""
     step: StepResponse
-    """On the nominal plant."""
+    """Figures on the nominal plant."""
 
 
 def tune(
@@ -132,7 +132,7 @@ def _rounded(law: PID) -> PID:
 
 
 def _reporting(progress: Progress, generations: int, second: bool) -> Callable[[Any], None]:
-    """Of two searches of equal length, the first or the second."""
+    """The first or the second of two searches of equal length."""
     done = generations if second else 0
 
     def callback(intermediate_result: Any) -> None:

@@ -1,4 +1,4 @@
-"""What thresholds a command stands for, on a batch that the policy plant samples.
+"""Thresholds that a command stands for, on a batch that the policy plant samples.
 
 Some actuators set thresholds from the command alone, others from the batch in hand; a batch of the tabular plant
 shows either. Its tokens are not those of a language model: read the shape, not the third digit.

@@ -9,7 +9,7 @@ WIDTH = 30
 
 
 def bar(word: str) -> Callable[[float], None] | None:
-    """What draws the share that is done, 0 to 1, on standard error, and wipes it off at 1; none without a terminal."""
+    """Bar of the share that is done, 0 to 1, on standard error, wiped off at 1; none without a terminal."""
     if not sys.stderr.isatty():
         return None
 

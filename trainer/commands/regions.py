@@ -151,7 +151,7 @@ def change(runs: Floats) -> Floats:
 
 
 def _authority(experiment: Experiment) -> list[str]:
-    """What each published threshold cut, and whether that moved entropy enough to steer with."""
+    """Cuts of each published threshold, and whether they moved entropy enough to steer with."""
     static = experiment.thresholds["static"]
     lines = [
         "| thresholds | token updates cut | of | entropy at the end, less that of static clipping |",

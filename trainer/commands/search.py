@@ -26,8 +26,8 @@ from ..reporting.rundata import Run, load_run
 from ..tracking.folder import write_atomically
 
 SPACE = {"hold": (0.4, 1.1), "turn": (0.05, 0.85), "end": (0.05, 0.6)}
-"""Of hold_then_anneal, in multiples of the initial entropy and shares of the run: from nearly a line, or a constant, to
-a late and steep fall."""
+"""Space of hold_then_anneal, in multiples of the initial entropy and shares of the run: from nearly a line, or a
+constant, to a late and steep fall."""
 RECOMMENDED: Settings = {"hold": HOLD, "turn": TURN, "end": END}
 
 
@@ -48,7 +48,7 @@ class Goal:
 
     @property
     def sign(self) -> float:
-        """By which more is better."""
+        """Sign by which more is better."""
         return 1.0 if self.direction == "maximize" else -1.0
 
     def of(self, run: Run) -> float:
@@ -66,12 +66,12 @@ class Goal:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a search may cost."""
+    """Budget of a search."""
 
     runs: int | None
     """All of them, those of the configuration as it is written included; none: no limit."""
     hours: float | None
-    """In which trials may begin; none: no limit."""
+    """Time in which trials may begin; none: no limit."""
     workers: int | None = None
     """Runs at a time; none: one a core."""
 
@@ -118,7 +118,7 @@ def run_search(
 
 
 def cost(config: RunConfig, seeds: int, budget: Budget) -> str:
-    """What the search will take, before it starts."""
+    """Cost of the search, before it starts."""
     rollout, held_out = config.rollout, config.evaluation
     answers = config.steps * rollout.prompts * rollout.responses_per_prompt
     evaluated = (config.steps // held_out.every + 1) * held_out.prompts * (held_out.samples + 1)

@@ -37,7 +37,7 @@ FRESH = 1000
 
 @dataclass(frozen=True)
 class _Task:
-    """What is to be tuned."""
+    """Request for a tuning."""
 
     target: Target
     actuator: Actuator

@@ -1,4 +1,4 @@
-"""What every run imports: the fork server of `pool` loads it once, so that a run starts in a second."""
+"""Imports of every run: the fork server of `pool` loads it once, so that a run starts in a second."""
 # ruff: noqa: F401
 
 import os

@@ -23,14 +23,14 @@ QUICK = {"evaluation": {"every": 10**9, "prompts": 8, "samples": 8}}
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a strategy's search found."""
+    """Result of a strategy's search."""
 
     gains: Settings
     """Dotted keys -> values; empty where the constants of the suite were the best, or nothing was searched for."""
     trials: int = 0
-    """Those of the suite's own constants included."""
+    """Trials, those of the suite's own constants included."""
     rmse: float = math.nan
-    """Of the best trial, % of the target's mean, mean over the tuning runs."""
+    """Error of the best trial, % of the target's mean, mean over the tuning runs."""
     as_written: float = math.nan
     """The same of the constants that the suite gives."""
 

@@ -31,7 +31,7 @@ WARM_UP = 0.5
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched for."""
+    """Definition of a search."""
 
     name: str
     space: Mapping[str, tuple[float, float]]
@@ -41,7 +41,7 @@ class Search:
     values: Callable[[Path], Values]
     """A finished run's folder -> one value a goal; a trial's are the means over its runs."""
     directions: Sequence[str]
-    """Of each goal, `maximize` or `minimize`."""
+    """Direction of each goal, `maximize` or `minimize`."""
     log: bool = False
     """Whether settings are drawn in their logarithm."""
     first: Sequence[Settings] = ()
@@ -174,7 +174,7 @@ class _Watch:
     study: optuna.Study
     name: str
     index: int
-    """Which of its trial's runs it is: others are compared with it that have its seed."""
+    """Index among its trial's runs: it is compared with others of its seed."""
     warm: int
     judged: int = -1
     fired: bool = False

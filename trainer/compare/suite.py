@@ -51,10 +51,10 @@ class Tuning(Config):
 
 
 class Suite(Config):
-    """What `entrostat compare` reads."""
+    """Configuration of `entrostat compare`."""
 
     run: dict[str, Any]
-    """What all runs share: a run's configuration without `seed` and `control`."""
+    """Common part of all runs: a run's configuration without `seed` and `control`."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     targets: Annotated[dict[str, Target], Field(min_length=1)]
     strategies: Annotated[dict[str, Strategy], Field(min_length=1)]
@@ -131,5 +131,5 @@ def held_out_jobs(suite: Suite, gains: Mapping[str, Mapping[str, float]]) -> dic
 
 
 def run_name(name: str, strategy: Strategy, target: str, seed: int) -> str:
-    """Where a run of the table lies."""
+    """Folder of a run of the table."""
     return f"{name}/{target}-{seed}" if strategy.follows else f"{name}/{seed}"

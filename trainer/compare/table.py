@@ -27,7 +27,7 @@ class Cell:
     values: Values
     """One a seed, in the suite's order; None where a run does not give it."""
     p: float = math.nan
-    """Of the paired t test against the first strategy on the same target and seeds, two-sided."""
+    """p-value of the paired t test against the first strategy on the same target and seeds, two-sided."""
     q: float = math.nan
     """The same, adjusted for the rows of its column (Benjamini and Hochberg, JRSS B 57, 1995)."""
     best: bool = False

@@ -157,7 +157,7 @@ def _hashes(path: Path) -> dict[str, str]:
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint, if anything."""
+    """Fault of a checkpoint, if any."""
     stamp, damage = None, None
     try:
         stamp = _stamp(path)

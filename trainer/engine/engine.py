@@ -93,11 +93,11 @@ class Engine:
 
     @property
     def momentum(self) -> float | None:
-        """The optimizer's."""
+        """Momentum of the optimizer; none: it has none."""
         return momentum_of(self.deepspeed.optimizer)
 
     def set_learning_rate(self, rate: float) -> None:
-        """Of the coming updates."""
+        """Set the learning rate of the coming updates."""
         for group in self.deepspeed.optimizer.param_groups:
             group["lr"] = rate
 
@@ -140,7 +140,7 @@ class Engine:
         return norm if norm is not None else torch.as_tensor(self.deepspeed.get_global_grad_norm())
 
     def on_rank0(self, call: Callable[[], T]) -> T:
-        """What `call` gives on the lead rank, which alone makes it, on every rank.
+        """Result of `call` on the lead rank, which alone makes it, for every rank.
 
         Raises:
             OSError, InputError: `call` raised it; every rank raises the same.
@@ -157,7 +157,7 @@ class Engine:
         return result
 
     def unless_any_fails(self, call: Callable[[], T]) -> T:
-        """What `call` gives on this rank, where every rank makes its own.
+        """Result of `call` on this rank, where every rank makes its own.
 
         Raises:
             Unsampled: it raised `InputError` on a rank; every rank raises the first one's.

@@ -1,4 +1,4 @@
-"""What torchrun and deepspeed tell every rank that they start."""
+"""Variables that torchrun and deepspeed set for every rank."""
 
 import os
 import shlex

@@ -10,7 +10,7 @@ from entrostat.inputs.files import read_json
 from ..config import EngineConfig, UpdateConfig
 
 OURS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "optimizer", "scheduler")
-"""What the run's configuration says under other names; said twice it could contradict itself."""
+"""Keys that the run's configuration sets under other names; set twice they could contradict each other."""
 
 
 def deepspeed_settings(update: UpdateConfig, engine: EngineConfig, rows: int) -> dict[str, Any]:

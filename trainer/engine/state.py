@@ -15,7 +15,7 @@ from entrostat.inputs.errors import InputError
 from .engine import Engine
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-"""Of Adam, by PyTorch's names."""
+"""Moments of Adam, by PyTorch's names."""
 Parts = dict[str, dict[str, Tensor]]
 
 

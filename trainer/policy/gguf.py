@@ -95,7 +95,7 @@ def _hash_of(file: Path) -> str:
 
 @lru_cache
 def _sha256(file: Path, *version: int) -> str:
-    """Of a file as it was at that time with that size, read once a process."""
+    """Hash of a file as it was at that time with that size, read once a process."""
     with file.open("rb") as stream:
         if stream.read(len(MAGIC)) != MAGIC:
             raise InputError(f"{file} is no GGUF file, as it does not begin with GGUF; give the path of one.")

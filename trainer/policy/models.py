@@ -18,7 +18,8 @@ ASSETS = Path(__file__).parents[1] / "assets"
 
 
 def model_source(name: str) -> str:
-    """What transformers and vLLM load for `smollm2`, the name of a shipped asset, a GGUF file, a folder, or the Hub's.
+    """Source that transformers and vLLM load for a model's name: `smollm2`, a shipped asset, a GGUF file, a folder,
+    or a name of the Hub.
 
     Raises:
         InputError: a GGUF file cannot be had or converted (see `gguf.converted`), or a file of the folder is none.

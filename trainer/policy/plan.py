@@ -1,4 +1,4 @@
-"""What a run will need, by arithmetic: memory of a rank by part, tokens a step, and where the time goes.
+"""Needs of a run, by arithmetic: memory of a rank by part, tokens a step, and where the time goes.
 
 Memory counts what the trainer allocates: tests compare it with small runs. Activations are those of a Llama- or
 Qwen-like decoder in transformers with scaled-dot-product attention. Time is work divided by speed: matrix products at
@@ -26,7 +26,7 @@ class Plan:
     prompt_tokens: int
     response_tokens: int
     flops: dict[str, float]
-    """Of matrix products, all ranks: rollout, measure, update."""
+    """Operations of matrix products, all ranks: rollout, measure, update."""
     seconds: dict[str, float]
     """rollout, measure, control, update."""
 
@@ -66,7 +66,7 @@ def plan(config: RunConfig, shape: Shape, prompt_length: int) -> Plan:
 
 
 def state_memory(config: RunConfig, shape: Shape) -> dict[str, float]:
-    """What stays on a rank between steps: weights, gradients, Adam's moments and float32 masters.
+    """Memory of a rank between steps: weights, gradients, Adam's moments and float32 masters.
 
     ZeRO (arXiv 1910.02054, section 5) divides optimizer state from stage 1 on, gradients from 2, weights from 3.
     Masters are there in bfloat16 at every stage, and from stage 1 on in float32 too. With an adapter gradients and
@@ -91,7 +91,7 @@ def state_memory(config: RunConfig, shape: Shape) -> dict[str, float]:
 
 
 def adapter_parameters(config: RunConfig, shape: Shape) -> int:
-    """Of the LoRA layers, rank (inputs + outputs) each; 0 where all weights are trained."""
+    """Parameters of the LoRA layers, rank (inputs + outputs) each; 0 where all weights are trained."""
     if config.adapter is None:
         return 0
     h, i, kv = shape.hidden, shape.intermediate, shape.key_value
@@ -102,7 +102,7 @@ def adapter_parameters(config: RunConfig, shape: Shape) -> int:
 
 
 def pass_memory(config: RunConfig, shape: Shape, prompt_length: int) -> dict[str, float]:
-    """What one forward and backward pass of a microbatch needs at its highest."""
+    """Highest need of one forward and backward pass of a microbatch."""
     size, rows = _size(config), micro_rows(config)
     tokens = rows * (prompt_length + config.rollout.max_new_tokens)
     layer = tokens * layer_bytes(shape, size)

@@ -12,7 +12,7 @@ from ..config import RunConfig
 
 
 def learning_rate(config: RunConfig) -> Callable[[int], float] | None:
-    """From an optimizer step, counted over the run, to its learning rate; none where it is constant.
+    """Map from an optimizer step, counted over the run, to its learning rate; none where it is constant.
 
     The rate follows from the step's number alone, so that a checkpoint holds nothing of it.
 

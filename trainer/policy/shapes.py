@@ -1,4 +1,4 @@
-"""What of a model's shape decides its memory and its arithmetic, without its weights."""
+"""A model's shape, without its weights: it decides memory and arithmetic."""
 
 from __future__ import annotations
 

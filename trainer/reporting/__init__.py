@@ -42,7 +42,7 @@ class Style:
 
     @property
     def dash(self) -> str:
-        """Of plots with one column."""
+        """Dash of the line; it changes once the colours come round."""
         return DASHES[self.index // len(COLOURS) % len(DASHES)]
 
     @property

@@ -1,4 +1,4 @@
-"""What the adaptive law learned of a run's plant, in words."""
+"""The adaptive law's estimate of a run's plant, in words."""
 
 from __future__ import annotations
 

@@ -53,13 +53,13 @@ def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _configuration(run: Run) -> str:
-    """What runs of one group share; a run without a configuration is its own."""
+    """Key that runs of one group share; a run without a configuration is its own."""
     kept = {key: value for key, value in run.config.items() if key not in ("seed", *UNTOLD)}
     return json.dumps(kept, sort_keys=True, default=str) if kept else run.name
 
 
 def _common_name(members: Sequence[Run]) -> str:
-    """What the names begin with, without the seed's part."""
+    """Common beginning of the names, without the seed's part."""
     if len(members) == 1:
         return members[0].name
     letters = zip(*(run.name for run in members), strict=False)

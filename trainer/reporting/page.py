@@ -70,7 +70,7 @@ def render(runs: Sequence[Run], live: str = "") -> str:
 
 
 def update(runs: Sequence[Run]) -> str:
-    """What a page that follows its runs needs to be up to date, as JSON.
+    """Current content of a page that follows its runs, as JSON.
 
     `shape` tells which panels and lines there are: where it has changed, the page loads itself anew.
     """
@@ -91,7 +91,7 @@ def shape(runs: Sequence[Run]) -> str:
 
 
 def header(runs: Sequence[Run]) -> str:
-    """What stands above the plots: a row of figures and words for every run, and how the runs differ."""
+    """Head of the page: a row of figures and words for every run, and how the runs differ."""
     summaries = [[summarise(part) for part in run.parts] for run in runs]
     rows = [
         {
@@ -121,7 +121,7 @@ def swatch(index: int) -> Markup:
 
 
 def legend(keys: Sequence[Key]) -> Markup:
-    """What the lines and signs of a plot mean, as HTML."""
+    """Legend of a plot, as HTML."""
     line = '<svg class="ink" width="24" height="10"><line x2="24" y1="5" y2="5" stroke="{}" {}/></svg>'
     dashes = Markup('stroke-width="{}" stroke-dasharray="{}"')
     marks = [

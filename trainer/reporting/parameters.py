@@ -1,4 +1,4 @@
-"""What runs were started with, side by side: the differences first."""
+"""Parameters of runs, side by side: the differences first."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ GREY = "#777777"
 
 @dataclass(frozen=True)
 class Key:
-    """What a line or a sign of a plot means; the page writes it above the plot, where it hides nothing."""
+    """Meaning of a line or a sign of a plot; the page writes it above the plot, where it hides nothing."""
 
     label: str
     colour: str = "#333333"
@@ -134,7 +134,7 @@ class Sheet:
             self.own(plot.varea_step("step", 0, "limit", source=source, **style), index)
 
     def bands(self, plot: figure, panel: Panel) -> None:
-        """Where four fifths of a region's thresholds lie; surprising tokens hatched."""
+        """Band of four fifths of a region's thresholds; surprising tokens hatched."""
         regions = [name.split("/")[1].split("_")[0] for name in panel.lines]
         for index in range(len(self.runs)):
             for region in (name for name in regions if name.startswith("e")):

@@ -38,9 +38,9 @@ class Run:
     status: str = ""
     """RUNNING, FINISHED, FAILED or KILLED; empty where none is written."""
     members: Sequence[Run] = ()
-    """Of a mean over runs."""
+    """The runs of a mean over runs."""
     spread: dict[str, np.ndarray] = field(default_factory=dict)
-    """Of a mean over runs: the sample standard deviation of each column."""
+    """Spread, of a mean over runs: the sample standard deviation of each column."""
 
     @property
     def parts(self) -> Sequence[Run]:

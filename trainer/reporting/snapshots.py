@@ -1,4 +1,4 @@
-"""What a run keeps of the inside of a few steps: `snapshots.jsonl`, a line a snapshot, read without torch."""
+"""Snapshots of the inside of a few steps: `snapshots.jsonl`, a line each, read without torch."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ Columns = dict[str, np.ndarray]
 REGIONS = ("e1", "e2", "e3", "e4")
 SIDES = (("low", -1), ("high", 1))
 PLACES = ("step", "minutes", "tokens")
-"""What the axis below may show."""
+"""Choices of the axis below the plots."""
 MARKED = 12
 """Markers a line, by which runs are told apart in black and white."""
 
@@ -35,7 +35,7 @@ def sources(runs: Sequence[Run]) -> dict[str, Columns]:
 
 
 def places(run: Run) -> Columns:
-    """Where each step lies on an axis of steps, of minutes of training, and of tokens sampled since the start."""
+    """Place of each step on an axis of steps, of minutes of training, and of tokens sampled since the start."""
     found = {"step": run.steps}
     if run.has("time/step"):
         found["minutes"] = np.cumsum(np.nan_to_num(run.column("time/step"))) / 60

@@ -1,4 +1,4 @@
-"""What happened to a run's entropy, in one sentence: when it left its band, why, what to do."""
+"""Story of a run's entropy, in one sentence: when it left its band, why, what to do."""
 
 from __future__ import annotations
 

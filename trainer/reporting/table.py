@@ -152,7 +152,7 @@ def headline(summary: RunSummary) -> str:
 
 
 def warnings(summary: RunSummary) -> list[str]:
-    """What a reader should not overlook, in words, most serious first."""
+    """Warnings to the reader, most serious first."""
     return [text for applies, text in _checks(summary) if applies]
 
 

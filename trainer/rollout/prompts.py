@@ -11,7 +11,7 @@ class Form:
     """How prompts are put to the model, and what ends its answers."""
 
     chat: bool = False
-    """As a user's turn in the tokenizer's chat template."""
+    """Put each prompt as a user's turn in the tokenizer's chat template."""
     system: str | None = None
     """The turn before it; none: the template's own, if it has one."""
     stop: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What a sampler is, and the one that samples from the policy itself with transformers."""
+"""The sampler's contract, and the one that samples from the policy itself with transformers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

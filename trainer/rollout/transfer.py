@@ -44,7 +44,7 @@ class WorkerExtension:
 
 @dataclass
 class GlooTrainerInitInfo(TrainerInitInfo):
-    """Where the trainer (rank 0) and the engine's workers meet."""
+    """Meeting point of the trainer (rank 0) and the engine's workers."""
 
     backend: ClassVar[str] = "gloo"
 

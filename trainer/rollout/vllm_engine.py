@@ -55,7 +55,7 @@ def check_version(version: str) -> None:
 
 
 class Engine:
-    """What both placements share: requests in, answers out."""
+    """Base of both placements: requests in, answers out."""
 
     where = "the vLLM engine"
     collective = False

@@ -20,13 +20,13 @@ INSTALL = f"{install('vllm')} on a machine with GPUs, `make vllm` without one"
 
 
 class Answer(NamedTuple):
-    """What an engine returns for one request."""
+    """Answer of an engine to one request."""
 
     token_ids: list[int]
     logprobs: list[float]
     """ln p of each token at the sampling temperature, NaN where it is missing."""
     versions: set[str]
-    """Of the weights that its tokens were sampled with."""
+    """Versions of the weights that its tokens were sampled with."""
 
 
 def known(values: Sequence[float | None] | None, tokens: int) -> list[float]:
@@ -40,9 +40,9 @@ class Backend(Protocol):
     """An engine, wherever it runs."""
 
     where: str
-    """In words, for messages."""
+    """Place in words, for messages."""
     collective: bool
-    """As a sampler's."""
+    """Whether all ranks sample together, see `Sampler`."""
 
     def generate(self, requests: Sequence[tuple[list[int], dict[str, Any]]]) -> list[Answer]:
         """An answer to each (prompt's token ids, keywords of vLLM's SamplingParams)."""

@@ -62,7 +62,7 @@ class Batch:
         )
 
     def before(self, rows: slice, now: TokenStatistics) -> TokenStatistics:
-        """What the loss takes for the rollout's statistics of a minibatch: those themselves where all are measured."""
+        """Rollout's statistics for the loss of a minibatch: those themselves where all are measured."""
         if self.whole:
             return self.tokens[rows]
         return now.sampled_at(self.rollout.logprob[rows])

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def retried(call: Callable[[], T], what: str, waits: Sequence[float] = WAITS) -> tuple[T, int]:
-    """What `call` gives at last, and how often it had to be made again.
+    """Result of `call`, and how often it had to be made again.
 
     Raises:
         InputError: it did (trying again is no use), or every attempt has failed.
@@ -36,7 +36,7 @@ def retried(call: Callable[[], T], what: str, waits: Sequence[float] = WAITS) ->
 
 
 def together(call: Callable[[], T]) -> T:
-    """What `call` gives, which every rank makes at the same time.
+    """Result of `call`, which every rank makes at the same time.
 
     One that fails is in the middle of what the others wait for: made again there, their parts would no longer match.
     So it ends with its error, and the others by the heartbeat that it leaves behind.

@@ -1,4 +1,4 @@
-"""What a running loop holds."""
+"""State of a running loop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Session:
-    """What a running loop holds."""
+    """Parts of a running loop."""
 
     config: RunConfig
     engine: Engine
@@ -32,7 +32,7 @@ class Session:
     reference: Reference | None = None
     """The start policy, where the guard or the evaluation asks for the KL divergence to it."""
     learning_rate: Callable[[int], float] | None = None
-    """Of an optimizer step, counted over the run; none: it stays."""
+    """Learning rate of an optimizer step, counted over the run; none: it stays."""
     shares_prompts: bool | None = None
     """Whether passes read a prompt once for its responses; none: not decided yet."""
     on_step_end: Callable[[Session, int, Batch, Decision], None] | None = None

@@ -1,8 +1,8 @@
-"""Where the final answer is in a text."""
+"""The final answer in a text."""
 
 
 def boxed(text: str) -> str | None:
-    """What the last \\boxed{...} holds, braces balanced; none where there is none, or it is cut off."""
+    """Content of the last \\boxed{...}, braces balanced; none where there is none, or it is cut off."""
     start = text.rfind("\\boxed{")
     if start < 0:
         return None
@@ -31,6 +31,6 @@ def first_line(text: str) -> str:
 
 
 def tagged(text: str) -> str:
-    """What the last <answer>...</answer> holds; nothing where there is none."""
+    """Content of the last <answer>...</answer>; nothing where there is none."""
     inside = text.rpartition("</answer>")[0].rpartition("<answer>")
     return inside[2].strip() if inside[1] else ""

@@ -1,4 +1,4 @@
-"""What a task is: problems in text, in two splits, and a check of an answer."""
+"""A task: problems in text, in two splits, and a check of an answer."""
 
 import math
 import random

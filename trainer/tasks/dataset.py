@@ -50,15 +50,15 @@ class DatasetConfig(Config):
     dataset: Literal["gsm8k", "math", "dapo_math_17k", "custom"]
     """A known one, whose keys below are known too, or `custom`."""
     path: str = ""
-    """On the Hugging Face Hub, or a file: JSONL, JSON, CSV, Parquet."""
+    """Name on the Hugging Face Hub, or a file: JSONL, JSON, CSV, Parquet."""
     name: str | None = None
-    """Of the configuration, where the Hub has several."""
+    """Name of the configuration, where the Hub has several."""
     train: str = "train"
     """Split to train on; a file is one split."""
     heldout: str | None = None
     """Split, or file, to evaluate on; none: prompts that a checksum picks from the first."""
     heldout_percent: Annotated[int, Field(ge=1, le=99)] = 5
-    """How many prompts in a hundred the checksum picks."""
+    """Prompts in a hundred that the checksum picks."""
     prompt: str = "prompt"
     """Column; a text, or a list of chat messages. Dots reach into objects."""
     answer: str = "answer"
@@ -66,7 +66,7 @@ class DatasetConfig(Config):
     answer_in: Literal["plain", "hashes", "boxed"] = "plain"
     """The answer is the whole text, what follows `####` in it, or its last \\boxed{}."""
     template: str = "{prompt}"
-    """What the model is asked."""
+    """Prompt of the model."""
     reward: str = "math"
     """`math`: equal as mathematics, by math-verify; `exact`: the same text; or `module:function` of your own, which is
     called as function(prompt, answer, right_answer) and returns a number."""
@@ -81,7 +81,7 @@ class DatasetConfig(Config):
         return value
 
     def resolved(self) -> DatasetConfig:
-        """With what is known of a known data set, where it does not say otherwise."""
+        """Fill in the keys of a known data set, where it does not say otherwise."""
         known = PRESETS.get(self.dataset, {})
         full = self.model_copy(update={k: v for k, v in known.items() if k not in self.model_fields_set})
         if not full.path:

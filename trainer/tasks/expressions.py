@@ -32,7 +32,7 @@ _ANSWER = re.compile(r"([1-9][0-9]?)([+*-])([1-9][0-9]?)", re.ASCII)
 
 @dataclass(frozen=True)
 class Constraint:
-    """What an answer must do: equal `target` and contain `digit`."""
+    """Requirement on an answer: equal `target` and contain `digit`."""
 
     target: int
     digit: str

@@ -26,7 +26,7 @@ SIZE = 10_000
 TRIES = 50
 """Draws a wanted problem, after which a family is taken to have no more."""
 TRAIN, HELDOUT, SHOTS = range(3)
-"""Of seeds."""
+"""Range of seeds."""
 Count = Annotated[int, Field(ge=1, le=10**6)]
 
 
@@ -36,18 +36,18 @@ class ReasoningConfig(Config):
     reasoning_gym: dict[str, dict[str, Any]] = Field(min_length=1)
     """A family's name, with its own keys beside it; or several names, each with its keys and its `weight`."""
     seed: Annotated[int, Field(ge=0, le=2**63)] = 0
-    """Of the problems; held-out ones come from another that follows from it, and are never trained on."""
+    """Seed of the problems; held-out ones come from another that follows from it, and are never trained on."""
     heldout: Count = 100
     """Problems that are held out."""
     template: str = "{question}"
-    """What the model is asked: the problem's question, or any value of its metadata, such as chain_sum's expression."""
+    """Prompt of the model: the problem's question, or any value of its metadata, such as chain_sum's expression."""
     shots: Annotated[int, Field(ge=0, le=64)] = 0
     """Solved problems that stand before each one."""
     shot: str = "{prompt} {answer}\n"
     """How a solved problem is written."""
     answer_in: Literal["final", "line", "tag"] = "final"
-    """What is scored: the last \\boxed{}, what follows the last `####` or `Answer:`, else the whole text; the first
-    line; or what the last <answer> tag holds."""
+    """Part of the answer that is scored. `final`: the last \\boxed{}, what follows the last `####` or `Answer:`, else
+    the whole text. `line`: the first line. `tag`: the content of the last <answer> tag."""
     seconds: Annotated[float, Field(gt=0, le=600)] = 5.0
     """Limit for scoring one answer, below `rollout.reward_seconds`; past it the answer is wrong."""
 
@@ -126,7 +126,7 @@ class Reasoning(Task):
         return self._scorer(family, self._read(answer), entry)
 
     def canonical(self, problem: Problem, answer: str) -> str:
-        """What is scored of the answer."""
+        """Part of the answer that is scored."""
         return self._read(answer)
 
     def _distinct(self, count: int, generator: random.Random, datasets: Mapping[str, Any]) -> list[Problem]:

@@ -31,7 +31,7 @@ Cell = tuple[int, int]
 
 @dataclass(frozen=True)
 class Errand:
-    """Where key and door are, (column, row)."""
+    """Places of key and door, (column, row)."""
 
     key: Cell
     door: Cell

@@ -159,14 +159,14 @@ def accompany(folder: RunFolder, trainer: int, tracker: str) -> bool:
 
 
 def _sleep(seconds: float, folder: RunFolder, trainer: int | None) -> None:
-    """At most so long; shorter where the run ends meanwhile."""
+    """Wait at most so long; shorter where the run ends meanwhile."""
     until = time.monotonic() + min(seconds, math.inf if trainer else 2.0)
     while time.monotonic() < until and not (trainer and _ended(folder, trainer)):
         time.sleep(0.2)
 
 
 def _ended(folder: RunFolder, trainer: int) -> str | None:
-    """How the run has ended; none: it goes on."""
+    """End of the run; none: it goes on."""
     status = str(folder.status.get("status", "RUNNING"))
     if status != "RUNNING":
         return status

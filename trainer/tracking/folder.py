@@ -31,7 +31,7 @@ class RunFolder:
 
     @property
     def artifacts(self) -> list[Path]:
-        """What belongs beside the run in a tracker."""
+        """Files that belong beside the run in a tracker."""
         names = ("config.yaml", "report.html", "report.png", "snapshots.jsonl")
         return [self.path / name for name in names if (self.path / name).exists()]
 
@@ -80,7 +80,7 @@ class RunFolder:
         write_atomically(self.path / "status.json", json.dumps({"status": status}))
 
     def key(self, tracker: str) -> str:
-        """What a tracker's run of this folder is found by; it is older than that run."""
+        """Key by which a tracker's run of this folder is found; it is older than that run."""
         known = self._read(f"{tracker}.json")
         return str(known["key"]) if "key" in known else self.note(tracker, key=uuid.uuid4().hex)["key"]
 
@@ -120,7 +120,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def _row(line: bytes) -> Row | None:
-    """What a line of `metrics.jsonl` says; none: it is not one."""
+    """Content of a line of `metrics.jsonl`; none: it is not one."""
     try:
         row = json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a run started from, as MLflow shows it: its data set and its model."""
+"""Inputs of a run, as MLflow shows them: its data set and its model."""
 
 from __future__ import annotations
 

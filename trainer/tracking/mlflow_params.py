@@ -26,7 +26,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def in_force(params: Mapping[str, str]) -> dict[str, str]:
-    """What applies now, of all parameters of a run: the last value of each."""
+    """Parameters of a run that are in force: the last value of each."""
     later = [(int(match[1]), match[2], value) for key, value in params.items() if (match := LATER.fullmatch(key))]
     now = {key: value for key, value in params.items() if not LATER.fullmatch(key)}
     for _, key, value in sorted(later):

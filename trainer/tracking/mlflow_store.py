@@ -26,9 +26,9 @@ DESCRIBED = "entrostat/described"
 MOST = 100
 """Parameters that MLflow takes in one call."""
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}
-"""Has the page of an experiment open with runs and charts, not with the traces of an application."""
+"""Tag that makes the page of an experiment open with runs and charts, not with the traces of an application."""
 _monitors: dict[str, Any] = {}
-"""Of the machine, by run: a store that is opened anew after a failure goes on with the one that is there."""
+"""Monitors of the machine, by run: a store that is opened anew after a failure goes on with the one that is there."""
 
 
 class MLflow:

@@ -1,4 +1,4 @@
-"""What a person sees in the terminal while a run goes on: one block that renews itself, or a plain line a step."""
+"""Display in the terminal while a run goes on: one block that renews itself, or a plain line a step."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Status:
         return pace * (self._steps - 1 - self._last)
 
     def block(self) -> Group | Text:
-        """What the terminal shows of the last step."""
+        """Text of the last step."""
         if not self._metrics:
             return Text("")
         m, width = _with_gaps(self._metrics), self._console.width

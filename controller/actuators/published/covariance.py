@@ -35,11 +35,11 @@ class ClipCov(Fixed):
 
     type: Literal["clip_cov"] = "clip_cov"
     share: Share = 2e-4
-    """Of the response tokens."""
+    """Share of the response tokens."""
     low: Covariance = 1.0
-    """Where the window of covariances begins."""
+    """Lower end of the window of covariances."""
     high: Covariance = 5.0
-    """Where it ends."""
+    """Upper end of the window of covariances."""
     thresholds: Static = Static()
     """The ratio's band."""
 
@@ -77,7 +77,7 @@ class KLCov(Fixed):
 
     type: Literal["kl_cov"] = "kl_cov"
     share: Share = 2e-3
-    """Of the response tokens."""
+    """Share of the response tokens."""
     coefficient: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Weight of the penalty."""
     thresholds: Static = Static(low=1.0, high=10.0)

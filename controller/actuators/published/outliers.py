@@ -30,7 +30,7 @@ class SensitivityOutliers(Fixed):
 
     type: Literal["sensitivity_outliers"] = "sensitivity_outliers"
     centre: Literal["batch", "vocabulary"] = "batch"
-    """What z is centred on: Clip_B or Clip_V."""
+    """Centre of z: the batch's mean (Clip_B) or the vocabulary's (Clip_V)."""
     mu: Annotated[float, Field(ge=0, le=1000)] = 2.5
     """Spreads beyond which a token is an outlier."""
     sides: Literal["negative", "both"] = "negative"

@@ -31,7 +31,7 @@ class StareWeights(Actuator):
 
     type: Literal["stare"] = "stare"
     share: Share = 0.1
-    """Of the tokens with one sign of the advantage."""
+    """Share of the tokens with one sign of the advantage."""
     positive: Annotated[float, Field(ge=0, le=100)] = 1.1
     """Weight with A > 0 at a command of 1."""
     negative: Annotated[float, Field(ge=0, le=100)] = 1.0

@@ -33,7 +33,7 @@ class UpperClip(Actuator):
     base: Annotated[float, Field(ge=0, le=WIDEST)] = 1.5
     """Upper half-width at a command of 0."""
     span: Annotated[float, Field(gt=0, le=WIDEST)] = 2.5
-    """How far a command of 1 moves it."""
+    """Distance by which a command of 1 moves it."""
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
         """Positive commands widen the upper threshold."""

@@ -17,7 +17,7 @@ from ..handed import bypassed
 
 @dataclass
 class Capture:
-    """What the last forward pass of an Actor showed, [batch, sequence], at the positions that predict each token."""
+    """Statistics of an Actor's last forward pass, [batch, sequence], at the positions that predict each token."""
 
     entropy: Tensor | None = None
     sensitivity: Tensor | None = None

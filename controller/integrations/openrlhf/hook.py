@@ -1,4 +1,4 @@
-"""What OpenRLHF's actor trainer does before and during an update, under control."""
+"""Hook into OpenRLHF's actor trainer, before and during an update."""
 
 from __future__ import annotations
 

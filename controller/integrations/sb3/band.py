@@ -1,4 +1,4 @@
-"""What stands in for SB3's scalar clip range: the thresholds of the minibatch at hand."""
+"""Thresholds of the current minibatch, in place of SB3's scalar clip range."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Band:
     high: Tensor
     """eps_high."""
     cut: Tensor
-    """Which samples have no gradient, bool."""
+    """Samples without a gradient, bool."""
 
     def __rsub__(self, one: float) -> Tensor:
         return one - self.low

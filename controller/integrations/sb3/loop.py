@@ -33,7 +33,7 @@ class EntropyLoop:
         self.controller = controller
         self.decision: Decision | None = None
         self.metrics: dict[str, float] = {}
-        """Of the last rollout and its updates, under the names of the metric contract."""
+        """Metrics of the last rollout and its updates, under the names of the metric contract."""
         self.proved = False
         """Whether the first minibatch has shown that `train` reads its thresholds."""
         self._samples: Samples | None = None
@@ -148,17 +148,17 @@ def handed_over(model: Any, loop: EntropyLoop, rollout: Samples) -> Iterator[Non
 
 
 def _real(data: Any) -> Tensor | None:
-    """Which positions hold a sample, where a recurrent buffer pads its sequences; they are in the order drawn."""
+    """Positions that hold a sample, where a recurrent buffer pads its sequences; they are in the order drawn."""
     mask = getattr(data, "mask", None)
     return None if mask is None else mask > 1e-8
 
 
 def _kl(log_ratio: Tensor) -> float:
-    """By which SB3 stops early: the mean of r - 1 - ln r."""
+    """KL divergence by which SB3 stops early: the mean of r - 1 - ln r."""
     return float((log_ratio.exp() - 1 - log_ratio).mean())
 
 
 def _padded(band: Band, real: Tensor) -> Band:
-    """With zeros where there is no sample."""
+    """The samples in their positions, zeros elsewhere."""
     columns = (x.new_zeros(real.shape).masked_scatter(real, x) for x in (band.low, band.high, band.cut))
     return Band(*columns)

@@ -1,4 +1,4 @@
-"""What PPO was set up with, held against the loop: one sentence for each setting that bears on it."""
+"""PPO's settings, checked against the loop: one sentence for each setting that bears on it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def check_settings(config: ControlConfig, model: Any) -> None:
 
 
 def remarks(config: ControlConfig, model: Any) -> list[str]:
-    """What works against the loop, or alters what its numbers mean."""
+    """Settings that work against the loop, or alter what its numbers mean."""
     found = []
     if model.ent_coef != 0:
         found.append(

@@ -1,4 +1,4 @@
-"""Which versions of Stable-Baselines3 the integration knows."""
+"""Versions of Stable-Baselines3 that the integration knows."""
 
 from ..hosts import require
 

@@ -85,7 +85,7 @@ class EntropyCallback(TrainerCallback):
             self._warn(f"no token was clipped in the last {PATIENCE} logged steps")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """What is in force goes into TRL's log."""
+        """Write the thresholds in force to TRL's log."""
         if self._decision is not None:
             known = self._decision.metrics()
             for name in known.keys() & {"controller/setpoint", "controller/command", "controller/error"}:

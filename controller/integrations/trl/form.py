@@ -21,7 +21,7 @@ WEIGHED = ("cispo", "sapo")
 
 @dataclass(frozen=True)
 class Form:
-    """What a loss does with a ratio."""
+    """Form of a loss: how it uses a ratio."""
 
     clamped: bool = True
     sequences: bool = False
@@ -35,7 +35,7 @@ class Form:
 
     @classmethod
     def of(cls, tags: Sequence[str], args: Any) -> Form:
-        """Of a trainer with these `_tag_names` and this configuration."""
+        """Form of the loss of a trainer with these `_tag_names` and this configuration."""
         if "rloo" in tags:
             return cls(sequences=True, summed=True)
         if "gmpo" in tags:
@@ -76,7 +76,7 @@ class Form:
         return threshold[:, 0] if self.summed else threshold[:, :1]
 
     def cut(self, logprob: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Which tokens, or responses, lose their gradient to the thresholds of `shaped`; bool, in their shape."""
+        """Tokens, or responses, that lose their gradient to the thresholds of `shaped`; bool, in their shape."""
         change = logprob.detach() - old
         a = per_token(advantages, logprob)
         if self.sequences:

@@ -1,4 +1,4 @@
-"""What the GRPOConfig says, held against the loop: one sentence for each setting that bears on it."""
+"""The GRPOConfig, checked against the loop: one sentence for each setting that bears on it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_settings(config: ControlConfig, args: Any, vocab_size: int, form: Form
 
 
 def refusals(config: ControlConfig, args: Any, form: Form) -> list[str]:
-    """What makes control impossible, each with its remedy."""
+    """Settings that make control impossible, each with its remedy."""
     found = []
     losses, loss = CLAMPED + WEIGHED, getattr(args, "loss_type", CLAMPED[0])
     if loss not in losses:
@@ -63,7 +63,7 @@ def refusals(config: ControlConfig, args: Any, form: Form) -> list[str]:
 
 
 def remarks(config: ControlConfig, args: Any) -> list[str]:
-    """What works against the loop, or alters what its numbers mean."""
+    """Settings that work against the loop, or alter what its numbers mean."""
     found = []
     if one_update(args) and config.actuator.type != "sensitivity":
         found.append(
@@ -112,12 +112,12 @@ def _several(args: Any) -> str:
 
 
 def microbatches(args: Any) -> int:
-    """That TRL trains on with one rollout."""
+    """Optimizer steps that TRL makes with one rollout."""
     return int(args.steps_per_generation * args.num_iterations)
 
 
 def rollouts(args: Any, updates: int) -> int:
-    """In a run of so many optimizer steps."""
+    """Rollouts of a run of so many optimizer steps."""
     return max(1, -(-updates * int(args.gradient_accumulation_steps) // microbatches(args)))
 
 

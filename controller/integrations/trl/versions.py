@@ -1,4 +1,4 @@
-"""Which versions of TRL the integration knows, and whether one that came later has the same inside."""
+"""Versions of TRL that the integration knows, and whether one that came later has the same inside."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ METHODS = {
     "_compute_loss": ("model", "inputs"),
     "_get_per_token_logps_and_entropies": ("model", "input_ids", "attention_mask", "logits_to_keep"),
 }
-"""Of both trainers, with the parameters that are given by position."""
+"""Methods of both trainers, with the parameters that are given by position."""
 HEAD = ("hidden", "weight", "bias", "targets", "temperature", "chunk_size")
-"""What the function that turns hidden states into log-probabilities is given by position."""
+"""Positional parameters of the function that turns hidden states into log-probabilities."""
 
 
 def check_trl() -> str:
@@ -32,7 +32,7 @@ def check_trl() -> str:
 
 
 def changed() -> str | None:
-    """What TRL has otherwise than the integration needs it, in words; none: nothing."""
+    """Difference of TRL from what the integration needs, in words; none: no difference."""
     import trl
     import trl.trainer.grpo_trainer as grpo
     import trl.trainer.utils as utils

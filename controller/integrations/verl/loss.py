@@ -19,7 +19,7 @@ from ..token_loss import token_losses
 
 @dataclass
 class InForce:
-    """What the microbatch at hand is trained with."""
+    """Decision and statistics of the current microbatch."""
 
     decision: Decision
     entropy: Tensor

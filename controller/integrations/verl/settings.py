@@ -1,4 +1,4 @@
-"""What verl's configuration says, held against the loop: one sentence for each setting that bears on it."""
+"""verl's configuration, checked against the loop: one sentence for each setting that bears on it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_settings(config: ControlConfig, host: Any) -> None:
 
 
 def refusals(config: ControlConfig, host: Any) -> list[str]:
-    """What makes control impossible, each with its remedy."""
+    """Settings that make control impossible, each with its remedy."""
     found = []
     if host.actor.policy_loss.loss_mode != "entrostat":
         found.append(
@@ -41,7 +41,7 @@ def refusals(config: ControlConfig, host: Any) -> list[str]:
 
 
 def remarks(host: Any) -> list[str]:
-    """What works against the loop, or alters what its numbers mean."""
+    """Settings that work against the loop, or alter what its numbers mean."""
     found = []
     if host.actor.get("entropy_coeff", 0) != 0:
         found.append(

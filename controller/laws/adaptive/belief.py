@@ -86,7 +86,7 @@ class Belief:
 
     @classmethod
     def from_numbers(cls, numbers: list[float]) -> Belief:
-        """From `numbers`.
+        """Rebuild from `numbers`.
 
         Raises:
             ValueError: no belief has these numbers.
@@ -141,7 +141,7 @@ class Belief:
         }
 
     def bounded(self) -> Belief:
-        """With every mean in its range, so that what is saved loads again."""
+        """Clip every mean to its range, so that a saved belief loads again."""
         prior = math.log(_usual_gain(self.ticks))
         mean = np.clip(self.mean, -LARGEST, LARGEST)
         mean[:, CARRY] = np.clip(mean[:, CARRY], *CARRY_RANGE)
@@ -149,7 +149,7 @@ class Belief:
         return replace(self, mean=mean)
 
     def counted(self, ticks: int) -> Belief:
-        """With another number of ticks, the last rollout's.
+        """Change the number of ticks to the last rollout's.
 
         Without minibatches the gain of a rollout stays, and a shift cannot be separated from the drift.
         """
@@ -161,12 +161,12 @@ class Belief:
         return replace(self, mean=mean, covariance=covariance, ticks=ticks).bounded()
 
     def with_lag(self, lag: float) -> Belief:
-        """With the lag a tick that the optimizer's momentum gives."""
+        """Set the lag a tick to that of the optimizer's momentum."""
         away = np.log((1 - LAGS) / (1 - min(max(lag, LAGS[0]), LAGS[-1])))
         return replace(self, log_weight=-0.5 * (away / LAG_SPREAD) ** 2)
 
     def unsure_of_drift(self) -> Belief:
-        """With the drift as uncertain as at the start, and unrelated to the rest."""
+        """Make the drift as uncertain as at the start, and uncorrelated with the rest."""
         covariance = self.covariance.copy()
         covariance[:, DRIFT, :] = covariance[:, :, DRIFT] = 0.0
         covariance[:, DRIFT, DRIFT] = DRIFT_SPREAD**2

@@ -54,11 +54,11 @@ DIRECT = 0.5
 LEARNING = 0.03
 """Share by which a noise's ln variance follows one normalised squared innovation."""
 FORGETTING = 0.998
-"""Of the candidates' log-weights, a reading: a lag lasts as long as its optimizer."""
+"""Factor on the candidates' log-weights at each reading: a lag lasts as long as its optimizer."""
 GATE, INSIDE = 16.0, 9.0
 """A normalised squared innovation above the gate widens the belief until it counts as `INSIDE`."""
 NOISE_RANGE = (1e-4, 100.0)
-"""Of the variances of w, and of the shift's relative to its first value."""
+"""Range of the variances of w, and of the shift's relative to its first value."""
 
 
 def after_tick(belief: Belief, command: float, longest: float = 1.0) -> Belief:

@@ -31,14 +31,14 @@ from .belief import CARRY, DRIFT, LAGS, OFFSET, RATE, Belief, Floats, scale_of
 from .box import least_within
 
 EDGES = np.array([0, 1, 2, 4, 8, 16, AHEAD])
-"""Of the blocks, in rollouts: commands far ahead need less detail."""
+"""Edges of the blocks, rollouts: commands far ahead need less detail."""
 FORESIGHT = 8
 """Rollouts until an error counts 1 / e of one now: drift and gain are not known further ahead."""
 
 
 @dataclass(frozen=True)
 class _Response:
-    """What a push of 1 in each block moves, weighed by foresight, and its products with all that a belief may say."""
+    """Response to a push of 1 in each block, weighed by foresight, and the products that a plan needs."""
 
     length: Floats
     """[blocks], rollouts."""

@@ -97,7 +97,7 @@ class Doubling(Law):
 
     type: Literal["doubling"] = "doubling"
     factor: Annotated[float, Field(gt=1, le=1000)] = 2.0
-    """What |v| is multiplied and divided by."""
+    """Factor by which |v| is multiplied or divided in a step."""
     initial: Size = 0.02
     """v before the first step."""
     smallest: Size = 0.002

@@ -1,4 +1,4 @@
-"""Which path measures: Triton's kernels on a GPU, the PyTorch reference elsewhere and wherever a kernel fails.
+"""Choice of the measuring path: Triton's kernels on a GPU, the PyTorch reference elsewhere and where a kernel fails.
 
 A kernel is compared with the reference once for each dtype, on the first tokens that it is given.
 """

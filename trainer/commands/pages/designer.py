@@ -36,7 +36,7 @@ LARGEST_PLOT = 2000
 
 @dataclass(frozen=True)
 class Design:
-    """What the page starts from. Entropies in nats."""
+    """Start of the page. Entropies in nats."""
 
     points: Points
     steps: int
@@ -53,7 +53,7 @@ class Design:
 def design(
     file: Path | None, plant: Path | None, runs: Sequence[str], steps: int, initial: float | None, out: Path
 ) -> Design:
-    """What the command line asks for: the curve in `file` (none: a flat one), and the plant of a file or of `runs`.
+    """Start as the command line asks: the curve in `file` (none: a flat one), and the plant of a file or of `runs`.
 
     Raises:
         InputError: a file or a run holds nothing that fits.

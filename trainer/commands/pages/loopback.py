@@ -26,7 +26,7 @@ POLICY = (
 
 @dataclass(frozen=True)
 class Request:
-    """What a route gets."""
+    """A request to a route."""
 
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """What a route gives."""
+    """Answer of a route."""
 
     text: str = ""
     kind: str = "text/html"
@@ -63,7 +63,7 @@ class Server(ThreadingHTTPServer):
             raise InputError(f"port {port} cannot be used ({error.strerror}); write another --port, or none.") from None
 
     def address(self, path: str = "/") -> str:
-        """Of a route, with the token."""
+        """Address of a route, with the token."""
         return f"http://127.0.0.1:{self.server_port}{path}?{urlencode({TOKEN: self.token})}"
 
 
