@@ -186,7 +186,7 @@ class EntropyControl(Host):
         form, mask, advantages = self._form, loss_mask(inputs), inputs["advantages"]
         low, high = map(form.shaped, clamp_thresholds(decision, tokens, advantages, logprob))
         inputs["advantages"] = weighed(decision, tokens, advantages, mask, logprob)
-        if self.entropy_loop.controller.config.actuator.adds_bonus:
+        if decision.reads_entropy:  # of those that TRL's loss can carry, a bonus alone does
             self.entropy_coef, self._entropy_bonus_enabled = decision.actuation.bonus, True
         if form.clamped:
             self.epsilon_low, self.epsilon_high = low, high
