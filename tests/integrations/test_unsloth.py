@@ -58,6 +58,12 @@ def test_a_ratio_of_whole_responses_is_refused(tmp_path):
         trained(tmp_path, HIGH, kind=Controlled, **SETTINGS | {"importance_sampling_level": "sequence"})
 
 
+def test_a_bonus_that_the_compiled_loss_would_never_add_is_refused(tmp_path):
+    bonus = control(law={"type": "manual", "command": 1.0}, actuator={"type": "balanced_bonus"})
+    with pytest.raises(InputError, match=r"`actuator\.type` is 'balanced_bonus', which adds to the loss"):
+        trained(tmp_path, bonus, kind=Controlled, **SETTINGS)
+
+
 def test_tokens_are_found_again_by_their_order_and_more_than_trl_knows_are_refused():
     mask = torch.tensor([[1, 1, 0], [1, 1, 1]]).bool()
     column = torch.arange(6.0).view(2, 3)

@@ -19,17 +19,20 @@ SCALAR = ("static", "split_range", "upper_clip")
 """Actuators with the same two thresholds for every token."""
 
 
-def check_settings(config: ControlConfig, args: Any, vocab_size: int, form: Form, measured_first: bool = False) -> None:
+def check_settings(
+    config: ControlConfig, args: Any, vocab_size: int, form: Form, measured_first: bool = False, bonus: bool = False
+) -> None:
     """Refuse what cannot be controlled, and say what works against the loop.
 
     Args:
         args: a GRPOConfig or RLOOConfig.
         measured_first: whether every rollout is measured before its first update, whatever TRL does.
+        bonus: whether the loss has an entropy bonus.
 
     Raises:
         InputError: a setting takes the thresholds or the logits away, or the target is out of reach.
     """
-    for sentence in refusals(config, args, form):
+    for sentence in refusals(config, args, form, bonus):
         raise InputError(sentence)
     if config.target is not None and not config.target.relative:
         check_reachable(config.target, vocab_size, math.nan)
@@ -37,7 +40,7 @@ def check_settings(config: ControlConfig, args: Any, vocab_size: int, form: Form
         logger.warning("entrostat: %s", sentence)
 
 
-def refusals(config: ControlConfig, args: Any, form: Form) -> list[str]:
+def refusals(config: ControlConfig, args: Any, form: Form, bonus: bool = False) -> list[str]:
     """Settings that make control impossible, each with its remedy."""
     found = []
     losses, loss = CLAMPED + WEIGHED, getattr(args, "loss_type", CLAMPED[0])
@@ -64,7 +67,7 @@ def refusals(config: ControlConfig, args: Any, form: Form) -> list[str]:
             "use_adaptive_entropy=True is a second controller of the same entropy; set it to False, or "
             "entropy_control=None."
         )
-    return found + of_configuration(config, bonus=hasattr(args, "entropy_coef"))
+    return found + of_configuration(config, bonus)
 
 
 def remarks(config: ControlConfig, args: Any, measured_first: bool = False) -> list[str]:

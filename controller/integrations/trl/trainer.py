@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -30,6 +31,8 @@ from .settings import check_settings, updates_to_come
 from .truncation import Truncate, say_sampled, truncation
 from .unsloth import CompiledLoss
 
+BONUS = ("entropy_coef", "_entropy_bonus_enabled")
+"""Settings of a loss with an entropy bonus."""
 ENTROPY, SENSITIVITY, GROUP = "rollout_entropy", "rollout_sensitivity", "rollout_group"
 
 
@@ -54,7 +57,8 @@ class EntropyControl(Host):
             self._form = Form.of(self._tag_names, self.args)
             self._compiled = CompiledLoss.of(self, self._form)
             vocab_size = self.model.config.get_text_config().vocab_size
-            check_settings(config, self.args, vocab_size, self._form, self._compiled is not None)
+            bonus = self._compiled is None and set(BONUS) <= _names_in(super()._compute_loss)
+            check_settings(config, self.args, vocab_size, self._form, self._compiled is not None, bonus)
             self.entropy_loop = EntropyLoop(EntropyController(config))
             self._handed: Handed | None = None
             self._proved = False
@@ -123,7 +127,8 @@ class EntropyControl(Host):
     def _compute_loss(self, model: Any, inputs: Batch) -> Tensor:
         if self.entropy_loop is None or not self.model.training:
             return super()._compute_loss(model, inputs)
-        epsilon = self.epsilon_low, self.epsilon_high
+        names = ("epsilon_low", "epsilon_high", *BONUS)
+        own = {name: getattr(self, name) for name in names if hasattr(self, name)}
         inputs = dict(inputs)  # TRL's loss reads them after its scores, which may weigh the advantages
         self._scorer = partial(self._score_minibatch, self.entropy_loop, inputs)
         try:
@@ -134,7 +139,8 @@ class EntropyControl(Host):
             return loss
         finally:
             self._scorer = None
-            self.epsilon_low, self.epsilon_high = epsilon
+            for name, value in own.items():
+                setattr(self, name, value)
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
@@ -187,7 +193,8 @@ class EntropyControl(Host):
         low, high = map(form.shaped, clamp_thresholds(decision, tokens, advantages, logprob))
         inputs["advantages"] = weighed(decision, tokens, advantages, mask, logprob)
         if decision.reads_entropy:  # of those that TRL's loss can carry, a bonus alone does
-            self.entropy_coef, self._entropy_bonus_enabled = decision.actuation.bonus, True
+            self.entropy_coef += decision.actuation.bonus
+            self._entropy_bonus_enabled = True
         if form.clamped:
             self.epsilon_low, self.epsilon_high = low, high
         else:
@@ -302,6 +309,11 @@ class _FirstPass:
         # TRL's own: later ones of this rollout are recognised by them, to the bit
         self.tokens = replace(capture.tokens, logprob=scored[0].detach().float())
         return scored
+
+
+def _names_in(loss: Callable[..., Any]) -> set[str]:
+    """Attributes that a method reads."""
+    return set(inspect.unwrap(loss).__code__.co_names)
 
 
 def loss_mask(batch: Batch) -> Tensor:
