@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +126,26 @@ def write_csv(path: Path, heads: Iterable[str], rows: Iterable[Iterable[Any]]) -
     """A table as CSV."""
     with path.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([list(heads), *rows])
+
+
+def add_rows(
+    file: Path, jobs: Mapping[Key, Sequence[str]], out: Path, figures: Callable[[Run], dict[str, float]]
+) -> Rows:
+    """The rows of a file and of all jobs, which are run where the file has none; it is written after each seed.
+
+    Args:
+        jobs: a run's key -> the configuration's path and overrides.
+        out: the folder of the runs.
+        figures: of a finished run.
+    """
+    rows = read_rows(file)
+    for wanted in dict.fromkeys(seed for _, _, seed in jobs):
+        missing = [key for key in jobs if key[2] == wanted and key not in rows]
+        names = {key: f"{key[0]}/{key[1]}-{wanted}".replace(" ", "_").replace("%", "") for key in missing}
+        runs = train_all({name: jobs[key] for key, name in names.items()}, out)
+        rows |= {key: figures(runs[name]) for key, name in names.items()}
+        save_rows(rows, file)
+    return rows
 
 
 def read_rows(file: Path) -> Rows:

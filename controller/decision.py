@@ -117,7 +117,7 @@ class Decision:
 
     def penalty(self, batch: Minibatch) -> Tensor | None:
         """Penalty added to every token's loss, [batch, time], with gradient; none where the actuator has none."""
-        return None if self.actuation.penalty is None else self.actuation.penalty(batch)
+        return None if self.actuation.added is None else self.actuation.added(batch)
 
     @property
     def reads_logprob(self) -> bool:

@@ -4,15 +4,15 @@
         [--out runs/actuators]
 
 Writes docs/results/actuators.csv (a row a run) and docs/results/actuators.md; a run whose row is there is not made
-again, so that calls add to it. The curve holds the entropy, then
-anneals it, so that all final policies are compared at equal entropy. Nothing was chosen on these seeds: the actuators'
-constants come from seeds 100 and 101, on another curve.
+again, so that calls add to it. The curve holds the entropy, then anneals it, so that all final policies are compared at
+equal entropy. Nothing was chosen on these seeds: the actuators' constants come from seeds 100 and 101, on another
+curve.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 
@@ -22,20 +22,17 @@ from benchmarks.claims.adaptive_runs import SETTINGS
 from benchmarks.common import (
     RESULTS,
     Rows,
+    add_rows,
     joined,
     options,
     override,
     page,
     plus_minus,
     quiet,
-    read_rows,
-    save_rows,
     table,
-    train_all,
 )
 from entrostat import BatchStatistics
 from entrostat.actuators import Actuation, SensitivityThresholds
-from entrostat.actuators.base import with_bonus
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.summary import summarise
 
@@ -48,21 +45,6 @@ ACTUATORS = {
     "bonus": {"type": "entropy_bonus"},
     "balanced bonus": {"type": "balanced_bonus"},
 }
-
-
-class CutsAndBonus(SensitivityThresholds):
-    """Cuts, and a bonus in proportion to the command: of this weight at an end. It lost, and lives here alone."""
-
-    type: str = "custom"
-    bonus: float = 0.3
-
-    def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
-        """Solve D of the cuts for the command, and add the bonus."""
-        limits = self.limits(batch)
-        end = limits.high if command > 0 else -limits.low
-        return with_bonus(super().actuate(command, batch), self.bonus * command / end if end > 0 else 0.0)
-
-
 TASKS = {"expressions": [], "sums": SETTINGS["task sums"], "walk": SETTINGS["task walk"]}
 COLUMNS = {
     "net_rmse": "net RMSE %",
@@ -76,24 +58,27 @@ COLUMNS = {
 }
 
 
+class CutsAndBonus(SensitivityThresholds):
+    """Cuts, and a bonus in proportion to the command: of this weight at an end. It lost, and lives here alone."""
+
+    type: str = "custom"
+    bonus: float = 0.3
+
+    def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
+        """Solve D of the cuts for the command, and add the bonus."""
+        limits = self.limits(batch)
+        end = limits.high if command > 0 else -limits.low
+        weight = self.bonus * command / end if end > 0 else 0.0
+        return replace(super().actuate(command, batch), bonus=weight, reads_entropy=True)
+
+
 def main() -> None:
     chosen = options(
         __doc__, tasks=list(TASKS), actuators=list(ACTUATORS), seeds=[61, 62, 63, 64, 65], out=Path("runs/actuators")
     )
-    file = RESULTS / "actuators.csv"
-    rows = read_rows(file)
-    for seed, task in product(chosen.seeds, chosen.tasks):
-        names = {(task, name, seed): folder(task, name, seed) for name in chosen.actuators}
-        missing = {key: name for key, name in names.items() if key not in rows}
-        runs = train_all({name: arguments(*key) for key, name in missing.items()}, chosen.out)
-        rows |= {key: figures(runs[name]) for key, name in missing.items()}
-        save_rows(rows, file)
+    keys = product(chosen.tasks, chosen.actuators, chosen.seeds)
+    rows = add_rows(RESULTS / "actuators.csv", {key: arguments(*key) for key in keys}, chosen.out, figures)
     page("actuators", *blocks(rows, chosen.seeds))
-
-
-def folder(task: str, actuator: str, seed: int) -> str:
-    """Folder of a run."""
-    return f"{task}-{actuator.replace(' ', '_')}-{seed}"
 
 
 def arguments(task: str, actuator: str, seed: int) -> list[str]:

@@ -32,15 +32,13 @@ from benchmarks.common import (
     RESULTS,
     Key,
     Rows,
+    add_rows,
     joined,
     options,
     override,
     page,
     quiet,
-    read_rows,
-    save_rows,
     table,
-    train_all,
 )
 from entrostat.inputs.configuration import set_dotted
 from entrostat.trainer.compare.study import Search, Settings, Values, found, search
@@ -76,9 +74,10 @@ CURVES: dict[str, dict[str, Any]] = {
     | {"type": "oscillatory_decay", "centre": 0.4, "amplitude": 0.4, "period": 0.3, "decay": 0.5, "phase": 1.57}
     | {"time": "run"},
 }
-RECOMMENDED = "hold 60%, end 0.1"
-BY_BONUS = {f"{RECOMMENDED}, by bonus": {"target": CURVES[RECOMMENDED], "actuator": {"type": "entropy_bonus"}}}
-"""The recommended curve by the same law over another actuator."""
+SHIPPED = "hold 60%, end 0.1"
+"""The curve of a control with nothing set."""
+BY_BONUS = {f"{SHIPPED}, by bonus": {"target": CURVES[SHIPPED], "actuator": {"type": "entropy_bonus"}}}
+"""The same by the same law over another actuator."""
 RIVALS: dict[str, dict[str, Any]] = {
     STATIC: {"law": {"type": "manual"}, "actuator": {"type": "static"}},
     "static 0.28": {"law": {"type": "manual"}, "actuator": {"type": "static", "high": 0.28}},
@@ -130,12 +129,8 @@ def main() -> None:
     controls = RIVALS | {name: {"target": curve} for name, curve in CURVES.items()} | BY_BONUS | rivals(chosen, common)
     curves = [STATIC, *(name for name in CURVES if name in chosen.methods)]
     wanted = [*keys(chosen.tasks, curves, chosen.select), *keys(chosen.tasks, chosen.methods, chosen.seeds)]
-    file = chosen.results / "curves.csv"
-    rows = read_rows(file)
-    for seed in dict.fromkeys(seed for _, _, seed in wanted):
-        missing = [key for key in wanted if key[2] == seed and key not in rows]
-        rows |= measured({key: configured(key[0], controls[key[1]], seed, common) for key in missing}, chosen.out)
-        save_rows(rows, file)
+    jobs = {key: configured(key[0], controls[key[1]], key[2], common) for key in wanted}
+    rows = add_rows(chosen.results / "curves.csv", jobs, chosen.out, of_run)
     write(rows, chosen, controls)
 
 
@@ -144,11 +139,9 @@ def keys(tasks: Iterable[str], methods: Iterable[str], seeds: Iterable[int]) -> 
     return [(task, method, seed) for seed in seeds for task in tasks for method in methods]
 
 
-def measured(jobs: Mapping[Key, Sequence[str]], out: Path) -> Rows:
-    """The figures of runs, each in a folder of its name."""
-    names = {key: f"{key[0]}/{key[1]}-{key[2]}".replace(" ", "_").replace("%", "") for key in jobs}
-    runs = train_all({name: jobs[key] for key, name in names.items()}, out)
-    return {key: {figure: last(runs[name], figure) for figure in FIGURES} for key, name in names.items()}
+def of_run(run: Run) -> dict[str, float]:
+    """The figures of a run's last policy."""
+    return {figure: last(run, figure) for figure in FIGURES}
 
 
 def configured(task: str, control: Mapping[str, Any], seed: int, common: Iterable[str]) -> list[str]:

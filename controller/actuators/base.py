@@ -97,9 +97,18 @@ class Actuation:
     penalty: PerToken | None = None
     """minibatch -> what is added to every token's loss, [batch, time], with gradient; none: nothing."""
     bonus: float = 0.0
-    """Weight of the minibatch's mean entropy that the penalty amounts to: a host with a bonus of its own takes it."""
+    """Weight of an entropy bonus: -bonus H is added to every token's loss, with H of the current policy."""
     reads_entropy: bool = False
-    """Whether weights or penalty read the current policy's entropy: the loop then passes it, with its gradient."""
+    """Whether weights, penalty or bonus read the current policy's entropy: the loop then passes it, with its
+    gradient."""
+
+    @property
+    def added(self) -> PerToken | None:
+        """Penalty and bonus together; none where there is neither."""
+        penalty, bonus = self.penalty, self.bonus
+        if bonus == 0:
+            return penalty
+        return lambda minibatch: (penalty(minibatch) if penalty else 0.0) - bonus * minibatch.entropy
 
 
 class Actuator(Config, ABC):
@@ -112,7 +121,7 @@ class Actuator(Config, ABC):
     """Whether it compares tokens with themselves at the rollout, so that a sampled measurement is not enough."""
 
     adds_bonus: ClassVar[bool] = False
-    """Whether its penalty is an entropy bonus, see `Actuation.bonus`, and nothing else."""
+    """Whether all that it adds to the loss is `Actuation.bonus`: a host with a bonus of its own can take that."""
 
     suits_density: ClassVar[bool] = True
     """Whether it works where a policy has densities: its constants are not for probabilities or ratios of entropies."""
@@ -132,12 +141,6 @@ class Fixed(Actuator):
     def limits(self, batch: BatchStatistics) -> Limits:
         """No command but 0."""
         return IDLE
-
-
-def with_bonus(actuation: Actuation, weight: float) -> Actuation:
-    """The actuation with a penalty of -weight H for every token, with H of the current policy; none for 0."""
-    penalty = (lambda minibatch: -weight * minibatch.entropy) if weight else None
-    return replace(actuation, penalty=penalty, bonus=weight, reads_entropy=True)
 
 
 def unclipped(batch: BatchStatistics) -> float:

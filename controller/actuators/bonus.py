@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ..limits import IDLE, Limits
 from ..measure.batch import BatchStatistics
-from .base import WIDEST, Actuation, Actuator, with_bonus
+from .base import WIDEST, Actuation, Actuator
 from .sensitivity import reach_of, unit_of, unknown
 from .static import Static
 
@@ -52,4 +52,4 @@ class BalancedBonus(Actuator):
             return replace(fixed, reads_entropy=True)
         left = curve.raises - curve.lowers
         weight = min(max((command * unit_of(curve) - left) / pull, -self.largest), self.largest)
-        return replace(with_bonus(fixed, weight), change=left + weight * pull)
+        return replace(fixed, change=left + weight * pull, bonus=weight, reads_entropy=True)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ...limits import UNIT, Limits
 from ...measure.batch import BatchStatistics
-from ..base import Actuation, Actuator, with_bonus
+from ..base import Actuation, Actuator
 from ..static import Static
 
 
@@ -38,4 +38,5 @@ class EntropyBonus(Actuator):
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
         """A bonus of command * coefficient; none at all at 0."""
-        return with_bonus(replace(self.thresholds.actuate(command, batch), change=math.nan), command * self.coefficient)
+        fixed = self.thresholds.actuate(command, batch)
+        return replace(fixed, change=math.nan, bonus=command * self.coefficient, reads_entropy=True)
