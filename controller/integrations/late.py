@@ -116,7 +116,8 @@ class LateLoop:
         )
         self._log(self._decision.metrics())
         if self._file is not None and self._rank == 0:
-            part = self._file.with_name(f"{self._file.name}.{os.getpid()}")  # a kill leaves the old state whole
+            # a kill leaves the old state whole; ranks that share this one's data write beside each other
+            part = self._file.with_name(f"{self._file.name}.{os.getpid()}")
             part.write_text(json.dumps(self.controller.state_dict()))
             os.replace(part, self._file)
 

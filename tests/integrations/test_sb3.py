@@ -344,7 +344,7 @@ def test_the_numbers_go_into_mlflows_active_run(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
     from stable_baselines3.common.logger import Logger
 
-    from entrostat.integrations.sb3.mlflow_writer import MLflowWriter
+    from entrostat.trainer.tracking.sb3_writer import MLflowWriter
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     model = made(control())
