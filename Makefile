@@ -83,16 +83,23 @@ pictures: setup-dev  ## all pictures of README and docs, from the run data in do
 # OpenRLHF (`make test` has the newest TRL and SB3 that are pinned), and `newest`: what the registry has today, made anew
 # every time, so that a break is seen. torch first, as above; OpenRLHF without its GPU-only requirements.
 HOSTS := trl-oldest sb3-oldest verl openrlhf newest
-TESTS_newest := $(addprefix tests/integrations/test_,trl.py trl_settings.py trl_ranks.py sb3.py sb3_contrib.py)
+TESTS_newest := $(addprefix tests/integrations/test_,trl.py trl_settings.py trl_ranks.py unsloth.py sb3.py sb3_contrib.py)
 TORCH_newest := torch
-TESTS_trl-oldest := $(addprefix tests/integrations/test_,trl.py trl_settings.py trl_ranks.py)
+TESTS_trl-oldest := $(addprefix tests/integrations/test_,trl.py trl_settings.py trl_ranks.py unsloth.py)
 TESTS_sb3-oldest := $(addprefix tests/integrations/test_,sb3.py sb3_contrib.py)
 TESTS_verl := tests/integrations/test_verl.py
 TESTS_openrlhf := tests/integrations/test_openrlhf.py
 HOST_PIP = .venv/hosts/$*/bin/pip install --quiet --disable-pip-version-check
 
 .PRECIOUS: .venv/hosts/%/ready
-hosts: $(HOSTS:%=test-%)  ## the integrations' tests with each host
+hosts: $(HOSTS:%=test-%) unchanged  ## the integrations' tests with each host
+
+# Fails where our requirements would change a release that the newest environment has.
+.PHONY: unchanged
+unchanged: EXTRAS := train,data,reasoning,lora,gguf,completion,tensorboard,wandb,trl,sb3
+unchanged: .venv/hosts/newest/ready
+	.venv/hosts/newest/bin/pip freeze --exclude-editable > .venv/hosts/newest/before.txt
+	.venv/hosts/newest/bin/pip install --dry-run -c .venv/hosts/newest/before.txt '.[$(EXTRAS)]'
 
 .PHONY: renewed
 renewed:

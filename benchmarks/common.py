@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from entrostat.trainer.reporting.rundata import Run
 
 RESULTS = Path(__file__).parents[1] / "docs/results"
+Key = tuple[str, str, int]
+"""Task, method, seed."""
+Rows = dict[Key, dict[str, float]]
+"""Figures of runs; kept in a CSV, so that a study of days goes on wherever it was stopped."""
 
 
 def options(doc: str, **defaults: Any) -> argparse.Namespace:
@@ -122,3 +126,42 @@ def write_csv(path: Path, heads: Iterable[str], rows: Iterable[Iterable[Any]]) -
     """A table as CSV."""
     with path.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([list(heads), *rows])
+
+
+def add_rows(
+    file: Path, jobs: Mapping[Key, Sequence[str]], out: Path, figures: Callable[[Run], dict[str, float]]
+) -> Rows:
+    """The rows of a file and of all jobs, which are run where the file has none; it is written after each seed.
+
+    Args:
+        jobs: a run's key -> the configuration's path and overrides.
+        out: the folder of the runs.
+        figures: of a finished run.
+    """
+    rows = read_rows(file)
+    for wanted in dict.fromkeys(seed for _, _, seed in jobs):
+        missing = [key for key in jobs if key[2] == wanted and key not in rows]
+        names = {key: f"{key[0]}/{key[1]}-{wanted}".replace(" ", "_").replace("%", "") for key in missing}
+        runs = train_all({name: jobs[key] for key, name in names.items()}, out)
+        rows |= {key: figures(runs[name]) for key, name in names.items()}
+        save_rows(rows, file)
+    return rows
+
+
+def read_rows(file: Path) -> Rows:
+    """The rows of `save_rows`; none where the file is missing."""
+    if not file.exists():
+        return {}
+    with file.open(newline="") as text:
+        rows = [dict(row) for row in csv.DictReader(text)]
+    return {
+        (row.pop("task"), row.pop("method"), int(row.pop("seed"))): {name: float(cell) for name, cell in row.items()}
+        for row in rows
+    }
+
+
+def save_rows(rows: Rows, file: Path) -> None:
+    """A line a run; a missing figure is `nan`."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    heads = ["task", "method", "seed", *next(iter(rows.values()), {})]
+    write_csv(file, heads, ([*key, *(f"{value:.6g}" for value in row.values())] for key, row in sorted(rows.items())))

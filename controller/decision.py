@@ -36,7 +36,8 @@ class Decision:
     actuation: Actuation
     batch: BatchStatistics
     authority: float
-    """[D(high) - D(low)] / mean|A S| at ratio 1: the share of the batch's pull that the actuator can turn, 0 to 1."""
+    """[D(high) - D(low)] / mean|A S| at ratio 1: the part of the batch's pull that the actuator can turn; by cuts at
+    most 1."""
     reach: Limits = UNIT
     """The commands that this rollout batch can realise."""
     held: bool = False
@@ -116,7 +117,7 @@ class Decision:
 
     def penalty(self, batch: Minibatch) -> Tensor | None:
         """Penalty added to every token's loss, [batch, time], with gradient; none where the actuator has none."""
-        return None if self.actuation.penalty is None else self.actuation.penalty(batch)
+        return None if self.actuation.added is None else self.actuation.added(batch)
 
     @property
     def reads_logprob(self) -> bool:
@@ -156,6 +157,8 @@ class Decision:
             "region/disagreement": batch.disagreement,
             "gradient/no_advantage_fraction": batch.no_advantage,
         } | self.verdict.metrics()
+        if self.reads_entropy:
+            numbers["controller/bonus"] = self.actuation.bonus
         for name, region in batch.regions.items():
             numbers[f"region/{name}/fraction"] = region.fraction
             numbers[f"region/{name}/advantage"] = region.advantage

@@ -149,6 +149,7 @@ class Guard(Config):
             change=known.get(static_share, math.nan),
             weigh=_faded(actuation.weigh, 1.0, static_share),
             penalty=_faded(actuation.penalty, 0.0, static_share),
+            bonus=(1 - static_share) * actuation.bonus,
         )
 
     def _counted(self, state: State, seen: Watched) -> State:

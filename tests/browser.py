@@ -22,7 +22,8 @@ def chromium() -> Iterator:
     """A browser; a test that needs it is skipped, with a word on how to get it, where there is none."""
     api = pytest.importorskip("playwright.sync_api", reason="Playwright is missing: pip install playwright")
     path = shutil.which("chromium")
-    if path is None:  # a browser is the system's to install; .ci/run does it
+    if path is None:
+        # a browser is the system's to install; .ci/run does it
         pytest.skip("Chromium is missing: apt-get install chromium")
     with api.sync_playwright() as tools:
         browser = tools.chromium.launch(executable_path=path, args=FLAGS)

@@ -46,8 +46,8 @@ def two_ranks(folder: Path, code: Callable[..., Any], *arguments: Any, seconds: 
 
 def launched(rank: int, port: str) -> dict[str, str]:
     """What a launcher of two ranks tells one of them."""
-    told = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    return told | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    told = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    return told | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "none"}
 
 
 def ended(processes: list[ForkServerProcess], seconds: float) -> None:

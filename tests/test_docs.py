@@ -16,6 +16,7 @@ from entrostat.inputs.configuration import parse
 from entrostat.loop.config import ControlConfig
 from entrostat.trainer.cli import parsed
 from entrostat.trainer.config import RunConfig
+from tests.browser import Watched
 from tests.readers import prepare, run
 from tests.runs import ENVIRONMENT, ROOT
 
@@ -161,6 +162,14 @@ def test_the_site_builds_without_warnings_and_asks_nobody_outside(site: Path) ->
         url for page in pages for url in re.findall(r'(?:src|<link[^>]+stylesheet[^>]+href)="(https?://[^"]+)', page)
     ]
     assert outside == []
+
+
+def test_the_search_finds_a_page_of_a_site_opened_from_disk(site: Path, browser) -> None:
+    seen = Watched(browser, (site / "how-to" / "tune.html").as_uri())
+    seen.page.get_by_role("textbox", name="Search").fill("saturates")
+    seen.page.locator(".md-search-result__link", has_text="When the command saturates").first.click()
+    seen.page.locator("h1", has_text="When the command saturates").wait_for()
+    assert seen.complaints == []
 
 
 def test_every_public_name_is_in_the_reference(site: Path) -> None:

@@ -24,6 +24,7 @@ from .engine.checkpoint import load_checkpoint, newest_checkpoint, newest_step, 
 from .engine.engine import Engine, init_distributed
 from .engine.heartbeat import Heartbeat
 from .engine.interrupt import Interrupts
+from .engine.launcher import resuming
 from .engine.processor import emulates_bfloat16
 from .engine.settings import deepspeed_settings
 from .engine.state import Parts, gathered, restore, updates
@@ -38,7 +39,7 @@ from .step.session import Session
 from .step.snapshots import Snapshots
 from .tasks import load_task
 from .tracking.folder import RunFolder
-from .tracking.record import RESUME, Tracker, complaining
+from .tracking.record import Tracker, complaining
 
 logger = logging.getLogger("entrostat.trainer")
 UNREWARDED = 10
@@ -54,7 +55,7 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
     """
     folder = RunFolder(out)
     if folder.started and not resume:
-        raise InputError(f"{out} already holds a run; give another --out, or {RESUME.format(out=out)}.")
+        raise InputError(f"{out} already holds a run; give another --out, or {resuming(out)}.")
     session = open_session(config)
     session.engine.on_rank0(lambda: _check_attachments(config))
     start = _restore(session, folder) if resume else 0
@@ -162,7 +163,7 @@ def _train(session: Session, folder: RunFolder, tracker: Tracker | None, start: 
         if why:
             raise Stopped(f"stopped after step {step}, with a checkpoint: {why}.")
         if interrupted and not last:
-            again = RESUME.format(out=folder.path)
+            again = resuming(folder.path)
             raise Interrupted(f"interrupted after step {step}, with a checkpoint; go on with {again}.")
 
 
@@ -227,7 +228,7 @@ def _farewell(folder: RunFolder, why: str) -> str:
     step = newest_step(folder.checkpoints)
     if step is None:
         return f"{why}; there is no checkpoint yet: start again in another folder."
-    return f"{why}; go on with {RESUME.format(out=folder.path)}, from the checkpoint of step {step}."
+    return f"{why}; go on with {resuming(folder.path)}, from the checkpoint of step {step}."
 
 
 def _save(session: Session, folder: RunFolder, step: int) -> None:

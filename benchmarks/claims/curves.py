@@ -1,13 +1,17 @@
 """Which curve is worth most: families of curves beside rivals, on tasks with one right answer and with many.
 
     python -m benchmarks.claims.curves [--tasks expressions sums walk countdown] [--seeds 71 72 73 74 75]
-        [--select 61 62] [--out runs/curves]
+        [--select 61 62] [--methods NAME ...] [--trials 8] [--out runs/curves]
 
-First each rival with a coefficient is tuned, in as many trials, on a seed of its own. Then all curves run on the seeds
-of `--select`, and the recommended one is chosen by a rule that is fixed here: the most held-out pass_at_8, as the mean
-over tasks with many right answers, among the curves whose pass_at_1 and greedy are there not below static clipping's.
-Then everything runs on `--seeds`, on which nothing is chosen. Finished runs are kept, and runs that were cut off go on
-from their checkpoints. Writes docs/results/curves.md, curves.csv and curves.png.
+First each rival with a coefficient is tuned, in as many trials, on a seed of its own (curves_rivals.yaml). Then all
+curves run on the seeds of `--select`, and the recommended one is chosen by a rule that is fixed here: the most held-out
+pass_at_8, as the mean over tasks with many right answers, among the curves whose pass_at_1 and greedy are there not
+below static clipping's. Then everything runs on `--seeds`, on which nothing is chosen. Writes docs/results/curves.md,
+curves.csv (a row a run) and curves.png.
+
+The study takes days of two cores and goes on wherever it was stopped: a run whose row is in curves.csv is not made
+again, one that was cut off goes on from its checkpoint, and `--tasks`, `--methods` and `--seeds` choose what a call
+adds. Rows of an older version are deleted by hand.
 
 Interquartile means over tasks and seeds, with 95 % intervals of a bootstrap of the seeds within each task (Agarwal et
 al., arXiv 2108.13264).
@@ -15,22 +19,32 @@ al., arXiv 2108.13264).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from scipy.stats import bootstrap, trim_mean
 
-from benchmarks.common import RESULTS, joined, options, override, page, quiet, table, train_all, write_csv
+from benchmarks.common import (
+    RESULTS,
+    Key,
+    Rows,
+    add_rows,
+    joined,
+    options,
+    override,
+    page,
+    quiet,
+    table,
+)
 from entrostat.inputs.configuration import set_dotted
 from entrostat.trainer.compare.study import Search, Settings, Values, found, search
 from entrostat.trainer.config import RunConfig, load_config
 from entrostat.trainer.reporting.rundata import Run, load_run
 
-Runs = Mapping[tuple[str, str, int], Run]
-"""By task, method and seed."""
 TASKS = {
     "expressions": [],
     "sums": ["task=sums", "model=sums"],
@@ -60,6 +74,10 @@ CURVES: dict[str, dict[str, Any]] = {
     | {"type": "oscillatory_decay", "centre": 0.4, "amplitude": 0.4, "period": 0.3, "decay": 0.5, "phase": 1.57}
     | {"time": "run"},
 }
+SHIPPED = "hold 60%, end 0.1"
+"""The curve of a control with nothing set."""
+BY_BONUS = {f"{SHIPPED}, by bonus": {"target": CURVES[SHIPPED], "actuator": {"type": "entropy_bonus"}}}
+"""The same by the same law over another actuator."""
 RIVALS: dict[str, dict[str, Any]] = {
     STATIC: {"law": {"type": "manual"}, "actuator": {"type": "static"}},
     "static 0.28": {"law": {"type": "manual"}, "actuator": {"type": "static", "high": 0.28}},
@@ -79,12 +97,18 @@ RIVALS: dict[str, dict[str, Any]] = {
         "target": LEVELS | {"type": "constant", "value": 0.5},
     },
 }
+FIRST = {
+    "adaptive bonus": {"law.increment": 0.03162, "target.value": 0.5},
+    "EntroPIC": {"law.kp": 1.257, "law.ki": 0.1442, "target.value": 0.5},
+    "STARE": {"actuator.positive": 2.307, "target.value": 0.5},
+}
+"""First trial of each rival: the constants that `entrostat compare` found (docs/results/compare.md)."""
 SPACES = {
     "adaptive bonus": {"law.increment": (0.001, 0.1), "target.value": (0.2, 1.0)},
     "EntroPIC": {"law.kp": (0.5, 20.0), "law.ki": (0.003, 1.0), "target.value": (0.2, 1.0)},
     "STARE": {"actuator.positive": (1.05, 3.0), "target.value": (0.2, 1.0)},
 }
-"""What each rival's search may choose, its level included; the tuning judges by pass_at_1 + pass_at_8."""
+"""Space of each rival's search, its level included; the tuning judges by pass_at_1 + pass_at_8."""
 FIGURES = ("pass_at_1", "greedy", "pass_at_8", "pass_at_16", "distinct", "reward")
 
 
@@ -94,6 +118,7 @@ def main() -> None:
         tasks=list(TASKS),
         seeds=[71, 72, 73, 74, 75],
         select=[61, 62],
+        methods=[*RIVALS, *CURVES, *BY_BONUS],
         tune=51,
         trials=8,
         overrides=[""],
@@ -101,19 +126,37 @@ def main() -> None:
         results=RESULTS,
     )
     common = [*quiet(250, 16), "checkpoint.every=50", *filter(None, chosen.overrides)]
-    controls = {name: {"target": curve} for name, curve in CURVES.items()}
-    for name in SPACES:
-        controls[name] = tuned(name, chosen.tune, chosen.trials, common, chosen.out / "tuning" / name.replace(" ", "_"))
-    controls = RIVALS | controls
-    selection = trained(controls, [STATIC, *CURVES], chosen.tasks, chosen.select, common, chosen.out)
-    recommended = select(selection, [task for task in chosen.tasks if task in MANY] or chosen.tasks)
-    runs = trained(controls, list(controls), chosen.tasks, chosen.seeds, common, chosen.out)
-    write(runs, recommended, chosen, controls)
+    controls = RIVALS | {name: {"target": curve} for name, curve in CURVES.items()} | BY_BONUS | rivals(chosen, common)
+    curves = [STATIC, *(name for name in CURVES if name in chosen.methods)]
+    wanted = [*keys(chosen.tasks, curves, chosen.select), *keys(chosen.tasks, chosen.methods, chosen.seeds)]
+    jobs = {key: configured(key[0], controls[key[1]], key[2], common) for key in wanted}
+    rows = add_rows(chosen.results / "curves.csv", jobs, chosen.out, of_run)
+    write(rows, chosen, controls)
+
+
+def keys(tasks: Iterable[str], methods: Iterable[str], seeds: Iterable[int]) -> list[Key]:
+    """Seed by seed: what is there early is a whole comparison."""
+    return [(task, method, seed) for seed in seeds for task in tasks for method in methods]
+
+
+def of_run(run: Run) -> dict[str, float]:
+    """The figures of a run's last policy."""
+    return {figure: last(run, figure) for figure in FIGURES}
 
 
 def configured(task: str, control: Mapping[str, Any], seed: int, common: Iterable[str]) -> list[str]:
     """The words of one run."""
     return ["examples/static.yaml", f"seed={seed}", override("control", dict(control)), *TASKS[task], *common]
+
+
+def rivals(chosen: Any, common: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The rivals with a coefficient, tuned once: curves_rivals.yaml keeps what was found."""
+    file = chosen.results / "curves_rivals.yaml"
+    known = yaml.safe_load(file.read_text()) if file.exists() else {}
+    for name in [name for name in SPACES if name in chosen.methods and name not in known]:
+        known[name] = tuned(name, chosen.tune, chosen.trials, common, chosen.out / "tuning" / name.replace(" ", "_"))
+        file.write_text(yaml.safe_dump(known, sort_keys=False))
+    return known
 
 
 def tuned(name: str, seed: int, trials: int, common: Sequence[str], out: Path) -> dict[str, Any]:
@@ -122,7 +165,7 @@ def tuned(name: str, seed: int, trials: int, common: Sequence[str], out: Path) -
     def laid_over(settings: Settings) -> dict[str, Any]:
         control = {part: dict(content) for part, content in RIVALS[name].items()}
         for key, value in settings.items():
-            set_dotted(control, key, value)
+            set_dotted(control, key, float(f"{value:.4g}"))
         return control
 
     def jobs(trial: str, settings: Settings) -> dict[str, RunConfig]:
@@ -131,32 +174,16 @@ def tuned(name: str, seed: int, trials: int, common: Sequence[str], out: Path) -
 
     def worth(folder: Path) -> Values:
         run = load_run(folder)
-        return (figure(run, "pass_at_1") + figure(run, "pass_at_8"),)
+        return (last(run, "pass_at_1") + last(run, "pass_at_8"),)
 
-    wanted = Search(name, SPACES[name], jobs, worth, ["maximize"], log=True)
+    wanted = Search(name, SPACES[name], jobs, worth, ["maximize"], log=True, first=[FIRST[name]])
     search(wanted, out, trials)
     ended = [trial for trial in found(wanted, out) if trial.values]
     return laid_over(max(ended, key=lambda trial: trial.values[0]).settings)
 
 
-def trained(
-    controls: Mapping[str, Mapping[str, Any]],
-    methods: Sequence[str],
-    tasks: Sequence[str],
-    seeds: Sequence[int],
-    common: Sequence[str],
-    out: Path,
-) -> Runs:
-    """Every method on every task and seed, seed by seed: what is there early is a whole comparison."""
-    keys = [(task, method, seed) for seed in seeds for task in tasks for method in methods]
-    names = {key: f"{key[0]}/{key[1]}-{key[2]}".replace(" ", "_").replace("%", "") for key in keys}
-    jobs = {name: configured(key[0], controls[key[1]], key[2], common) for key, name in names.items()}
-    runs = train_all(jobs, out)
-    return {key: runs[name] for key, name in names.items()}
-
-
-def figure(run: Run, name: str) -> float:
-    """Of the last policy; the reward as the mean of the last ten steps."""
+def last(run: Run, name: str) -> float:
+    """A figure of the last policy; the reward as the mean of the last ten steps."""
     column = run.column("reward/mean" if name == "reward" else f"eval/{name}")
     known = column[np.isfinite(column)]
     if not len(known):
@@ -164,20 +191,21 @@ def figure(run: Run, name: str) -> float:
     return float(known[-10:].mean() if name == "reward" else known[-1])
 
 
-def values(runs: Runs, method: str, name: str, tasks: Sequence[str]) -> list[list[float]]:
+def values(rows: Rows, method: str, name: str, tasks: Sequence[str], seeds: Sequence[int]) -> list[list[float]]:
     """A figure by task and seed."""
-    return [[figure(run, name) for (t, m, _), run in runs.items() if (t, m) == (task, method)] for task in tasks]
+    return [[rows[key][name] for seed in seeds if (key := (task, method, seed)) in rows] for task in tasks]
 
 
-def select(runs: Runs, tasks: Sequence[str]) -> str:
+def select(rows: Rows, tasks: Sequence[str], seeds: Sequence[int]) -> str:
     """The rule that recommends a curve, see above; where none keeps up with static clipping, the most pass_at_1."""
 
     def mean(method: str, name: str) -> float:
-        return float(np.mean(values(runs, method, name, tasks)))
+        return float(np.mean(values(rows, method, name, tasks, seeds)))
 
-    kept = [c for c in CURVES if all(mean(c, name) >= mean(STATIC, name) for name in ("pass_at_1", "greedy"))]
+    curves = [curve for curve in CURVES if all((task, curve, seed) in rows for task in tasks for seed in seeds)]
+    kept = [c for c in curves if all(mean(c, name) >= mean(STATIC, name) for name in ("pass_at_1", "greedy"))]
     by = "pass_at_8" if kept else "pass_at_1"
-    return max(kept or CURVES, key=lambda curve: mean(curve, by))
+    return max(kept or curves, key=lambda curve: mean(curve, by))
 
 
 def middle(groups: Sequence[Sequence[float]]) -> tuple[float, float, float]:
@@ -193,25 +221,33 @@ def middle(groups: Sequence[Sequence[float]]) -> tuple[float, float, float]:
     return centre, *map(float, drawn.confidence_interval)
 
 
-def write(runs: Runs, recommended: str, chosen: Any, controls: Mapping[str, Any]) -> None:
-    """The page, the numbers of every run, the picture."""
-    chosen.results.mkdir(parents=True, exist_ok=True)
-    rows = [[*key, *(f"{figure(run, name):.6g}" for name in FIGURES)] for key, run in runs.items()]
-    write_csv(chosen.results / "curves.csv", ["task", "method", "seed", *FIGURES], rows)
-    draw(runs, chosen.tasks, recommended, chosen.results / "curves.png")
-    blocks = ["# Which curve is worth most", f"`{command(chosen)}`", f"Recommended by the rule: {recommended}."]
-    for title, tasks in [("All tasks", chosen.tasks), *((task, [task]) for task in chosen.tasks)]:
-        lines = [[m, *(_cell(middle(values(runs, m, name, tasks))) for name in FIGURES)] for m in controls]
-        blocks += [f"## {title}", table(" | ".join(["method", *FIGURES]), lines)]
-    tuning = [f"- {name}: `{controls[name]}`" for name in SPACES]
+def write(rows: Rows, chosen: Any, controls: Mapping[str, Any]) -> None:
+    """The page and the picture, of whatever is there."""
+    tasks = [task for task in TASKS if any(key[0] == task for key in rows)]
+    of = partial(values, rows, seeds=chosen.seeds)
+    methods = [method for method in controls if any(map(len, of(method, "pass_at_1", tasks)))]
+    recommended = select(rows, [task for task in tasks if task in MANY] or tasks, chosen.select)
+    draw(of, methods, tasks, recommended, chosen.results / "curves.png")
+    blocks = ["# Which curve is worth most", __doc__.partition("\n\n")[2].partition("\n\n")[2].strip()]
+    blocks += [f"Seeds {joined(chosen.seeds)}; recommended on seeds {joined(chosen.select)}: {recommended}."]
+    for task in tasks:
+        blocks += [f"## {task}", figures(methods, partial(of, tasks=[task]))]
+    whole = [method for method in methods if all(map(len, of(method, "pass_at_1", tasks)))]
+    if len(tasks) > 1:
+        blocks += ["## All tasks", figures(whole, partial(of, tasks=tasks))]
+    tried = [name for name in controls if any(key[1:] == (name, chosen.select[0]) for key in rows)]
+    blocks += ["## On the seeds of the choice", figures(tried, partial(values, rows, tasks=tasks, seeds=chosen.select))]
+    tuning = [f"- {name}: `{controls[name]}`" for name in SPACES if name in methods]
     page("curves", *blocks, "## Rivals as tuned", "\n".join(tuning), "![Pareto](curves.png)", folder=chosen.results)
 
 
-def command(chosen: Any) -> str:
-    """What was run."""
-    words = f"--tasks {joined(chosen.tasks)} --seeds {joined(chosen.seeds)} --select {joined(chosen.select)}"
-    more = f" --overrides {joined(chosen.overrides)}" if any(chosen.overrides) else ""
-    return f"python -m benchmarks.claims.curves {words} --trials {chosen.trials}{more}"
+def figures(methods: Iterable[str], of: Callable[[str, str], list[list[float]]]) -> str:
+    """A row a method."""
+    lines = []
+    for method in methods:
+        cells = [_cell(middle(of(method, figure))) for figure in FIGURES]
+        lines.append([method, len(of(method, FIGURES[0])[0]), *cells])
+    return table(" | ".join(["method", "seeds", *FIGURES]), lines)
 
 
 def _cell(numbers: tuple[float, float, float]) -> str:
@@ -219,18 +255,22 @@ def _cell(numbers: tuple[float, float, float]) -> str:
     return f"{centre:.3f}" if np.isnan(low) else f"{centre:.3f} ({low:.3f} to {high:.3f})"
 
 
-def draw(runs: Runs, tasks: Sequence[str], recommended: str, file: Path) -> None:
-    """pass_at_1 against pass_at_8, a panel a task: every curve and every rival, with the spread over seeds."""
+def draw(
+    of: Callable[..., list[list[float]]], methods: Sequence[str], tasks: Sequence[str], best: str, file: Path
+) -> None:
+    """pass_at_1 against pass_at_8, a panel a task: every curve and every rival, with the standard error over seeds."""
     from matplotlib.figure import Figure
 
-    picture = Figure(figsize=(4.2 * len(tasks), 4), layout="constrained")
+    picture = Figure(figsize=(5.2 * len(tasks), 4.2), layout="constrained")
     for axes, task in zip(picture.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
-        of = partial(values, runs, tasks=[task])
-        for method in dict.fromkeys(method for _, method, _ in runs):
-            x, y = of(method, "pass_at_1")[0], of(method, "pass_at_8")[0]
-            colour = "#d55e00" if method == recommended else "#0072b2" if method in CURVES else "0.4"
-            axes.errorbar(np.mean(x), np.mean(y), np.std(y), np.std(x), fmt="o", color=colour, elinewidth=0.7)
-            axes.annotate(method, (np.mean(x), np.mean(y)), fontsize=6, xytext=(3, 3), textcoords="offset points")
+        for method in methods:
+            x, y = (np.array(of(method, name, [task])[0]) for name in ("pass_at_1", "pass_at_8"))
+            if len(x):
+                colour = "#d55e00" if method == best else "#0072b2" if method in CURVES else "0.4"
+                errors = [v.std(ddof=1) / len(v) ** 0.5 if len(v) > 1 else 0.0 for v in (y, x)]
+                axes.errorbar(x.mean(), y.mean(), *errors, fmt="o", color=colour, elinewidth=0.7)
+                place = (x.mean(), y.mean())
+                axes.annotate(method, place, fontsize=8, xytext=(4, 4), textcoords="offset points", color=colour)
         axes.set(title=task, xlabel="pass_at_1", ylabel="pass_at_8")
         axes.spines[["top", "right"]].set_visible(False)
     picture.savefig(file, dpi=120)

@@ -1,36 +1,57 @@
-"""How well the embedded task follows its target in TRL's own trainer, beside TRL's static clipping.
+"""Tracking in TRL's own trainer with nothing set but the target, beside TRL's static clipping.
 
-    python -m benchmarks.claims.trl_tracking [--seeds 31 32 33] [--out runs/trl_tracking]
+    python -m benchmarks.claims.trl_tracking [--seeds 31 32 33] [--updates 4 1] [--rollouts 120] [--workers 1]
+        [--out runs/trl_tracking]
 
-Writes docs/results/trl_tracking.md. Target, law and gains are those of examples/controlled.yaml, chosen for `entrostat
-train` on other seeds; nothing was chosen in TRL. Static is `entropy_control=None`: the unchanged trainer. A run that is
-finished in --out is not run again.
+Writes docs/results/trl_tracking.md: 256 responses a rollout, a constant target of 0.55 nats far below the start, 4
+optimizer steps a rollout and TRL's default of one. Nothing was chosen in TRL or on these seeds. Static is
+`entropy_control=None`: the unchanged trainer. A run that is finished in --out is not run again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from importlib.metadata import version
+from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import joined, options, page, table
-from entrostat.trainer.config import load_config
-from entrostat.trainer.reporting.rundata import load_run
+from benchmarks.common import joined, options, page, plus_minus, table
+from entrostat.loop.config import ControlConfig
+from entrostat.trainer.reporting.rundata import Run, load_run
 from entrostat.trainer.reporting.summary import summarise
 
-ROLLOUTS, UPDATES = 150, 8
+TARGET = 0.55
+RESPONSES = 256
+KINDS = ("static", "controlled")
+Name = tuple[str, int, int]
+"""Kind, updates a rollout, seed."""
 
 
 def main() -> None:
-    chosen = options(__doc__, seeds=[31, 32, 33], out=Path("runs/trl_tracking"))
-    for seed in chosen.seeds:
-        for kind in ("controlled", "static"):
-            train(kind, seed, chosen.out / f"{kind}-{seed}")
-    page("trl_tracking", *blocks(chosen.seeds, chosen.out))
+    chosen = options(
+        __doc__, seeds=[31, 32, 33], updates=[4, 1], rollouts=120, workers=1, out=Path("runs/trl_tracking")
+    )
+    names = [(kind, updates, seed) for seed, updates, kind in product(chosen.seeds, chosen.updates, KINDS)]
+    with ProcessPoolExecutor(chosen.workers, mp_context=get_context("spawn")) as pool:
+        list(pool.map(partial(train, rollouts=chosen.rollouts, out=chosen.out), names))
+    runs = {name: load_run(folder_of(name, chosen.out)) for name in names}
+    page("trl_tracking", *blocks(runs, chosen.seeds, chosen.updates, chosen.rollouts))
 
 
-def train(kind: str, seed: int, folder: Path) -> None:
+def folder_of(name: Name, out: Path) -> Path:
+    """Folder of a run."""
+    kind, updates, seed = name
+    return out / f"{kind}-{updates}-{seed}"
+
+
+def train(name: Name, rollouts: int, out: Path) -> None:
+    """One run, unless it is finished."""
+    (kind, updates, seed), folder = name, folder_of(name, out)
     if (folder / "finished").exists():
         return
     import torch
@@ -38,33 +59,67 @@ def train(kind: str, seed: int, folder: Path) -> None:
     from benchmarks.trl_run import Lines, trainer  # TRL: not for the table alone
 
     torch.set_num_threads(1)
-    control = load_config("examples/controlled.yaml").control if kind == "controlled" else None
-    run = trainer(folder / "trl", control, max_steps=ROLLOUTS * UPDATES, seed=seed, logging_steps=UPDATES)
-    run.add_callback(Lines(folder, UPDATES))
+    control = ControlConfig(target={"type": "constant", "value": TARGET}) if kind == "controlled" else None
+    settings = {
+        "per_device_train_batch_size": RESPONSES // updates,
+        "steps_per_generation": updates,
+        "logging_steps": updates,
+        "max_steps": rollouts * updates,
+        "seed": seed,
+    }
+    run = trainer(folder / "trl", control, **settings)
+    run.add_callback(Lines(folder, updates))
     run.train()
 
 
-def blocks(seeds: list[int], out: Path) -> tuple[str, ...]:
-    folders = [out / f"{kind}-{seed}" for kind in ("static", "controlled") for seed in seeds]
+def blocks(runs: dict[Name, Run], seeds: list[int], updates: list[int], rollouts: int) -> tuple[str, ...]:
+    """A row a number of updates."""
     return (
         "# Tracking in TRL",
-        f"`python -m benchmarks.claims.trl_tracking --seeds {joined(seeds)}`: TRL {version('trl')}, the "
-        f"embedded task, {ROLLOUTS} rollouts of 64 prompts x 8 responses, {UPDATES} optimizer steps each, Adam 3e-4, "
-        "loss_type dapo. Target, law and gains of examples/controlled.yaml, which were chosen for `entrostat train` "
-        "on other seeds (100, 101). RMSE, net RMSE (without the sampling error of the measured entropy) and bias in % "
-        "of the target's mean, from step 20 on. Entropies: mean of the first and of the last 10 rollouts, nats. "
-        "Static: `entropy_control=None`, epsilon 0.2; its entropy is the one that TRL logs.",
-        table("run | RMSE % | net RMSE % | bias % | entropy, start | entropy, end | reward, end", map(_row, folders)),
+        f"`python -m benchmarks.claims.trl_tracking --seeds {joined(seeds)} --updates {joined(updates)} --rollouts "
+        f"{rollouts}`: TRL {version('trl')}, the embedded task, {RESPONSES} responses a rollout, Adam 3e-4, loss_type "
+        f"dapo. The control has a target, a constant of {TARGET} nats, and nothing else.",
+        "RMSE, net RMSE (without the sampling error of the measured entropy) and bias in % of the target, from the "
+        "rollout on that first reaches it. Reached: that rollout, under control and, measured as TRL logs it, under "
+        "static clipping at 0.2. Descent: the largest excess of the controlled run's entropy over the static one's "
+        "on the way down, nats, means of three rollouts. Mean +- standard deviation over the seeds.",
+        table(
+            "updates a rollout | RMSE % | net RMSE % | bias % | reached | reached, static | descent | reward, end | "
+            "reward, static",
+            [[count, *_row(runs, count, seeds)] for count in updates],
+        ),
     )
 
 
-def _row(folder: Path) -> list[str]:
-    run = load_run(folder)
-    figures = summarise(run)
-    entropy = run.column("actor/entropy" if run.has("actor/entropy") else "entropy")
-    tracking = [f"{x:.2f}" if x is not None else "" for x in (figures.rmse, figures.net_rmse, figures.bias)]
-    ends = (entropy[:10], entropy[-10:], run.column("reward")[-10:])
-    return [folder.name, *tracking, *(f"{np.mean(values):.3f}" for values in ends)]
+def _row(runs: dict[Name, Run], updates: int, seeds: list[int]) -> Iterator[str]:
+    controlled = [runs["controlled", updates, seed] for seed in seeds]
+    static = [runs["static", updates, seed] for seed in seeds]
+    found = [summarise(run, skip=max(_reached(run), 0)) for run in controlled]
+    for name in ("rmse", "net_rmse", "bias"):
+        values = [getattr(figures, name) for figures in found]
+        yield "-" if None in values else plus_minus(values, "+.2f" if name == "bias" else ".2f")
+    for group in (controlled, static):
+        yield ", ".join(str(_reached(run)) if _reached(run) >= 0 else "never" for run in group)
+    yield plus_minus([_excess(*pair) for pair in zip(controlled, static, strict=True)], "+.3f")
+    for group in (controlled, static):
+        yield plus_minus([float(run.column("reward")[-10:].mean()) for run in group])
+
+
+def _entropy(run: Run) -> np.ndarray:
+    return run.column("actor/entropy" if run.has("actor/entropy") else "entropy")
+
+
+def _reached(run: Run) -> int:
+    """The first rollout at the target or below; -1: none."""
+    below = _entropy(run) <= TARGET
+    return int(below.argmax()) if below.any() else -1
+
+
+def _excess(controlled: Run, static: Run) -> float:
+    """How far the controlled run lies above the static one until the static one is at the target."""
+    end = _reached(static) if _reached(static) >= 0 else len(static.steps)
+    apart = np.convolve(_entropy(controlled) - _entropy(static), np.full(3, 1 / 3), "valid")
+    return float(apart[: max(end - 2, 1)].max())
 
 
 if __name__ == "__main__":

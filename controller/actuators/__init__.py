@@ -10,6 +10,7 @@ from pydantic import Field
 from ..inputs.extension import custom
 from ..measure.batch import BatchStatistics
 from .base import FLOOR, WIDEST, Actuation, Actuator, Minibatch, unclipped
+from .bonus import BalancedBonus
 from .published.covariance import ClipCov, KLCov
 from .published.dcpo import DCPO
 from .published.entropic import EntropicWeights
@@ -31,6 +32,7 @@ AnyActuator = Annotated[
     | RegionThresholds
     | SensitivityThresholds
     | SensitivityWeights
+    | BalancedBonus
     | RegionsOnly
     | EntropicWeights
     | EntropyBonus
@@ -53,6 +55,7 @@ __all__ = [
     "Actuation",
     "Actuator",
     "AnyActuator",
+    "BalancedBonus",
     "ClipCov",
     "EntropicWeights",
     "EntropyBonus",
@@ -76,7 +79,10 @@ __all__ = [
 
 
 def authority(actuator: Actuator, batch: BatchStatistics) -> float:
-    """[D(high) - D(low)] / mean|A S| at ratio 1: the share of the batch's pull that the actuator can turn, 0 to 1."""
+    """[D(high) - D(low)] / mean|A S| at ratio 1: the part of the batch's pull that the actuator can turn.
+
+    Cuts turn all of it at most: 1. A bonus adds a pull of its own.
+    """
     if batch.contributions is None or batch.contributions.magnitude == 0:
         return math.nan
     low, high = (actuator.actuate(end, batch).change for end in actuator.limits(batch))

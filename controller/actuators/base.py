@@ -96,8 +96,19 @@ class Actuation:
     """minibatch -> the factor of every token's part in the surrogate, [batch, time]; none: 1 for all."""
     penalty: PerToken | None = None
     """minibatch -> what is added to every token's loss, [batch, time], with gradient; none: nothing."""
+    bonus: float = 0.0
+    """Weight of an entropy bonus: -bonus H is added to every token's loss, with H of the current policy."""
     reads_entropy: bool = False
-    """Whether weights or penalty read the current policy's entropy: the loop then passes it, with its gradient."""
+    """Whether weights, penalty or bonus read the current policy's entropy: the loop then passes it, with its
+    gradient."""
+
+    @property
+    def added(self) -> PerToken | None:
+        """Penalty and bonus together; none where there is neither."""
+        penalty, bonus = self.penalty, self.bonus
+        if bonus == 0:
+            return penalty
+        return lambda minibatch: (penalty(minibatch) if penalty else 0.0) - bonus * minibatch.entropy
 
 
 class Actuator(Config, ABC):
@@ -108,6 +119,9 @@ class Actuator(Config, ABC):
 
     needs_every_token: ClassVar[bool] = False
     """Whether it compares tokens with themselves at the rollout, so that a sampled measurement is not enough."""
+
+    adds_bonus: ClassVar[bool] = False
+    """Whether all that it adds to the loss is `Actuation.bonus`: a host with a bonus of its own can take that."""
 
     suits_density: ClassVar[bool] = True
     """Whether it works where a policy has densities: its constants are not for probabilities or ratios of entropies."""
@@ -127,11 +141,6 @@ class Fixed(Actuator):
     def limits(self, batch: BatchStatistics) -> Limits:
         """No command but 0."""
         return IDLE
-
-
-def entropy_bonus(weight: float) -> PerToken:
-    """The penalty of a bonus: -weight H for every token, with H of the current policy."""
-    return lambda minibatch: -weight * minibatch.entropy
 
 
 def unclipped(batch: BatchStatistics) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
@@ -12,7 +11,7 @@ from pydantic import Field
 from ..inputs.errors import InputError
 from ..limits import IDLE, UNIT, WIDEST, Limits
 from ..measure.batch import BatchStatistics, ContributionCurve
-from .base import FLOOR, Actuation, Actuator, Widest, entropy_bonus
+from .base import FLOOR, Actuation, Actuator, Widest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,9 +41,6 @@ class SensitivityThresholds(Actuator):
     """Half-width of a token without sensitivity."""
     limit: Widest = 5.0
     """Largest half-width."""
-    bonus: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """Weight of the mean entropy in the loss at the high end, and of its negative at the low end; in proportion to the
-    command between. It reaches further than cuts alone. D is that of the cuts."""
 
     def limits(self, batch: BatchStatistics) -> Limits:
         """All that the batch can give; nothing where no token has both an advantage and a sensitivity."""
@@ -54,13 +50,11 @@ class SensitivityThresholds(Actuator):
         """Solve D(w) = command * unit for w."""
         curve, rms = batch.contributions, batch.sensitivity_rms
         if curve is None:
-            return Actuation(0.0, _unknown)
+            return Actuation(0.0, unknown)
         if rms == 0 or curve.magnitude == 0:
             return Actuation(0.0, self._rule(0.0, 1.0))
         w = solve_weight(curve, command * unit_of(curve), rms)
-        cuts = Actuation(curve.kept(*_bounds(w, rms)), self._rule(w, rms))
-        weight = self.bonus * share_of(command, reach_of(batch))
-        return cuts if weight == 0 else replace(cuts, penalty=entropy_bonus(weight), reads_entropy=True)
+        return Actuation(curve.kept(*_bounds(w, rms)), self._rule(w, rms))
 
     def _rule(self, w: float, rms: float) -> Rule:
         def rule(tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:
@@ -99,16 +93,15 @@ def reach_of(batch: BatchStatistics) -> Limits:
     return Limits(-curve.lowers / unit, curve.raises / unit) if unit and batch.sensitivity_rms else IDLE
 
 
-def share_of(command: float, limits: Limits) -> float:
-    """A command as a share of the end on its side, -1 to 1."""
-    end = limits.high if command > 0 else -limits.low
-    return command / end if end > 0 else 0.0
+def unknown(tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:
+    """Rule of a decision that was made from the entropy alone.
 
-
-def _unknown(tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:
+    Raises:
+        InputError: always.
+    """
     raise InputError(
-        "this decision was made from the entropy alone, and the `sensitivity` actuator ranks the batch's tokens; "
-        "use step(tokens, ...), or pass regions= to step_scalar()."
+        "this decision was made from the entropy alone, and the actuator needs the batch's sensitivities; use "
+        "step(tokens, ...), or pass regions= to step_scalar()."
     )
 
 

@@ -38,13 +38,16 @@ class LateLoop:
 
     Args:
         log: takes a decision's metrics.
+        host: the loss, as a sentence names it.
         rank: of this process, among those that decide together.
 
     Raises:
         InputError: the configuration asks for what a clamp cannot do.
     """
 
-    def __init__(self, controller: EntropyController, log: Callable[[dict[str, float]], object], rank: int = 0) -> None:
+    def __init__(
+        self, controller: EntropyController, log: Callable[[dict[str, float]], object], host: str, rank: int = 0
+    ) -> None:
         config = controller.config
         for sentence in of_configuration(config):
             raise InputError(sentence)
@@ -54,7 +57,7 @@ class LateLoop:
                 "thresholds alone; write `sensitivity` or `split_range`."
             )
         self.controller = controller
-        self._log, self._rank = log, rank
+        self._log, self._host, self._rank = log, host, rank
         self._decision: Any = None
         self._window: list[Measured] = []
         self._handed: Handed | None = None
@@ -66,9 +69,17 @@ class LateLoop:
         self._hook = register_optimizer_step_post_hook(self._stepped)
 
     def thresholds(
-        self, logprob: Tensor, tokens: TokenStatistics, advantages: Tensor, mask: Tensor, lengths: Tensor
+        self,
+        logprob: Tensor,
+        tokens: TokenStatistics,
+        advantages: Tensor,
+        mask: Tensor,
+        lengths: Tensor,
+        drops: bool = False,
     ) -> tuple[Tensor, Tensor] | None:
         """eps_low and eps_high of every packed token under the last decision; none before the first.
+
+        The first ones ask for a gradient: the host's own backward pass then proves that its loss reads them.
 
         Args:
             logprob: [tokens], under the current policy.
@@ -76,6 +87,7 @@ class LateLoop:
             advantages: [tokens].
             mask: [tokens], true on response tokens.
             lengths: [batch], tokens of each response as packed.
+            drops: whether the loss leaves tokens out by a setting of its own.
         """
         padded, there = tokens.detach().padded(lengths)
         now, a, counted = (_padded(x, there) for x in (logprob.detach(), advantages, mask.bool()))
@@ -83,21 +95,12 @@ class LateLoop:
         if self._decision is None:
             return None
         low, high = (x[there] for x in clamp_thresholds(self._decision, padded, a, now))
-        if not self._proved:
+        if not self._proved and self._handed is None:
             ratio = importance_ratio(logprob.detach() - tokens.logprob.detach())
             below, above = cut_tokens(ratio, advantages, low, high)
-            self._handed = Handed.asked(low, high, below | above, mask.bool())
+            certain = torch.zeros_like(below) if drops else mask.bool()
+            self._handed = Handed.asked(low, high, below | above, certain)
         return low, high
-
-    def prove(self, loss: Tensor, host: str) -> None:
-        """Once, on the first loss that was handed thresholds.
-
-        Raises:
-            InputError: it does not read them.
-        """
-        if self._handed is not None:
-            self._handed.check(loss, host)
-            self._handed, self._proved = None, True
 
     def close(self) -> None:
         """Look at optimizers no longer."""
@@ -106,15 +109,27 @@ class LateLoop:
     def _stepped(self, optimizer: Any, *_: Any) -> None:
         if not self._window:  # a critic's, or another part of the same step
             return
+        self._prove()
         batch, self._window = joined(self._window), []
         self._decision = self.controller.step(
             batch.tokens, batch.advantages, batch.mask, updates=1, momentum=momentum_of(optimizer), delayed=True
         )
         self._log(self._decision.metrics())
         if self._file is not None and self._rank == 0:
-            part = self._file.with_name(f"{self._file.name}.part")  # a kill leaves the old state whole
+            # a kill leaves the old state whole; ranks that share this one's data write beside each other
+            part = self._file.with_name(f"{self._file.name}.{os.getpid()}")
             part.write_text(json.dumps(self.controller.state_dict()))
             os.replace(part, self._file)
+
+    def _prove(self) -> None:
+        """Once, after the first backward pass: not before it, since a compiled loss gives its derivatives once.
+
+        Raises:
+            InputError: the loss does not read its thresholds.
+        """
+        if self._handed is not None:
+            self._handed.judge([threshold.grad for threshold in self._handed.thresholds], self._host)
+            self._handed, self._proved = None, True
 
 
 def _padded(packed: Tensor, there: Tensor) -> Tensor:

@@ -6,8 +6,12 @@ from ..loop.config import ControlConfig
 from ..measure.batch import BatchStatistics
 
 
-def of_configuration(config: ControlConfig) -> list[str]:
-    """A sentence with its remedy for each part that a host's clipped loss cannot carry out."""
+def of_configuration(config: ControlConfig, bonus: bool = False) -> list[str]:
+    """A sentence with its remedy for each part that a host's clipped loss cannot carry out.
+
+    Args:
+        bonus: whether the host's loss has an entropy bonus whose weight can follow the command.
+    """
     found = []
     if config.surrogate.form != "clip":
         found.append(f"`surrogate.form` is {config.surrogate.form!r} and the host's loss clips; write `form: clip`.")
@@ -23,9 +27,14 @@ def of_configuration(config: ControlConfig) -> list[str]:
             "at no extra cost; remove it."
         )
     actuation = config.actuator.actuate(0.0, BatchStatistics(entropy=1.0))
-    if actuation.penalty is not None or actuation.reads_entropy:
+    if (actuation.penalty is not None or actuation.reads_entropy) and not (bonus and config.actuator.adds_bonus):
         found.append(
             f"`actuator.type` is {config.actuator.type!r}, which adds to the loss or reads the policy's entropy now, "
             "and the host's loss takes thresholds and weights; write `sensitivity`, `region` or `split_range`."
         )
     return found
+
+
+def acts_at_ratio_one(config: ControlConfig) -> bool:
+    """Whether a command acts on a rollout's first update too, at which every ratio is 1."""
+    return config.actuator.type == "sensitivity" or config.actuator.adds_bonus

@@ -106,6 +106,9 @@ class BatchStatistics:
     """Share of the tokens with A != 0 whose region differs between the surprisal rule and the sign of S."""
     sensitivity_rms: float = 0.0
     """Root mean square of S over the tokens with A != 0."""
+    bonus_pull: float = float("nan")
+    """Mean |grad H|^2 of a token's context in the logits: first-order change of entropy by an entropy bonus of weight
+    1, in units of mean(-A S). Estimated as the mean of (ln p + H) S, since grad H is the mean of -ln p grad ln p."""
     regions: dict[str, Region] = field(default_factory=dict)
     """Regions by the paper's rule: surprisal against entropy."""
     exact_regions: dict[str, Region] = field(default_factory=dict)

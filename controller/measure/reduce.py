@@ -27,7 +27,7 @@ EDGES_OF_DENSITY = np.concatenate([[0.0], np.geomspace(1e-4, 1e3, BINS)])
 """The same for continuous actions: S is a sum of 1 - z^2 over an action's coordinates."""
 LARGEST = 1e6
 """A number of a token beyond it counts as infinite: normalised advantages are below the root of the group's size."""
-SCALARS = ("tokens", "measured", "entropy", "surprisal", "squares", "touched")
+SCALARS = ("tokens", "measured", "entropy", "surprisal", "squares", "bonus", "touched")
 CLUSTERS = ("count", "nn", "nh", "hn", "hh")
 
 
@@ -72,7 +72,8 @@ def _local_sums(
     good = mask & (columns.abs().amax(0) <= LARGEST)
     logprob, entropy, s, a = torch.where(good, columns, 0.0)
     active = (a != 0).double()
-    responses = torch.stack([mask.double(), good.double(), entropy, -logprob, active * s * s]).sum(2)
+    bonus = (logprob + entropy) * s
+    responses = torch.stack([mask.double(), good.double(), entropy, -logprob, active * s * s, bonus]).sum(2)
     return torch.cat(
         [
             responses.sum(1),
@@ -132,6 +133,7 @@ def _means(sums: np.ndarray, vocab_size: int | None) -> BatchStatistics:
         no_advantage=float((total["measured"] - active) / count),
         disagreement=float((kinds[:, 0, 1, 0] + kinds[:, 1, 0, 0]).sum() / max(active, 1.0)),
         sensitivity_rms=math.sqrt(total["squares"] / max(active, 1.0)),
+        bonus_pull=float(total["bonus"] / count) if measurable else math.nan,
         regions=_regions(kinds, 2, count),
         exact_regions=_regions(kinds, 1, count),
         contributions=ContributionCurve(edges(density), pulls[0, 0] + pulls[1, 1], pulls[0, 1] + pulls[1, 0]),

@@ -77,7 +77,8 @@ def together(decisions: Sequence[Decision]) -> Decision:
         decisions[0].actuation,
         rule=rule,
         weigh=_side_by_side([decision.actuation.weigh for decision in decisions], 1.0),
-        penalty=_side_by_side([decision.actuation.penalty for decision in decisions], 0.0),
+        penalty=_side_by_side([decision.actuation.added for decision in decisions], 0.0),
+        bonus=0.0,
         reads_entropy=any(decision.reads_entropy for decision in decisions),
     )
     return replace(decisions[0], actuation=actuation)

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from entrostat import BatchStatistics, InputError, Minibatch, TokenStatistics
+from entrostat import (
+    BatchStatistics,
+    InputError,
+    Minibatch,
+    TokenStatistics,
+    batch_statistics,
+    token_statistics,
+)
 from entrostat.actuators import Actuator, RegionThresholds, SensitivityThresholds, SplitRange, Static, solve_weight
 from entrostat.limits import IDLE, UNIT, WIDEST
 from entrostat.measure.batch import ContributionCurve
@@ -115,17 +122,6 @@ def test_region_predicts_what_its_thresholds_leave(command):
 
 
 # sensitivity
-
-
-@pytest.mark.parametrize(("command", "share"), [(10.0, 1.0), (0.5, None), (0.0, 0.0), (-10.0, -1.0)])
-def test_a_bonus_beside_the_cuts_goes_in_proportion_to_the_command_and_has_its_weight_at_an_end(command, share):
-    cuts = decide(BATCH, command, actuator={"type": "sensitivity"})
-    both = decide(BATCH, command, actuator={"type": "sensitivity", "bonus": 0.3})
-    share = cuts.command / cuts.reach.high if share is None else share
-    found = both.penalty(Minibatch(BATCH.tokens.logprob, BATCH.tokens, BATCH.advantages, BATCH.mask, BATCH.tokens))
-    expected = None if share == 0 else pytest.approx((-0.3 * share * BATCH.tokens.entropy).numpy(), rel=1e-5)
-    assert (found if found is None else found.numpy()) == expected
-    assert both.reads_entropy == (share != 0)
 
 
 def test_sensitivity_thresholds_match_hand_computed_ones():
@@ -334,3 +330,44 @@ def test_thresholds_that_turn_negative_have_authority_at_ratio_one(actuator):
 
 def test_authority_without_tokens_is_unknown():
     assert math.isnan(controller().step_scalar(0.5, BatchStatistics(entropy=0.5)).authority)
+
+
+# balanced_bonus
+
+
+def test_the_pull_of_a_bonus_is_the_squared_gradient_of_the_entropy():
+    g = torch.Generator().manual_seed(3)
+    logits = (2 * torch.randn(1, 1, 6, generator=g)).expand(20_000, 1, 6)
+    p = logits[0, 0].softmax(-1)
+    actions = torch.multinomial(p, 20_000, replacement=True, generator=g)[:, None]
+    tokens = token_statistics(logits, actions)
+    found = batch_statistics(tokens, torch.ones(20_000), torch.ones(20_000, 1)).bonus_pull
+    one = logits[0, 0].clone().requires_grad_()
+    gradient = torch.autograd.grad(torch.distributions.Categorical(logits=one).entropy(), one)[0]
+    assert found == pytest.approx(gradient.square().sum().item(), rel=0.05)
+
+
+@pytest.mark.parametrize("command", [-2.0, -0.3, 0.0, 0.3, 2.0])
+def test_a_balanced_bonus_makes_up_what_the_command_asks_for(command):
+    decision = decide(BATCH, command, actuator={"type": "balanced_bonus", "largest": 100})
+    pulls = pull(BATCH)
+    unit = min(pulls.clip(min=0).mean(), -pulls.clip(max=0).mean())
+    assert decision.actuation.change == pytest.approx(command * unit, abs=1e-6)
+    weight = (command * unit - pulls.mean()) / decision.batch.bonus_pull
+    assert decision.actuation.bonus == pytest.approx(weight, rel=1e-4)
+    minibatch = Minibatch(BATCH.tokens.logprob, BATCH.tokens, BATCH.advantages, BATCH.mask, BATCH.tokens)
+    assert torch.equal(decision.penalty(minibatch), -decision.actuation.bonus * BATCH.tokens.entropy)
+    assert kept(decision, BATCH).all()
+
+
+def test_a_balanced_bonus_of_a_batch_without_a_choice_is_none():
+    tokens = row_of_tokens(*[(0.0, 0.0, 0.0)] * 4)
+    batch = Batch(tokens, torch.tensor([[1.0, -1.0, 1.0, 0.5]]), torch.ones(1, 4), torch.zeros(1, dtype=torch.long))
+    decision = decide(batch, 1.0, actuator={"type": "balanced_bonus"})
+    assert (decision.reach, decision.command, decision.actuation.bonus) == (IDLE, 0.0, 0.0)
+
+
+def test_the_weight_of_a_balanced_bonus_is_bounded():
+    decision = decide(BATCH, 2.0, actuator={"type": "balanced_bonus", "largest": 1e-4})
+    assert decision.actuation.bonus == pytest.approx(1e-4)
+    assert decision.metrics()["controller/bonus"] == pytest.approx(1e-4)

@@ -1,12 +1,15 @@
 """Hosts that show their loss alone: measured in its own passes, decided after the optimizer's step."""
 
+import functools
 import json
+import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 
 from entrostat import InputError, token_statistics
-from entrostat.integrations.areal import controlled
+from entrostat.integrations.areal import LOSS, controlled, install
 from entrostat.integrations.late import STATE, LateLoop
 from tests.batches import controller
 
@@ -17,7 +20,7 @@ CONTROL = {"law": {"type": "manual", "command": 1.0}}
 def grpo_loss_fn(logprobs, entropy, input_data, eps_clip, eps_clip_higher, **_):
     """The clipped part of AReaL's, by its names: the ratio is clamped between two settings."""
     mask = input_data["loss_mask"].bool()
-    ratio = torch.where(mask, (logprobs - input_data["logprobs"]).exp(), 0)
+    ratio = torch.where(mask, (logprobs - input_data["prox_logp"]).exp(), 0)
     upper = 1.0 + (eps_clip if eps_clip_higher is None else eps_clip_higher)
     a = input_data["advantages"]
     losses = torch.max(-a * ratio, -a * torch.clamp(ratio, 1.0 - eps_clip, upper))
@@ -25,7 +28,24 @@ def grpo_loss_fn(logprobs, entropy, input_data, eps_clip, eps_clip_higher, **_):
 
 
 def deaf(logprobs, entropy, input_data, eps_clip, eps_clip_higher, **_):
-    return -(input_data["advantages"] * (logprobs - input_data["logprobs"]).exp()).mean()
+    return -(input_data["advantages"] * (logprobs - input_data["prox_logp"]).exp()).mean()
+
+
+class Once(torch.autograd.Function):
+    """A compiled loss gives up the buffers of its backward pass, so that its graph can be walked once."""
+
+    @staticmethod
+    def forward(ctx, loss):
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        assert not torch._C._autograd._get_current_graph_task_keep_graph()
+        return gradient
+
+
+def compiled(*args, **settings):
+    return Once.apply(grpo_loss_fn(*args, **settings))
 
 
 class Run:
@@ -37,13 +57,13 @@ class Run:
         self.actions = torch.randint(VOCAB, (sum(LENGTHS),), generator=g)
         a = torch.randn(len(LENGTHS), generator=g).repeat_interleave(torch.tensor(LENGTHS))
         self.data = {
-            "logprobs": self.tokens().logprob.detach(),
+            "prox_logp": self.tokens().logprob.detach(),
             "advantages": a,
             "loss_mask": torch.ones_like(a),
             "cu_seqlens": torch.tensor([0, *LENGTHS]).cumsum(0),
         }
         self.metrics = []
-        self.loop = LateLoop(controller(**CONTROL | content), self.metrics.append)
+        self.loop = LateLoop(controller(**CONTROL | content), self.metrics.append, LOSS)
         self.loss_fn = controlled(loss_fn, self.loop, VOCAB)
         self.optimizer = torch.optim.SGD([self.logits], lr=1e-3)
 
@@ -99,6 +119,51 @@ def test_a_host_that_does_not_read_its_thresholds_is_stopped(made):
     run.step()
     with pytest.raises(InputError, match="grpo_loss_fn does not read the thresholds"):
         run.step()
+
+
+def test_the_proof_leaves_a_compiled_loss_its_one_backward_pass(made):
+    run = made(compiled)
+    run.step()
+    assert not run.step().all()
+
+
+def test_log_probabilities_that_the_loss_makes_up_itself_are_refused(made):
+    run = made()
+    run.data["prox_logp"] = None
+    with pytest.raises(InputError, match=r"actor\.prox_logp_method=recompute"):
+        run.step(prox_logp_method="loglinear")
+
+
+def test_areals_update_takes_the_controlled_loss_over_its_engines_group(made, tmp_path, monkeypatch):
+    run, logged = made(), {}
+    run.loop.close()
+
+    class PPOActor:
+        def __init__(self):
+            self.engine = SimpleNamespace(data_parallel_group=None, data_parallel_rank=0)
+
+        def ppo_update(self, data):
+            run.loss_fn = functools.partial(host.grpo_loss_fn, c_clip=None)
+            return run.step()
+
+    names = ("areal", "areal.trainer", "areal.trainer.ppo", "areal.trainer.ppo.actor", "areal.utils")
+    found = {name: ModuleType(name) for name in names}
+    host = found["areal.trainer.ppo.actor"]
+    host.PPOActor, host.grpo_loss_fn = PPOActor, grpo_loss_fn
+    found["areal.trainer.ppo"].actor, found["areal.trainer"].ppo = host, found["areal.trainer.ppo"]
+    found["areal"].trainer = found["areal.trainer"]
+    found["areal.utils"].stats_tracker = SimpleNamespace(scalar=lambda **numbers: logged.update(numbers))
+    for name, module in found.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    (tmp_path / "control.yaml").write_text(
+        "target: {type: linear, start: 2.0, end: 1.0, time: run}\nlaw: {type: manual, command: 1.0}\n"
+    )
+    monkeypatch.setenv("ENTROSTAT_CONTROL", str(tmp_path / "control.yaml"))
+    install(VOCAB, total_steps=4)
+    actor = PPOActor()
+    assert actor.ppo_update([]).all()
+    assert not actor.ppo_update([]).all()
+    assert logged["controller/setpoint"] == pytest.approx(1.75)
 
 
 @pytest.mark.parametrize("settings", [{"use_sapo_loss": True}, {"importance_sampling_level": "sequence"}])

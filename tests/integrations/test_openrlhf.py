@@ -8,6 +8,8 @@ import torch
 
 pytest.importorskip("openrlhf")
 
+import tests.integrations.openrlhf_cpu  # noqa: F401
+
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 torch.set_num_threads(1)
 
@@ -18,12 +20,12 @@ from openrlhf.trainer.ppo_utils.experience import (  # noqa: E402
     remove_padding_in_sequences,
     split_experience_batch,
 )
+from transformers import get_scheduler  # noqa: E402
 
-import tests.integrations.openrlhf_cpu  # noqa: E402, F401
 from entrostat import InputError, batch_statistics, policy_loss, token_statistics  # noqa: E402
 from entrostat.integrations.openrlhf import EntropyHook, EntropyPolicyLoss, install  # noqa: E402
 from entrostat.integrations.openrlhf.capture import Capture, captured  # noqa: E402
-from entrostat.integrations.openrlhf.hook import measured  # noqa: E402
+from entrostat.integrations.openrlhf.hook import measured, rollouts  # noqa: E402
 from entrostat.trainer.policy.models import ASSETS  # noqa: E402
 from tests.batches import controller, random_batch  # noqa: E402
 
@@ -149,6 +151,19 @@ def test_an_update_that_calls_another_loss_stops_the_run():
     hook.controller, hook._train, hook._proved = controller(**CONTROL), dict, False
     with pytest.raises(InputError, match="does not read the thresholds that it was handed"):
         hook.ppo_train()
+
+
+@pytest.mark.parametrize(("schedule", "expected"), [("cosine_with_min_lr", 25), ("constant_with_warmup", None)])
+def test_the_length_of_the_run_is_that_of_the_learning_rates_schedule(schedule, expected):
+    """As OpenRLHF makes it: 800 prompts of 4 responses, 32 prompts a rollout, 64 responses a step, 2 epochs of it."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1e-3)
+    special = {"min_lr_rate": 0.1} if expected else None
+    made = get_scheduler(schedule, optimizer, 3, 100, scheduler_specific_kwargs=special)
+    args = SimpleNamespace(
+        rollout=SimpleNamespace(batch_size=32, n_samples_per_prompt=4),
+        train=SimpleNamespace(batch_size=64, max_epochs=2),
+    )
+    assert rollouts(SimpleNamespace(actor_scheduler=made, args=args)) == expected
 
 
 def test_a_ratio_for_whole_responses_is_refused():

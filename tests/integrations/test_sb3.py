@@ -85,21 +85,24 @@ SGD = {"optimizer_class": torch.optim.SGD, "net_arch": [16]}
 WHOLE = {"batch_size": FRAMES, "n_epochs": 3, "vf_coef": 0.0, "max_grad_norm": 1e9, "learning_rate": 1.0}
 
 
-@pytest.mark.parametrize("actuator", ["sensitivity", "split_range", "entropic", "region"])
+@pytest.mark.parametrize("actuator", ["sensitivity", "split_range", "entropic", "region", "balanced_bonus"])
 def test_the_updates_are_those_of_our_own_loss(actuator):
     acting = control(law={"type": "manual", "command": 0.5}, actuator={"type": actuator})
     model = trained(1, acting, kind=Copied, policy_kwargs=SGD, **WHOLE)
     tokens, advantages, policy = kept(model)
+    mask = torch.ones_like(advantages)
     optimizer = torch.optim.SGD(policy.parameters(), lr=1.0)
     cut = []
     for _ in range(3):
         now = evaluated(policy, model)
-        loss, metrics = policy_loss(now.logprob, tokens, advantages, torch.ones_like(advantages), decision(model))
+        loss, metrics = policy_loss(now.logprob, tokens, advantages, mask, decision(model), now=now)
         cut.append(float(metrics["clip_ratio/region_mean"]))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert max(cut) > 0.02
+    assert max(cut) > 0.02 or actuator == "balanced_bonus"
+    assert (abs(decision(model).actuation.bonus) > 0.001) == (actuator == "balanced_bonus")
+    assert model.ent_coef == 0
     assert model.entropy_loop.metrics["clip_ratio/region_mean"] == pytest.approx(np.mean(cut), abs=1e-6)
     for ours, theirs in zip(policy.parameters(), model.policy.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-4)
@@ -124,7 +127,7 @@ def evaluated(policy, model):
     if isinstance(model.action_space, spaces.Discrete):
         actions = actions[:, 0]
     made = policy.get_distribution(torch.as_tensor(buffer.observations))
-    return distribution_statistics(unwrapped(made), actions)
+    return distribution_statistics(unwrapped(made), actions, entropy_gradient=True)
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -268,7 +271,7 @@ def test_the_guards_stop_ends_learning():
             r"use_sde=True draws its noise once for many steps, .*; set it to False\.",
         ),
         ({"guard": {"kl_limit": 1.0}}, {}, r"`guard.kl_limit` needs a KL divergence .*; remove it\."),
-        ({"actuator": {"type": "entropy_bonus"}}, {}, r"`actuator.type` is 'entropy_bonus', which adds to the loss"),
+        ({"actuator": {"type": "kl_cov"}}, {}, r"`actuator.type` is 'kl_cov', which adds to the loss"),
         (
             {"actuator": {"type": "split_range"}},
             {"env": {"actions": SPACES["continuous"]}},
@@ -311,7 +314,7 @@ def test_an_algorithm_without_a_clipped_surrogate_is_refused_in_one_sentence(nam
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"ent_coef": 0.01}, "ent_coef=0.01 pushes the entropy up beside the controller: two hands on one wheel; set"),
+        ({"ent_coef": 0.01}, "ent_coef=0.01 pushes the entropy up beside the controller, which pulls it back; set"),
         ({"batch_size": FRAMES, "n_epochs": 1}, "one optimizer step a rollout: every ratio is 1"),
         ({"env": {"actions": SPACES["continuous"]}}, "actions are continuous: entropy and target are those of the Ga"),
     ],
@@ -341,7 +344,7 @@ def test_the_numbers_go_into_mlflows_active_run(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
     from stable_baselines3.common.logger import Logger
 
-    from entrostat.integrations.sb3.mlflow_writer import MLflowWriter
+    from entrostat.trainer.tracking.sb3_writer import MLflowWriter
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     model = made(control())

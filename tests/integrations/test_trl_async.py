@@ -17,6 +17,7 @@ from entrostat.integrations.trl.async_grpo import EntropyControlledAsyncGRPOTrai
 from entrostat.trainer.policy.models import ASSETS
 from tests.integrations.trl_runs import control, rows
 
+# TRL's own requirement, which nothing on a CPU can stand in for
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="its packed attention is a kernel for GPUs")
 HIGH = control(law={"type": "manual", "command": 1.0})
 

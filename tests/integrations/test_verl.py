@@ -218,6 +218,10 @@ def test_some_steps_in_verls_own_actor(worker):
     )
 
 
+def test_a_curve_in_shares_of_the_run_knows_the_length_that_verls_trainer_tells(worker):
+    assert worker.controller.state_dict()["total"] == worker.optimizer_config.total_training_steps == 100
+
+
 def weights(worker):
     return [parameter.full_tensor().detach().clone() for parameter in worker.engine.module.parameters()]
 
@@ -267,5 +271,5 @@ def test_verl_makes_the_worker_where_a_configuration_is_given(tmp_path):
 def test_settings_get_one_sentence_each():
     with pytest.raises(InputError, match="loss_mode=entrostat"):
         check_settings(controller().config, host(policy_loss={"loss_mode": "vanilla"}))
-    assert "two hands on one wheel" in remarks(host(entropy_coeff=0.01))[0]
+    assert "which pulls it back" in remarks(host(entropy_coeff=0.01))[0]
     assert "use_kl_loss" in remarks(host(use_kl_loss=True))[0]

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -180,6 +181,19 @@ def interrupted(words, ready, folder):
 def test_pages_end_quietly(words, tmp_path):
     code, _, said = interrupted(words, "http://", tmp_path)
     assert (code, said) == (0, "")
+
+
+def test_a_search_for_gains_ends_quietly_and_keeps_what_it_has(tmp_path):
+    (tmp_path / "target.yaml").write_text("{type: linear, start: 0.9, end: 0.4, steps: 150}")
+    journal = tmp_path / "tuned" / "search.jsonl"
+    command = [sys.executable, "-m", "entrostat.trainer.cli", "tune", "--target", "target.yaml"]
+    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=-1, stderr=-1, text=True) as child:
+        while child.poll() is None and not (journal.exists() and journal.read_text().count("\n") > 1):
+            time.sleep(0.02)
+        child.send_signal(signal.SIGINT)
+        assert child.communicate(timeout=60) == ("", "")
+    assert child.returncode == 0
+    assert journal.read_text().endswith("\n")
 
 
 def test_a_run_ends_with_a_checkpoint_and_says_how_it_goes_on(tmp_path):

@@ -1,9 +1,10 @@
-"""Two ranks: decisions that differ stop the run, and when one rank is lost the other ends and can be resumed."""
+"""Two ranks: decisions that differ stop the run; Ctrl-C ends both; when one is lost the other ends. The run goes on."""
 
 import os
 import re
 import signal
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.forks import ended, fork, launched, scripted
 from tests.forks import entrostat as command
 from tests.runs import SMALL, entrostat, lines
 
+RESUME = "`torchrun --nproc_per_node 2 -m entrostat.trainer.cli train --resume"
 DISAGREE = """
 import json, sys
 from pathlib import Path
@@ -58,25 +60,50 @@ def test_commands_that_differ_in_the_last_bits_of_linear_algebra_go_on(ends):
     assert [rank[0] for rank in ends] == [["", 2], ["", 2]]
 
 
-@pytest.mark.parametrize(("lost", "how"), [(1, signal.SIGKILL), (0, signal.SIGSTOP)])
-def test_when_a_rank_is_killed_or_frozen_the_other_ends_within_a_minute_and_one_rank_goes_on(tmp_path, lost, how):
-    out = tmp_path / "run"
-    words = ["train", *SMALL, "steps=60", "tracking.mlflow=null", "--out", out]
-    logs, port = [tmp_path / f"{rank}.log" for rank in range(2)], str(free_port())
-    # without a launcher that would end the other: what is tested is that it ends by itself
+@contextmanager
+def two_ranks(out, logs):
+    """Both without a launcher that would end the other, once their run has a checkpoint; they end with the block."""
+    words, port = ["train", *SMALL, "steps=60", "tracking.mlflow=null", "--out", out], str(free_port())
     ranks = [fork(log, command, *words, **launched(rank, port)) for rank, log in enumerate(logs)]
     try:
         until = time.monotonic() + 240
         while newest_step(out / "checkpoints") is None:
             assert time.monotonic() < until
             time.sleep(0.05)
+        yield ranks
+    finally:
+        ended(ranks, 0)
+
+
+@pytest.fixture
+def logs(tmp_path):
+    return [tmp_path / f"{rank}.log" for rank in range(2)]
+
+
+def test_ctrl_c_ends_both_with_a_checkpoint_and_the_command_that_goes_on(tmp_path, logs):
+    out = tmp_path / "run"
+    with two_ranks(out, logs) as ranks:
+        for rank in ranks:
+            os.kill(rank.pid, signal.SIGINT)
+        for rank in ranks:
+            rank.join(120)
+        assert [rank.exitcode for rank in ranks] == [130, 130]
+    last = newest_step(out / "checkpoints") - 1
+    said = [log.read_text() for log in logs]
+    assert f"entrostat: interrupted after step {last}, with a checkpoint; go on with {RESUME} {out}`.\n" in said[0]
+    assert "interrupted" not in said[1]
+    assert lines(out)[-1]["step"] == last
+
+
+@pytest.mark.parametrize(("lost", "how"), [(1, signal.SIGKILL), (0, signal.SIGSTOP)])
+def test_when_a_rank_is_killed_or_frozen_the_other_ends_within_a_minute_and_one_rank_goes_on(tmp_path, logs, lost, how):
+    out = tmp_path / "run"
+    with two_ranks(out, logs) as ranks:
         os.kill(ranks[lost].pid, how)
         ranks[1 - lost].join(60)
         said = logs[1 - lost].read_text()
-        assert f"entrostat: rank {lost} is lost; go on with `entrostat train --resume" in said
+        assert f"entrostat: rank {lost} is lost; go on with {RESUME} {out}`" in said
         assert ranks[1 - lost].exitcode not in (None, 0)
-    finally:
-        ended(ranks, 0)
     done = newest_step(out / "checkpoints")
     resumed = entrostat("train", "--resume", out, f"steps={done + 2}")
     assert resumed.returncode == 0, resumed.stderr[-2000:]

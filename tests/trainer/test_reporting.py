@@ -192,7 +192,8 @@ def test_a_runs_name_is_text_and_never_markup(runs: list[Run], tmp_path: Path) -
 
 @pytest.mark.parametrize("width", [60, 80, 100])
 def test_the_closing_table_fits_the_terminal(width, runs):
-    text = table.closing_table([*runs, replace(runs[0], name="a-sweep/with/long/names-0.001-seed-41")] * 2, width)
+    long = [replace(runs[0], name="a-sweep/with/long/names-0.001-seed-41" * times) for times in (1, 3)]
+    text = table.closing_table([*runs, *long] * 2, width)
     assert max(map(len, text.splitlines())) <= width
     assert text.count("pass_at_1") >= 1
 
@@ -209,6 +210,11 @@ def test_a_run_without_a_target_is_told_when_it_lost_half_of_its_entropy() -> No
     assert "below half of its start from step 41" in told(falling, None)
     assert "a `control` with a `target` holds it" in told(falling, None)
     assert told(np.full(60, 0.8), None) == "follows no target; its entropy is 100 % of its start at the end"
+
+
+def test_a_run_that_ended_before_its_band_counts_is_not_judged() -> None:
+    assert told(np.full(20, 0.8), 0.8) == "was not judged: its band counts from step 20 on"
+    assert "stayed within" in told(np.full(21, 0.8), 0.8)
 
 
 def test_a_run_that_left_its_band_is_told_when_why_and_what_to_do() -> None:

@@ -35,7 +35,10 @@ def _free(run: Run) -> str:
 
 def _followed(run: Run, target: np.ndarray) -> str:
     error, se = measured_entropy(run) - target, run.column("controller/standard_error")
-    outside = (run.steps >= SKIP) & np.isfinite(error) & ~on_target(error, target, se)
+    followed = (run.steps >= SKIP) & np.isfinite(error)
+    if not followed.any():
+        return f"was not judged: its band counts from step {SKIP} on"
+    outside = followed & ~on_target(error, target, se)
     left = [(first, last) for first, last in stretches(outside) if last - first + 1 >= SHORTEST]
     band = f"{100 * BAND:.0f} % of its target (+ 2 standard errors)"
     if not left:

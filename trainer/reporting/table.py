@@ -92,7 +92,9 @@ def closing_table(runs: Sequence[Run], width: int | None = None) -> str:
     fits = room >= min(max(map(len, names)), 2 * NARROWEST)
     lines = _wide(names, rows, widths, room) if fits else _tall(names, rows, width)
     notes = [
-        f"{s.name}: {text}." for s, run in zip(summaries, runs, strict=True) for text in [story(run), *warnings(s)]
+        f"{_shortened(s.name, width // 2)}: {text}."
+        for s, run in zip(summaries, runs, strict=True)
+        for text in [story(run), *warnings(s)]
     ]
     return "\n".join([*lines, *(line for text in [LEGEND, *notes] for line in _wrapped(text, width))])
 
@@ -133,7 +135,7 @@ def _shortened(name: str, room: int) -> str:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, subsequent_indent="  ", break_long_words=False)
+    return textwrap.wrap(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def headline(summary: RunSummary) -> str:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from entrostat.inputs.errors import InputError
 
 from ..config import RunConfig
+from ..engine.launcher import resuming
 from ..reporting.estimate import in_words
 from ..reporting.rundata import load_run
 from .delivery import Delivery
@@ -19,7 +20,6 @@ from .status import Status
 from .stores import TITLES, asked_for
 
 logger = logging.getLogger("entrostat.trainer")
-RESUME = "`entrostat train --resume {out}`"
 
 
 class Tracker:
@@ -66,7 +66,7 @@ class Tracker:
         self._finish()
 
     def _finish(self) -> None:
-        again = RESUME.format(out=self._folder.path)
+        again = resuming(self._folder.path)
         for delivery in self._deliveries:
             if not delivery.finish():
                 title = TITLES[delivery.tracker]

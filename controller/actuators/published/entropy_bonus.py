@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from ...limits import UNIT, Limits
 from ...measure.batch import BatchStatistics
-from ..base import Actuation, Actuator, entropy_bonus
+from ..base import Actuation, Actuator
 from ..static import Static
 
 
@@ -30,11 +30,13 @@ class EntropyBonus(Actuator):
     thresholds: Static = Static()
     """The ratio's band."""
 
+    adds_bonus: ClassVar[bool] = True
+
     def limits(self, batch: BatchStatistics) -> Limits:
         """A bonus acts on a batch without advantages too."""
         return UNIT
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
         """A bonus of command * coefficient; none at all at 0."""
-        actuation = replace(self.thresholds.actuate(command, batch), change=math.nan, reads_entropy=True)
-        return actuation if command == 0 else replace(actuation, penalty=entropy_bonus(command * self.coefficient))
+        fixed = self.thresholds.actuate(command, batch)
+        return replace(fixed, change=math.nan, bonus=command * self.coefficient, reads_entropy=True)

@@ -24,9 +24,14 @@ from ..late import LateLoop
 
 __all__ = ["controlled", "install"]
 
+LOSS = "AReaL's grpo_loss_fn"
 
-def install(vocab_size: int) -> None:
+
+def install(vocab_size: int, total_steps: int | None = None) -> None:
     """Put the controlled loss in the place of AReaL's, in every process that trains.
+
+    Args:
+        total_steps: optimizer steps of the run, train steps times `ppo_n_minibatches`; for a curve in shares of it.
 
     Raises:
         InputError: the configuration does not fit.
@@ -34,9 +39,17 @@ def install(vocab_size: int) -> None:
     import areal.trainer.ppo.actor as host
     from areal.utils import stats_tracker
 
-    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-    loop = LateLoop(EntropyController(configured()), lambda metrics: stats_tracker.scalar(**metrics), rank)
-    host.grpo_loss_fn = controlled(host.grpo_loss_fn, loop, vocab_size)
+    config, plain, update = configured(), host.grpo_loss_fn, host.PPOActor.ppo_update
+
+    def ppo_update(actor: Any, *args: Any, **kwargs: Any) -> Any:
+        if host.grpo_loss_fn is plain:  # now that the actor's engine has made its groups
+            controller = EntropyController(config, actor.engine.data_parallel_group, total_steps=total_steps)
+            rank = actor.engine.data_parallel_rank
+            loop = LateLoop(controller, lambda metrics: stats_tracker.scalar(**metrics), LOSS, rank)
+            host.grpo_loss_fn = controlled(plain, loop, vocab_size)
+        return update(actor, *args, **kwargs)
+
+    host.PPOActor.ppo_update = ppo_update
 
 
 def controlled(loss_fn: Callable[..., Tensor], loop: LateLoop, vocab_size: int) -> Callable[..., Tensor]:
@@ -44,28 +57,31 @@ def controlled(loss_fn: Callable[..., Tensor], loop: LateLoop, vocab_size: int) 
 
     @functools.wraps(loss_fn)
     def under_control(logprobs: Tensor, entropy: Tensor, input_data: dict[str, Any], **settings: Any) -> Tensor:
-        _check(settings)
-        proximal = input_data.get("prox_logp")
-        old = input_data["logprobs"] if proximal is None else proximal
+        _check(settings, input_data)
+        old = input_data["prox_logp"]
         now = statistics_without_logits(logprobs.detach(), entropy.float(), vocab_size)
         packed = TokenStatistics(old.flatten(), now.entropy.flatten(), now.sensitivity.flatten(), vocab_size)
         advantages, mask = input_data["advantages"].flatten(), input_data["loss_mask"].bool().flatten()
-        found = loop.thresholds(logprobs.flatten(), packed, advantages, mask, _lengths(input_data, logprobs))
+        drops = settings.get("rejection_sampling") is not None or settings.get("m2_threshold") is not None
+        found = loop.thresholds(logprobs.flatten(), packed, advantages, mask, _lengths(input_data, logprobs), drops)
         if found is not None:
             low, high = (x.view(logprobs.shape) for x in found)
             settings |= {"eps_clip": low, "eps_clip_higher": high}
-        loss = loss_fn(logprobs, entropy, input_data, **settings)
-        loop.prove(loss, "AReaL's grpo_loss_fn")
-        return loss
+        return loss_fn(logprobs, entropy, input_data, **settings)
 
     return under_control
 
 
-def _check(settings: dict[str, Any]) -> None:
+def _check(settings: dict[str, Any], input_data: dict[str, Any]) -> None:
     if settings.get("use_sapo_loss") or settings.get("importance_sampling_level", "token") != "token":
         raise InputError(
             "a loss of AReaL clamps no ratio of single tokens under `use_sapo_loss` or `importance_sampling_level: "
             "sequence`; set use_sapo_loss=false and importance_sampling_level=token."
+        )
+    if input_data.get("prox_logp") is None:
+        raise InputError(
+            f"prox_logp_method={settings.get('prox_logp_method')} interpolates the log-probabilities that ratios refer "
+            "to inside the loss, so that nobody else knows the ratios; set actor.prox_logp_method=recompute."
         )
 
 

@@ -48,7 +48,7 @@ class EntropyHook:
             raise InputError(sentence)
         for sentence in remarks(trainer.args):
             logger.warning("%s", sentence)
-        self.controller = EntropyController(config)
+        self.controller = EntropyController(config, total_steps=rollouts(trainer))
         self._proved = False
         self._trainer, self._train, self._save = trainer, trainer.ppo_train, trainer.strategy.save_ckpt
         trainer.ppo_train, trainer.strategy.save_ckpt = self.ppo_train, self.save_ckpt
@@ -108,6 +108,20 @@ class EntropyHook:
                 self.controller.load_state_dict(read_json(saved, "a saved controller state"))
 
 
+def rollouts(trainer: Any) -> int | None:
+    """In the run of an ActorPPOTrainer; none where its learning rate's schedule has no end.
+
+    OpenRLHF tells its actor the length of the run, in optimizer steps, through that schedule alone.
+    """
+    schedule = getattr(trainer.actor_scheduler, "lr_lambdas", [None])[0]
+    steps = getattr(schedule, "keywords", {}).get("num_training_steps")
+    if steps is None:
+        return None
+    args = trainer.args
+    responses = args.rollout.batch_size * args.rollout.n_samples_per_prompt
+    return max(1, -(-steps // max(1, responses // args.train.batch_size * args.train.max_epochs)))
+
+
 def prompts_of(items: list[Any]) -> list[str] | None:
     """The prompt of each response; none where the experiences do not keep them."""
     prompts = [prompt for item in items for prompt in item.prompts]
@@ -129,8 +143,8 @@ def remarks(args: Any) -> list[str]:
     found = []
     if args.actor.entropy_coef:
         found.append(
-            f"actor.entropy_coef={args.actor.entropy_coef} pushes the entropy up beside the controller: two hands on "
-            "one wheel; leave it out, or set it to 0, which logs the entropy only."
+            f"actor.entropy_coef={args.actor.entropy_coef} pushes the entropy up beside the controller, which "
+            "pulls it back; leave it out, or set it to 0, which logs the entropy only."
         )
     if args.algo.kl.init_coef > 0:
         found.append(

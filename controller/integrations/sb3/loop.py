@@ -105,7 +105,7 @@ def handed_over(model: Any, loop: EntropyLoop, rollout: Samples) -> Iterator[Non
     """
     buffer, policy, band = model.rollout_buffer, model.policy, Band.shut()
     draw, evaluate = buffer._get_samples, policy.evaluate_actions
-    normalises, clip_range = model.normalize_advantage, model.clip_range
+    normalises, clip_range, ent_coef = model.normalize_advantage, model.clip_range, model.ent_coef
     drawn: list[tuple[np.ndarray, Any]] = []
     seen: list[int] = []
     asked: list[Handed] = []
@@ -125,6 +125,8 @@ def handed_over(model: Any, loop: EntropyLoop, rollout: Samples) -> Iterator[Non
         columns = [x if real is None else x[real] for x in (logprob.detach(), entropy.detach(), data.advantages)]
         stops = model.target_kl is not None and _kl(columns[0] - old.logprob[:, 0]) > 1.5 * model.target_kl
         found = loop.band(columns[0], columns[1], old, columns[2], stops)
+        assert loop.decision is not None
+        model.ent_coef = ent_coef + loop.decision.actuation.bonus
         if real is not None:
             data.advantages[real] = columns[2]
             found = _padded(found, real)
@@ -144,7 +146,7 @@ def handed_over(model: Any, loop: EntropyLoop, rollout: Samples) -> Iterator[Non
             raise bypassed("the `train` of this algorithm")
     finally:
         del buffer._get_samples, policy.evaluate_actions
-        model.normalize_advantage, model.clip_range = normalises, clip_range
+        model.normalize_advantage, model.clip_range, model.ent_coef = normalises, clip_range, ent_coef
 
 
 def _real(data: Any) -> Tensor | None:

@@ -12,7 +12,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from ...inputs.errors import InputError
 from ...loop.checks import check_density, check_reachable
 from ...loop.config import ControlConfig
-from ..refusals import of_configuration
+from ..refusals import acts_at_ratio_one, of_configuration
 from .actions import choices
 
 logger = logging.getLogger("entrostat")
@@ -39,7 +39,7 @@ def check_settings(config: ControlConfig, model: Any) -> None:
         InputError: a setting leaves nothing to control, or the target is out of reach.
     """
     number = choices(model.action_space)
-    for sentence in of_configuration(config):
+    for sentence in of_configuration(config, bonus=True):
         raise InputError(sentence)
     if model.use_sde:
         raise InputError(
@@ -59,11 +59,11 @@ def remarks(config: ControlConfig, model: Any) -> list[str]:
     found = []
     if model.ent_coef != 0:
         found.append(
-            f"ent_coef={model.ent_coef:g} pushes the entropy up beside the controller: two hands on one wheel; set it "
-            "to 0.0."
+            f"ent_coef={model.ent_coef:g} pushes the entropy up beside the controller, which pulls it back; set it to "
+            "0.0."
         )
     updates = model.n_epochs * math.ceil(model.n_steps * model.n_envs / model.batch_size)
-    if updates == 1 and config.actuator.type != "sensitivity":
+    if updates == 1 and not acts_at_ratio_one(config):
         found.append(
             "one optimizer step a rollout: every ratio is 1, where thresholds that stay positive cut no sample; use "
             "`actuator: {type: sensitivity}`, or a smaller batch_size or larger n_epochs."

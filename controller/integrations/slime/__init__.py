@@ -28,12 +28,18 @@ __all__ = ["loss"]
 
 
 @lru_cache
-def _loop() -> LateLoop:
+def _loop(updates: int | None) -> LateLoop:
     """One a process; made where the first loss is taken, when the groups are there."""
     from megatron.core import mpu
 
-    controller = EntropyController(configured(), mpu.get_data_parallel_group(with_context_parallel=True))
-    return LateLoop(controller, lambda metrics: None, mpu.get_data_parallel_rank(with_context_parallel=True))
+    group = mpu.get_data_parallel_group(with_context_parallel=True)
+    controller = EntropyController(configured(), group, total_steps=updates)
+    rank = mpu.get_data_parallel_rank(with_context_parallel=True)
+    return LateLoop(controller, _logged.update, "slime's policy_loss_function", rank)
+
+
+_logged: dict[str, float] = {}
+"""The metrics of the decision in force."""
 
 
 def loss(
@@ -42,23 +48,28 @@ def loss(
     """As slime calls it; logits [1, tokens, this rank's part of the vocabulary], float32.
 
     Raises:
-        InputError: a setting takes the ratios of single tokens away, or the loss does not read its thresholds.
+        InputError: a setting takes the ratios of single tokens away.
     """
     import slime.backends.megatron_utils.loss as host
     from megatron.core import mpu
 
     _check(args, mpu.get_context_parallel_world_size())
-    loop, group = _loop(), mpu.get_tensor_model_parallel_group()
+    loop, group = _loop(args.train_iters), mpu.get_tensor_model_parallel_group()
     tokens, now = statistics(host, args, batch, logits, group)
     mask = torch.cat(batch["loss_masks"]).bool()
     lengths = torch.tensor(batch["response_lengths"], device=logits.device)
     advantages = torch.cat(batch["advantages"])
-    found = loop.thresholds(now, tokens, advantages, mask, lengths)
+    found = loop.thresholds(now, tokens, advantages, mask, lengths, args.use_opsm or args.use_tis)
     if found is not None:
         args = Namespace(**vars(args) | dict(zip(("eps_clip", "eps_clip_high"), found, strict=True)))
     result, metrics = host.policy_loss_function(args, batch, logits, sum_of_sample_mean)
-    loop.prove(result, "slime's policy_loss_function")
-    return result, metrics
+    return result, metrics | _summed(args, batch["loss_masks"], logits.device)
+
+
+def _summed(args: Namespace, masks: list[Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The decision's metrics, times what slime divides its sums by: tokens, or responses."""
+    count = sum(int(mask.sum().clamp(min=1)) for mask in masks) if args.calculate_per_token_loss else len(masks)
+    return {name: torch.tensor(value * count, device=device) for name, value in _logged.items()}
 
 
 @torch.no_grad()
@@ -81,6 +92,13 @@ def _check(args: Namespace, context_ranks: int) -> None:
         raise InputError(
             f"--advantage-estimator {args.advantage_estimator} clamps no ratio of single tokens; write "
             "--advantage-estimator grpo."
+        )
+    if args.recompute_loss_function:
+        raise InputError("--recompute-loss-function takes every loss twice, and each would be measured; leave it out.")
+    if args.rollout_top_p != 1.0:
+        raise InputError(
+            f"--rollout-top-p {args.rollout_top_p:g} takes ratios from a truncated softmax, and entropy and S are of "
+            "the whole; write --rollout-top-p 1.0."
         )
     if context_ranks > 1:
         raise InputError(

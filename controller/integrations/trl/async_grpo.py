@@ -42,7 +42,8 @@ class EntropyControlledAsyncGRPOTrainer(AsyncGRPOTrainer):
         super().__init__(*args, **kwargs)
         self.entropy_loop: LateLoop | None = None
         if config is not None:
-            self.entropy_loop = LateLoop(EntropyController(config), self._note, self.accelerator.process_index)
+            rank = self.accelerator.process_index
+            self.entropy_loop = LateLoop(EntropyController(config), self._note, "AsyncGRPOTrainer's loss", rank)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """TRL's, which reads its thresholds after the model's forward pass."""
@@ -50,6 +51,7 @@ class EntropyControlledAsyncGRPOTrainer(AsyncGRPOTrainer):
         if loop is None or not self.model.training:
             loss: Tensor = super().compute_loss(model, inputs, *args, **kwargs)
             return loss
+        loop.controller.set_total_steps(self.state.max_steps)
         epsilon = self.epsilon_low, self.epsilon_high
         seen: list[Any] = []
 
@@ -64,7 +66,6 @@ class EntropyControlledAsyncGRPOTrainer(AsyncGRPOTrainer):
             loss = super().compute_loss(watched, inputs, *args, **kwargs)
             if not seen:
                 raise bypassed(f"`compute_loss` of {super().compute_loss.__module__}")
-            loop.prove(loss, "AsyncGRPOTrainer's loss")
             return loss
         finally:
             self.epsilon_low, self.epsilon_high = epsilon

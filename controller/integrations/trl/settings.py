@@ -11,7 +11,7 @@ from trl import GRPOTrainer
 from ...inputs.errors import InputError
 from ...loop.checks import check_reachable
 from ...loop.config import ControlConfig
-from ..refusals import of_configuration
+from ..refusals import acts_at_ratio_one, of_configuration
 from .form import CLAMPED, WEIGHED, Form
 
 logger = logging.getLogger("entrostat")
@@ -19,27 +19,35 @@ SCALAR = ("static", "split_range", "upper_clip")
 """Actuators with the same two thresholds for every token."""
 
 
-def check_settings(config: ControlConfig, args: Any, vocab_size: int, form: Form) -> None:
-    """Refuse what cannot be controlled, and say what works against the loop; `args` is a GRPOConfig or RLOOConfig.
+def check_settings(
+    config: ControlConfig, args: Any, vocab_size: int, form: Form, measured_first: bool = False, bonus: bool = False
+) -> None:
+    """Refuse what cannot be controlled, and say what works against the loop.
+
+    Args:
+        args: a GRPOConfig or RLOOConfig.
+        measured_first: whether every rollout is measured before its first update, whatever TRL does.
+        bonus: whether the loss has an entropy bonus.
 
     Raises:
         InputError: a setting takes the thresholds or the logits away, or the target is out of reach.
     """
-    for sentence in refusals(config, args, form):
+    for sentence in refusals(config, args, form, bonus):
         raise InputError(sentence)
     if config.target is not None and not config.target.relative:
         check_reachable(config.target, vocab_size, math.nan)
-    for sentence in remarks(config, args):
+    for sentence in remarks(config, args, measured_first):
         logger.warning("entrostat: %s", sentence)
 
 
-def refusals(config: ControlConfig, args: Any, form: Form) -> list[str]:
+def refusals(config: ControlConfig, args: Any, form: Form, bonus: bool = False) -> list[str]:
     """Settings that make control impossible, each with its remedy."""
     found = []
     losses, loss = CLAMPED + WEIGHED, getattr(args, "loss_type", CLAMPED[0])
     if loss not in losses:
         found.append(f"loss_type={loss!r} has no thresholds of its tokens to move; write one of: {', '.join(losses)}.")
-    if form.scalar_advantages and config.actuator.type not in ("sensitivity", *SCALAR):
+    whole = config.actuator.type in ("sensitivity", *SCALAR) or config.actuator.adds_bonus
+    if form.scalar_advantages and not whole:
         found.append(
             f"`actuator.type` is {config.actuator.type!r}, which treats tokens of a response differently, and this "
             "trainer's loss has one advantage or ratio for all of them; write `sensitivity` or `split_range`."
@@ -59,18 +67,18 @@ def refusals(config: ControlConfig, args: Any, form: Form) -> list[str]:
             "use_adaptive_entropy=True is a second controller of the same entropy; set it to False, or "
             "entropy_control=None."
         )
-    return found + of_configuration(config)
+    return found + of_configuration(config, bonus)
 
 
-def remarks(config: ControlConfig, args: Any) -> list[str]:
+def remarks(config: ControlConfig, args: Any, measured_first: bool = False) -> list[str]:
     """Settings that work against the loop, or alter what its numbers mean."""
     found = []
-    if one_update(args) and config.actuator.type != "sensitivity":
+    if one_update(args) and not acts_at_ratio_one(config):
         found.append(
             "one optimizer step a rollout: every ratio is 1, where thresholds that stay positive cut no token; write "
             f"`actuator: {{type: sensitivity}}`, or {_several(args)} in the GRPOConfig."
         )
-    if one_update(args) and not _scores_rollouts(args):
+    if one_update(args) and not (measured_first or _scores_rollouts(args)):
         law, planned = "; write `law: {type: adaptive}` or", ", which the adaptive law plans for; to act at once, write"
         found.append(
             "one optimizer step a rollout: TRL scores it once, in the loss, so each decision acts one rollout late"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,10 @@ from .form import Form
 from .loop import EntropyLoop
 from .settings import check_settings, updates_to_come
 from .truncation import Truncate, say_sampled, truncation
+from .unsloth import CompiledLoss
 
+BONUS = ("entropy_coef", "_entropy_bonus_enabled")
+"""Settings of a loss with an entropy bonus."""
 ENTROPY, SENSITIVITY, GROUP = "rollout_entropy", "rollout_sensitivity", "rollout_group"
 
 
@@ -50,7 +55,10 @@ class EntropyControl(Host):
         self._scorer: Callable[..., Any] | None = None
         if config is not None:
             self._form = Form.of(self._tag_names, self.args)
-            check_settings(config, self.args, self.model.config.get_text_config().vocab_size, self._form)
+            self._compiled = CompiledLoss.of(self, self._form)
+            vocab_size = self.model.config.get_text_config().vocab_size
+            bonus = self._compiled is None and set(BONUS) <= _names_in(super()._compute_loss)
+            check_settings(config, self.args, vocab_size, self._form, self._compiled is not None, bonus)
             self.entropy_loop = EntropyLoop(EntropyController(config))
             self._handed: Handed | None = None
             self._proved = False
@@ -64,6 +72,8 @@ class EntropyControl(Host):
         loop = self.entropy_loop
         if loop is None or not self.model.training:
             return super()._generate_and_score_completions(inputs)
+        if self._compiled is not None:
+            return self._measured_first(self._compiled, super()._generate_and_score_completions(inputs))
         first = _FirstPass(self.ref_model, self._truncate)
         self._scorer = first
         try:
@@ -75,13 +85,23 @@ class EntropyControl(Host):
             batch["old_per_token_logps"] = first.logps
         if first.logps is not None and batch.get("old_per_token_logps") is first.logps:
             self._say_sampled(first.tokens, first.sampled, loss_mask(batch))
-            tokens = self._form.levelled(first.tokens, loss_mask(batch))
-            batch |= {ENTROPY: tokens.entropy, SENSITIVITY: tokens.sensitivity}
-            self._vocab_size = tokens.vocab_size
-            rollout = Measured(tokens, self._pulls(batch), loss_mask(batch), batch[GROUP])
-            updates = updates_to_come(self.args, self._accumulated)
-            self._log(loop.decide([rollout], updates, momentum_of(self.optimizer)))
+            self._decide(loop, self._form.levelled(first.tokens, loss_mask(batch)), batch)
         return batch
+
+    def _measured_first(self, loss: CompiledLoss, batch: Batch) -> Batch:
+        """A rollout under Unsloth, measured in a pass of its own and decided on."""
+        assert self.entropy_loop is not None
+        batch[GROUP] = self._prompts_of(len(batch["completion_ids"]))
+        self._decide(self.entropy_loop, loss.measured(self, batch), batch)
+        return batch
+
+    def _decide(self, loop: EntropyLoop, tokens: TokenStatistics, batch: Batch) -> None:
+        """The decision on a rollout before its first update; what its loss will need goes into `batch`."""
+        batch |= {ENTROPY: tokens.entropy, SENSITIVITY: tokens.sensitivity}
+        self._vocab_size = tokens.vocab_size
+        rollout = Measured(tokens, self._pulls(batch), loss_mask(batch), batch[GROUP])
+        updates = updates_to_come(self.args, self._accumulated)
+        self._log(loop.decide([rollout], updates, momentum_of(self.optimizer)))
 
     def compute_loss(self, model: Any, inputs: Batch, *args: Any, **kwargs: Any) -> Tensor:
         """TRL's, or what has been put in its place.
@@ -89,16 +109,26 @@ class EntropyControl(Host):
         Raises:
             InputError: it takes its scores elsewhere, or reads no thresholds.
         """
+        loop = self.entropy_loop
+        if loop is None or not self.model.training:
+            loss: Tensor = super().compute_loss(model, inputs, *args, **kwargs)
+            return loss
+        if self._compiled is not None and loop.decision is not None:
+            self._advance()
+            tokens = TokenStatistics(inputs[ENTROPY], inputs[ENTROPY], inputs[SENSITIVITY], self._vocab_size)
+            with self._compiled.under(self, loop.decision, tokens, loss_mask(inputs)):
+                return super().compute_loss(model, inputs, *args, **kwargs)
         self._reached = False
         loss = super().compute_loss(model, inputs, *args, **kwargs)
-        if self.entropy_loop is not None and self.model.training and not self._reached:
+        if not self._reached:
             raise bypassed(f"`compute_loss` of {super().compute_loss.__module__}")
         return loss
 
     def _compute_loss(self, model: Any, inputs: Batch) -> Tensor:
         if self.entropy_loop is None or not self.model.training:
             return super()._compute_loss(model, inputs)
-        epsilon = self.epsilon_low, self.epsilon_high
+        names = ("epsilon_low", "epsilon_high", *BONUS)
+        own = {name: getattr(self, name) for name in names if hasattr(self, name)}
         inputs = dict(inputs)  # TRL's loss reads them after its scores, which may weigh the advantages
         self._scorer = partial(self._score_minibatch, self.entropy_loop, inputs)
         try:
@@ -109,7 +139,8 @@ class EntropyControl(Host):
             return loss
         finally:
             self._scorer = None
-            self.epsilon_low, self.epsilon_high = epsilon
+            for name, value in own.items():
+                setattr(self, name, value)
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
@@ -127,7 +158,7 @@ class EntropyControl(Host):
         """Score a microbatch, and set the thresholds of its tokens."""
         self._reached = True
         last, first = self.accelerator.sync_gradients, self._accumulated == 0
-        self._accumulated = 0 if last else self._accumulated + 1
+        self._advance()
         old = inputs.get("old_per_token_logps")
         if old is not None and ENTROPY not in inputs:
             raise bypassed(f"the scoring of rollouts in {super()._generate_and_score_completions.__module__}")
@@ -152,11 +183,18 @@ class EntropyControl(Host):
                 self._log(decision)
         return scored
 
+    def _advance(self) -> None:
+        """One microbatch on."""
+        self._accumulated = 0 if self.accelerator.sync_gradients else self._accumulated + 1
+
     def _hand_over(self, decision: Decision, tokens: TokenStatistics, inputs: Batch, logprob: Tensor) -> None:
         """Lay the decision's thresholds and weights where TRL's loss reads them, and once look whether it does."""
         form, mask, advantages = self._form, loss_mask(inputs), inputs["advantages"]
         low, high = map(form.shaped, clamp_thresholds(decision, tokens, advantages, logprob))
         inputs["advantages"] = weighed(decision, tokens, advantages, mask, logprob)
+        if decision.reads_entropy:  # of those that TRL's loss can carry, a bonus alone does
+            self.entropy_coef += decision.actuation.bonus
+            self._entropy_bonus_enabled = True
         if form.clamped:
             self.epsilon_low, self.epsilon_high = low, high
         else:
@@ -190,7 +228,7 @@ class EntropyControl(Host):
         parts = [inputs, *later]
         names = ("old_per_token_logps", ENTROPY, SENSITIVITY)
         logprob, entropy, sensitivity = (torch.cat([part[name] for part in parts]) for name in names)
-        tokens = TokenStatistics(logprob, entropy, sensitivity, self._vocab_size)
+        tokens = TokenStatistics(logprob.float(), entropy, sensitivity, self._vocab_size)
         pulls, masks = (torch.cat([of(part) for part in parts]) for of in (self._pulls, loss_mask))
         return tokens, pulls, masks
 
@@ -267,8 +305,15 @@ class _FirstPass:
             return call()
         with captured(mask, self._truncate) as capture:
             scored = call()
-        self.logps, self.tokens, self.sampled = scored[0], capture.tokens, capture.sampled
+        self.logps, self.sampled = scored[0], capture.sampled
+        # TRL's own: later ones of this rollout are recognised by them, to the bit
+        self.tokens = replace(capture.tokens, logprob=scored[0].detach().float())
         return scored
+
+
+def _names_in(loss: Callable[..., Any]) -> set[str]:
+    """Attributes that a method reads."""
+    return set(inspect.unwrap(loss).__code__.co_names)
 
 
 def loss_mask(batch: Batch) -> Tensor:

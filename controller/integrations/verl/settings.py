@@ -45,8 +45,8 @@ def remarks(host: Any) -> list[str]:
     found = []
     if host.actor.get("entropy_coeff", 0) != 0:
         found.append(
-            f"entropy_coeff={host.actor.entropy_coeff} pushes the entropy up beside the controller: two hands on one "
-            "wheel; set it to 0."
+            f"entropy_coeff={host.actor.entropy_coeff} pushes the entropy up beside the controller, "
+            "which pulls it back; set it to 0."
         )
     if host.actor.get("use_kl_loss", False):
         found.append(

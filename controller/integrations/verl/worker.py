@@ -62,7 +62,10 @@ class EntropyTrainingWorker(TrainingWorker):
     def reset(self) -> Any:
         """As verl's: the model is made here, and with it the process groups."""
         done = super().reset()
-        self.controller = EntropyController(self._control_config, self.engine.get_data_parallel_group())
+        updates = self.optimizer_config.total_training_steps  # below 1 where the trainer tells none
+        self.controller = EntropyController(
+            self._control_config, self.engine.get_data_parallel_group(), total_steps=updates if updates > 0 else None
+        )
         return done
 
     def set_loss_fn(self, loss_fn: Any) -> None:

@@ -1,0 +1,116 @@
+"""slime's custom loss, called as slime 0.3.1 calls it; slime itself needs Megatron and GPUs."""
+
+import sys
+from argparse import Namespace
+
+import pytest
+import torch
+import yaml
+
+from entrostat import InputError, token_statistics
+from entrostat.integrations import slime
+from entrostat.integrations.environment import VARIABLE
+from tests.integrations.slime_like import ARGS, deaf, modules
+
+VOCAB, TOTALS, LENGTHS = 16, [5, 8, 4, 9], [3, 5, 2, 6]
+CONTROL = {
+    "target": {"type": "linear", "start": 2.0, "end": 1.0, "time": "run"},
+    "law": {"type": "manual", "command": -1.0},
+}
+
+
+class Run:
+    """A policy of one table of logits; a step is one microbatch, then the optimizer."""
+
+    def __init__(self, **settings):
+        g = torch.Generator().manual_seed(0)
+        self.args = Namespace(**vars(ARGS) | settings)
+        self.logits = torch.randn(1, sum(TOTALS), VOCAB, generator=g).requires_grad_()
+        tokens = [torch.randint(VOCAB, (total,), generator=g) for total in TOTALS]
+        a = torch.randn(len(LENGTHS), generator=g)
+        self.batch = {
+            "unconcat_tokens": tokens,
+            "total_lengths": TOTALS,
+            "response_lengths": LENGTHS,
+            "loss_masks": [torch.ones(length, dtype=torch.int) for length in LENGTHS],
+            "advantages": [value.expand(length) for value, length in zip(a, LENGTHS, strict=True)],
+        }
+        ends = torch.tensor(TOTALS).cumsum(0)
+        self.rows = torch.cat([torch.arange(end - length, end) - 1 for end, length in zip(ends, LENGTHS, strict=True)])
+        self.actions = torch.cat([row[-length:] for row, length in zip(tokens, LENGTHS, strict=True)])
+        self.batch["log_probs"] = list(self.tokens().logprob.detach().split(LENGTHS))
+        self.optimizer = torch.optim.SGD([self.logits], lr=1e-3)
+
+    def tokens(self):
+        return token_statistics(self.logits[0, self.rows], self.actions)
+
+    def step(self):
+        """Which response tokens have a gradient, and what slime logs."""
+        loss, metrics = slime.loss(self.args, self.batch, self.logits, lambda x: sum(map(torch.mean, x.split(LENGTHS))))
+        loss.backward()
+        moved = self.logits.grad[0, self.rows].abs().sum(1) > 0
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        count = sum(LENGTHS) if self.args.calculate_per_token_loss else len(LENGTHS)
+        return moved, {name: float(value) / count for name, value in metrics.items()}
+
+
+@pytest.fixture
+def host(monkeypatch, tmp_path):
+    def stand_in(*args, **kwargs):
+        for name, module in modules(*args, **kwargs).items():
+            monkeypatch.setitem(sys.modules, name, module)
+
+    (tmp_path / "control.yaml").write_text(yaml.safe_dump(CONTROL))
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "control.yaml"))
+    stand_in()
+    yield stand_in
+    if slime._loop.cache_info().currsize:
+        slime._loop(ARGS.train_iters).close()
+    slime._loop.cache_clear()
+    slime._logged.clear()
+
+
+def test_the_decision_on_a_step_acts_on_the_next_and_cuts_what_raises_entropy(host):
+    run = Run()
+    assert run.step()[0].all()
+    sensitivity = run.tokens().sensitivity
+    moved, _ = run.step()
+    assert torch.equal(moved, torch.cat(run.batch["advantages"]) * sensitivity > 0)
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+def test_slime_logs_the_decision_in_force_and_a_curve_in_shares_of_its_iterations(host, per_token):
+    run = Run(calculate_per_token_loss=per_token)
+    assert "controller/setpoint" not in run.step()[1]
+    run.step()
+    _, logged = run.step()
+    assert logged["controller/command"] == pytest.approx(-1.0)
+    assert logged["controller/setpoint"] == pytest.approx(2.0 - 1.0 / ARGS.train_iters)
+
+
+def test_a_policy_loss_that_does_not_read_its_thresholds_is_stopped(host):
+    host(deaf)
+    run = Run()
+    run.step()
+    with pytest.raises(InputError, match="policy_loss_function does not read the thresholds"):
+        run.step()
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        ({"advantage_estimator": "gspo"}, "--advantage-estimator grpo"),
+        ({"recompute_loss_function": True}, "leave it out"),
+        ({"rollout_top_p": 0.9}, "--rollout-top-p 1.0"),
+    ],
+)
+def test_a_setting_that_hides_the_ratios_of_tokens_is_refused(host, settings, remedy):
+    with pytest.raises(InputError, match=remedy):
+        Run(**settings).step()
+
+
+def test_responses_split_over_ranks_are_refused(host):
+    host(context_ranks=2)
+    with pytest.raises(InputError, match="--context-parallel-size 1"):
+        Run().step()
