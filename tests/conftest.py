@@ -7,6 +7,15 @@ import pytest
 from entrostat.trainer.engine.launcher import forget_launcher
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+LONG = {
+    f"test_{name}.py"
+    for name in ("vllm", "lost_rank", "docs", "compare_command", "trl_ranks", "beyond", "sampler_trust", "two_ranks")
+}
+
+
+def pytest_collection_modifyitems(items):
+    """Files of a minute and more first, so that at the end no process waits for one of them."""
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
 
 pytest.importorskip("openrlhf")
 
@@ -20,12 +21,14 @@ from openrlhf.trainer.ppo_utils.experience import (  # noqa: E402
     remove_padding_in_sequences,
     split_experience_batch,
 )
+from torch.distributed.device_mesh import init_device_mesh  # noqa: E402
 from transformers import get_scheduler  # noqa: E402
 
 from entrostat import InputError, batch_statistics, policy_loss, token_statistics  # noqa: E402
 from entrostat.integrations.openrlhf import EntropyHook, EntropyPolicyLoss, install  # noqa: E402
+from entrostat.integrations.openrlhf import hook as hook_module  # noqa: E402
 from entrostat.integrations.openrlhf.capture import Capture, captured  # noqa: E402
-from entrostat.integrations.openrlhf.hook import measured, rollouts  # noqa: E402
+from entrostat.integrations.openrlhf.hook import data_parallel, measured, rollouts  # noqa: E402
 from entrostat.trainer.policy.models import ASSETS  # noqa: E402
 from tests.batches import controller, random_batch  # noqa: E402
 
@@ -128,6 +131,39 @@ def test_responses_of_a_prompt_are_one_cluster_of_the_standard_error():
     assert decision.batch.standard_error == pytest.approx(expected, rel=1e-4)
 
 
+def test_the_measuring_pass_names_the_ranks_that_share_its_sequences_and_hands_on_images(monkeypatch):
+    actor, given = make_actor(), {}
+    batch = experience(actor)
+    batch.mm_train_inputs, actor.is_vlm = [{"pixels": torch.ones(1)}], True
+    plain = actor.forward
+
+    def forward(sequences, action_mask, attention_mask=None, **more):
+        given.update(more)
+        return plain(sequences, action_mask, attention_mask=attention_mask)
+
+    monkeypatch.setattr(actor, "forward", forward)
+    monkeypatch.setattr(hook_module, "merge_mm_train_inputs", lambda inputs, device: {"images": len(inputs)})
+    measured(actor, batch, ring="these")
+    assert given == {"ring_attn_group": "these", "images": 1}
+
+
+def _shared(rank, folder, ring, tensor):
+    """The group that one of two ranks reduces over, as OpenRLHF's strategy lays them out: its size, 0 for all ranks."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    names = ("dp", "sp", "tp")
+    mesh = init_device_mesh("cpu", (2 // (ring * tensor), ring, tensor), mesh_dim_names=names)
+    strategy = SimpleNamespace(ring_attn_size=ring, ds_tensor_parallel_size=tensor, ds_device_mesh=mesh)
+    group = data_parallel(strategy)
+    (folder / f"{rank}").write_text(str(0 if group is None else dist.get_world_size(group)))
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(("ring", "tensor", "expected"), [(1, 1, "0"), (2, 1, "1"), (1, 2, "1")])
+def test_ranks_that_hold_the_same_experiences_count_once(tmp_path, ring, tensor, expected):
+    torch.multiprocessing.spawn(_shared, (tmp_path, ring, tensor), nprocs=2)
+    assert [(tmp_path / str(rank)).read_text() for rank in range(2)] == [expected, expected]
+
+
 def test_a_loss_that_does_not_read_its_thresholds_stops_the_run(monkeypatch):
     batch = random_batch(3)
     around = torch.nn.functional.pad(torch.stack([batch.tokens.entropy, batch.tokens.sensitivity]), (0, 1))
@@ -145,8 +181,9 @@ def test_an_update_that_calls_another_loss_stops_the_run():
     actor, hook = make_actor(), EntropyHook.__new__(EntropyHook)  # its trainer needs CUDA
     items = remove_padding_in_sequences(split_experience_batch(experience(actor)))
     buffer = SimpleNamespace(items=items, packing_samples=False)
+    strategy = SimpleNamespace(ring_attn_group=None)
     hook._trainer = SimpleNamespace(
-        actor=actor, replay_buffer=buffer, micro_train_batch_size=4, actor_loss_fn=PolicyLoss()
+        actor=actor, replay_buffer=buffer, micro_train_batch_size=4, actor_loss_fn=PolicyLoss(), strategy=strategy
     )
     hook.controller, hook._train, hook._proved = controller(**CONTROL), dict, False
     with pytest.raises(InputError, match="does not read the thresholds that it was handed"):

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from openrlhf.trainer.ppo_utils.experience import make_experience_batch
+from openrlhf.utils.vlm_utils import merge_mm_train_inputs
+from torch.distributed import ProcessGroup
 
 from ...control import EntropyController
 from ...decision import Decision
@@ -33,7 +35,8 @@ class EntropyHook:
     """Lays control over an ActorPPOTrainer: its loss, its `ppo_train`, its checkpoints.
 
     Before the update the rollout is measured in a forward pass of its own, without gradients: OpenRLHF scores it in
-    another process. Sums are reduced over all ranks. State is saved with the actor's checkpoints.
+    another process. Sums are reduced over the ranks with experiences of their own: those that share a sequence (ring
+    attention) or a layer (tensor parallelism) hold the same ones. State is saved with the actor's checkpoints.
 
     Args:
         trainer: OpenRLHF's `ActorPPOTrainer`.
@@ -48,7 +51,7 @@ class EntropyHook:
             raise InputError(sentence)
         for sentence in remarks(trainer.args):
             logger.warning("%s", sentence)
-        self.controller = EntropyController(config, total_steps=rollouts(trainer))
+        self.controller = EntropyController(config, data_parallel(trainer.strategy), total_steps=rollouts(trainer))
         self._proved = False
         self._trainer, self._train, self._save = trainer, trainer.ppo_train, trainer.strategy.save_ckpt
         trainer.ppo_train, trainer.strategy.save_ckpt = self.ppo_train, self.save_ckpt
@@ -62,7 +65,8 @@ class EntropyHook:
         """
         trainer = self._trainer
         buffer = trainer.replay_buffer
-        decision = self.decide(trainer.actor, buffer.items, buffer.packing_samples, trainer.micro_train_batch_size)
+        rows, ring = trainer.micro_train_batch_size, trainer.strategy.ring_attn_group
+        decision = self.decide(trainer.actor, buffer.items, buffer.packing_samples, rows, ring)
         plain = trainer.actor_loss_fn
         with captured() as capture:
             loss = trainer.actor_loss_fn = EntropyPolicyLoss(plain, capture)
@@ -76,15 +80,22 @@ class EntropyHook:
         self._proved = True
         return status | decision.metrics()
 
-    def decide(self, actor: Any, items: list[Any], packed: bool, rows: int) -> Decision:
-        """The decision on this rank's experiences, the same on every rank; `rows`: how many go through at a time."""
+    def decide(
+        self, actor: Any, items: list[Any], packed: bool, rows: int, ring: ProcessGroup | None = None
+    ) -> Decision:
+        """The decision on this rank's experiences, the same on every rank.
+
+        Args:
+            rows: how many go through at a time.
+            ring: the ranks that share a sequence.
+        """
         device = next(actor.parameters()).device
         actor.eval()
         parts = []
         for some, counts in equal_passes([items[start : start + rows] for start in range(0, len(items), rows)], device):
             batch = make_experience_batch(some, packed)
             batch.to_device(device)
-            part = measured(actor, batch)
+            part = measured(actor, batch, ring)
             if counts:
                 parts.append(part)
         whole = joined(parts)
@@ -122,6 +133,14 @@ def rollouts(trainer: Any) -> int | None:
     return max(1, -(-steps // max(1, responses // args.train.batch_size * args.train.max_epochs)))
 
 
+def data_parallel(strategy: Any) -> ProcessGroup | None:
+    """The ranks that hold experiences of their own; none, for all ranks, where no two hold the same."""
+    if strategy.ring_attn_size * strategy.ds_tensor_parallel_size == 1:
+        return None
+    group: ProcessGroup = strategy.ds_device_mesh["dp"].get_group()
+    return group
+
+
 def prompts_of(items: list[Any]) -> list[str] | None:
     """The prompt of each response; none where the experiences do not keep them."""
     prompts = [prompt for item in items for prompt in item.prompts]
@@ -129,10 +148,13 @@ def prompts_of(items: list[Any]) -> list[str] | None:
 
 
 @torch.no_grad()
-def measured(actor: Any, batch: Any) -> Measured:
-    """An experience's actions under `actor`, [batch, actions]."""
+def measured(actor: Any, batch: Any, ring: ProcessGroup | None = None) -> Measured:
+    """An experience's actions under `actor`, [batch, actions], whose sequences the ranks of `ring` share."""
+    where = {"attention_mask": batch.attention_mask, "ring_attn_group": ring}
+    if batch.mm_train_inputs and getattr(actor, "is_vlm", False):
+        where |= merge_mm_train_inputs(batch.mm_train_inputs, batch.sequences.device)
     with captured() as capture:
-        logprob = actor(batch.sequences, batch.action_mask, attention_mask=batch.attention_mask)
+        logprob = actor(batch.sequences, batch.action_mask, **where)
     entropy, sensitivity = capture.of_actions(batch.action_mask.shape[1])
     tokens = TokenStatistics(logprob, entropy, sensitivity, capture.vocab_size)
     return Measured(tokens, batch.advantages, batch.action_mask.bool())
