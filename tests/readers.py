@@ -1,20 +1,29 @@
-"""Commands of the documentation, run as a reader would, in a fraction of the time.
+"""Commands of the documentation and of the help, run as a reader would, in a fraction of the time.
 
 `entrostat` lines run in forks of one process that has imported everything already; other lines in bash. Runs are made
 short, and nothing else of a command is changed.
 """
 
+import argparse
 import os
 import shlex
 import subprocess
 from pathlib import Path
 
+from entrostat.trainer.cli import parser
 from tests.forks import entrostat, fork
 from tests.runs import ENVIRONMENT, ROOT
 
 SHORT = "steps=4 rollout.prompts=8 update.minibatches=2 evaluation.every=4 evaluation.prompts=8 tracking.mlflow=null"
 LONG_ENOUGH = "steps=64"
 """What `identify` needs of an excitation run."""
+
+
+def help_examples() -> dict[str, str]:
+    """The example in the help of each command, without what a shell does with its output."""
+    choices = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    lines = {name: command.epilog.splitlines()[1].strip() for name, command in choices.items()}
+    return {name: line.removeprefix('eval "$(').removesuffix(')"') for name, line in lines.items()}
 
 
 def run(command: str, folder: Path) -> tuple[int, str]:
