@@ -15,7 +15,11 @@ import yaml
 from entrostat.inputs.configuration import parse
 from entrostat.loop.config import ControlConfig
 from entrostat.trainer.cli import parsed
-from entrostat.trainer.config import RunConfig
+from entrostat.trainer.config import RunConfig, load_config
+from entrostat.trainer.reporting import PANELS
+from entrostat.trainer.reporting.rundata import load_run
+from entrostat.trainer.reporting.story import story
+from entrostat.trainer.reporting.table import COLUMNS
 from tests.browser import Watched
 from tests.readers import help_examples, prepare, run
 from tests.runs import ENVIRONMENT, ROOT
@@ -155,6 +159,35 @@ def test_the_configurations_of_a_page_are_accepted(page: Path, tmp_path: Path, m
     for block in blocks(page, "yaml"):
         content = yaml.safe_load(block.text)
         parse(RunConfig if {"control", "task"} & set(content) else ControlConfig, content, source=page.name)
+
+
+def test_the_first_screen_of_the_readme_is_picture_commands_trl_and_loop_in_this_order() -> None:
+    text = (ROOT / "README.md").read_text()
+    order = ["in TRL (one argument)", "docs/images/demo.png", "The gain:", "The price:", "make demo", "git clone"]
+    order += ["Python 3.11", "GB of disk", "Apache-2.0", "## In TRL", "## In your own loop", "## How it works"]
+    places = [text.index(part) for part in [*order, "## Results", "**Measured on**", "## More"]]
+    assert places == sorted(places)
+    assert len(text.splitlines()) <= 110
+
+
+@pytest.mark.parametrize("name", ["static", "controlled"])
+def test_the_pictures_are_of_the_runs_that_the_demo_makes(name: str) -> None:
+    untold = {"tracking", "hardware"}
+    asked = load_config(ROOT / "examples" / f"{name}.yaml").model_dump(exclude=untold)
+    assert load_config(DOCS / "data" / name / "config.yaml").model_dump(exclude=untold) == asked
+
+
+def test_the_demo_meets_its_target_to_the_end_and_says_of_both_runs_what_happened() -> None:
+    static, controlled = (story(load_run(DOCS / "data" / name)) for name in ("static", "controlled"))
+    assert controlled == "stayed within 5 % of its target (+ 2 standard errors) from step 20 to the end"
+    assert re.match("follows no target, .*: below half of its start from step 25, .*; a `control` with", static)
+
+
+def test_the_page_on_the_report_explains_every_column_and_every_plot() -> None:
+    text = (DOCS / "how-to" / "read-the-report.md").read_text()
+    cells = {part for row in re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE) for part in row.split(", ")}
+    titles = {re.split(r":| \(", panel.title)[0] for panel in PANELS.values()}
+    assert ({column.head for column in COLUMNS} | titles) - cells == set()
 
 
 @pytest.fixture(scope="module")
