@@ -29,7 +29,7 @@ def help_examples() -> dict[str, str]:
 def run(command: str, folder: Path) -> tuple[int, str]:
     """Exit code and output of one line (or here-document) in `folder`."""
     if command.startswith("entrostat "):
-        return _fork(_shortened(shlex.split(command)[1:]), folder)
+        return _fork(shortened(shlex.split(command))[1:], folder)
     environment = ENVIRONMENT | {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
     options = {"cwd": folder, "env": environment, "capture_output": True, "text": True, "check": False}
     done = subprocess.run(["bash", "-e", "-c", command], **options)
@@ -48,8 +48,9 @@ def prepare(folder: Path) -> None:
     (folder / ".venv" / "bin" / "activate").touch()
 
 
-def _shortened(words: list[str]) -> list[str]:
-    if words[0] != "train":
+def shortened(words: list[str]) -> list[str]:
+    """The words of an `entrostat` line, with a short run in place of a whole one."""
+    if words[1] != "train":
         return words
     return [*words, *SHORT.split(), *([LONG_ENOUGH] if any("excite" in word for word in words) else [])]
 
