@@ -19,11 +19,18 @@ LONG_ENOUGH = "steps=64"
 """What `identify` needs of an excitation run."""
 
 
+COMMANDS = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+
+
 def help_examples() -> dict[str, str]:
     """The example in the help of each command, without what a shell does with its output."""
-    choices = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
-    lines = {name: command.epilog.splitlines()[1].strip() for name, command in choices.items()}
+    lines = {name: command.epilog.splitlines()[1].strip() for name, command in COMMANDS.items()}
     return {name: line.removeprefix('eval "$(').removesuffix(')"') for name, line in lines.items()}
+
+
+def help_options() -> dict[str, set[str]]:
+    """The options of each command."""
+    return {name: set(command._option_string_actions) for name, command in COMMANDS.items()}
 
 
 def run(command: str, folder: Path) -> tuple[int, str]:

@@ -15,16 +15,17 @@ import yaml
 from entrostat.inputs.configuration import parse
 from entrostat.loop.config import ControlConfig
 from entrostat.trainer.cli import parsed
+from entrostat.trainer.commands.doctor import EXTRAS
 from entrostat.trainer.config import RunConfig, load_config
 from entrostat.trainer.reporting import PANELS
 from entrostat.trainer.reporting.rundata import load_run
 from entrostat.trainer.reporting.story import story
 from entrostat.trainer.reporting.table import COLUMNS
 from tests.browser import Watched
-from tests.readers import help_examples, prepare, run
+from tests.readers import help_examples, help_options, prepare, run
 from tests.runs import ENVIRONMENT, ROOT
 
-DOCS = ROOT / "docs"
+DOCS, MAKEFILE = ROOT / "docs", (ROOT / "Makefile").read_text()
 PAGES = [
     DOCS / "tutorial.md",
     DOCS / "how-to" / "identify.md",
@@ -239,6 +240,36 @@ def test_no_link_of_a_page_is_dead_in_the_repository() -> None:
         if not (page.parent / link).exists()
     ]
     assert dead == []
+
+
+def test_every_command_and_file_that_a_page_names_exists() -> None:
+    pages = [*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "examples").rglob("*.md")]
+    spans = [(page, " ".join(span.split())) for page in pages for span in re.findall(r"`([^`]+)`", page.read_text())]
+    assert [f"{page.relative_to(ROOT)}: {span}" for page, span in spans if not exists(span)] == []
+
+
+def exists(span: str) -> bool:
+    """Whether a command of ours, a target of make, a module or a file is there; anything else is."""
+    first, second, *rest = [*span.split(), "", ""]
+    if first == "entrostat" and second.isalpha() and second.islower():
+        flags = {word.partition("=")[0] for word in rest if word.startswith("--")} - {"--help"}
+        return second in help_options() and flags <= help_options()[second]
+    if first == "make" and second:
+        return bool(re.search(rf"^([\w-]+ )*{second.split('-')[0]}(-%)?( [\w-]+)*:", MAKEFILE, re.MULTILINE))
+    if first == "python" and second == "-m":
+        place = ROOT / rest[0].replace(".", "/")
+        return not rest[0].startswith(("benchmarks.", "tests.")) or place.is_dir() or place.with_suffix(".py").exists()
+    ours = re.fullmatch(r"(tests|benchmarks|examples|docs|controller|sim|trainer|constraints)/\S+\.(py|yaml|md|txt)", first)
+    return not ours or (ROOT / first).exists()
+
+
+def test_extras_are_installed_from_the_clone_and_exist() -> None:
+    pages = [*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "examples").rglob("*.md")]
+    lines = [line for page in pages for line in re.findall(r"pip install .*", page.read_text())]
+    assert [line for line in lines if re.search(r"install '?entrostat\b", line)] == []
+    named = {extra for line in lines for group in re.findall(r"\.\[([a-z0-9,]+)\]", line) for extra in group.split(",")}
+    assert named
+    assert named <= set(EXTRAS)
 
 
 def test_every_key_of_a_configuration_says_what_it_means() -> None:
