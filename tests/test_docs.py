@@ -171,6 +171,12 @@ def test_the_first_screen_of_the_readme_is_picture_commands_trl_and_loop_in_this
     assert len(text.splitlines()) <= 110
 
 
+def test_what_a_reader_copies_first_has_the_law_without_gains() -> None:
+    first = [ROOT / "README.md", *(DOCS / name for name in ("index.md", "tutorial.md", "integrations.md"))]
+    first += [DOCS / "how-to" / "own-loop.md", *(ROOT / "examples").glob("control*.yaml"), *(ROOT / "examples").glob("*.py")]
+    assert [page.name for page in first if re.search(r"\bk[pi]: |type: pid|\bkp=", page.read_text())] == []
+
+
 @pytest.mark.parametrize("name", ["static", "controlled"])
 def test_the_pictures_are_of_the_runs_that_the_demo_makes(name: str) -> None:
     untold = {"tracking", "hardware"}
@@ -184,11 +190,27 @@ def test_the_demo_meets_its_target_to_the_end_and_says_of_both_runs_what_happene
     assert re.match("follows no target, .*: below half of its start from step 25, .*; a `control` with", static)
 
 
-def test_the_page_on_the_report_explains_every_column_and_every_plot() -> None:
+def test_the_page_on_the_report_explains_every_column_plot_and_line_of_the_terminal() -> None:
     text = (DOCS / "how-to" / "read-the-report.md").read_text()
     cells = {part for row in re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE) for part in row.split(", ")}
     titles = {re.split(r":| \(", panel.title)[0] for panel in PANELS.values()}
-    assert ({column.head for column in COLUMNS} | titles) - cells == set()
+    terminal = {"entropy", "command", "thresholds", "reward"}
+    assert ({column.head for column in COLUMNS} | titles | terminal) - cells == set()
+
+
+def test_every_metric_that_a_run_logs_is_explained() -> None:
+    text = (DOCS / "reference" / "metrics.md").read_text()
+    rows = [cell for row in re.findall(r"^\| (`[^|]+`) \|", text, re.MULTILINE) for cell in re.findall(r"`([^`]+)`", row)]
+    named = {name for row in rows for name in spelled(row)}
+    logged_names = {name for run in ("static", "controlled") for name in load_run(DOCS / "data" / run).columns} - {"step"}
+    assert logged_names - named == set()
+
+
+def spelled(text: str) -> list[str]:
+    """The names that `{a,b}/c` stands for."""
+    if not (group := re.search(r"\{([^}]*)\}", text)):
+        return [text]
+    return [name for part in group[1].split(",") for name in spelled(text[: group.start()] + part + text[group.end() :])]
 
 
 @pytest.fixture(scope="module")

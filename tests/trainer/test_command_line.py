@@ -203,5 +203,6 @@ def test_a_run_ends_with_a_checkpoint_and_says_how_it_goes_on(tmp_path):
     step = int(re.search(r"interrupted after step (\d+), with a checkpoint; go on with", said)[1])
     assert said.rstrip().endswith(f"`entrostat train --resume {tmp_path / 'run'}`.")
     done = entrostat("train", "--resume", tmp_path / "run", f"steps={step + 2}")
-    assert done.stdout.startswith(f"{tmp_path / 'run'} goes on at step {step + 1} of {step + 2}, from its checkpoint.")
+    said = f"goes on at step {step + 1}, {step + 1} of {step + 2} done, from its checkpoint."
+    assert done.stdout.startswith(f"{tmp_path / 'run'} {said}")
     assert [row["step"] for row in lines(tmp_path / "run")] == list(range(step + 2))
