@@ -107,8 +107,8 @@ def test_the_commands_of_a_page_run_as_they_stand(page: Path, folder: Path, done
                 assert code == 0, f"{command}\n{output[-2000:]}"
 
 
-LONG = {"regions", "compare", "search", "watch"}
-"""They train for hours, or serve; tests/trainer/test_command_line.py reads what their examples name."""
+LONG = {"train", "regions", "compare", "search", "watch"}
+"""They train, or serve; tests/trainer/test_command_line.py reads what their examples name."""
 
 
 @pytest.mark.parametrize("name", [name for name in help_examples() if name not in LONG])
