@@ -4,7 +4,7 @@
     python -m tests.soak.letter FOLDER --quick    minutes: in the present environment, nothing installed, runs short
 
 Left out are commands that a page marks as not run, but for those that only install. The quick part is what
-`tests/test_docs.py` runs, each command in a shell and a process of its own.
+`tests/test_docs.py` runs, each command in a shell and a process of its own. The whole was not yet run to its end.
 """
 
 import argparse
