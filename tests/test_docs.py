@@ -17,7 +17,7 @@ from entrostat.loop.config import ControlConfig
 from entrostat.trainer.cli import parsed
 from entrostat.trainer.config import RunConfig
 from tests.browser import Watched
-from tests.readers import prepare, run
+from tests.readers import help_examples, prepare, run
 from tests.runs import ENVIRONMENT, ROOT
 
 DOCS = ROOT / "docs"
@@ -100,6 +100,19 @@ def test_the_commands_of_a_page_run_as_they_stand(page: Path, folder: Path, done
                 done.add(command)
                 code, output = run(command, folder)
                 assert code == 0, f"{command}\n{output[-2000:]}"
+
+
+LONG = {"train", "regions", "compare", "search", "watch"}
+"""They train, or serve; tests/trainer/test_command_line.py reads what their examples name."""
+
+
+@pytest.mark.parametrize("name", [name for name in help_examples() if name not in LONG])
+def test_the_example_of_a_help_runs_as_it_stands(name: str, folder: Path, done: set[str]) -> None:
+    """After the pages, whose runs and plants the examples name; what a page ran already is not run again."""
+    command = help_examples()[name]
+    if command not in done:
+        code, output = run(command, folder)
+        assert code == 0, f"{command}\n{output[-2000:]}"
 
 
 def commands(block: Block) -> list[str]:

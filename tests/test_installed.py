@@ -45,6 +45,12 @@ def test_a_wheel_holds_every_file_of_the_three_folders_in_one_package_and_no_oth
     assert {name for name in held if ".dist-info/" not in name} == ours
 
 
+def test_a_wheel_says_its_licence_and_brings_it(wheel):
+    told = next(wheel.glob("*.dist-info"))
+    assert "License-Expression: Apache-2.0" in (told / "METADATA").read_text().splitlines()
+    assert (told / "licenses" / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
 @pytest.mark.parametrize("installed", ["as it is here", "from a wheel"])
 def test_files_of_the_users_own_with_our_folders_names_hide_nothing(installed, wheel, tmp_path):
     for name in (*FOLDERS, "benchmarks", "tests"):

@@ -66,7 +66,7 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
             tracker.deliver()
         return
     if tracker and resume:
-        print(f"{out} goes on at step {start} of {config.steps}, {'from its checkpoint' if start else 'its first'}.")
+        print(f"{out} goes on at step {start}, {start} of {config.steps} done{', from its checkpoint' * (start > 0)}.")
     try:
         _run(session, folder, tracker, start)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""PID with feed-forward along the curve: the default law.
+"""PID with feed-forward along the curve: the law with gains to see and to choose.
 
 Parallel form, one step a rollout, dt = 1 step:
 

@@ -88,6 +88,21 @@ def test_a_setting_that_works_against_the_loop_gets_one_sentence(setting, word):
     assert sentence.count(". ") == 0
 
 
+@pytest.mark.parametrize(
+    ("law", "said"),
+    [
+        ({"type": "adaptive"}, "one rollout late, which the adaptive law plans for; to act at once, write"),
+        ({"type": "pid"}, "one rollout late; write `law: {type: adaptive}` or"),
+    ],
+)
+def test_trls_own_default_of_one_step_a_rollout_is_said_at_the_start_with_its_remedy(law, said, caplog):
+    settings = arguments(gradient_accumulation_steps=1, steps_per_generation=1)
+    check_settings(control(law=law), settings, 16, Form.of(("grpo",), settings))
+    (sentence,) = caplog.messages
+    assert sentence.startswith("entrostat: one optimizer step a rollout: ")
+    assert sentence.endswith(f"{said} steps_per_generation=4 in the GRPOConfig.")
+
+
 @pytest.mark.parametrize("generation", [1, 2, 3, 4, 6])
 @pytest.mark.parametrize("iterations", [1, 2])
 @pytest.mark.parametrize("accumulation", [1, 2, 3, 4, 5, 12])

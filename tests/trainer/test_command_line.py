@@ -1,6 +1,5 @@
 """The command line itself: light, and helpful where it is mistyped."""
 
-import argparse
 import json
 import re
 import shlex
@@ -12,17 +11,13 @@ import time
 import pytest
 
 from entrostat import InputError
-from entrostat.trainer.cli import parsed, parser
+from entrostat.trainer.cli import parsed
+from entrostat.trainer.compare.suite import load_suite
 from entrostat.trainer.config import load_config
+from tests.readers import help_examples
 from tests.runs import ENVIRONMENT, ROOT, SMALL, entrostat, lines, process
 
-COMMANDS = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
-
-
-def example(name: str) -> list[str]:
-    """The words of the example in a command's help, behind `entrostat`."""
-    line = COMMANDS[name].epilog.splitlines()[1].strip()
-    return shlex.split(line.removeprefix('eval "$(').removesuffix(')"'))[1:]
+EXAMPLES = help_examples()
 
 
 def test_help_imports_none_of_the_numeric_libraries():
@@ -31,13 +26,17 @@ def test_help_imports_none_of_the_numeric_libraries():
     assert not {"numpy", "scipy", "pydantic", "torch", "yaml"} & set(done.stdout.split())
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_the_example_of_every_help_is_taken_as_written(name, monkeypatch):
     monkeypatch.chdir(ROOT)
-    options = parsed(example(name))
+    options = parsed(shlex.split(EXAMPLES[name])[1:])
     if hasattr(options, "words"):
         source, *overrides = options.words
         load_config(source, overrides)
+    if name == "regions":
+        load_config(options.config)
+    if name == "compare":
+        load_suite(options.suite)
 
 
 def test_the_version_is_told():
@@ -204,5 +203,6 @@ def test_a_run_ends_with_a_checkpoint_and_says_how_it_goes_on(tmp_path):
     step = int(re.search(r"interrupted after step (\d+), with a checkpoint; go on with", said)[1])
     assert said.rstrip().endswith(f"`entrostat train --resume {tmp_path / 'run'}`.")
     done = entrostat("train", "--resume", tmp_path / "run", f"steps={step + 2}")
-    assert done.stdout.startswith(f"{tmp_path / 'run'} goes on at step {step + 1} of {step + 2}, from its checkpoint.")
+    said = f"goes on at step {step + 1}, {step + 1} of {step + 2} done, from its checkpoint."
+    assert done.stdout.startswith(f"{tmp_path / 'run'} {said}")
     assert [row["step"] for row in lines(tmp_path / "run")] == list(range(step + 2))

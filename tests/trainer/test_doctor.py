@@ -61,6 +61,12 @@ def test_every_declared_extra_has_a_purpose() -> None:
     assert set(project["optional-dependencies"]) == set(d.EXTRAS)
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh"])
+def test_the_script_for_a_shell_knows_every_command(shell: str) -> None:
+    script = completion(parser(), shell)
+    assert [name for name in parser().get_default("commands") if name not in script] == []
+
+
 def test_bash_completes_commands_options_and_files(tmp_path: Path) -> None:
     (tmp_path / "done.bash").write_text(completion(parser(), "bash"))
     (tmp_path / "curve.yaml").touch()

@@ -85,8 +85,8 @@ def test_what_differs_between_runs_stands_above_what_they_share(tmp_path: Path) 
 
 def test_a_run_that_goes_on_says_its_step_and_the_time_left(tmp_path: Path) -> None:
     run = running(tmp_path / "run")
-    assert progress(run) == "running, step 23 of 150, 0:04:14 left"  # 127 steps of 2 seconds
-    assert "running, step 23 of 150" in header([run])
+    assert progress(run) == "running, 23 of 150 steps done, 0:04:14 left"  # 127 steps of 2 seconds
+    assert "running, 23 of 150 steps done" in header([run])
 
 
 def test_the_target_that_lies_ahead_is_the_configurations(tmp_path: Path) -> None:
@@ -101,4 +101,4 @@ def test_the_target_that_lies_ahead_is_the_configurations(tmp_path: Path) -> Non
 def test_a_run_that_has_ended_has_nothing_ahead(tmp_path: Path) -> None:
     line = {"type": "constant", "value": 0.8}
     run = load_run(write_run(tmp_path / "run", steps=23, config={"steps": 150, "control": {"target": line}}))
-    assert (progress(run), len(ahead(run)[0])) == ("finished, step 23 of 150", 0)
+    assert (progress(run), len(ahead(run)[0])) == ("finished, 23 of 150 steps done", 0)

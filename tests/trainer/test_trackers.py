@@ -1,5 +1,6 @@
 """What each tracker holds of a run: MLflow on SQLite, TensorBoard's event files, W&B offline."""
 
+import re
 import struct
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -64,6 +65,7 @@ def test_mlflow_holds_what_its_users_look_for(in_mlflow) -> None:
     assert run.data.tags["entrostat/target"] == "increase_then_decrease"
     assert run.data.tags["entrostat/version"].startswith("0.")
     assert run.data.tags["mlflow.user"]
+    assert re.fullmatch("[0-9a-f]{40}", run.data.tags["mlflow.source.git.commit"])
     assert run.data.tags["entrostat/command"] == "entrostat train examples/controlled.yaml seed=3"
     assert "entropy ended at" in run.data.tags["mlflow.note.content"]
     assert run.info.status == "FINISHED"

@@ -53,7 +53,7 @@ def test_a_new_step_is_on_the_page_within_two_seconds_and_leaves_the_page_as_it_
         append(folder, step)
         opened.until(f"Bokeh.documents[0].get_model_by_name('steps 0').data.step.at(-1) == {step}", seconds=2)
     assert f">{62}<" in page.locator("#header").inner_html()
-    assert "running, step 62 of 150, 0:02:56 left" in page.locator("#words").inner_text()
+    assert "running, 62 of 150 steps done, 0:02:56 left" in page.locator("#words").inner_text()
     assert page.evaluate("Bokeh.documents[0].get_model_by_name('ahead 0').data.step.at(-1)") == 149
     assert page.evaluate("Bokeh.documents[0].get_model_by_name('step range').end") > 149
     assert page.locator("#log").is_checked()

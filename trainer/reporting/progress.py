@@ -23,9 +23,9 @@ class _Asked(Config):
 
 
 def progress(run: Run) -> str:
-    """Such as "running, step 23 of 150, 0:04:10 left"; empty where no status is known."""
+    """Such as "running, 23 of 150 steps done, 0:04:10 left"; empty where no status is known."""
     done, planned = int(run.steps[-1]) + 1, run.config.get("steps")
-    at = f"step {done} of {planned}" if planned else f"step {done}"
+    at = f"{done} of {planned} steps done" if planned else f"{done} steps done"
     if run.status == "RUNNING":
         left = f", {_clock(_pace(run) * (planned - done))} left" if planned and np.isfinite(_pace(run)) else ""
         return f"running, {at}{left}"

@@ -11,7 +11,8 @@ MODULES = ("control", "matplotlib")
 
 def register(commands: Commands) -> None:
     text = "Choose gains for a target curve: prints margins, writes control.yaml and a picture."
-    command = add(commands, "tune", _run, text, "entrostat tune --target curve.yaml --out tuned", "sim", MODULES)
+    example = "entrostat tune --target examples/controlled.yaml --out tuned"
+    command = add(commands, "tune", _run, text, example, "sim", MODULES)
     command.add_argument("--target", type=Path, required=True, metavar="FILE", help="a target, control.yaml or run")
     plant = "an identified plant (default: what is known before)"
     command.add_argument("--plant", type=Path, metavar="FILE", help=plant)
