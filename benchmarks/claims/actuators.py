@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.claims.adaptive_runs import SETTINGS
+from benchmarks.claims.adaptive.runs import SETTINGS
 from benchmarks.common import (
     RESULTS,
     Rows,

@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("stable_baselines3")
 
-from benchmarks.claims import beyond_table as table
-from benchmarks.claims.beyond_runs import ROLLOUT, TASKS, Job, jobs, train
+from benchmarks.claims.beyond import table
+from benchmarks.claims.beyond.runs import ROLLOUT, TASKS, Job, jobs, train
 from entrostat.trainer.reporting.rundata import Run, load_run
 
 RUN = table.Figures(

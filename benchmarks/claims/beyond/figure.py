@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.claims.beyond_runs import TASKS
-from entrostat.sim.region_experiment import COLOURS
+from benchmarks.claims.beyond.runs import TASKS
+from entrostat.sim.policy.regions import COLOURS
 from entrostat.trainer.reporting.rundata import Run
 
 Runs = Mapping[tuple[str, str], Sequence[Run]]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import trim_mean
 
-from benchmarks.claims.beyond_runs import BONUSES, METHODS, TASKS, Task
+from benchmarks.claims.beyond.runs import BONUSES, METHODS, TASKS, Task
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.summary import summarise
 
