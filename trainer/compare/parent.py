@@ -11,8 +11,8 @@ from entrostat.inputs.files import read_json
 from ..address import check_answers, without_password
 from ..config import TrackingConfig
 from ..tracking.folder import write_atomically
-from ..tracking.mlflow_runs import find_experiment
-from ..tracking.mlflow_store import TRAINING
+from ..tracking.mlflow.runs import find_experiment
+from ..tracking.mlflow.store import TRAINING
 
 
 def parent_run(tracking: TrackingConfig, name: str, out: Path) -> str | None:

@@ -12,10 +12,9 @@ from scipy.stats import false_discovery_control, ttest_rel
 
 from ..reporting.rundata import Run, load_run
 from ..reporting.summary import RunSummary, summarise
-from .against import against
 from .columns import COLUMNS, Column
 from .pool import is_finished
-from .suite import Suite, run_config, run_name
+from .suite import Suite, against, run_config, run_name
 
 Values = tuple[float | None, ...]
 
