@@ -15,6 +15,7 @@ from jinja2 import Environment
 
 from entrostat.inputs.configuration import parse
 from entrostat.inputs.errors import InputError
+from entrostat.inputs.files import write_atomically
 from entrostat.loop.config import ControlConfig, default_control
 from entrostat.targets import END, HOLD, TURN, HoldThenAnneal
 
@@ -23,7 +24,6 @@ from ..compare.pool import train_all
 from ..compare.study import AS_WRITTEN, Found, Search, Settings, Values, found, means, search
 from ..config import RunConfig
 from ..reporting.rundata import Run, load_run
-from ..tracking.folder import write_atomically
 
 SPACE = {"hold": (0.4, 1.1), "turn": (0.05, 0.85), "end": (0.05, 0.6)}
 """Space of hold_then_anneal, in multiples of the initial entropy and shares of the run: from nearly a line, or a

@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 from entrostat.inputs.errors import InputError
-from entrostat.inputs.files import read_json
+from entrostat.inputs.files import read_json, write_atomically
 
 from ..address import check_answers, without_password
 from ..config import TrackingConfig
-from ..tracking.folder import write_atomically
 from ..tracking.mlflow.runs import find_experiment
 from ..tracking.mlflow.store import TRAINING
 

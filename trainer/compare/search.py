@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from entrostat.inputs.files import write_atomically
+
 from ..config import RunConfig
 from ..reporting.rundata import load_run
 from ..reporting.summary import summarise
-from ..tracking.folder import write_atomically
 from .pool import is_finished, train_all
 from .study import AS_WRITTEN, Search, Settings, Values, found, means, search
 from .suite import Suite, Tuning, against, run_config

@@ -12,9 +12,9 @@ from pathlib import Path
 from jinja2 import Environment
 
 from entrostat.inputs.configuration import parse
+from entrostat.inputs.files import write_atomically
 
 from ..config import RunConfig
-from ..tracking.folder import write_atomically
 from .columns import COLUMNS, Column
 from .figure import draw
 from .search import Tuned
