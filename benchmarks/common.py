@@ -78,14 +78,21 @@ def joined(values: Iterable[Any]) -> str:
     return " ".join(map(str, values))
 
 
-def save_random(folder: Path, tokenizer: PreTrainedTokenizerBase, hidden: int, layers: int, positions: int) -> Any:
-    """Write a random Qwen2 policy for `tokenizer` and return it; heads of 64 features, an inner width of 8/3."""
+def save_random(
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    hidden: int,
+    layers: int,
+    positions: int,
+    inner: float = 8 / 3,
+) -> Any:
+    """Write a random Qwen2 policy for `tokenizer` and return it; heads of 64 features, an inner width of `inner`."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
-        intermediate_size=hidden * 8 // 3,
+        intermediate_size=int(hidden * inner),
         num_hidden_layers=layers,
         num_attention_heads=hidden // 64,
         num_key_value_heads=hidden // 64,
