@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
+from numpy.typing import ArrayLike
+from scipy.stats import bootstrap, trim_mean
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -78,14 +80,21 @@ def joined(values: Iterable[Any]) -> str:
     return " ".join(map(str, values))
 
 
-def save_random(folder: Path, tokenizer: PreTrainedTokenizerBase, hidden: int, layers: int, positions: int) -> Any:
-    """Write a random Qwen2 policy for `tokenizer` and return it; heads of 64 features, an inner width of 8/3."""
+def save_random(
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    hidden: int,
+    layers: int,
+    positions: int,
+    inner: float = 8 / 3,
+) -> Any:
+    """Write a random Qwen2 policy for `tokenizer` and return it; heads of 64 features, an inner width of `inner`."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
-        intermediate_size=hidden * 8 // 3,
+        intermediate_size=int(hidden * inner),
         num_hidden_layers=layers,
         num_attention_heads=hidden // 64,
         num_key_value_heads=hidden // 64,
@@ -105,6 +114,35 @@ def plus_minus(values: Sequence[float], form: str = ".2f") -> str:
     """Mean +- standard deviation; one value has none."""
     spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
     return f"{np.mean(values):{form}} +- {spread:{form.lstrip('+')}}"
+
+
+def iqm(values: ArrayLike) -> float:
+    """The interquartile mean: without the lowest and the highest quarter of the values."""
+    return float(trim_mean(np.ravel(values), 0.25))
+
+
+def interval(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """95 % of the interquartile mean over all, by a bootstrap within each group (Agarwal et al., arXiv 2108.13264)."""
+
+    def mean(*samples: Any, axis: int = -1) -> Any:
+        return trim_mean(np.concatenate(samples, axis), 0.25, axis)
+
+    return tuple(bootstrap(groups, mean, n_resamples=2000, method="percentile", rng=0).confidence_interval)
+
+
+def middle(groups: Sequence[Sequence[float]], digits: int = 3) -> str:
+    """The interquartile mean over all and its interval, which a group of one has not."""
+    centre = f"{iqm(np.concatenate(groups)):.{digits}f}"
+    if min(map(len, groups)) < 2:
+        return centre
+    low, high = interval(groups)
+    return f"{centre} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def difference(apart: np.ndarray, digits: int) -> str:
+    """Mean of paired differences, and its standard error where there are two."""
+    error = f" +- {apart.std(ddof=1) / np.sqrt(len(apart)):.{digits}f}" if len(apart) > 1 else ""
+    return f"{apart.mean():+.{digits}f}{error}"
 
 
 def table(heads: str, rows: Iterable[Iterable[Any]]) -> str:

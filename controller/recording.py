@@ -12,6 +12,7 @@ import yaml
 
 from .control import EntropyController
 from .decision import Decision, finite
+from .inputs.files import write_atomically
 from .inputs.scalars import real, whole
 
 
@@ -42,7 +43,7 @@ class Record:
         content = {"control": control.config.model_dump(mode="json"), "update": update}
         if self._lead:
             self._lines.parent.mkdir(parents=True, exist_ok=True)
-            (self._lines.parent / "config.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+            write_atomically(self._lines.parent / "config.yaml", yaml.safe_dump(content, sort_keys=False))
 
     def step(self, decision: Decision, metrics: Mapping[str, float] | None = None) -> None:
         """Write the decision of a rollout batch, beside it other numbers, as `policy_loss` returns them.
@@ -56,7 +57,11 @@ class Record:
             OSError: the folder cannot be written to.
         """
         given = {name: real(value, name) for name, value in (metrics or {}).items()}
-        row = {"step": decision.step} | decision.metrics() | finite(given) | {"time/unix": time.time()}
         if self._lead:
-            with self._lines.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            append_step(self._lines, decision.step, decision.metrics() | given)
+
+
+def append_step(file: Path, step: int, metrics: Mapping[str, float]) -> None:
+    """Add a line to a `metrics.jsonl`: `step`, those of the metrics that are finite, and the time of day."""
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps({"step": step} | finite(metrics) | {"time/unix": time.time()}) + "\n")

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from functools import cache
 from io import StringIO
@@ -35,9 +36,9 @@ def entrostat(*words: str | Path) -> subprocess.CompletedProcess:
     return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
-def process(*words: str | Path) -> subprocess.CompletedProcess:
-    """The same in a process of its own, as a user starts it."""
-    command = [sys.executable, "-m", "entrostat.trainer.cli", *map(str, words)]
+def process(*words: str | Path, launcher: Sequence[str] = ()) -> subprocess.CompletedProcess:
+    """The same in a process of its own, as a user starts it, or in those of a launcher."""
+    command = [sys.executable, *launcher, "-m", "entrostat.trainer.cli", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
 
 

@@ -18,11 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.claims.adaptive_runs import SETTINGS
+from benchmarks.claims.adaptive.runs import SETTINGS
 from benchmarks.common import (
     RESULTS,
     Rows,
     add_rows,
+    difference,
     joined,
     options,
     override,
@@ -103,7 +104,7 @@ def blocks(rows: Rows, seeds: Sequence[int]) -> tuple[str, ...]:
             own = list(found.values())
             lines.append([task, name, len(own), *(plus_minus([r[c] for r in own], ".3f") for c in COLUMNS)])
         if found and name != "cuts":
-            lines.append(["", "difference", "", *(difference(own, cuts, column) for column in COLUMNS)])
+            lines.append(["", "difference", "", *(difference(apart(own, cuts, c), 3) for c in COLUMNS)])
     return (
         "# Which actuator keeps most learning",
         f"`python -m benchmarks.claims.actuators`; seeds {joined(seeds)}, 150 steps of 64 prompts x 8 responses, the "
@@ -114,11 +115,9 @@ def blocks(rows: Rows, seeds: Sequence[int]) -> tuple[str, ...]:
     )
 
 
-def difference(rows: Sequence[dict], cuts: Sequence[dict], column: str) -> str:
-    """Mean over the seeds, and its standard error."""
-    apart = np.array([row[column] - cut[column] for row, cut in zip(rows, cuts, strict=True)])
-    error = f" +- {apart.std(ddof=1) / np.sqrt(len(apart)):.3f}" if len(apart) > 1 else ""
-    return f"{apart.mean():+.3f}{error}"
+def apart(rows: Sequence[dict], cuts: Sequence[dict], column: str) -> np.ndarray:
+    """Differences of a column, seed by seed."""
+    return np.array([row[column] - cut[column] for row, cut in zip(rows, cuts, strict=True)])
 
 
 if __name__ == "__main__":

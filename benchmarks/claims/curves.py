@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from scipy.stats import bootstrap, trim_mean
 
 from benchmarks.common import (
     RESULTS,
@@ -34,6 +33,7 @@ from benchmarks.common import (
     Rows,
     add_rows,
     joined,
+    middle,
     options,
     override,
     page,
@@ -208,19 +208,6 @@ def select(rows: Rows, tasks: Sequence[str], seeds: Sequence[int]) -> str:
     return max(kept or curves, key=lambda curve: mean(curve, by))
 
 
-def middle(groups: Sequence[Sequence[float]]) -> tuple[float, float, float]:
-    """Interquartile mean over all, and its 95 % interval."""
-
-    def mean(*samples: Any, axis: int = -1) -> Any:
-        return trim_mean(np.concatenate(samples, axis), 0.25, axis)
-
-    centre = float(mean(*groups))
-    if min(map(len, groups)) < 2:
-        return centre, float("nan"), float("nan")
-    drawn = bootstrap(groups, mean, n_resamples=2000, method="percentile", rng=0)
-    return centre, *map(float, drawn.confidence_interval)
-
-
 def write(rows: Rows, chosen: Any, controls: Mapping[str, Any]) -> None:
     """The page and the picture, of whatever is there."""
     tasks = [task for task in TASKS if any(key[0] == task for key in rows)]
@@ -245,14 +232,9 @@ def figures(methods: Iterable[str], of: Callable[[str, str], list[list[float]]])
     """A row a method."""
     lines = []
     for method in methods:
-        cells = [_cell(middle(of(method, figure))) for figure in FIGURES]
+        cells = [middle(of(method, figure)) for figure in FIGURES]
         lines.append([method, len(of(method, FIGURES[0])[0]), *cells])
     return table(" | ".join(["method", "seeds", *FIGURES]), lines)
-
-
-def _cell(numbers: tuple[float, float, float]) -> str:
-    centre, low, high = numbers
-    return f"{centre:.3f}" if np.isnan(low) else f"{centre:.3f} ({low:.3f} to {high:.3f})"
 
 
 def draw(

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import options, page, table
+from benchmarks.common import options, page, save_random, table
 from benchmarks.cost.control_cost import cells, columns
 from entrostat.trainer.config import load_config
-from entrostat.trainer.policy.models import ASSETS
+from entrostat.trainer.policy.models import load_tokenizer
 from entrostat.trainer.run import open_session
 
 MODELS = {"embedded": None, "hidden 256, 6 layers": (256, 6)}
@@ -47,23 +47,12 @@ def measure(name: str, law: str, steps: int) -> tuple[int, dict[str, np.ndarray]
     """Parameters, and the seconds of every step, as `columns` gives them."""
     with tempfile.TemporaryDirectory() as folder:
         shape = MODELS[name]
-        model = "expressions" if shape is None else grown(Path(folder), *shape)
+        if shape:
+            save_random(Path(folder), load_tokenizer("expressions"), *shape, positions=64, inner=4)
+        model = folder if shape else "expressions"
         words = [f"model={model}", f"control.law={LAWS[law]}", "tracking.mlflow=null"]
         session = open_session(load_config("examples/controlled.yaml", words))
     return sum(p.numel() for p in session.engine.model.parameters()), columns(session, steps, whole=1)
-
-
-def grown(folder: Path, hidden: int, layers: int) -> str:
-    """The embedded architecture at another size, with random weights, beside its tokenizer."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    config = AutoConfig.from_pretrained(ASSETS / "expressions")
-    config.hidden_size, config.intermediate_size, config.num_hidden_layers = hidden, 4 * hidden, layers
-    config.num_attention_heads = config.num_key_value_heads = hidden // 64
-    config.layer_types, config.max_window_layers = ["full_attention"] * layers, layers
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(ASSETS / "expressions").save_pretrained(folder)
-    return str(folder)
 
 
 if __name__ == "__main__":

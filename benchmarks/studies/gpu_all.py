@@ -38,7 +38,7 @@ class Check:
 
 def checks(out: Path) -> dict[str, Check]:
     """In the order of their worth."""
-    statistics, module = ["-m", "benchmarks.studies.gpu_bfloat16"], "benchmarks.cost.measurement_gpu"
+    statistics, module = ["-m", "benchmarks.studies.gpu_bfloat16"], "benchmarks.cost.measurement.gpu"
     trainer = ["-m", "benchmarks.studies.gpu", "--steps", "25", "--out", str(out / "gpu"), "--results", str(out)]
     real = {
         f"real {name}": Check(smollm2(out / name, *CUDA, *words), 90, smollm2(out / name, *TINY, *words))

@@ -1,8 +1,9 @@
-"""Reading files that come from strangers: regular files only, and only up to a size."""
+"""Files: those that come from strangers are read up to a size, regular ones alone; ours are written whole."""
 
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -77,3 +78,19 @@ def check_regular(path: str | Path, what: str) -> None:
     if not stat.S_ISREG(mode):
         kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
         raise InputError(f"cannot read {path} ({kind}); give the path of {what}.")
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write aside, sync, rename: a crash leaves the old file or the new one, never half of one.
+
+    Processes may write the same file at the same time; one of them is the last.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    aside = path.with_name(f"{path.name}.{os.getpid()}.new")
+    with aside.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)

@@ -16,7 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from ..clipping import cut_tokens, importance_ratio
 from ..control import EntropyController
 from ..inputs.errors import InputError
-from ..inputs.files import read_json
+from ..inputs.files import read_json, write_atomically
 from ..laws.momentum import momentum_of
 from ..measure.batch import BatchStatistics
 from ..measure.tokens import TokenStatistics
@@ -116,10 +116,7 @@ class LateLoop:
         )
         self._log(self._decision.metrics())
         if self._file is not None and self._rank == 0:
-            # a kill leaves the old state whole; ranks that share this one's data write beside each other
-            part = self._file.with_name(f"{self._file.name}.{os.getpid()}")
-            part.write_text(json.dumps(self.controller.state_dict()))
-            os.replace(part, self._file)
+            write_atomically(self._file, json.dumps(self.controller.state_dict()))
 
     def _prove(self) -> None:
         """Once, after the first backward pass: not before it, since a compiled loss gives its derivatives once.

@@ -78,12 +78,11 @@ def read_control(given: Any, source: str = "entropy_control") -> ControlConfig:
     """
     if isinstance(given, ControlConfig):
         return given
-    if given is True or given == "default":
-        return default_control()
     if isinstance(given, Mapping):
         return parse(ControlConfig, given, source=source)
-    if isinstance(given, str | Path):
-        return parse(ControlConfig, control_content(given), source=str(given))
+    if given is True or isinstance(given, str | Path):
+        path = "default" if given is True else given
+        return parse(ControlConfig, control_content(path), source=str(path))
     raise InputError(
         f"{source} is a {type(given).__name__}; give True for the recommended control, a ControlConfig, or the path of "
         "a control.yaml."

@@ -23,6 +23,7 @@ from mlflow import MlflowClient
 from playwright.sync_api import Browser, Page, sync_playwright
 from rich.console import Console
 
+from entrostat.inputs.files import write_atomically
 from entrostat.sim.plants import MomentumPlant
 from entrostat.trainer.commands.pages.designer import Design, designer
 from entrostat.trainer.commands.pages.loopback import Server
@@ -32,7 +33,7 @@ from entrostat.trainer.reporting.drawing.page import write
 from entrostat.trainer.reporting.rundata import load_runs
 from entrostat.trainer.rollout.ports import free_port
 from entrostat.trainer.tracking.delivery import Courier
-from entrostat.trainer.tracking.folder import RunFolder, write_atomically
+from entrostat.trainer.tracking.folder import RunFolder
 from entrostat.trainer.tracking.status import Status
 
 DOCS = Path(__file__).parent.parent

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from entrostat.inputs.files import MAX_LOG_BYTES, read_bytes
+from entrostat.inputs.files import MAX_LOG_BYTES, read_bytes, write_atomically
 
 Floats = NDArray[np.float64]
 Columns = dict[str, list[float]]
@@ -32,7 +32,7 @@ class Journal:
         self._lines = _read(path, head)
         path.parent.mkdir(parents=True, exist_ok=True)
         text = [json.dumps({"key": head}), *(json.dumps(line) for line in self._lines)]
-        path.write_text("\n".join(text) + "\n", encoding="utf-8")
+        write_atomically(path, "\n".join(text) + "\n")
 
     def recall(self, points: Floats) -> Columns | None:
         """Costs on record for the next batch, if it has these points."""

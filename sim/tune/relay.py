@@ -1,7 +1,7 @@
 """Relay experiment in the simulator: the gain and period at which a loop would swing by itself.
 
 A relay in the law's place makes the plant swing; by its describing function (Astrom and Hagglund 1984, Automatica 20)
-a swing of amplitude a under a relay of +-d with hysteresis h means Ku = 4 d / (pi sqrt(a^2 - h^2)).
+a swing of amplitude a under a relay of +-d means Ku = 4 d / (pi a).
 """
 
 from __future__ import annotations
@@ -29,38 +29,33 @@ class Ultimate:
     """Tu, steps."""
 
 
-def relay_experiment(
-    plant: MomentumPlant, amplitude: float = 0.25, hysteresis: float = 0.0, steps: int = 1000
-) -> Ultimate:
+def relay_experiment(plant: MomentumPlant, amplitude: float = 0.25, steps: int = 1000) -> Ultimate:
     """Ku and Tu of the plant without its drift, noise and ends, swinging about its initial entropy.
 
     Args:
         amplitude: the relay's command, +-.
-        hysteresis: error at which it switches, in the plant's unit (nats or log-nats).
         steps: length of the experiment; its second half is evaluated.
 
     Raises:
         InputError: the plant does not swing within `steps`.
     """
     quiet = plant.model_copy(update=QUIET | {"level": plant.initial})
-    error = _swing(quiet, amplitude, hysteresis, steps)[steps // 2 :]
+    error = _swing(quiet, amplitude, steps)[steps // 2 :]
     rising = np.flatnonzero((error[:-1] < 0) & (error[1:] >= 0))
     if len(rising) < 2:
         raise InputError(f"the plant did not swing twice within {steps} steps of the relay; write more steps.")
     cycle = error[rising[0] : rising[-1]]
     size = (cycle.max() - cycle.min()) / 2
-    gain = 4 * amplitude / (math.pi * math.sqrt(max(size**2 - hysteresis**2, 1e-300)))
-    return Ultimate(gain, float(rising[-1] - rising[0]) / (len(rising) - 1))
+    return Ultimate(4 * amplitude / (math.pi * size), float(rising[-1] - rising[0]) / (len(rising) - 1))
 
 
-def _swing(plant: MomentumPlant, amplitude: float, hysteresis: float, steps: int) -> NDArray[np.float64]:
+def _swing(plant: MomentumPlant, amplitude: float, steps: int) -> NDArray[np.float64]:
     """Set-point minus y, [steps], under the relay."""
     rng, state, command, errors = np.random.default_rng(0), plant.start(), amplitude, []
     for _ in range(steps):
         ratio = state.entropy / plant.initial if plant.space == "log" else math.nan
         error = -math.log(ratio) if plant.space == "log" else plant.initial - state.entropy
-        if abs(error) >= hysteresis:
-            command = math.copysign(amplitude, error if error else 1.0)
+        command = math.copysign(amplitude, error if error else 1.0)
         errors.append(error)
         state = plant.step(state, command, rng)
     return np.array(errors)

@@ -6,9 +6,10 @@ import sys
 
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2ForCausalLM
 
 from entrostat import model_statistics, token_statistics
+from tests.policies import qwen2
 from tests.runs import ENVIRONMENT, ROOT
 
 COLUMNS = ("logprob", "entropy", "sensitivity")
@@ -40,17 +41,7 @@ torch.save(found, sys.argv[1])
 
 def small_model(tied=True, seed=3):
     torch.manual_seed(seed)
-    config = Qwen2Config(
-        vocab_size=101,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=tied,
-        initializer_range=0.3,
-    )
-    return Qwen2ForCausalLM(config)
+    return qwen2(101, hidden=32, layers=2, tie_word_embeddings=tied, initializer_range=0.3)
 
 
 def sequences():

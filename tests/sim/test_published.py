@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.claims.flexec_curves import STEPS, published_commands, published_run
-from benchmarks.claims.published import constant_rates, free_run, log_error, oscillatory_decay, peaks
+from benchmarks.claims.published.curves import STEPS, published_commands, published_run
+from benchmarks.claims.published.prediction import constant_rates, free_run, log_error, oscillatory_decay, peaks
 from entrostat.sim.identify.fit import identify
 from entrostat.sim.identify.thresholds import commands_of
 

@@ -37,11 +37,6 @@ def test_the_swing_does_not_depend_on_the_relays_size_nor_on_drift_and_noise():
     assert relay_experiment(noisy) == first
 
 
-def test_hysteresis_slows_the_swing():
-    plant = MomentumPlant(gain=0.01, lag=0.5, delay=3)
-    assert relay_experiment(plant, hysteresis=0.02).period > relay_experiment(plant).period
-
-
 def test_an_experiment_that_is_too_short_says_so():
     with pytest.raises(InputError, match=r"did not swing twice within 20 steps of the relay; write more steps\."):
         relay_experiment(MomentumPlant(gain=0.01, delay=30), steps=20)

@@ -33,9 +33,9 @@ from tqdm import tqdm
 from benchmarks.common import options, page, table
 from entrostat.trainer import cli
 from entrostat.trainer import run as _run  # noqa: F401
+from tests.runs import ROOT, lines
 
 Process = get_context("fork").Process
-ROOT = Path(__file__).parents[2]
 STEPS = 24
 RUN = [
     "examples/controlled.yaml",
@@ -168,11 +168,16 @@ def cut_short(log: Path) -> bool:
 
 def differences(folder: Path, name: str, store: str) -> list[str]:
     """How a finished run differs from the untouched one, and MLflow from the run."""
-    run, untouched = lines(folder / name), lines(folder / "untouched")
-    wrong = [] if untimed(run) == untimed(untouched) else [f"{name}: its lines are not those of the untouched run"]
+    run, same = lines(folder / name, timed=True), alike(folder / name, folder / "untouched")
+    wrong = [] if same else [f"{name}: its lines are not those of the untouched run"]
     if [row["step"] for row in run] != list(range(STEPS)):
         wrong.append(f"{name}: steps {[row['step'] for row in run]}")
     return wrong + in_mlflow(name, run, store)
+
+
+def alike(one: Path, other: Path) -> bool:
+    """Whether two runs are equal to the bit in all but the seconds."""
+    return json.dumps(lines(one)) == json.dumps(lines(other))
 
 
 def in_mlflow(name: str, run: list[dict[str, Any]], store: str) -> list[str]:
@@ -197,15 +202,6 @@ def in_mlflow(name: str, run: list[dict[str, Any]], store: str) -> list[str]:
 def untimed_history(key: str, history: list[tuple[int, float]]) -> list[Any]:
     """Seconds of a step that was done again after MLflow had it are those of its first time: only steps count."""
     return sorted(step for step, _ in history) if key.startswith("time/") else sorted(history)
-
-
-def lines(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def untimed(rows: list[dict[str, Any]]) -> str:
-    """All but the seconds, as text, so that values are equal to the bit."""
-    return json.dumps([{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows])
 
 
 def blocks(tally: Tally, seed: int) -> tuple[str, ...]:

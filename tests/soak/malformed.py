@@ -22,9 +22,9 @@ from tqdm import tqdm
 
 from benchmarks.common import options, page, table
 from entrostat.trainer.cli import main as entrostat
+from tests.runs import ROOT
 from tests.soak.malformed_cases import Case, cases
 
-ROOT = Path(__file__).parents[2]
 SENTENCE = re.compile(r"entrostat: [^\n]*[^.?!\s][.?]\n")
 
 

@@ -25,8 +25,8 @@ import numpy as np
 
 from benchmarks.common import options, page, table
 from entrostat.trainer.rollout.ports import free_port
-from tests.soak.chaos import in_mlflow, lines
-from tests.soak.survival import ROOT, environment
+from tests.runs import ENVIRONMENT, ROOT, lines
+from tests.soak.chaos import in_mlflow
 
 RUN = ["examples/controlled.yaml", "rollout.prompts=16", "update.minibatches=4"]
 RUN += ["evaluation={every: 1000, prompts: 8, samples: 8}"]
@@ -55,13 +55,13 @@ def pair(folder: Path, number: int, port: int, steps: int) -> dict[str, Any]:
             taken[run], wrong = through_an_outage(run, folder, port, store, steps)
         else:
             taken[run] = watched(start(run, "null", steps))
-    steps_of = [np.array([row["time/step"] for row in lines(run)][WARM:]) for run in (tracked, alone)]
+    steps_of = [np.array([row["time/step"] for row in lines(run, timed=True)][WARM:]) for run in (tracked, alone)]
     return {
         "wrong": wrong,
         "steps": steps_of[0].sum() / steps_of[1].sum(),
         "ratios": steps_of[0] / steps_of[1],
         "processor": taken[tracked] / taken[alone],
-        "metrics": sum(len(row) for row in lines(tracked)),
+        "metrics": sum(len(row) for row in lines(tracked, timed=True)),
     }
 
 
@@ -83,7 +83,7 @@ def through_an_outage(run: Path, folder: Path, port: int, store: str, steps: int
 
         taken = watched(trainer, outage)
         wrong = [f"exit code {trainer.returncode}"] if trainer.returncode else []
-        return taken, wrong + in_mlflow(run.name, lines(run), store)
+        return taken, wrong + in_mlflow(run.name, lines(run, timed=True), store)
     finally:
         kill(server)
 
@@ -101,7 +101,7 @@ def watched(trainer: subprocess.Popen, meanwhile: Callable[[], None] = lambda: N
 def start(out: Path, store: str, steps: int) -> subprocess.Popen:
     words = [*RUN, f"steps={steps}", f"tracking.mlflow={store}", "--out", str(out)]
     command = [sys.executable, "-m", "entrostat.trainer.cli", "train", *words]
-    return subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def serve(folder: Path, port: int) -> subprocess.Popen:
@@ -109,7 +109,7 @@ def serve(folder: Path, port: int) -> subprocess.Popen:
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/files"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    alone = environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    alone = ENVIRONMENT | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     return subprocess.Popen(command, cwd=folder, env=alone, start_new_session=True, **quiet)
 
 

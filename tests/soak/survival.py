@@ -32,9 +32,9 @@ from benchmarks.common import page, table
 from entrostat.trainer.engine.checkpoint import load_checkpoint, newest_checkpoint, newest_step
 from entrostat.trainer.reporting.rundata import load_run
 from entrostat.trainer.reporting.summary import summarise
-from tests.soak.chaos import RUN, lines, untimed
+from tests.runs import ENVIRONMENT, ROOT, process
+from tests.soak.chaos import RUN, alike
 
-ROOT = Path(__file__).parents[2]
 SMALL = [*RUN, "tracking.mlflow=null"]
 ROOM = "9m"
 """Two checkpoints of 3.9 MB and the run's lines fit; the third, written before the first is dropped, does not."""
@@ -80,7 +80,7 @@ def disk_full(folder: Path) -> list[Line]:
         load_checkpoint(newest_checkpoint(tight / "run/checkpoints"))
         grow()
         resumed = train("--resume", tight / "run")
-        same = untimed(lines(roomy)) == untimed(lines(tight / "run"))
+        same = alike(roomy, tight / "run")
     said = sentences[0].replace(str(tight), "OUT") if sentences else done.stderr[-200:]
     return [
         Line("disk full while checkpointing", f"exit code {done.returncode}, {len(sentences)} sentence: {said}", told),
@@ -94,8 +94,8 @@ def looked_at(folder: Path) -> list[Line]:
     quiet, watched = folder / "quiet", folder / "watched"
     train(*SMALL, "evaluation.every=1000", "tracking.snapshots=0", "--out", quiet)
     train(*SMALL, "evaluation.every=1", "steps=12", "--out", watched)
-    entrostat("report", watched, "--out", folder / "page")
-    entrostat("target", watched / "config.yaml", "--out", folder / "target.png")
+    process("report", watched, "--out", folder / "page")
+    process("target", watched / "config.yaml", "--out", folder / "target.png")
     train("--resume", watched, "steps=24")
     states = [load_checkpoint(newest_checkpoint(run / "checkpoints"))[1] for run in (quiet, watched)]
     equal = json.dumps(states[0]) == json.dumps(states[1])
@@ -114,7 +114,7 @@ def lost_rank(folder: Path) -> list[Line]:
         shutil.copytree(folder / "ranks0", copy)
         start = newest_step(copy / "checkpoints")
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
-        done = entrostat("train", "--resume", copy, launcher=launcher if ranks > 1 else [])
+        done = process("train", "--resume", copy, launcher=launcher if ranks > 1 else [])
         summary = summarise(load_run(copy), skip=start)
         figure = (
             f"from step {start}: RMSE {summary.rmse:.1f} %, net {summary.net_rmse:.1f} %, bias {summary.bias:+.1f} %"
@@ -146,7 +146,7 @@ def rank_of_two(run: Path, rank: int, port: int) -> subprocess.Popen:
     place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     command = [sys.executable, "-m", "entrostat.trainer.cli", "train", *LONG, "--out", str(run)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env=environment() | place, **quiet)
+    return subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT | place, **quiet)
 
 
 @contextmanager
@@ -162,16 +162,7 @@ def tmpfs(path: Path) -> Any:
 
 
 def train(*words: Any) -> subprocess.CompletedProcess:
-    return entrostat("train", *words)
-
-
-def entrostat(*words: Any, launcher: Any = ()) -> subprocess.CompletedProcess:
-    command = [sys.executable, *launcher, "-m", "entrostat.trainer.cli", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(ROOT)}
+    return process("train", *words)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from entrostat.trainer.config import EngineConfig, UpdateConfig, VLLMConfig
 from entrostat.trainer.engine.settings import deepspeed_settings
 from entrostat.trainer.policy.models import load_tokenizer
 from entrostat.trainer.policy.warmstart import build_tokenizer
-from entrostat.trainer.rollout.vllm_engine import import_vllm
-from entrostat.trainer.rollout.vllm_server import Server
+from entrostat.trainer.rollout.vllm.engine import import_vllm
+from entrostat.trainer.rollout.vllm.server import Server
 from entrostat.trainer.tasks import load_task
 from entrostat.trainer.tasks.dataset import DatasetConfig
 from tests.forks import entrostat, fork

@@ -10,11 +10,9 @@ from scipy.stats import ttest_rel
 
 from entrostat.inputs.configuration import parse
 from entrostat.targets import Constant
-from entrostat.trainer.compare.against import against
-from entrostat.trainer.compare.columns import COLUMNS
 from entrostat.trainer.compare.search import Tuned
-from entrostat.trainer.compare.suite import Suite
-from entrostat.trainer.compare.table import Cell, Row, marked, paired_p
+from entrostat.trainer.compare.suite import Suite, against
+from entrostat.trainer.compare.table import COLUMNS, Cell, Row, marked, paired_p
 from entrostat.trainer.compare.write import as_csv, as_markdown, lost_columns
 from entrostat.trainer.reporting.rundata import Run
 from tests.trainer.suites import small

@@ -15,7 +15,7 @@ from entrostat.trainer.rollout.ports import free_port
 from entrostat.trainer.tracking import delivery
 from entrostat.trainer.tracking.delivery import Courier, Delivery, batches
 from entrostat.trainer.tracking.folder import RunFolder
-from entrostat.trainer.tracking.mlflow_store import MLflow
+from entrostat.trainer.tracking.mlflow.store import MLflow
 from entrostat.trainer.tracking.record import Tracker
 from tests.runs import ENVIRONMENT, mlflow_store
 

@@ -17,8 +17,8 @@ from entrostat.trainer.compare.parent import _start_parent
 from entrostat.trainer.config import load_config
 from entrostat.trainer.tracking.delivery import QUIET, Courier
 from entrostat.trainer.tracking.folder import RunFolder
-from entrostat.trainer.tracking.mlflow_params import GONE, in_force, to_write
-from entrostat.trainer.tracking.mlflow_runs import load_mlflow
+from entrostat.trainer.tracking.mlflow.params import GONE, in_force, to_write
+from entrostat.trainer.tracking.mlflow.runs import load_mlflow
 from entrostat.trainer.tracking.record import Tracker
 from tests.runs import mlflow_store
 from tests.sim.test_identification import logged

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2ForCausalLM
 
 from entrostat.trainer.adapter import add_adapter
 from entrostat.trainer.config import LoRAConfig, RunConfig, load_config
@@ -17,6 +17,7 @@ from entrostat.trainer.policy.plan import layer_bytes, pass_memory, state_memory
 from entrostat.trainer.policy.shapes import load_shape
 from entrostat.trainer.rollout import Rollout, response_logits
 from entrostat.trainer.rollout.prefix import shared_logits
+from tests.policies import qwen2
 from tests.runs import entrostat
 
 READY = sorted((Path(__file__).parents[2] / "examples" / "gpu").glob("*.yaml"))
@@ -26,17 +27,8 @@ PROMPT, ANSWER, ROWS = 8, 24, 8
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A small model of the kind that the ready configurations train."""
-    config = Qwen2Config(
-        vocab_size=1024,
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=False,
-    )
     path = tmp_path_factory.mktemp("model")
-    Qwen2ForCausalLM(config).save_pretrained(path)
+    qwen2(1024, hidden=128, layers=4, tie_word_embeddings=False).save_pretrained(path)
     return path
 
 

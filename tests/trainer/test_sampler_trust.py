@@ -16,8 +16,8 @@ from entrostat.trainer.policy.warmstart import build_tokenizer
 from entrostat.trainer.rollout import Sampling, sampler
 from entrostat.trainer.rollout.mismatch import trusted
 from entrostat.trainer.rollout.sampler import PLAIN
-from entrostat.trainer.rollout.vllm_engine import _answer
-from entrostat.trainer.rollout.vllm_sampler import Answer, VLLMSampler, known
+from entrostat.trainer.rollout.vllm.engine import _answer
+from entrostat.trainer.rollout.vllm.sampler import Answer, VLLMSampler, known
 from entrostat.trainer.run import open_session, run
 from entrostat.trainer.seeds import seed_of
 from tests.forks import scripted

@@ -12,7 +12,7 @@ import pytest
 
 from entrostat.inputs.errors import InputError
 from entrostat.trainer.rollout.ports import free_port
-from entrostat.trainer.rollout.vllm_engine import check_version
+from entrostat.trainer.rollout.vllm.engine import check_version
 from tests.runs import ENVIRONMENT, ROOT
 
 # vLLM has no build for some machines; where `make test` can install it these tests run
@@ -39,7 +39,7 @@ def serve(port, log):
         port,
     ]
     words += ["--weight-transfer-config", '{"backend": "gloo"}']
-    words += ["--worker-extension-cls", "entrostat.trainer.rollout.transfer.WorkerExtension"]
+    words += ["--worker-extension-cls", "entrostat.trainer.rollout.vllm.transfer.WorkerExtension"]
     return start("vllm.entrypoints.openai.api_server", *words, log=log)
 
 

@@ -29,7 +29,7 @@ EXTRAS = {
     "vllm": "rollouts with vLLM",
     "completion": "a shell that completes the command line",
     "sb3": "PPO in Stable-Baselines3",
-    "beyond": "the study of PPO, benchmarks/claims/beyond.py",
+    "beyond": "the study of PPO, benchmarks/claims/beyond",
     "tensorboard": "tracking in TensorBoard",
     "wandb": "tracking in Weights & Biases",
     "trl": "control in TRL's trainer",

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from entrostat.inputs.errors import InputError
+from entrostat.inputs.files import write_atomically
 from entrostat.sim.closed_loop import Floats
 from entrostat.sim.policy.regions import (
     PARTS,
@@ -28,7 +29,6 @@ from ..compare.pool import train_all
 from ..config import RunConfig, load_config
 from ..reporting.rundata import Run, load_run
 from ..reporting.summary import measured_entropy
-from ..tracking.folder import write_atomically
 
 AUTHORITY = 0.1
 """A threshold that moves the end entropy by less than this share of its start, against static clipping, has too little

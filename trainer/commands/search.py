@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,19 +10,19 @@ from time import monotonic
 
 import numpy as np
 import yaml
-from jinja2 import Environment
 
 from entrostat.inputs.configuration import parse
 from entrostat.inputs.errors import InputError
+from entrostat.inputs.files import write_atomically
 from entrostat.loop.config import ControlConfig, default_control
 from entrostat.targets import END, HOLD, TURN, HoldThenAnneal
 
+from ..compare.page import as_page
 from ..compare.parent import parent_run
 from ..compare.pool import train_all
 from ..compare.study import AS_WRITTEN, Found, Search, Settings, Values, found, means, search
 from ..config import RunConfig
 from ..reporting.rundata import Run, load_run
-from ..tracking.folder import write_atomically
 
 SPACE = {"hold": (0.4, 1.1), "turn": (0.05, 0.85), "end": (0.05, 0.6)}
 """Space of hold_then_anneal, in multiples of the initial entropy and shares of the run: from nearly a line, or a
@@ -223,16 +222,8 @@ def as_html(
         mark = "chosen" if trial == best else "front" if trial.front else "" if trial.values else "ended early"
         settings = [f"{trial.settings[key]:g}" for key in SPACE]
         rows.append((trial.name, settings, _cells(trial.values) if trial.values else ["-"] * len(goals), mark))
-    return (
-        Environment(autoescape=True)
-        .from_string(TEMPLATE)
-        .render(
-            heads=["trial", *SPACE, *(goal.metric for goal in goals), ""],
-            rows=rows,
-            words="\n".join(lines),
-            picture=base64.b64encode(picture.read_bytes()).decode(),
-        )
-    )
+    heads = ["trial", *SPACE, *(goal.metric for goal in goals), ""]
+    return as_page("search", "\n".join(lines), picture, heads=heads, rows=rows)
 
 
 def _cells(values: Values) -> list[str]:
@@ -245,23 +236,3 @@ def _values(goals: Sequence[Goal], values: Values) -> str:
 
 def _settings(trial: Found) -> str:
     return ", ".join(f"{key} {value:g}" for key, value in trial.settings.items())
-
-
-TEMPLATE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>entrostat search</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-  body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 900px; margin: auto; padding: 0 20px 40px; }
-  table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-  th, td { text-align: right; padding: 3px 9px; border-bottom: 1px solid #ddd; }
-  img { max-width: 100%; } pre { white-space: pre-wrap; }
-</style></head><body>
-<h1>Curves tried</h1>
-<pre>{{ words }}</pre>
-<img alt="the goals of every trial, the front joined" src="data:image/png;base64,{{ picture }}">
-<table><thead><tr>{% for head in heads %}<th scope="col">{{ head }}</th>{% endfor %}</tr></thead>
-{% for name, settings, values, mark in rows %}<tr><td>{{ name }}</td>
-{% for cell in settings %}<td>{{ cell }}</td>{% endfor %}{% for cell in values %}<td>{{ cell }}</td>{% endfor %}
-<td>{{ mark }}</td></tr>{% endfor %}</table>
-</body></html>
-"""

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..reporting import COLOURS
 from ..reporting.summary import measured_entropy
 from .suite import Suite
 from .table import Row
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 ACROSS = 4
 
 

@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 
 from entrostat.inputs.errors import InputError
-from entrostat.inputs.files import read_json
+from entrostat.inputs.files import read_json, write_atomically
 
 from ..address import check_answers, without_password
 from ..config import TrackingConfig
-from ..tracking.folder import write_atomically
-from ..tracking.mlflow_runs import find_experiment
-from ..tracking.mlflow_store import TRAINING
+from ..tracking.mlflow.runs import find_experiment
+from ..tracking.mlflow.store import TRAINING
 
 
 def parent_run(tracking: TrackingConfig, name: str, out: Path) -> str | None:

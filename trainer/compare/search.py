@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from entrostat.inputs.files import write_atomically
+
 from ..config import RunConfig
 from ..reporting.rundata import load_run
 from ..reporting.summary import summarise
-from ..tracking.folder import write_atomically
-from .against import against
 from .pool import is_finished, train_all
 from .study import AS_WRITTEN, Search, Settings, Values, found, means, search
-from .suite import Suite, Tuning, run_config
+from .suite import Suite, Tuning, against, run_config
 
 QUICK: dict[str, Any] = {"evaluation": {"every": 10**9, "prompts": 8, "samples": 8}}
 """A trial is judged by its tracking alone."""

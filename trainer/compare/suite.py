@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,8 @@ from entrostat.loop.config import ControlConfig
 from entrostat.targets import Target
 
 from ..config import Count, RunConfig
+from ..reporting.rundata import Run
+from ..reporting.summary import measured_entropy
 
 Seed = Annotated[int, Field(ge=0, le=2**63)]
 Range = tuple[Annotated[float, Field(gt=0, le=1e9)], Annotated[float, Field(gt=0, le=1e9)]]
@@ -133,3 +136,9 @@ def held_out_jobs(suite: Suite, gains: Mapping[str, Mapping[str, float]]) -> dic
 def run_name(name: str, strategy: Strategy, target: str, seed: int) -> str:
     """Folder of a run of the table."""
     return f"{name}/{target}-{seed}" if strategy.follows else f"{name}/{seed}"
+
+
+def against(run: Run, target: Target) -> Run:
+    """The run with `target` as its set-point; a target in multiples of the initial entropy takes the run's own."""
+    setpoint = target.with_total(len(run.steps)).at(run.steps, float(measured_entropy(run)[0]))
+    return replace(run, columns=run.columns | {"controller/setpoint": setpoint})

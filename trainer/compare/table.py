@@ -1,4 +1,4 @@
-"""From finished runs to one row for each strategy and target: mean, spread over seeds, paired tests."""
+"""From finished runs to one row for each strategy and target, a column a figure: mean, spread, paired tests."""
 
 from __future__ import annotations
 
@@ -6,18 +6,61 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from scipy.stats import false_discovery_control, ttest_rel
 
+from ..reporting import table
 from ..reporting.rundata import Run, load_run
 from ..reporting.summary import RunSummary, summarise
-from .against import against
-from .columns import COLUMNS, Column
 from .pool import is_finished
-from .suite import Suite, run_config, run_name
+from .suite import Suite, against, run_config, run_name
 
 Values = tuple[float | None, ...]
+Better = Literal["low", "high", "near zero"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of the table."""
+
+    field: str
+    form: str
+    better: Better | None
+    """None where more or less is neither good nor bad."""
+    head: str
+    meaning: str
+
+    def rank(self, value: float) -> float:
+        """Smaller is better."""
+        return {"low": value, "high": -value, "near zero": abs(value), None: 0.0}[self.better]
+
+
+def _reported(field: str, form: str, better: Better) -> Column:
+    """A figure that the closing table of a run has too."""
+    known = next(column for column in table.COLUMNS if column.field == field)
+    return Column(field, form, better, known.head, known.meaning)
+
+
+COLUMNS = (
+    _reported("rmse", ".2f", "low"),
+    _reported("net_rmse", ".2f", "low"),
+    _reported("bias", "+.2f", "near zero"),
+    _reported("settling", ".0f", "low"),
+    _reported("overshoot", ".1f", "low"),
+    Column("ripple", ".1f", "low", "ripple %", "Peak to peak of the late error, % of the target; 5th to 95th centile."),
+    _reported("saturated", ".0f", "low"),
+    Column("kl", ".3f", None, "KL", "KL divergence of the last policy to the start policy, nats a token."),
+    _reported("reward", ".3f", "high"),
+    Column("greedy", ".3f", "high", "greedy", "Last evaluation: share of right greedy answers, at equal entropy."),
+    _reported("pass_at_1", ".3f", "high"),
+    _reported("pass_at_8", ".3f", "high"),
+    _reported("distinct", ".2f", "high"),
+    Column("gradient_norm", ".3f", None, "grad", "Gradient norm before clipping, mean of the last 10 steps."),
+    Column("zero_gradient", ".1f", "low", "zero %", "Tokens without a gradient: cut, or of a group without spread."),
+    Column("seconds", ".2f", None, "s/step", "Seconds a step, median: of a machine that was busy with other runs too."),
+)
 
 
 @dataclass(frozen=True)

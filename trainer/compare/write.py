@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jinja2 import Environment
-
 from entrostat.inputs.configuration import parse
+from entrostat.inputs.files import write_atomically
 
 from ..config import RunConfig
-from ..tracking.folder import write_atomically
-from .columns import COLUMNS, Column
 from .figure import draw
+from .page import as_page
 from .search import Tuned
 from .suite import Suite
-from .table import Cell, Row
+from .table import COLUMNS, Cell, Column, Row
 
 SIGNIFICANT = 0.05
 
@@ -102,28 +99,11 @@ def as_html(suite: Suite, tuned: Mapping[str, Tuned], rows: Sequence[Row], pictu
     blocks = []
     for target in suite.targets:
         block = [row for row in rows if row.target == target]
-        table = [
-            {
-                "name": row.strategy,
-                "cells": [
-                    (_cell(column, row.cells[column.field]), _title(row.cells[column.field])) for column in COLUMNS
-                ],
-            }
-            for row in block
-        ]
+        cells = [[(_cell(c, row.cells[c.field]), _title(row.cells[c.field])) for c in COLUMNS] for row in block]
+        table = [{"name": row.strategy, "cells": line} for row, line in zip(block, cells, strict=True)]
         blocks.append({"name": target, "rows": table, "lost": lost_columns(suite, block)})
-    return (
-        Environment(autoescape=True)
-        .from_string(TEMPLATE)
-        .render(
-            command=command,
-            legend=_legend(suite),
-            blocks=blocks,
-            columns=COLUMNS,
-            notes=notes(suite, tuned, rows),
-            picture=base64.b64encode(picture.read_bytes()).decode(),
-        )
-    )
+    values = {"legend": _legend(suite), "blocks": blocks, "columns": COLUMNS, "notes": notes(suite, tuned, rows)}
+    return as_page("compare", command, picture, **values)
 
 
 def _legend(suite: Suite) -> str:
@@ -169,40 +149,3 @@ def _cell(column: Column, cell: Cell) -> str:
 def _title(cell: Cell) -> str:
     values = ", ".join("-" if value is None else f"{value:.4g}" for value in cell.values)
     return f"p {cell.p:.3g}, q {cell.q:.3g}; {values}" if math.isfinite(cell.p) else values
-
-
-TEMPLATE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>entrostat compare</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-  body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 1600px; margin: auto; padding: 0 20px 40px; }
-  h1 { font-size: 22px; } h2 { font-size: 18px; }
-  p, ul { max-width: 75em; }
-  .scroll { overflow-x: auto; }
-  table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-  th, td { text-align: right; padding: 3px 9px; border-bottom: 1px solid #ddd; white-space: nowrap; }
-  th:first-child, td:first-child { text-align: left; }
-  thead th, td { cursor: help; }
-  img { max-width: 100%; }
-  code { overflow-wrap: anywhere; }
-</style></head><body>
-<h1>Strategies compared</h1>
-<p><code>{{ command }}</code></p>
-<p>{{ legend }}</p>
-{% for block in blocks %}
-<h2>Target: {{ block.name }}</h2>
-<div class="scroll"><table><thead><tr><th scope="col">strategy</th>
-{% for column in columns %}<th scope="col" title="{{ column.meaning }}">{{ column.head }}</th>{% endfor %}</tr></thead>
-{% for row in block.rows %}<tr><td>{{ row.name }}</td>
-{% for cell, title in row.cells %}<td title="{{ title }}">
-{%- if cell.startswith("**") %}<b>{{ cell.replace("**", "") }}</b>{% else %}{{ cell }}{% endif %}</td>{% endfor %}</tr>
-{% endfor %}</table></div>
-<ul>{% for sentence in block.lost %}<li>{{ sentence }}</li>{% endfor %}</ul>
-{% endfor %}
-<img alt="entropy over steps, a panel for each strategy" src="data:image/png;base64,{{ picture }}">
-<h2>What the rows are</h2>
-<ul>{% for line in notes %}<li>{{ line }}</li>{% endfor %}</ul>
-<h2>What the columns are</h2>
-<ul>{% for column in columns %}<li><b>{{ column.head }}</b>: {{ column.meaning }}</li>{% endfor %}</ul>
-</body></html>
-"""

@@ -25,14 +25,14 @@ def open_sampler(config: RunConfig, model: Any, tokenizer: PreTrainedTokenizerBa
     form = Form(config.chat, config.system, tuple(config.rollout.stop))
     if engine.type == "transformers":
         return TransformersSampler(model, tokenizer, form)
-    from .vllm_sampler import VLLMSampler
+    from .vllm.sampler import VLLMSampler
 
     if engine.placement == "server":
-        from .vllm_server import Server
+        from .vllm.server import Server
 
         backend: Any = Server(model, engine)
     else:
-        from .vllm_engine import InProcess, SecondProcess
+        from .vllm.engine import InProcess, SecondProcess
 
         placed = InProcess if engine.placement == "in_process" else SecondProcess
         backend = placed(model, source, config.engine.dtype, engine)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from entrostat.clipping import cut_tokens, importance_ratio
 from entrostat.decision import Decision
+from entrostat.inputs.files import write_atomically
 from entrostat.measure.regions import region_of
 from entrostat.measure.tensors import per_token
 
@@ -36,7 +37,7 @@ class Snapshots:
         self._every = math.ceil(steps / count) if count else 0
         if lead and self._path.exists():
             kept = [line for line in read_snapshots(folder) if line.step < start]
-            self._path.write_text("".join(line.model_dump_json() + "\n" for line in kept), encoding="utf-8")
+            write_atomically(self._path, "".join(line.model_dump_json() + "\n" for line in kept))
 
     def take(self, session: Session, step: int, batch: Batch, decision: Decision) -> None:
         """Look at the step, after its update, where one is due. Every rank calls it; the controller is only read."""

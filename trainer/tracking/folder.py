@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 import uuid
 from pathlib import Path
 from typing import Any
 
-from entrostat.decision import finite
 from entrostat.inputs.errors import InputError
-from entrostat.inputs.files import MAX_LOG_BYTES, check_regular, read_bytes
+from entrostat.inputs.files import MAX_LOG_BYTES, check_regular, read_bytes, write_atomically
+from entrostat.recording import append_step
 
 from ..config import RunConfig, TrackingConfig, dump_config, load_config
 from ..tracker import Row
@@ -66,10 +64,8 @@ class RunFolder:
         return lines, offset + len(content) + len(newline)
 
     def append(self, step: int, metrics: dict[str, float]) -> None:
-        """One line: `step`, those of the metrics that are finite, and the time of day."""
-        line = json.dumps({"step": step} | finite(metrics) | {"time/unix": time.time()}) + "\n"
-        with self._metrics.open("a", encoding="utf-8") as file:
-            file.write(line)
+        """Add the line of a step."""
+        append_step(self._metrics, step, metrics)
 
     @property
     def status(self) -> dict[str, Any]:
@@ -107,16 +103,6 @@ class RunFolder:
         if not isinstance(content, dict):
             raise InputError(f"{path} is no JSON object; remove it, and the run is taken as one that was not tracked.")
         return content
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write aside, sync, rename: a crash leaves the old file or the new one, never half of one."""
-    aside = path.with_name(path.name + ".new")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
 
 
 def _row(line: bytes) -> Row | None:

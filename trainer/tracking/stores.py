@@ -33,7 +33,7 @@ def asked_for(config: RunConfig) -> list[str]:
 def open_store(tracker: str, folder: RunFolder, config: RunConfig) -> Store:
     """The tracker's end; what it needs is imported here, where it is wanted."""
     if tracker == "mlflow":
-        from .mlflow_store import MLflow
+        from .mlflow.store import MLflow
 
         return MLflow(folder, config)
     if tracker == "tensorboard":

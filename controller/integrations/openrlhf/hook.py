@@ -15,7 +15,7 @@ from torch.distributed import ProcessGroup
 from ...control import EntropyController
 from ...decision import Decision
 from ...inputs.errors import InputError
-from ...inputs.files import read_bytes, read_json
+from ...inputs.files import read_bytes, read_json, write_atomically
 from ...loop.config import ControlConfig
 from ...measure.tokens import TokenStatistics
 from ..anew import begins_anew
@@ -105,7 +105,7 @@ class EntropyHook:
         """OpenRLHF's, and beside the actor's checkpoint the controller's state."""
         done = self._save(model, save_dir, tag, *args, **kwargs)
         if model is self._trainer.actor.model and self._trainer.strategy.is_rank_0():
-            Path(save_dir, str(tag), FILE).write_text(json.dumps(self.controller.state_dict()))
+            write_atomically(Path(save_dir, str(tag), FILE), json.dumps(self.controller.state_dict()))
         return done
 
     def _restore(self, args: Any) -> None:

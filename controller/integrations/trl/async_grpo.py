@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,12 +9,12 @@ from torch import Tensor
 from trl.experimental.async_grpo import AsyncGRPOTrainer
 
 from ...control import EntropyController
-from ...inputs.configuration import parse, read_yaml
-from ...loop.config import ControlConfig
+from ...loop.config import read_control
 from ...measure.tokens import TokenStatistics
 from ..handed import bypassed
 from ..late import LateLoop
 from .capture import captured
+from .trainer import Control
 
 
 class EntropyControlledAsyncGRPOTrainer(AsyncGRPOTrainer):
@@ -26,7 +25,7 @@ class EntropyControlledAsyncGRPOTrainer(AsyncGRPOTrainer):
     The state is kept in the file that the environment variable ENTROSTAT_STATE names.
 
     Args:
-        entropy_control: path of a `control.yaml`, or its content; none: an AsyncGRPOTrainer, to the bit.
+        entropy_control: `True`, the path of a `control.yaml`, or its content; none: an AsyncGRPOTrainer, to the bit.
 
     Raises:
         InputError: the file does not fit, or the first loss does not read its thresholds.
@@ -35,10 +34,8 @@ class EntropyControlledAsyncGRPOTrainer(AsyncGRPOTrainer):
     epsilon_low: Any
     epsilon_high: Any
 
-    def __init__(self, *args: Any, entropy_control: str | Path | ControlConfig | None = None, **kwargs: Any) -> None:
-        config = entropy_control
-        if isinstance(config, str | Path):
-            config = parse(ControlConfig, read_yaml(config), source=str(config))
+    def __init__(self, *args: Any, entropy_control: Control = None, **kwargs: Any) -> None:
+        config = read_control(entropy_control) if entropy_control else None
         super().__init__(*args, **kwargs)
         self.entropy_loop: LateLoop | None = None
         if config is not None:

@@ -15,7 +15,7 @@ from ...inputs.errors import InputError
 from ...loop.config import ControlConfig, read_control
 from ...measure.tokens import TokenStatistics
 from ..anew import begins_anew
-from .checkpoints import KEY
+from .loop import KEY
 from .settings import SCALAR, one_update
 
 logger = logging.getLogger("entrostat")

@@ -24,9 +24,8 @@ from ..clamp import clamp_thresholds, weighed
 from ..handed import Handed, bypassed
 from ..measured import Measured
 from .capture import captured
-from .checkpoints import Checkpoints
 from .form import Form
-from .loop import EntropyLoop
+from .loop import Checkpoints, EntropyLoop
 from .settings import check_settings, updates_to_come
 from .truncation import Truncate, say_sampled, truncation
 from .unsloth import CompiledLoss

@@ -15,7 +15,7 @@ from verl.workers.utils.padding import no_padding_2_padding
 
 from ...control import EntropyController
 from ...inputs.errors import InputError
-from ...inputs.files import read_json
+from ...inputs.files import read_json, write_atomically
 from ...loop.config import ControlConfig, read_control
 from ...measure.tokens import TokenStatistics
 from ..anew import begins_anew
@@ -105,7 +105,7 @@ class EntropyTrainingWorker(TrainingWorker):
         """verl's, and the controller's state beside it."""
         done = super().save_checkpoint(local_path, *args, **kwargs)
         if self.controller is not None and torch.distributed.get_rank() == 0:
-            Path(local_path, FILE).write_text(json.dumps(self.controller.state_dict()))
+            write_atomically(Path(local_path, FILE), json.dumps(self.controller.state_dict()))
         return done
 
     def load_checkpoint(self, local_path: str, *args: Any, **kwargs: Any) -> Any:

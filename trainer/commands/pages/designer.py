@@ -16,13 +16,13 @@ import yaml
 
 from entrostat.inputs.configuration import parse
 from entrostat.inputs.errors import InputError
+from entrostat.inputs.files import write_atomically
 from entrostat.sim.feasibility import envelope, reach
 from entrostat.sim.identify.fit import identify
 from entrostat.sim.plants import MomentumPlant
 from entrostat.targets import Table
 
 from ...address import tracking_uri
-from ...tracking.folder import write_atomically
 from ..plant.logged_runs import load_logged
 from ..plant.plant_file import read_plants
 from ..plant.target import read_target

@@ -9,12 +9,12 @@ from pathlib import Path
 import yaml
 
 from entrostat.inputs.errors import install
+from entrostat.inputs.files import write_atomically
 from entrostat.sim.identify.fit import Identified, identify
 from entrostat.sim.identify.logged import REMEDY, LoggedRun
 from entrostat.sim.identify.plot import draw_characteristic
 
 from ...address import tracking_uri
-from ...tracking.folder import write_atomically
 from ..bar import bar
 from .logged_runs import load_logged
 

@@ -56,7 +56,7 @@ def load_logged(source: str, lag: float | None, noise: float | None, tracking: s
         return [_from_table(path, lag, noise)]
     if path.exists():
         return [_from_run(load_run(path), source, lag, noise)]
-    from ...tracking.mlflow_runs import load_mlflow
+    from ...tracking.mlflow.runs import load_mlflow
 
     return _usable([(run, f"{source} ({run.name})") for run in load_mlflow(source, tracking)], lag, noise)
 

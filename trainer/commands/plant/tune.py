@@ -13,6 +13,7 @@ import yaml
 from entrostat.actuators import Actuator
 from entrostat.inputs.configuration import parse, read_yaml
 from entrostat.inputs.errors import InputError
+from entrostat.inputs.files import write_atomically
 from entrostat.inputs.table_file import SUFFIXES
 from entrostat.laws import PID
 from entrostat.loop.config import ControlConfig, control_content
@@ -27,7 +28,6 @@ from entrostat.sim.tune.search import Tuning, tune
 from entrostat.targets import Target
 
 from ...config import load_config
-from ...tracking.folder import write_atomically
 from ..bar import bar
 from .plant_file import read_plants
 

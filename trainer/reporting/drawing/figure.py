@@ -1,6 +1,6 @@
 """One picture of one or more runs, for a README or a paper: the entropy with its target, and what came of it."""
 
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from entrostat.inputs.files import write_atomically
 from entrostat.trainer.reporting import PANELS, colour, targets
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.summary import BAND, measured_entropy
@@ -41,7 +42,6 @@ OUTCOMES = (
 
 def draw(runs: Sequence[Run], path: str | Path) -> None:
     """Overlay `runs` in one PNG of about 1500 x 600 px; it appears at `path` when it is whole."""
-    path = Path(path)
     with mpl.rc_context({**mpl.rcParamsDefault, **STYLES}):
         figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
@@ -54,9 +54,9 @@ def draw(runs: Sequence[Run], path: str | Path) -> None:
             if not ax.lines:
                 ax.text(0.5, 0.5, "no run logged this", transform=ax.transAxes, ha="center", color=INK)
         figure.legend(handles=_keys(runs), loc="outside upper left", ncols=min(len(runs) + 1, 4), fontsize=10)
-        part = path.with_name(path.name + ".part")
-        figure.savefig(part, format="png")
-    os.replace(part, path)
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png")
+    write_atomically(Path(path), picture.getvalue())
 
 
 def _entropy(ax: Axes, runs: Sequence[Run]) -> None:

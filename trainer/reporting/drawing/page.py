@@ -1,7 +1,6 @@
 """The report of one or more runs: `write(runs, path)` makes one HTML file that opens without a network."""
 
 import json
-import os
 import zlib
 from collections.abc import Sequence
 from importlib.resources import files
@@ -17,6 +16,7 @@ from bokeh.layouts import row
 from bokeh.resources import INLINE
 from markupsafe import Markup
 
+from entrostat.inputs.files import write_atomically
 from entrostat.trainer.reporting import Style, targets
 from entrostat.trainer.reporting.drawing.inside import drawn, inside
 from entrostat.trainer.reporting.drawing.plots import Key, Sheet
@@ -36,10 +36,7 @@ NOTED = 3
 
 def write(runs: Sequence[Run], path: str | Path) -> None:
     """Write the report of `runs`; it appears at `path` when it is whole."""
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    part.write_text(render(runs), encoding="utf-8")
-    os.replace(part, path)
+    write_atomically(Path(path), render(runs))
 
 
 def render(runs: Sequence[Run], live: str = "") -> str:

@@ -1,6 +1,6 @@
 """Training on the samples of one region at a time in an environment: do the published signs hold beyond language?
 
-    python -m benchmarks.claims.beyond_signs [--seeds 1 2 3] [--task Breakout] [--out runs/beyond_signs]
+    python -m benchmarks.claims.beyond.signs [--seeds 1 2 3] [--task Breakout] [--out runs/beyond_signs]
 
 PPO without a bonus first brings the entropy down to half of its start, so that it can move both ways. From there each
 of E1 to E4, each pair and all samples train alone (arXiv 2602.09782, section 3), from the same policy, value and
@@ -9,7 +9,6 @@ optimizer. Writes docs/results/beyond_signs.md and beyond_signs.png; a run that 
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,27 +19,22 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
-from benchmarks.claims.beyond_runs import ENVS, PPO, ROLLOUT, TASKS, measured
+from benchmarks.claims.beyond.runs import ENVS, PPO, ROLLOUT, TASKS, measured
+from benchmarks.common import RESULTS, joined, options, page, table
 from entrostat.integrations.sb3 import EntropyControlledPPO
-from entrostat.sim.region_experiment import PARTS, draw_parts, part, published_sign
+from entrostat.sim.policy.regions import PARTS, draw_parts, part, published_sign
 
-PAGE = Path("docs/results/beyond_signs.md")
 LONGEST, STEPS = 300, 20
 """Rollouts, at most until the entropy has fallen to half, and of each part."""
 SHARE = 0.5
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    options.add_argument("--task", default="Breakout", choices=list(TASKS))
-    options.add_argument("--out", type=Path, default=Path("runs/beyond_signs"))
-    chosen = options.parse_args()
+    chosen = options(__doc__, seeds=[1, 2, 3], task="Breakout", out=Path("runs/beyond_signs"))
     torch.set_num_threads(1)
     curves = {name: np.array([curve(chosen.out, chosen.task, name, s) for s in chosen.seeds]) for name in PARTS}
-    draw(curves, PAGE.with_suffix(".png"))
-    PAGE.write_text(markdown(curves, chosen.task, chosen.seeds))
-    print(PAGE.read_text())
+    draw(curves, RESULTS / "beyond_signs.png")
+    page("beyond_signs", *blocks(curves, chosen.task, chosen.seeds))
 
 
 def curve(out: Path, task: str, name: str, seed: int) -> list[float]:
@@ -83,21 +77,9 @@ class Entropies(BaseCallback):
         self.entropies.append(measured(self.model).entropy)
 
 
-def markdown(curves: Mapping[str, np.ndarray], task: str, seeds: Sequence[int]) -> str:
+def blocks(curves: Mapping[str, np.ndarray], task: str, seeds: Sequence[int]) -> tuple[str, ...]:
     """Signs against the published ones."""
-    lines = [
-        "# Which samples move entropy, beyond language",
-        "",
-        f"`python -m benchmarks.claims.beyond_signs --seeds {' '.join(map(str, seeds))} --task {task}`: {task}, PPO of "
-        f"Stable-Baselines3 from half of the initial entropy, {STEPS} rollouts of {ROLLOUT} frames with the gradient "
-        "of some regions alone, static clipping at 0.2; the loss is divided by all samples. Entropy as measured on "
-        "each rollout.",
-        "",
-        "![entropy over rollouts](beyond_signs.png)",
-        "",
-        "| gradient from | published | at the start [nats] | at the end, over the seeds | as published |",
-        "|---|---|---|---|---|",
-    ]
+    lines: list[list[str]] = []
     right: list[bool] = []
     for name, runs in curves.items():
         sign, change = published_sign(name), runs[:, -1] - runs[:, 0]
@@ -106,9 +88,16 @@ def markdown(curves: Mapping[str, np.ndarray], task: str, seeds: Sequence[int]) 
         verdict = ("yes" if right[-1] else "no") if sign else ""
         word = {-1: "falls", 1: "rises", 0: "open"}[sign]
         ends = f"{runs[:, -1].min():.3f} to {runs[:, -1].max():.3f}"
-        lines.append(f"| {name} | {word} | {runs[:, 0].mean():.3f} | {ends} | {verdict} |")
-    return "\n".join(
-        [*lines, "", f"{sum(right)} of {len(right)} parts with a published sign have it on every seed.", ""]
+        lines.append([name, word, f"{runs[:, 0].mean():.3f}", ends, verdict])
+    return (
+        "# Which samples move entropy, beyond language",
+        f"`python -m benchmarks.claims.beyond.signs --seeds {joined(seeds)} --task {task}`: {task}, PPO of "
+        f"Stable-Baselines3 from half of the initial entropy, {STEPS} rollouts of {ROLLOUT} frames with the gradient "
+        "of some regions alone, static clipping at 0.2; the loss is divided by all samples. Entropy as measured on "
+        "each rollout.",
+        "![entropy over rollouts](beyond_signs.png)",
+        table("gradient from | published | at the start [nats] | at the end, over the seeds | as published", lines),
+        f"{sum(right)} of {len(right)} parts with a published sign have it on every seed.",
     )
 
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import options, page, table
-from benchmarks.cost.measurement_memory import hidden_rows, memory_rows
-from benchmarks.cost.measurement_ways import DIRECTIONS, SHAPES, Way, installed, names, problem, run, way
+from benchmarks.cost.measurement.memory import hidden_rows, memory_rows
+from benchmarks.cost.measurement.ways import DIRECTIONS, SHAPES, Way, installed, names, problem, run, way
 
 DTYPES = (torch.float32, torch.bfloat16)
 Seconds = tuple[float, float]

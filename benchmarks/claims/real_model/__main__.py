@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.claims import real_runs as runs
-from benchmarks.claims.real_table import TRL, Found, write
+from benchmarks.claims.real_model import runs
+from benchmarks.claims.real_model.table import TRL, Found, write
 from benchmarks.common import RESULTS, options, train_all
 from benchmarks.cost import real_step
 from entrostat.trainer.reporting.rundata import load_run

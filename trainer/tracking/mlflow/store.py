@@ -11,16 +11,16 @@ from contextlib import suppress
 from importlib import metadata
 from typing import Any
 
-from ..address import check_answers, without_password
-from ..config import RunConfig
-from ..reporting.rundata import load_run
-from ..reporting.summary import summarise
-from ..reporting.table import headline, warnings
-from ..tracker import Row
-from .folder import RunFolder
-from .mlflow_inputs import inputs
-from .mlflow_params import flat, to_write
-from .mlflow_runs import find_experiment
+from ...address import check_answers, without_password
+from ...config import RunConfig
+from ...reporting.rundata import load_run
+from ...reporting.summary import summarise
+from ...reporting.table import headline, warnings
+from ...tracker import Row
+from ..folder import RunFolder
+from .inputs import inputs
+from .params import flat, to_write
+from .runs import find_experiment
 
 STEP, TIME = "training/global_step", "time/unix"
 DESCRIBED = "entrostat/described"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.claims import real_runs as runs
+from benchmarks.claims.real_model import runs
 from benchmarks.common import page, table
 from benchmarks.cost.real_step import TUNED, as_table
 from entrostat.sim.policy.regions import SIGNS

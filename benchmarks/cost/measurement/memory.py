@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.cost.measurement_ways import DIRECTIONS, SHAPES, names, problem, run, way
+from benchmarks.cost.measurement.ways import DIRECTIONS, SHAPES, names, problem, run, way
 from entrostat import linear_statistics
 
 VOCABULARIES = (8192, 32768, 131072)

@@ -4,7 +4,7 @@
         --weight-transfer-config '{"backend": "nccl"}'
 
 (On the CPU: `python -m vllm.entrypoints.openai.api_server --model MODEL`, the backend gloo, and
-`--worker-extension-cls entrostat.trainer.rollout.transfer.WorkerExtension`.) Only trusted machines may reach it:
+`--worker-extension-cls entrostat.trainer.rollout.vllm.transfer.WorkerExtension`.) Only trusted machines may reach it:
 whoever can, can change its weights.
 """
 
@@ -24,9 +24,9 @@ from torch import nn
 
 from entrostat.inputs.errors import InputError
 
-from ..config import VLLMConfig
-from .vllm_engine import import_vllm, open_sender
-from .vllm_sampler import Answer, known
+from ...config import VLLMConfig
+from .engine import import_vllm, open_sender
+from .sampler import Answer, known
 
 AT_ONCE = 64
 """Requests in flight from one rank."""
@@ -86,7 +86,7 @@ class Server:
         except requests.RequestException as error:
             reason = type(error).__name__
             raise InputError(
-                f"no vLLM server answers at {self._url} ({reason}); start one as trainer/rollout/vllm_server.py shows, "
+                f"no vLLM server answers at {self._url} ({reason}); start one as trainer/rollout/vllm/server.py shows, "
                 "or correct `rollout.engine.url`."
             ) from None
         if answer.status_code in (403, 404):

@@ -11,10 +11,10 @@ from transformers import PreTrainedTokenizerBase
 
 from entrostat.inputs.errors import InputError, install
 
-from ..seeds import seed_of
-from .batch import Rollout
-from .prompts import Form, encode
-from .sampler import Sampling
+from ...seeds import seed_of
+from ..batch import Rollout
+from ..prompts import Form, encode
+from ..sampler import Sampling
 
 INSTALL = f"{install('vllm')} on a machine with GPUs, `make vllm` without one"
 

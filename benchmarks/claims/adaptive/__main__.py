@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from benchmarks.claims.adaptive_runs import CURVES, EVENT, GAINS, OWN_SWING, SETTINGS, Job, jobs, train
-from benchmarks.claims.adaptive_table import markdown
+from benchmarks.claims.adaptive.runs import CURVES, EVENT, GAINS, OWN_SWING, SETTINGS, Job, jobs, train
+from benchmarks.claims.adaptive.table import markdown
 from benchmarks.common import RESULTS, options, page
 from entrostat.inputs.configuration import read_yaml
 from entrostat.sim.tune.objective import TuningSettings

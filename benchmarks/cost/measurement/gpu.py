@@ -1,6 +1,6 @@
 """Cost of the measurement on a GPU: time, bandwidth, memory. HAS NOT RUN YET: it needs a GPU.
 
-    python -m benchmarks.cost.measurement_gpu [--results docs/results]
+    python -m benchmarks.cost.measurement.gpu [--results docs/results]
 
 At [8192, 151936] bfloat16. Rows for TRL, verl and Liger appear where they are installed. Times are medians of CUDA
 events over 30 runs after a warm-up; each way is checked against float64 on 64 tokens first. Needs about 20 GB of GPU
@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import RESULTS, options, page, table
-from benchmarks.cost.measurement_ways import installed, names, way
+from benchmarks.cost.measurement.ways import installed, names, way
 from entrostat import linear_statistics, token_statistics
 
 TOKENS, VOCAB, FEATURES = 8192, 151936, 3584
 PAGE = """# What the measurement costs on a GPU
 
-Made by `python -m benchmarks.cost.measurement_gpu` on {device}, {versions};
+Made by `python -m benchmarks.cost.measurement.gpu` on {device}, {versions};
 [{tokens}, {vocab}] bfloat16, {features} features.
 Device copy: {copy:.0f} GB/s, bytes read and written. Forward reads the logits once.
 

@@ -13,14 +13,14 @@ from torch import nn
 
 from entrostat.inputs.errors import InputError
 
-from ..config import VLLMConfig
-from .ports import free_port
-from .vllm_sampler import INSTALL, Answer, known
-from .weights import gathered
+from ...config import VLLMConfig
+from ..ports import free_port
+from ..weights import gathered
+from .sampler import INSTALL, Answer, known
 
 OLDEST = (0, 32)
 """Since then every answer says which weights it was sampled with."""
-EXTENSION = "entrostat.trainer.rollout.transfer.WorkerExtension"
+EXTENSION = "entrostat.trainer.rollout.vllm.transfer.WorkerExtension"
 
 
 def import_vllm(own_process: bool) -> Any:

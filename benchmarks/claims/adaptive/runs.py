@@ -13,6 +13,7 @@ import torch
 
 from benchmarks.common import override, quiet
 from entrostat.inputs.configuration import read_yaml
+from entrostat.inputs.files import write_atomically
 from entrostat.trainer.config import load_config
 from entrostat.trainer.loop import evaluation, train_step
 from entrostat.trainer.reporting.rundata import Run
@@ -147,9 +148,7 @@ def train(job: Job, out: Path) -> Run:
     path = out / f"{job.name}.jsonl"
     if not path.exists():
         rows = list(_rows(job))
-        part = path.with_suffix(".part")
-        part.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        part.rename(path)
+        write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     keys = dict.fromkeys(key for row in rows for key in row)
     return Run(job.name, columns={key: np.array([row.get(key, np.nan) for row in rows], dtype=float) for key in keys})

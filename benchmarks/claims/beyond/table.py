@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import trim_mean
 
-from benchmarks.claims.beyond_runs import BONUSES, METHODS, TASKS, Task
+from benchmarks.claims.beyond.runs import BONUSES, METHODS, TASKS, Task
+from benchmarks.common import iqm, middle
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.summary import summarise
 
-DRAWS = 2000
 BONUS = tuple(f"bonus {bonus:g}" for bonus in BONUSES)
 COLUMNS = (
     "task",
@@ -77,22 +76,6 @@ def figures(run: Run, task: Task) -> Figures:
     )
 
 
-def iqm(values: Sequence[float] | np.ndarray) -> float:
-    """The mean without the lowest and the highest quarter of the values."""
-    return float(trim_mean(np.asarray(values, dtype=float).ravel(), 0.25))
-
-
-def interval(strata: Sequence[Sequence[float]], draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
-    """95 % of the interquartile mean of all values, drawn anew within each stratum."""
-    rng = np.random.default_rng(seed)
-    found = [
-        iqm(np.concatenate([rng.choice(values, len(values)) for values in map(np.asarray, strata)]))
-        for _ in range(draws)
-    ]
-    low, high = np.quantile(found, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def best_bonus(results: Results, task: str) -> str | None:
     """The bonus with the highest return on the very seeds it is compared on; of equal ones the faster."""
     found = {name: results[task, name] for name in BONUS if results.get((task, name))}
@@ -109,13 +92,12 @@ def rows(results: Results) -> list[tuple[str, ...]]:
 
 def _row(task: str, method: str, group: Sequence[Figures], best: str | None) -> tuple[str, ...]:
     scores = [run.score for run in group]
-    low, high = interval([scores])
     reached = sum(run.solved for run in group)
     tracked = method == "control"
     return (
         task,
         f"**{method}**" if method == best else method,
-        f"{iqm(scores):.2f} ({low:.2f} to {high:.2f})",
+        middle([scores], 2),
         f"{iqm([run.greedy for run in group]):.2f}",
         f"{reached} of {len(group)}",
         f"{_frames(group):,.0f}",
@@ -142,8 +124,7 @@ def overall(results: Results) -> list[tuple[str, str]]:
             _normalised(results[task, methods[task]], TASKS[task]) for task in TASKS if (task, methods[task]) in results
         ]
         if strata:
-            low, high = interval(strata)
-            lines.append((name, f"{iqm(np.concatenate(strata)):.2f} ({low:.2f} to {high:.2f})"))
+            lines.append((name, middle(strata, 2)))
     return lines
 
 

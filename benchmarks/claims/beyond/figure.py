@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.claims.beyond_runs import TASKS
-from entrostat.sim.region_experiment import COLOURS
+from benchmarks.claims.beyond.runs import TASKS
+from entrostat.sim.policy.regions import COLOURS
 from entrostat.trainer.reporting.rundata import Run
 
 Runs = Mapping[tuple[str, str], Sequence[Run]]
@@ -37,7 +37,7 @@ def draw_runs(runs: Runs, best: Mapping[str, str | None], file: Path) -> None:
         axes[1, column].set_xlabel("frames")
     axes[0, 0].set_ylabel("return, last 100 episodes")
     axes[1, 0].set_ylabel("entropy [nats]")
-    _save(figure, file)
+    figure.savefig(file, dpi=110)
 
 
 def draw_regions(runs: Runs, file: Path) -> None:
@@ -54,7 +54,7 @@ def draw_regions(runs: Runs, file: Path) -> None:
         axes.set_xlabel("frames")
         axes.legend(fontsize=7, frameon=False)
     figure.axes[0].set_ylabel("part of D [mean of -A S]")
-    _save(figure, file)
+    figure.savefig(file, dpi=110)
 
 
 def _curves(axes: Axes, group: Sequence[Run], name: str, colour: str, label: str) -> None:
@@ -64,9 +64,3 @@ def _curves(axes: Axes, group: Sequence[Run], name: str, colour: str, label: str
     axes.plot(frames, values.T, color=colour, linewidth=0.5, alpha=0.4)
     axes.plot(frames, np.ma.masked_invalid(values).mean(0), color=colour, linewidth=1.6, label=label)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _save(figure: Figure, file: Path) -> None:
-    part = file.with_name(file.name + ".part")
-    figure.savefig(part, format="png", dpi=110)
-    part.replace(file)

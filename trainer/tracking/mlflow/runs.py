@@ -13,9 +13,9 @@ import yaml
 from entrostat.inputs.configuration import set_dotted
 from entrostat.inputs.errors import InputError, one_line
 
-from ..address import check_answers, without_password
-from ..reporting.rundata import Run
-from .mlflow_params import in_force
+from ...address import check_answers, without_password
+from ...reporting.rundata import Run
+from .params import in_force
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 COLUMNS = (

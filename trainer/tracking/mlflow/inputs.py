@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any
 
-from ..config import RunConfig
+from ...config import RunConfig
 
 
 def inputs(client: Any, experiment: str, config: RunConfig) -> tuple[list[Any], list[Any]]:

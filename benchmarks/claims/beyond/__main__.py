@@ -11,7 +11,6 @@ docs/results/beyond.md with two pictures, of whatever is finished; --table runs 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -19,29 +18,30 @@ from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 
-from benchmarks.claims.beyond_figure import draw_regions, draw_runs
-from benchmarks.claims.beyond_runs import BONUSES, CONTROL, ENVS, METHODS, PPO, TASKS, Job, jobs, train
-from benchmarks.claims.beyond_table import COLUMNS, best_bonus, claims, figures, overall, rows
+from benchmarks.claims.beyond.figure import draw_regions, draw_runs
+from benchmarks.claims.beyond.runs import BONUSES, CONTROL, ENVS, METHODS, PPO, TASKS, Job, jobs, train
+from benchmarks.claims.beyond.table import COLUMNS, best_bonus, claims, figures, overall, rows
+from benchmarks.common import RESULTS, options, page, table
 from entrostat.trainer.reporting.rundata import Run, load_run
 
-PAGE = Path("docs/results/beyond.md")
+PAGE = RESULTS / "beyond.md"
 NOTES = "## Notes"
 SEEDS = (1, 2, 3, 4, 5)
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    options.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS), metavar="TASK")
-    options.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
-    options.add_argument("--workers", type=int, default=1)
-    options.add_argument("--out", type=Path, default=Path("runs/beyond"))
-    options.add_argument("--table", action="store_true", help="write the page from what is finished")
-    chosen = options.parse_args()
+    chosen = options(
+        __doc__,
+        seeds=list(SEEDS),
+        tasks=list(TASKS),
+        methods=list(METHODS),
+        workers=1,
+        out=Path("runs/beyond"),
+        table=False,
+    )
     if not chosen.table:
         run_all(list(jobs(chosen.tasks, chosen.methods, chosen.seeds)), chosen.out, chosen.workers)
     write(chosen.out, SEEDS)
-    print(PAGE.read_text())
 
 
 def run_all(wanted: Sequence[Job], out: Path, workers: int) -> None:
@@ -55,10 +55,10 @@ def write(out: Path, seeds: Sequence[int]) -> None:
     """Page and pictures from the finished runs."""
     runs = finished(out, seeds)
     best = {task: best_bonus(_results(runs), task) for task in TASKS}
-    notes = PAGE.read_text().partition(NOTES)[2] if PAGE.exists() else "\n"
+    notes = PAGE.read_text().partition(NOTES)[2] if PAGE.exists() else ""
     draw_runs(runs, best, PAGE.with_suffix(".png"))
     draw_regions(runs, PAGE.with_name("beyond_regions.png"))
-    PAGE.write_text(markdown(runs) + f"\n{NOTES}{notes}")
+    page("beyond", *blocks(runs), f"{NOTES}{notes.rstrip()}")
 
 
 def finished(out: Path, seeds: Sequence[int]) -> Mapping[tuple[str, str], list[Run]]:
@@ -74,49 +74,34 @@ def _results(runs: Mapping[tuple[str, str], list[Run]]) -> dict[tuple[str, str],
     return {key: [figures(run, TASKS[key[0]]) for run in group] for key, group in runs.items()}
 
 
-def markdown(runs: Mapping[tuple[str, str], list[Run]]) -> str:
+def blocks(runs: Mapping[tuple[str, str], list[Run]]) -> tuple[str, ...]:
     """Settings, aggregates, the table, and what must hold."""
     results = _results(runs)
     line = CONTROL["target"]
     settings = ", ".join(f"{key} {value}" for key, value in PPO.items() if key not in ("policy_kwargs", "device"))
-    parts = [
+    return (
         "# Beyond language models",
-        "",
         f"`python -m benchmarks.claims.beyond`: PPO of Stable-Baselines3 {version('stable-baselines3')} on gymnasium "
         f"{version('gymnasium')}, {ENVS} environments, {settings}, MLP {PPO['policy_kwargs']['net_arch']}; all else "
         f"SB3's. Seeds 1 to 5. The bonus is the best of {', '.join(f'{bonus:g}' for bonus in BONUSES)}, chosen for "
         "each task on the very seeds it is compared on (in bold). Control has one rule everywhere, chosen before any "
         f"run: `law: adaptive`, and a line from {line['start']:.0%} to {line['end']:.0%} of the initial entropy.",
-        "",
         "Return: mean of the last 100 episodes of training, actions sampled; greedy: 50 episodes of the most probable "
         "action. Interquartile means over seeds, with 95 % intervals by bootstrap. Solved: return at or above the "
         f"threshold at the end ({', '.join(f'{task.name} {task.solved:g}' for task in TASKS.values())}). Frames to "
         "threshold: first time there, all frames where never. Net RMSE: without the sampling error of the measured "
         "entropy, % of the target's mean, from rollout 20 on; mean and worst seed. CPU seconds: rollouts and updates, "
         "one thread. Control: CPU time in the controller over that of the rest.",
-        "",
         "![return and entropy over frames](beyond.png)",
-        "",
-        "| over all tasks | IQM of (return - random) / (threshold - random) |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in overall(results)),
-        "",
-        f"| {' | '.join(COLUMNS)} |",
-        "|---" * len(COLUMNS) + "|",
-        *(f"| {' | '.join(row)} |" for row in rows(results)),
-        "",
+        table("over all tasks | IQM of (return - random) / (threshold - random)", overall(results)),
+        table(" | ".join(COLUMNS), rows(results)),
         "## What must hold",
-        "",
-        *claims(results),
-        "",
+        "\n".join(claims(results)),
         "## Regions",
-        "",
         "What E1 to E4 contribute to the first-order change of entropy along the controlled runs. Which way each moves "
-        "it alone: `python -m benchmarks.claims.beyond_signs`.",
-        "",
+        "it alone: `python -m benchmarks.claims.beyond.signs`.",
         "![regions](beyond_regions.png)",
-    ]
-    return "\n".join(parts) + "\n"
+    )
 
 
 if __name__ == "__main__":

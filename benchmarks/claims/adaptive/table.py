@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.common import plus_minus, table
+from benchmarks.common import difference, plus_minus, table
 
 Row = dict[str, str]
 BIASES = ("bias", "bias_falling", "bias_rising")
@@ -68,11 +68,11 @@ def comparison(rows: Sequence[Row]) -> str:
     )
     groups, found = grouped(rows, "setting", "curve", "law"), []
     for (setting, curve, law), group in groups.items():
-        apart = difference(group, groups.get((setting, curve, "pid"), [])) if law == "adaptive" else ""
+        pid = groups.get((setting, curve, "pid"), []) if law == "adaptive" else []
         settled = spread([float(row["back_inside"]) for row in group]) if curve == "step" else ""
         rmse, end = (spread([number(row[key]) for row in group]) for key in ("rmse", "at_end"))
         bias = [spread(known) if (known := [number(row[key]) for row in group if row[key]]) else "" for key in BIASES]
-        cells = [setting, curve, law, len(group), rmse, apart, f"{floor(group):.2f}", net(group)]
+        cells = [setting, curve, law, len(group), rmse, apart(group, pid), f"{floor(group):.2f}", net(group)]
         found.append([*cells, *bias, end, settled])
     return table(heads, found) + "\n"
 
@@ -117,11 +117,11 @@ def grouped(rows: Sequence[Row], *keys: str) -> dict[tuple[str, ...], list[Row]]
     return dict(sorted(groups.items(), key=lambda item: [list(groups).index(item[0])]))
 
 
-def difference(group: Sequence[Row], other: Sequence[Row]) -> str:
-    """Mean difference of RMSE over the seeds that both have, and its standard error."""
+def apart(group: Sequence[Row], other: Sequence[Row]) -> str:
+    """Difference of RMSE over the seeds that both have; empty for fewer than two."""
     known = {row["seed"]: number(row["rmse"]) for row in other}
-    apart = np.array([number(row["rmse"]) - known[row["seed"]] for row in group if row["seed"] in known])
-    return f"{apart.mean():+.2f} +- {apart.std(ddof=1) / np.sqrt(len(apart)):.2f}" if len(apart) > 1 else ""
+    found = np.array([number(row["rmse"]) - known[row["seed"]] for row in group if row["seed"] in known])
+    return difference(found, 2) if len(found) > 1 else ""
 
 
 def floor(group: Sequence[Row]) -> float:

@@ -1,0 +1,1 @@
+"""The adaptive law beside the tuned PID."""

@@ -1,0 +1,1 @@
+"""Control beyond language models: PPO in Stable-Baselines3."""

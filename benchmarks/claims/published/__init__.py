@@ -1,0 +1,1 @@
+"""The published 7B runs of Flexible Entropy Control (arXiv 2602.09782)."""

@@ -1,0 +1,1 @@
+"""Control of a real model, SmolLM2-135M-Instruct."""

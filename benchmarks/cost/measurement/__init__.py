@@ -1,0 +1,1 @@
+"""Cost of the measurement: time and memory, on the CPU and on a GPU."""

@@ -1,0 +1,1 @@
+"""MLflow as a tracker: the run of a folder, and runs read back."""
