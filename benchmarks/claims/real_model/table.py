@@ -33,7 +33,8 @@ ones; {steps} steps of {answers} answers, 4 minibatches, learning rate {rate:g}.
 throughout, `anneal` for the same until half of the run, then for a straight line down to half of it. Control has
 nothing set; the entropy bonus's step is {increment}. Entropy and reward: means of the first three and of the last ten
 steps. RMSE, net RMSE (without the sampling error of the measured entropy) and bias in % of the target's mean, from step
-{skip} on. Held out: {heldout} prompts x {samples} answers at the end."""
+{skip} on. Update noise: the standard deviation of what a rollout's minibatches change by chance, as the law estimates
+it, in % of the target; no command removes it. Held out: {heldout} prompts x {samples} answers at the end."""
 Cell = Callable[[Run], str]
 Seconds = Mapping[str, float]
 
@@ -132,6 +133,14 @@ def _followed(name: str, sign: str = "") -> Cell:
     return lambda run: number(getattr(summary(run), name), 1, sign) if run.config["control"].get("target") else ""
 
 
+def _noise(run: Run) -> str:
+    name, skip = "estimate/update_noise", min(SKIP, len(run.steps) - 1)
+    if not run.has(name):
+        return ""
+    noise, target = (np.nanmean(run.column(key)[skip:]) for key in (name, "controller/setpoint"))
+    return number(100 * noise / target, 1)
+
+
 def _mean(key: str, digits: int = 2, at: Callable[[np.ndarray], float] = end) -> Cell:
     return lambda run: number(at(run.column(key)) if run.has(key) else None, digits)
 
@@ -149,6 +158,7 @@ COLUMNS: dict[str, Cell] = {
     "RMSE %": _followed("rmse"),
     "net RMSE %": _followed("net_rmse"),
     "bias %": _followed("bias", "+"),
+    "update noise %": _noise,
     "reward, start": _mean("reward/mean", at=start),
     "reward, end": _mean("reward/mean"),
     "pass_at_1": _last("pass_at_1"),
