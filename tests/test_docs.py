@@ -26,6 +26,7 @@ PAGES = [
     DOCS / "how-to" / "identify.md",
     DOCS / "how-to" / "tune.md",
     DOCS / "how-to" / "choose-a-target.md",
+    DOCS / "how-to" / "choose-an-actuator.md",
     DOCS / "how-to" / "curve.md",
     DOCS / "how-to" / "own-loop.md",
     DOCS / "how-to" / "read-the-report.md",

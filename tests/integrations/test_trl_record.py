@@ -7,7 +7,7 @@ pytest.importorskip("trl")
 
 from entrostat.integrations.trl import RecordCallback
 from entrostat.trainer.cli import main
-from entrostat.trainer.commands.logged_runs import load_logged
+from entrostat.trainer.commands.plant.logged_runs import load_logged
 from entrostat.trainer.reporting.rundata import load_run
 from tests.integrations.trl_runs import control, rows, small
 

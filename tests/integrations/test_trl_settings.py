@@ -98,7 +98,7 @@ def test_a_setting_that_works_against_the_loop_gets_one_sentence(setting, word):
 def test_trls_own_default_of_one_step_a_rollout_is_said_at_the_start_with_its_remedy(law, said, caplog):
     settings = arguments(gradient_accumulation_steps=1, steps_per_generation=1)
     check_settings(control(law=law), settings, 16, Form.of(("grpo",), settings))
-    (sentence,) = caplog.messages
+    (sentence,) = (record.getMessage() for record in caplog.records if record.name == "entrostat")
     assert sentence.startswith("entrostat: one optimizer step a rollout: ")
     assert sentence.endswith(f"{said} steps_per_generation=4 in the GRPOConfig.")
 
