@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from importlib.util import find_spec
 
 import pytest
@@ -24,7 +26,14 @@ SETTING = ENVIRONMENT | VLLM | {"VLLM_NO_USAGE_STATS": "1", "PYTHONPATH": str(RO
 
 
 def start(*words, log):
-    return subprocess.Popen([sys.executable, "-m", *map(str, words)], cwd=ROOT, env=SETTING, stdout=log, stderr=log)
+    command = [sys.executable, "-m", *map(str, words)]
+    return subprocess.Popen(command, cwd=ROOT, env=SETTING, stdout=log, stderr=log, start_new_session=True)
+
+
+def end(run):
+    """Kill it, and the engines that it has started: they outlive a killed server."""
+    with suppress(ProcessLookupError):
+        os.killpg(run.pid, signal.SIGKILL)
 
 
 def serve(port, log):
@@ -79,12 +88,12 @@ def told(tmp_path_factory):
                 wait_for(url, server)
             running.append(begin(name, *words))
             finish(name, running[-1])
-        server.kill()
+        end(server)
         running.append(begin("two_ranks", "engine.zero_stage=3"))
         finish("two_ranks", running[-1])
     finally:
         for run in running:
-            run.kill()
+            end(run)
     ranks = {name: 2 if name == "two_ranks" else 1 for name in PLACEMENTS}
     return {n: [json.loads((folder / f"{n}.{r}.json").read_text()) for r in range(ranks[n])] for n in PLACEMENTS}
 
