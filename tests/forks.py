@@ -34,11 +34,16 @@ def entrostat(*words: str | Path) -> int:
     return main([*map(str, words)])
 
 
-def two_ranks(folder: Path, code: Callable[..., Any], *arguments: Any, seconds: float = 300) -> None:
-    """Run `code(*arguments)` on two ranks, as a launcher starts them."""
-    logs = [folder / f"{rank}.log" for rank in range(2)]
+def start_ranks(logs: list[Path], code: Callable[..., Any], *arguments: Any) -> list[ForkServerProcess]:
+    """Start `code(*arguments)` on two ranks, as a launcher does, but without one that would end the other."""
     port = str(free_port())
-    ranks = [fork(log, code, *arguments, **launched(rank, port)) for rank, log in enumerate(logs)]
+    return [fork(log, code, *arguments, **launched(rank, port)) for rank, log in enumerate(logs)]
+
+
+def two_ranks(folder: Path, code: Callable[..., Any], *arguments: Any, seconds: float = 300) -> None:
+    """Run `code(*arguments)` on two ranks to its end."""
+    logs = [folder / f"{rank}.log" for rank in range(2)]
+    ranks = start_ranks(logs, code, *arguments)
     ended(ranks, seconds)
     for rank, log in zip(ranks, logs, strict=True):
         assert rank.exitcode == 0, log.read_text()[-3000:]

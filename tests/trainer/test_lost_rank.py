@@ -9,8 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from entrostat.trainer.engine.checkpoint import newest_step
-from entrostat.trainer.rollout.ports import free_port
-from tests.forks import ended, fork, launched, scripted
+from tests.forks import ended, scripted, start_ranks
 from tests.forks import entrostat as command
 from tests.runs import SMALL, entrostat, lines
 
@@ -62,9 +61,8 @@ def test_commands_that_differ_in_the_last_bits_of_linear_algebra_go_on(ends):
 
 @contextmanager
 def two_ranks(out, logs):
-    """Both without a launcher that would end the other, once their run has a checkpoint; they end with the block."""
-    words, port = ["train", *SMALL, "steps=60", "tracking.mlflow=null", "--out", out], str(free_port())
-    ranks = [fork(log, command, *words, **launched(rank, port)) for rank, log in enumerate(logs)]
+    """Both, once their run has a checkpoint; they end with the block."""
+    ranks = start_ranks(logs, command, "train", *SMALL, "steps=60", "tracking.mlflow=null", "--out", out)
     try:
         until = time.monotonic() + 240
         while newest_step(out / "checkpoints") is None:
