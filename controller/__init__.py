@@ -1,9 +1,10 @@
-"""entrostat's controller: policy entropy on a target curve, by moving clip thresholds.
+"""entrostat's controller: policy entropy on a target curve, by an entropy bonus or by clip thresholds.
 
     control = EntropyController.from_yaml("control.yaml")
     tokens = token_statistics(logits, actions, temperature=1.0)
     decision = control.step(tokens, advantages, mask)
-    loss, metrics = policy_loss(logprob, tokens, advantages, mask, decision)
+    now = token_statistics(logits, actions, temperature=1.0, entropy_gradient=True)
+    loss, metrics = policy_loss(now.logprob, tokens, advantages, mask, decision, now=now)
 
 Names are imported when first used, so that the numbers-only half costs no torch.
 """

@@ -401,7 +401,7 @@ def _beside_a_curve(name: str) -> bool:
 
 
 DEFAULT = {"target": {"type": "hold_then_anneal"}}
-"""The control that is recommended where nothing is chosen: this curve, the adaptive law, thresholds by sensitivity."""
+"""The control that is recommended where nothing is chosen: this curve, the adaptive law, the balanced bonus."""
 
 
 def target_in(path: Path, naming: tuple[Path, ...] = ()) -> Any:

@@ -38,9 +38,10 @@ def train(control: EntropyController, steps: int = 150, seed: int = 5) -> list[f
         tokens = token_statistics(logits, actions, temperature=1.0)
         decision = control.step(tokens, advantages, mask, groups=prompts)
         for rows in torch.randperm(len(prompts), generator=generator).chunk(4):
-            now = token_statistics(policy[prompts[rows]][:, None], actions[rows], temperature=1.0)
+            logits = policy[prompts[rows]][:, None]
+            now = token_statistics(logits, actions[rows], temperature=1.0, entropy_gradient=True)
             decision = control.refine(now, tokens[rows], advantages[rows], mask[rows])  # for the adaptive law
-            loss, _ = policy_loss(now.logprob, tokens[rows], advantages[rows], mask[rows], decision)
+            loss, _ = policy_loss(now.logprob, tokens[rows], advantages[rows], mask[rows], decision, now=now)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

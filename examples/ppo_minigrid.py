@@ -129,9 +129,10 @@ def train(name: str, frames: int, seed: int) -> list[tuple[float, float, float]]
         decision = control.step(tokens, a, mask, **told)  # (5)
         for _ in range(EPOCHS):
             for rows in torch.randperm(len(a)).chunk(MINIBATCHES):
-                now = distribution_statistics(agent.policy(batch["seen"][rows]), batch["actions"][rows])  # (6)
+                policy, actions = agent.policy(batch["seen"][rows]), batch["actions"][rows]
+                now = distribution_statistics(policy, actions, entropy_gradient=True)  # (6)
                 refined = control.refine(now, tokens[rows], a[rows], mask[rows])  # (7)
-                loss, _ = policy_loss(now.logprob, tokens[rows], a[rows], mask[rows], refined)  # (8)
+                loss, _ = policy_loss(now.logprob, tokens[rows], a[rows], mask[rows], refined, now=now)  # (8)
                 loss += VALUE * (agent.value(batch["seen"][rows]) - batch["returns"][rows]).square().mean()
                 optimizer.zero_grad()
                 loss.backward()

@@ -77,7 +77,8 @@ class Minibatch:
         if self.now is None:
             raise InputError(
                 "this actuator reads the entropy of the current policy; call policy_loss(..., now=statistics), with "
-                "statistics from token_statistics(..., entropy_gradient=True)."
+                "statistics from token_statistics(..., entropy_gradient=True), or write `actuator: {type: "
+                "sensitivity}`, clip thresholds."
             )
         return self.now.entropy
 

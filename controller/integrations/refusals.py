@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+
+from ..actuators import SensitivityThresholds
 from ..loop.config import ControlConfig
 from ..measure.batch import BatchStatistics
+
+logger = logging.getLogger("entrostat")
+
+
+def without_bonus(config: ControlConfig) -> ControlConfig:
+    """For a host whose loss has no entropy bonus: thresholds where no actuator is named; the log says so."""
+    if "actuator" in config.model_fields_set:
+        return config
+    logger.info("this host's loss has no entropy bonus; the actuator is `sensitivity`, clip thresholds.")
+    return config.model_copy(update={"actuator": SensitivityThresholds()})
 
 
 def of_configuration(config: ControlConfig, bonus: bool = False) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from ..actuators import AnyActuator, SensitivityThresholds
+from ..actuators import AnyActuator, BalancedBonus
 from ..actuators.base import Actuator
 from ..clipping import Surrogate
 from ..guard import Guard
@@ -31,8 +31,9 @@ class ControlConfig(Config):
     only for a law that follows nothing, as `manual`."""
     law: AnyLaw = Field(default_factory=Adaptive)
     """Law, from the error to a command."""
-    actuator: AnyActuator = Field(default_factory=SensitivityThresholds)
-    """Actuator, from the command to clip thresholds."""
+    actuator: AnyActuator = Field(default_factory=BalancedBonus)
+    """Actuator, from the command to the loss: an entropy bonus, or clip thresholds. Hosts whose loss has no bonus take
+    `sensitivity` where none is named."""
     surrogate: Surrogate = Surrogate()
     """Treatment of a token beyond its threshold."""
     guard: Guard = Guard()

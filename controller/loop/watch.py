@@ -37,7 +37,7 @@ BEYOND_LOW = (
 )
 BEYOND_HIGH = (
     "below its target: nothing that raises it is left to add; slow the curve's climb down, give prompts that are "
-    "solved now and then, or use `actuator: {type: entropy_bonus}`"
+    "solved now and then, or use "
 )
 
 
@@ -171,7 +171,10 @@ def _saturated(decision: Decision) -> str:
             f"from its target, and {decision.batch.no_advantage:.0%} of the tokens have no advantage: see that prompts "
             "earn different rewards."
         )
-    return head + (BEYOND_LOW if decision.error < 0 else BEYOND_HIGH) + "."
+    if decision.error < 0:
+        return f"{head}{BEYOND_LOW}."
+    more = "a larger `reach` of the actuator" if decision.reads_entropy else "`actuator: {type: balanced_bonus}`"
+    return f"{head}{BEYOND_HIGH}{more}."
 
 
 def _unmeasured(decision: Decision) -> str:

@@ -105,6 +105,7 @@ PANELS = {
         "command, + for more",
         {"controller/command": "command"},
     ),
+    "bonus": Panel("Entropy bonus in the loss", "weight, negative for less", {"controller/bonus": "bonus"}),
     "reward": Panel("Reward", "mean reward", {"reward/mean": "reward"}),
     "eval": Panel(
         "Evaluation",
@@ -171,7 +172,7 @@ PANELS = {
 }
 
 SECTIONS = {
-    "Control": ("error", "command", "authority"),
+    "Control": ("error", "command", "bonus", "authority"),
     "Rewards and answers": ("reward", "eval", "distinct", "length"),
     "Thresholds and regions": ("upper", "lower", "share_upper", "share_lower", "force_upper", "force_lower"),
     "Gradients": ("clip", "zero", "gradient", "kl"),

@@ -13,6 +13,7 @@ from ...loop.config import read_control
 from ...measure.tokens import TokenStatistics
 from ..handed import bypassed
 from ..late import LateLoop
+from ..refusals import without_bonus
 from .capture import captured
 from .trainer import Control
 
@@ -35,7 +36,7 @@ class EntropyControlledAsyncGRPOTrainer(AsyncGRPOTrainer):
     epsilon_high: Any
 
     def __init__(self, *args: Any, entropy_control: Control = None, **kwargs: Any) -> None:
-        config = read_control(entropy_control) if entropy_control else None
+        config = without_bonus(read_control(entropy_control)) if entropy_control else None
         super().__init__(*args, **kwargs)
         self.entropy_loop: LateLoop | None = None
         if config is not None:

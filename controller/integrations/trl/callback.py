@@ -44,8 +44,8 @@ class EntropyCallback(TrainerCallback):
         config = read_control(control, "control")
         if config.actuator.type not in SCALAR:
             raise InputError(
-                f"`actuator.type` is {config.actuator.type!r}, which gives every token a threshold of its own, and a "
-                "callback moves two scalars; write `split_range`, or use EntropyControlledGRPOTrainer."
+                f"`actuator.type` is {config.actuator.type!r}, and a callback moves two scalar thresholds, no "
+                "bonus and none of single tokens; write `split_range`, or use EntropyControlledGRPOTrainer."
             )
         self._trainer, self.controller = trainer, EntropyController(config)
         self._decision: Decision | None = None

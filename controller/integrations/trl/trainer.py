@@ -23,6 +23,7 @@ from ...measure.tokens import TokenStatistics
 from ..clamp import clamp_thresholds, weighed
 from ..handed import Handed, bypassed
 from ..measured import Measured
+from ..refusals import without_bonus
 from .capture import captured
 from .form import Form
 from .loop import Checkpoints, EntropyLoop
@@ -57,6 +58,7 @@ class EntropyControl(Host):
             self._compiled = CompiledLoss.of(self, self._form)
             vocab_size = self.model.config.get_text_config().vocab_size
             bonus = self._compiled is None and set(BONUS) <= _names_in(super()._compute_loss)
+            config = config if bonus else without_bonus(config)
             check_settings(config, self.args, vocab_size, self._form, self._compiled is not None, bonus)
             self.entropy_loop = EntropyLoop(EntropyController(config))
             self._handed: Handed | None = None

@@ -20,6 +20,7 @@ from ...loop.config import ControlConfig, read_control
 from ...measure.tokens import TokenStatistics
 from ..anew import begins_anew
 from ..handed import bypassed
+from ..refusals import without_bonus
 from .capture import ENTROPY, SENSITIVITY, measure_in
 from .loss import InForce, in_force
 from .settings import check_settings
@@ -36,7 +37,7 @@ def _actor_worker(worker: Any) -> Any:
     path = (worker.config.get("entrostat") or {}).get("config")
     if path is None:
         return TrainingWorker
-    config = read_control(path)
+    config = without_bonus(read_control(path))
     check_settings(config, worker.config)
     return partial(EntropyTrainingWorker, control=config)
 
