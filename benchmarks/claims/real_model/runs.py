@@ -95,6 +95,7 @@ def short(size: Size, increment: float) -> dict[str, list[str]]:
         for name in ("hold", "anneal"):
             target = curve(name, size.steps)
             jobs[f"control-{name}-{seed}"] = run(size, seed, {"target": target})
+            jobs[f"cuts-{name}-{seed}"] = run(size, seed, {"target": target, "actuator": {"type": "sensitivity"}})
             jobs[f"bonus-{name}-{seed}"] = run(size, seed, bonus(target, increment))
     return jobs
 

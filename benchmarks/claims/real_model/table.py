@@ -30,8 +30,8 @@ TRL = {
 HEAD = """`python -m benchmarks.claims.real_model`: SmolLM2-135M-Instruct (135 M parameters, vocabulary 49,152), all
 weights trained in float32 on one core of a CPU; reasoning-gym's `chain_sum` with two one-digit terms after three solved
 ones; {steps} steps of {answers} answers, 4 minibatches, learning rate {rate:g}. `hold` asks for the initial entropy
-throughout, `anneal` for the same until half of the run, then for a straight line down to half of it. Control has
-nothing set; the entropy bonus's step is {increment}. Entropy and reward: means of the first three and of the last ten
+throughout, `anneal` for the same until half of the run, then for a straight line down to half of it. `control` has
+nothing set, `cuts` the same law over clip thresholds; `bonus` is the rival, whose step is {increment}. Entropy and reward: means of the first three and of the last ten
 steps. RMSE, net RMSE (without the sampling error of the measured entropy) and bias in % of the target's mean, from step
 {skip} on. Update noise: the standard deviation of what a rollout's minibatches change by chance, as the law estimates
 it, in % of the target; no command removes it. Held out: {heldout} prompts x {samples} answers at the end."""
@@ -70,7 +70,7 @@ def write(found: Found, size: runs.Size, cost: Seconds | None, steps: Mapping[st
         steps: rows of `real_step`; the tuned one is there where `cost` is.
     """
     share = 100 * cost["control"] / steps[TUNED]["step"] if cost else None
-    short, chain = found.of("static-", "control-", "bonus-"), found.of("chain-")
+    short, chain = found.of("static-", "control-", "cuts-", "bonus-"), found.of("chain-")
     blocks = ["# A real model", _head(found, size), _verdicts(found, share)]
     if short:
         blocks += ["## Short answers", _columns(short)]
@@ -168,6 +168,7 @@ COLUMNS: dict[str, Cell] = {
     "tokens an answer": _mean("response/length_mean", 1),
     **{f"eps {name}": _mean(f"threshold/{name}_mean") for name in SIGNS},
     "tokens cut %": _cut,
+    "bonus, end": _mean("controller/bonus"),
 }
 
 
