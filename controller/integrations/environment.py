@@ -7,13 +7,12 @@ import os
 from ..inputs.configuration import parse, read_yaml
 from ..inputs.errors import InputError
 from ..loop.config import ControlConfig
-from .refusals import without_bonus
 
 VARIABLE = "ENTROSTAT_CONTROL"
 
 
 def configured() -> ControlConfig:
-    """The control.yaml whose path ENTROSTAT_CONTROL holds, for a loss without a bonus.
+    """The control.yaml whose path ENTROSTAT_CONTROL holds.
 
     Raises:
         InputError: the variable is not set, or the file does not fit.
@@ -21,4 +20,4 @@ def configured() -> ControlConfig:
     path = os.environ.get(VARIABLE)
     if path is None:
         raise InputError(f"{VARIABLE} is not set; give the path of a control.yaml in it.")
-    return without_bonus(parse(ControlConfig, read_yaml(path), source=path))
+    return parse(ControlConfig, read_yaml(path), source=path)

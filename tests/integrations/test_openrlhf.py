@@ -32,7 +32,7 @@ from entrostat.integrations.openrlhf.hook import data_parallel, measured, rollou
 from entrostat.trainer.policy.models import ASSETS  # noqa: E402
 from tests.batches import controller, random_batch  # noqa: E402
 
-CONTROL = {"law": {"type": "manual", "command": 0.5}}
+CONTROL = {"law": {"type": "manual", "command": 0.5}, "actuator": {"type": "sensitivity"}}
 ROWS, PROMPT, TIME = 16, 4, 5
 
 
@@ -185,9 +185,45 @@ def test_an_update_that_calls_another_loss_stops_the_run():
     hook._trainer = SimpleNamespace(
         actor=actor, replay_buffer=buffer, micro_train_batch_size=4, actor_loss_fn=PolicyLoss(), strategy=strategy
     )
+    hook._trainer.args = SimpleNamespace(actor=SimpleNamespace(entropy_coef=None))
     hook.controller, hook._train, hook._proved = controller(**CONTROL), dict, False
     with pytest.raises(InputError, match="does not read the thresholds that it was handed"):
         hook.ppo_train()
+
+
+def test_a_bonus_is_the_weight_of_openrlhfs_own_entropy_term_for_the_update():
+    actor, hook = make_actor(), EntropyHook.__new__(EntropyHook)  # its trainer needs CUDA
+    batch = experience(actor)
+    items = remove_padding_in_sequences(split_experience_batch(batch))
+    host = SimpleNamespace(entropy_coef=None)
+    trainer = hook._trainer = SimpleNamespace(
+        actor=actor,
+        replay_buffer=SimpleNamespace(items=items, packing_samples=False),
+        micro_train_batch_size=4,
+        actor_loss_fn=PolicyLoss(),
+        strategy=SimpleNamespace(ring_attn_group=None),
+        args=SimpleNamespace(actor=host),
+    )
+    weights = []
+
+    def train():
+        weights.append(host.entropy_coef)
+        scores, output = actor(
+            batch.sequences,
+            batch.action_mask,
+            attention_mask=batch.attention_mask,
+            return_output=True,
+            return_entropy=host.entropy_coef is not None,
+        )
+        assert output.entropy.requires_grad
+        trainer.actor_loss_fn(scores, batch.action_log_probs, batch.advantages, action_mask=batch.action_mask.float())
+        return {}
+
+    hook.controller, hook._train, hook._proved = controller(law={"type": "manual", "command": 2.0}), train, False
+    status = hook.ppo_train()
+    assert weights == [status["controller/bonus"]]
+    assert weights[0] != 0
+    assert host.entropy_coef is None
 
 
 @pytest.mark.parametrize(("schedule", "expected"), [("cosine_with_min_lr", 25), ("constant_with_warmup", None)])

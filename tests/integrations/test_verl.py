@@ -35,11 +35,11 @@ from entrostat.integrations.verl import EntropyTrainingWorker, entrostat  # noqa
 from entrostat.integrations.verl.loss import InForce, in_force  # noqa: E402
 from entrostat.integrations.verl.settings import check_settings, remarks  # noqa: E402
 from entrostat.trainer.policy.models import ASSETS  # noqa: E402
-from tests.batches import controller, random_batch  # noqa: E402
+from tests.batches import controller, decide, random_batch  # noqa: E402
 
 MODEL = str(ASSETS / "expressions")
 FLOAT32 = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
-CONTROL = {"law": {"type": "manual", "command": 0.5}}
+CONTROL = {"law": {"type": "manual", "command": 0.5}, "actuator": {"type": "sensitivity"}}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -169,6 +169,21 @@ def test_value_and_gradient_are_those_of_our_own_loss(mode):
     assert metrics["clip_ratio/region_mean"] > 0.1
 
 
+def test_a_bonus_and_its_gradient_are_those_of_our_own_loss():
+    batch, logits = random_batch(3), torch.randn(32, 11, 23, requires_grad=True)
+    decision = decide(batch, 0.5)
+    now = token_statistics(logits, logits.argmax(-1), entropy_gradient=True)
+    ours, _ = policy_loss(now.logprob, *batch[:3], decision, now=now)
+    (expected,) = torch.autograd.grad(ours, logits, retain_graph=True)
+    what = InForce(decision, batch.tokens.entropy, batch.tokens.sensitivity, 23, now=now.entropy)
+    advantages = batch.advantages[:, None].expand_as(now.logprob)
+    with in_force(what):
+        theirs, _ = entrostat(batch.tokens.logprob, now.logprob, advantages, batch.mask, config=actor_config())
+    (gradient,) = torch.autograd.grad(theirs, logits)
+    assert abs(decision.actuation.bonus) > 0.01
+    torch.testing.assert_close(gradient, expected, atol=1e-7, rtol=1e-5)
+
+
 def test_importance_weights_scale_the_loss():
     batch = random_batch(4)
     decision = controller(**CONTROL).step(*batch)
@@ -273,3 +288,19 @@ def test_settings_get_one_sentence_each():
         check_settings(controller().config, host(policy_loss={"loss_mode": "vanilla"}))
     assert "which pulls it back" in remarks(host(entropy_coeff=0.01))[0]
     assert "use_kl_loss" in remarks(host(use_kl_loss=True))[0]
+
+
+def test_a_bonus_moves_the_entropy_of_verls_own_actor(worker):
+    start = [parameter.detach().clone() for parameter in worker.engine.module.parameters()]
+    plain, entropies = worker.controller, []
+    for command in (3.0, -3.0):
+        worker.controller = controller(law={"type": "manual", "command": command})
+        with torch.no_grad():
+            for parameter, value in zip(worker.engine.module.parameters(), start, strict=True):
+                parameter.copy_(value)
+        for _ in range(4):
+            metrics = updated(worker, rollout(3), scored(worker, rollout(3)))
+        assert metrics["controller/bonus"][0] != 0
+        entropies.append(metrics["entropy"][0])
+    worker.controller = plain
+    assert entropies[0] > 1.05 * entropies[1]

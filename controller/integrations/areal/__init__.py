@@ -21,6 +21,7 @@ from ...measure.policy.without_logits import statistics_without_logits
 from ...measure.tokens import TokenStatistics
 from ..environment import configured
 from ..late import LateLoop
+from ..refusals import without_bonus
 
 __all__ = ["controlled", "install"]
 
@@ -39,7 +40,7 @@ def install(vocab_size: int, total_steps: int | None = None) -> None:
     import areal.trainer.ppo.actor as host
     from areal.utils import stats_tracker
 
-    config, plain, update = configured(), host.grpo_loss_fn, host.PPOActor.ppo_update
+    config, plain, update = without_bonus(configured()), host.grpo_loss_fn, host.PPOActor.ppo_update
 
     def ppo_update(actor: Any, *args: Any, **kwargs: Any) -> Any:
         if host.grpo_loss_fn is plain:  # now that the actor's engine has made its groups

@@ -47,7 +47,7 @@ class EntropyHook:
     """
 
     def __init__(self, trainer: Any, config: ControlConfig) -> None:
-        for sentence in of_configuration(config):
+        for sentence in of_configuration(config, bonus=True):
             raise InputError(sentence)
         for sentence in remarks(trainer.args):
             logger.warning("%s", sentence)
@@ -67,14 +67,16 @@ class EntropyHook:
         buffer = trainer.replay_buffer
         rows, ring = trainer.micro_train_batch_size, trainer.strategy.ring_attn_group
         decision = self.decide(trainer.actor, buffer.items, buffer.packing_samples, rows, ring)
-        plain = trainer.actor_loss_fn
+        plain, actor, coefficient = trainer.actor_loss_fn, trainer.args.actor, trainer.args.actor.entropy_coef
         with captured() as capture:
             loss = trainer.actor_loss_fn = EntropyPolicyLoss(plain, capture)
             loss.decision, loss.proved = decision, self._proved
+            if decision.reads_entropy:
+                actor.entropy_coef = (coefficient or 0.0) + decision.actuation.bonus
             try:
                 status: dict[str, float] = self._train(*args, **kwargs)
             finally:
-                trainer.actor_loss_fn = plain
+                trainer.actor_loss_fn, actor.entropy_coef = plain, coefficient
         if not loss.proved:
             raise bypassed("the update of OpenRLHF's trainer")
         self._proved = True

@@ -23,6 +23,7 @@ from ...measure.policy.vocab_parallel import parallel_sensitivity
 from ...measure.tokens import TokenStatistics
 from ..environment import configured
 from ..late import LateLoop
+from ..refusals import without_bonus
 
 __all__ = ["loss"]
 
@@ -33,7 +34,7 @@ def _loop(updates: int | None) -> LateLoop:
     from megatron.core import mpu
 
     group = mpu.get_data_parallel_group(with_context_parallel=True)
-    controller = EntropyController(configured(), group, total_steps=updates)
+    controller = EntropyController(without_bonus(configured()), group, total_steps=updates)
     rank = mpu.get_data_parallel_rank(with_context_parallel=True)
     return LateLoop(controller, _logged.update, "slime's policy_loss_function", rank)
 

@@ -20,7 +20,6 @@ from ...loop.config import ControlConfig, read_control
 from ...measure.tokens import TokenStatistics
 from ..anew import begins_anew
 from ..handed import bypassed
-from ..refusals import without_bonus
 from .capture import ENTROPY, SENSITIVITY, measure_in
 from .loss import InForce, in_force
 from .settings import check_settings
@@ -37,7 +36,7 @@ def _actor_worker(worker: Any) -> Any:
     path = (worker.config.get("entrostat") or {}).get("config")
     if path is None:
         return TrainingWorker
-    config = without_bonus(read_control(path))
+    config = read_control(path)
     check_settings(config, worker.config)
     return partial(EntropyTrainingWorker, control=config)
 
@@ -94,6 +93,8 @@ class EntropyTrainingWorker(TrainingWorker):
         assert self.controller is not None
         self._decision = self.controller.step(tokens, advantages, _padded(mask), groups=_groups(data))
         data[ENTROPY], data[SENSITIVITY] = tokens.entropy, tokens.sensitivity
+        if self._decision.reads_entropy:
+            tu.assign_non_tensor(data, calculate_entropy=True)
         output = super().train_mini_batch(data)
         if not self._proved:
             raise bypassed("the update of verl's worker")
@@ -121,6 +122,8 @@ class EntropyTrainingWorker(TrainingWorker):
 
     def _controlled(self, loss_fn: Any, model_output: Any, data: Any, dp_group: Any = None) -> Any:
         what = InForce(self._decision, data[ENTROPY], data[SENSITIVITY], self.engine.vocab_size)
+        if self._decision.reads_entropy:
+            what.now = no_padding_2_padding(model_output["entropy"], data)
         with in_force(what):
             done = loss_fn(model_output=model_output, data=data, dp_group=dp_group)
         if not what.read:
