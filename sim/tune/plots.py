@@ -14,11 +14,11 @@ from entrostat.inputs.errors import install
 from entrostat.laws import PID
 
 from ..plants import MomentumPlant
+from .actuation_curves import actuation_curves
 from .costs import Costs, Prediction
 from .margins import frequencies, law_at, plant_at
 from .objective import BEYOND
 from .search import Tuning
-from .threshold_curves import threshold_curves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +40,7 @@ def draw_tuning(
     Args:
         limit: the largest Ms that was allowed.
         prediction: the law's runs of the target over the family.
-        actuator: what turns its commands into thresholds.
+        actuator: what its commands move.
         baselines: laws to show in the trade-off, with their costs over the family.
     """
     from matplotlib.figure import Figure
@@ -52,8 +52,8 @@ def draw_tuning(
             ["magnitude", "sensitivity", "trade-off", "entropy"],
             ["magnitude", "sensitivity", "trade-off", "command"],
             ["phase", "step", "trade-off", "command"],
-            ["phase", "step", "trade-off", "thresholds"],
-            ["phase", "step", "trade-off", "thresholds"],
+            ["phase", "step", "trade-off", "actuation"],
+            ["phase", "step", "trade-off", "actuation"],
         ],
         width_ratios=[1, 1, 1.25, 1.5],
     )
@@ -62,7 +62,7 @@ def draw_tuning(
     _step(panels["step"], tuning)
     _trade_off(panels["trade-off"], tuning, limit, baselines)
     _prediction(panels["entropy"], panels["command"], prediction)
-    _thresholds(panels["thresholds"], prediction, actuator)
+    _actuation(panels["actuation"], prediction, actuator)
     law = tuning.law
     for axes in panels.values():
         axes.title.set_fontsize(10)
@@ -73,13 +73,13 @@ def draw_tuning(
 
 
 def draw_prediction(prediction: Prediction, actuator: Actuator, path: Path) -> None:
-    """Predicted entropy and command over the family, and the command's thresholds, alone, to `path` (PNG)."""
+    """Predicted entropy and command over the family, and what the command does, alone, to `path` (PNG)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 8), layout="constrained")
-    entropy, command, thresholds = figure.subplots(3, 1, height_ratios=[2, 1, 1])
+    entropy, command, actuation = figure.subplots(3, 1, height_ratios=[2, 1, 1])
     _prediction(entropy, command, prediction)
-    _thresholds(thresholds, prediction, actuator)
+    _actuation(actuation, prediction, actuator)
     figure.savefig(path, dpi=110)
 
 
@@ -178,19 +178,22 @@ def _prediction(entropy: Axes, command: Axes, runs: Prediction) -> None:
     command.set_title(runs.ends_in_words)
 
 
-def _thresholds(axes: Axes, runs: Prediction, actuator: Actuator) -> None:
+def _actuation(axes: Axes, runs: Prediction, actuator: Actuator) -> None:
     """Along the nominal plant's run, on a batch of the policy plant."""
     command = runs.command[:, 0]
     try:
-        commands, curves = threshold_curves(actuator)
+        commands, curves = actuation_curves(actuator)
     except ImportError:  # everything else here runs without torch
-        axes.text(0.5, 0.5, f"thresholds: {install('torch')}", ha="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, f"what the command does: {install('torch')}", ha="center", transform=axes.transAxes)
         axes.set_axis_off()
         return
     for (name, curve), colour in zip(curves.items(), REGION_COLOURS, strict=True):
         axes.plot(np.interp(command, commands, curve), color=colour, lw=1, label=name)
     axes.axhline(0, color="0.4", lw=0.8)
+    axes.set(xlabel="step", xlim=(0, len(command) - 1))
+    if actuator.adds_bonus:
+        axes.set(ylabel="weight", title="entropy bonus in a policy plant's batch")
+        return
     # At an end of the command a threshold may go to its limit: that it leaves the panel says enough.
-    axes.set(xlabel="step", ylabel="half-width", xlim=(0, len(command) - 1), ylim=(-0.35, 0.65))
-    axes.set_title("thresholds in a policy plant's batch; below 0: cut")
+    axes.set(ylabel="half-width", ylim=(-0.35, 0.65), title="thresholds in a policy plant's batch; below 0: cut")
     axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower left")

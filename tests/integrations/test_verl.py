@@ -293,14 +293,14 @@ def test_settings_get_one_sentence_each():
 def test_a_bonus_moves_the_entropy_of_verls_own_actor(worker):
     start = [parameter.detach().clone() for parameter in worker.engine.module.parameters()]
     plain, entropies = worker.controller, []
-    for command in (3.0, -3.0):
-        worker.controller = controller(law={"type": "manual", "command": command})
+    for command in (1.0, -1.0):
+        worker.controller = controller(law={"type": "manual", "command": command}, actuator={"type": "entropy_bonus"})
         with torch.no_grad():
             for parameter, value in zip(worker.engine.module.parameters(), start, strict=True):
                 parameter.copy_(value)
         for _ in range(4):
             metrics = updated(worker, rollout(3), scored(worker, rollout(3)))
-        assert metrics["controller/bonus"][0] != 0
+        assert metrics["controller/bonus"] == [command]
         entropies.append(metrics["entropy"][0])
     worker.controller = plain
     assert entropies[0] > 1.05 * entropies[1]

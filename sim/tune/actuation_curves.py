@@ -1,7 +1,7 @@
-"""Thresholds that a command stands for, on a batch that the policy plant samples.
+"""Thresholds, or the bonus, that a command stands for, on a batch that the policy plant samples.
 
-Some actuators set thresholds from the command alone, others from the batch in hand; a batch of the tabular plant
-shows either. Its tokens are not those of a language model: read the shape, not the third digit.
+Some actuators act by the command alone, others by the batch in hand too; a batch of the tabular plant shows either. Its
+tokens are not those of a language model: read the shape, not the third digit.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ POINTS = 41
 REGIONS = ("E1", "E2", "E3", "E4")
 
 
-def threshold_curves(actuator: Actuator, seed: int = 0) -> tuple[Floats, dict[str, Floats]]:
-    """Commands from one end of the batch to the other, and each region's mean half-width at ratio 1 for them.
+def actuation_curves(actuator: Actuator, seed: int = 0) -> tuple[Floats, dict[str, Floats]]:
+    """Commands from one end of the batch to the other, and what each does: the weight of an actuator's `bonus`, or each
+    region's mean half-width at ratio 1.
 
     E1 and E2 (A > 0) have upper thresholds, E3 and E4 (A < 0) lower ones. A negative one cuts its tokens from the
     first update on.
@@ -38,9 +39,12 @@ def threshold_curves(actuator: Actuator, seed: int = 0) -> tuple[Floats, dict[st
     batch = batch_statistics(tokens, advantages, mask, rollout.groups)
     a = advantages[:, None].expand(tokens.logprob.shape)
     commands = np.linspace(*actuator.limits(batch), POINTS)
+    actuations = [actuator.actuate(command, batch) for command in commands.tolist()]
+    if actuator.adds_bonus:
+        return commands, {"bonus": np.array([actuation.bonus for actuation in actuations])}
     rows = []
-    for command in commands.tolist():
-        low, high = actuator.actuate(command, batch).rule(tokens, a, tokens.logprob)
+    for actuation in actuations:
+        low, high = actuation.rule(tokens, a, tokens.logprob)
         eps = torch.where(a > 0, high, low)
         rows.append([float(eps[region == index].mean()) for index in range(len(REGIONS))])
     return commands, dict(zip(REGIONS, np.array(rows).T, strict=True))
