@@ -1,4 +1,4 @@
-"""How well the embedded run follows five target curves, beside static clipping.
+"""How well the embedded run follows five target curves by clip thresholds, beside static clipping.
 
     python -m benchmarks.claims.tracking [--seeds 11 12 13 14 15] [--out runs/tracking]
 
@@ -24,6 +24,7 @@ TARGETS = {
     "table": "{type: table, interpolation: smooth, "
     "points: [[0, 0.85], [30, 0.6], [70, 0.75], [100, 0.5], [149, 0.65]]}",
 }
+CUTS = "control.actuator={type: sensitivity}"
 COLUMNS = {
     "rmse": "RMSE %",
     "net_rmse": "net %",
@@ -55,7 +56,7 @@ def jobs(seeds: list[int]) -> dict[str, list[str]]:
     common = quiet(250, 16)
     static = {f"static-{seed}": ["examples/static.yaml", f"seed={seed}", *common] for seed in seeds}
     controlled = {
-        f"{name}-{seed}": ["examples/controlled.yaml", f"seed={seed}", f"control.target={target}", *common]
+        f"{name}-{seed}": ["examples/controlled.yaml", f"seed={seed}", f"control.target={target}", CUTS, *common]
         for name, target in TARGETS.items()
         for seed in seeds
     }
@@ -81,7 +82,7 @@ def blocks(rows: list[RunSummary]) -> tuple[str, ...]:
         "rises. Evaluation on 250 held-out prompts (and `greedy` on 250 training "
         "prompts too): `greedy` at temperature 0, the others at 1. `reward` is the training reward at temperature 1, "
         "mean of the last 10 steps.",
-        "The adaptive law, which has no setting. Nothing was chosen on these seeds and curves: the task's split (three "
+        "The adaptive law, which has no setting, over clip thresholds (`actuator: {type: sensitivity}`). Nothing was chosen on these seeds and curves: the task's split (three "
         "prompts in four held out) comes from seeds 0 to 2, the law from seeds 100 to 111 and other curves.",
         table(" | ".join(["target", *COLUMNS.values(), "growing oscillation"]), lines),
     )
