@@ -82,7 +82,8 @@ def blocks(rows: list[RunSummary]) -> tuple[str, ...]:
         "rises. Evaluation on 250 held-out prompts (and `greedy` on 250 training "
         "prompts too): `greedy` at temperature 0, the others at 1. `reward` is the training reward at temperature 1, "
         "mean of the last 10 steps.",
-        "The adaptive law, which has no setting, over clip thresholds (`actuator: {type: sensitivity}`). Nothing was chosen on these seeds and curves: the task's split (three "
+        "The adaptive law, which has no setting, over clip thresholds (`actuator: {type: sensitivity}`). Nothing was "
+        "chosen on these seeds and curves: the task's split (three "
         "prompts in four held out) comes from seeds 0 to 2, the law from seeds 100 to 111 and other curves.",
         table(" | ".join(["target", *COLUMNS.values(), "growing oscillation"]), lines),
     )
