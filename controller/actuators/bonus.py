@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ..limits import IDLE, Limits
+from ..limits import IDLE, UNIT, Limits
 from ..measure.batch import BatchStatistics
 from .base import WIDEST, Actuation, Actuator
 from .sensitivity import reach_of, unit_of, unknown
@@ -38,10 +38,14 @@ class BalancedBonus(Actuator):
     adds_bonus: ClassVar[bool] = True
 
     def limits(self, batch: BatchStatistics) -> Limits:
-        """`reach` times what cuts can do; nothing where no token has an advantage or none has a choice."""
+        """`reach` times what cuts can do; nothing where no token has an advantage or none has a choice.
+
+        From the entropy alone -1 to 1.
+        """
+        if batch.contributions is None:
+            return UNIT
         cuts = reach_of(batch)
-        ends = Limits(self.reach * cuts.low, self.reach * cuts.high).within(WIDEST)
-        return IDLE if batch.bonus_pull <= 0 else ends
+        return IDLE if batch.bonus_pull <= 0 else Limits(self.reach * cuts.low, self.reach * cuts.high).within(WIDEST)
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
         """Solve D + c M = command * unit for c."""

@@ -371,3 +371,7 @@ def test_the_weight_of_a_balanced_bonus_is_bounded():
     decision = decide(BATCH, 2.0, actuator={"type": "balanced_bonus", "largest": 1e-4})
     assert decision.actuation.bonus == pytest.approx(1e-4)
     assert decision.metrics()["controller/bonus"] == pytest.approx(1e-4)
+
+
+def test_a_balanced_bonus_without_a_batch_has_the_range_of_a_simulator():
+    assert controller(law={"type": "manual"}).step_scalar(0.5).reach == (-1, 1)
