@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from benchmarks.claims.adaptive.runs import SETTINGS
 from benchmarks.common import (
     RESULTS,
     Key,
@@ -47,8 +48,8 @@ from entrostat.trainer.reporting.rundata import Run, load_run
 
 TASKS = {
     "expressions": [],
-    "sums": ["task=sums", "model=sums"],
-    "walk": ["task=walk", "model=walk"],
+    "sums": SETTINGS["task sums"],
+    "walk": [*SETTINGS["task walk"], "evaluation.prompts=200"],
     "countdown": [
         "task={reasoning_gym: countdown, min_numbers: 3, max_numbers: 3, max_value: 20, min_target: 10, "
         'max_target: 60, answer_in: line, template: "{numbers} make {target}:", shots: 4}',
@@ -150,7 +151,7 @@ def of_run(run: Run) -> dict[str, float]:
 
 def configured(task: str, control: Mapping[str, Any], seed: int, common: Iterable[str]) -> list[str]:
     """The words of one run."""
-    return ["examples/static.yaml", f"seed={seed}", override("control", dict(control)), *TASKS[task], *common]
+    return ["examples/static.yaml", f"seed={seed}", override("control", dict(control)), *common, *TASKS[task]]
 
 
 def rivals(chosen: Any, common: Sequence[str]) -> dict[str, dict[str, Any]]:
