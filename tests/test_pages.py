@@ -51,7 +51,7 @@ def test_the_page_on_the_report_explains_every_column_plot_and_line_of_the_termi
     text = (DOCS / "how-to" / "read-the-report.md").read_text()
     cells = {part for row in re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE) for part in row.split(", ")}
     titles = {re.split(r":| \(", panel.title)[0] for panel in PANELS.values()}
-    terminal = {"entropy", "command", "thresholds", "reward"}
+    terminal = {"entropy", "command", "bonus", "thresholds", "reward"}
     assert ({column.head for column in COLUMNS} | titles | terminal) - cells == set()
 
 

@@ -48,6 +48,12 @@ def test_a_terminal_has_one_block_with_everything_that_is_steered() -> None:
     )
 
 
+def test_a_bonus_stands_in_the_place_of_thresholds_that_do_not_move() -> None:
+    text = shown(True, STEP | {"controller/bonus": -0.25})
+    assert "bonus       -0.250  cut 12.5%" in text
+    assert "eps_low" not in text
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_run_without_a_target_shows_none(terminal: bool) -> None:
     free = {name: value for name, value in STEP.items() if name not in ("controller/setpoint", "controller/error")}

@@ -78,11 +78,13 @@ class Status:
         entropy = f"entropy     {m['actor/entropy']:.3f}{aim}  "
         command, low, high = (m[f"controller/{key}"] for key in COMMAND)
         limit = "  limit" if m["controller/saturated"] else ""
-        ends = f"eps_low {m['threshold/low_mean']:.2f}  eps_high {m['threshold/high_mean']:.2f}"
+        moved = f"thresholds  eps_low {m['threshold/low_mean']:.2f}  eps_high {m['threshold/high_mean']:.2f}"
+        if "controller/bonus" in self._metrics:
+            moved = f"bonus       {m['controller/bonus']:+.3f}"
         lines = [
             entropy + sparks(list(self._entropies)[-max(width - len(entropy), 1) :]),
             f"command    {command:+.2f}  {bar(command, low, high)} {low:.2g} to {high:.2g}{limit}",
-            f"thresholds  {ends}  cut {m['clip_ratio/region_mean']:.1%}",
+            f"{moved}  cut {m['clip_ratio/region_mean']:.1%}",
             f"reward      {m['reward/mean']:.3f}  {_evaluated(self._evaluation)}",
         ]
         done = f"step {self._last}, {self._last + 1} of {self._steps} done, {clock(self.remaining)} left  "
