@@ -41,8 +41,9 @@ def row_of_tokens(*columns: tuple[float, float, float], vocab_size: int = 100) -
 
 
 def controller(**config) -> EntropyController:
-    """A controller of this configuration; a constant target where none is given."""
-    return EntropyController(parse(ControlConfig, {"target": {"type": "constant", "value": 0.6}} | config))
+    """A controller of this configuration; a constant target and clip thresholds where none are given."""
+    given = {"target": {"type": "constant", "value": 0.6}, "actuator": {"type": "sensitivity"}} | config
+    return EntropyController(parse(ControlConfig, given))
 
 
 def decide(batch: Batch, command: float, **config) -> Decision:

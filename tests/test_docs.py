@@ -137,6 +137,7 @@ def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pyte
     logits = torch.randn(8, 5, 11, generator=generator, requires_grad=True)
     given = {
         "logits": logits,
+        "new_logits": logits,
         "optimizer": torch.optim.AdamW([logits]),
         "logprob": logits.log_softmax(-1)[..., 0],
         "actions": torch.randint(0, 11, (8, 5), generator=generator),

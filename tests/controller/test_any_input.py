@@ -241,7 +241,7 @@ class AnyUse(RuleBasedStateMachine):
         if self.decision.batch.contributions is None or (decision or self.decision).batch.contributions is None:
             return
         logprob = now.logprob.clone().requires_grad_()
-        loss, _ = policy_loss(logprob, tokens, advantages, mask, decision or self.decision)
+        loss, _ = policy_loss(logprob, tokens, advantages, mask, decision or self.decision, now=now)
         loss.backward()
         assert bool(loss.isfinite())
         assert bool(logprob.grad.isfinite().all())

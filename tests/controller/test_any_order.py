@@ -112,7 +112,7 @@ class AnyOrder(RuleBasedStateMachine):
             return
         assert self.last.held or self.last.reach.low <= self.last.command <= self.last.reach.high
         assert math.isfinite(self.last.command)
-        if self.actuator == "sensitivity":  # needs a batch
+        if self.actuator == "balanced_bonus":  # needs a batch
             return
         for eps, (lowest, highest) in zip(self.last.thresholds(TOKENS, ADVANTAGES), self.limits, strict=True):
             assert bool(((eps >= lowest - 1e-6) & (eps <= highest + 1e-6)).all())

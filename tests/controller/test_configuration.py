@@ -219,7 +219,7 @@ def test_a_configuration_survives_the_way_through_json():
 
 def test_an_empty_configuration_needs_a_target_and_nothing_else():
     config = parse(ControlConfig, {"target": TARGET})
-    assert (config.law.type, config.actuator.type, config.surrogate.form) == ("adaptive", "sensitivity", "clip")
+    assert (config.law.type, config.actuator.type, config.surrogate.form) == ("adaptive", "balanced_bonus", "clip")
 
 
 def test_content_that_is_no_mapping_gets_one_sentence():
@@ -249,7 +249,7 @@ def test_the_word_default_is_the_recommended_control_and_overrides_reach_into_it
     (tmp_path / "run.yaml").write_text("control: default\n")
     control = load_config(tmp_path / "run.yaml", ["control.target.end=0.3"]).control
     assert (control.target.type, control.target.hold, control.target.end) == ("hold_then_anneal", 0.85, 0.3)
-    assert (control.law.type, control.actuator.type) == ("adaptive", "sensitivity")
+    assert (control.law.type, control.actuator.type) == ("adaptive", "balanced_bonus")
 
 
 def test_what_is_no_control_is_refused():

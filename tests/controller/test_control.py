@@ -20,7 +20,7 @@ LAW = {"type": "pid", "kp": 0.31, "ki": 0.07, "kd": 0.5, "error": "log", "rate_l
 
 
 def config(**content):
-    return parse(ControlConfig, {"target": {"type": "constant", "value": 0.6}} | content)
+    return controller(**content).config
 
 
 def warnings(caplog):
@@ -48,9 +48,14 @@ def test_a_command_at_its_end_on_batches_almost_without_advantages_says_that(cap
     assert "slow the curve" not in said
 
 
-def test_the_warning_names_the_side_and_what_helps_there(caplog):
+@pytest.mark.parametrize(
+    ("actuator", "remedy"),
+    [("sensitivity", "`actuator: {type: balanced_bonus}`"), ("balanced_bonus", "a larger `reach` of the actuator")],
+)
+def test_the_warning_names_the_side_and_what_helps_there(actuator, remedy, caplog):
     for target, measured in ((0.2, 0.5), (0.8, 0.5)):
-        control = controller(target={"type": "constant", "value": target}, law={"type": "pid", "kp": 50.0})
+        law, chosen = {"type": "pid", "kp": 50.0}, {"type": actuator}
+        control = controller(target={"type": "constant", "value": target}, law=law, actuator=chosen)
         for _ in range(10):
             control.step_scalar(measured, reach=(-3, 1))
     above, below = warnings(caplog)
@@ -58,6 +63,7 @@ def test_the_warning_names_the_side_and_what_helps_there(caplog):
     assert "fall" in above
     assert "0.300 nats below its target" in below
     assert "climb" in below
+    assert below.endswith(f"or use {remedy}.")
 
 
 def test_a_command_at_its_end_on_target_is_no_reason_to_warn(caplog):

@@ -45,17 +45,18 @@ class GaussianBandit:
         mask = torch.ones_like(tokens.logprob, dtype=torch.bool)
         decision = self.control.step(tokens, advantages, mask, groups=states, updates=UPDATES)
         for rows in torch.randperm(len(states), generator=self.generator).chunk(UPDATES):
-            now = distribution_statistics(self.policy(states[rows]), actions[rows])
+            now = distribution_statistics(self.policy(states[rows]), actions[rows], entropy_gradient=True)
             refined = self.control.refine(now, tokens[rows], advantages[rows], mask[rows])
-            loss, _ = policy_loss(now.logprob, tokens[rows], advantages[rows], mask[rows], refined)
+            loss, _ = policy_loss(now.logprob, tokens[rows], advantages[rows], mask[rows], refined, now=now)
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
         return decision
 
 
-def test_the_adaptive_law_takes_a_differential_entropy_along_a_curve_through_zero():
-    bandit = GaussianBandit(controller(target=FALLING, law={"type": "adaptive"}))
+@pytest.mark.parametrize("actuator", ["balanced_bonus", "sensitivity"])
+def test_the_adaptive_law_takes_a_differential_entropy_along_a_curve_through_zero(actuator):
+    bandit = GaussianBandit(controller(target=FALLING, law={"type": "adaptive"}, actuator={"type": actuator}))
     decisions = [bandit.rollout() for _ in range(50)]
     errors = np.array([decision.error for decision in decisions])
     assert decisions[-1].measurement < -0.8

@@ -8,15 +8,15 @@ import torch
 
 from entrostat import EntropyController, momentum_of
 from entrostat.inputs.errors import InputError
-from entrostat.loop.config import ControlConfig
 from entrostat.targets import Constant
 from entrostat.trainer.config import load_config
 from entrostat.trainer.loop import train_step
 from entrostat.trainer.run import open_session
+from tests.batches import controller
 from tests.runs import SMALL
 
 HIGH = Constant(type="constant", value=2.0)
-CONTROL = ControlConfig.model_validate({"target": {"type": "constant", "value": 0.6}, "law": {"type": "adaptive"}})
+CONTROL = controller(law={"type": "adaptive"}).config
 
 
 @pytest.mark.parametrize(

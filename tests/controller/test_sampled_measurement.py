@@ -132,6 +132,7 @@ def test_a_hosts_pass_measures_everything():
 def test_the_trainer_measures_a_share_and_its_ratios_start_at_one():
     example, *words = SMALL
     words += ["tracking.mlflow=null", "rollout.prompts=16", "control.law={type: pid}", "control.measurement.share=0.25"]
+    words += ["control.actuator={type: sensitivity}"]
     session = open_session(load_config(example, [*words, "update.minibatches=1"]))
     whole = open_session(load_config(example, [*words, "update.minibatches=1", "control.measurement.share=1"]))
     batches = []

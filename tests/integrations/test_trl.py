@@ -19,7 +19,7 @@ from tests.integrations.trl_runs import ON_POLICY, control, rows, small, trained
 
 torch.set_num_threads(1)
 STATIC = control(law={"type": "manual"}, actuator={"type": "static"})
-CUTTING = control(law={"type": "manual", "command": 0.5})
+CUTTING = control(law={"type": "manual", "command": 0.5}, actuator={"type": "sensitivity"})
 
 
 @pytest.fixture(scope="module")

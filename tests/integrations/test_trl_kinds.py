@@ -15,7 +15,7 @@ from tests.batches import random_batch  # noqa: E402
 from tests.integrations.trl_runs import ON_POLICY, control, rows, small, trained  # noqa: E402
 
 torch.set_num_threads(1)
-HIGH = control(law={"type": "manual", "command": 1.0})
+HIGH = control(law={"type": "manual", "command": 1.0}, actuator={"type": "sensitivity"})
 QUICK = {"max_steps": 2, "learning_rate": 1e-2}
 
 

@@ -18,7 +18,7 @@ from tests.integrations.trl_runs import control, small  # noqa: E402
 
 
 def refused(config, args):
-    return refusals(config, args, Form.of(("grpo",), args))
+    return refusals(config, args, Form.of(("grpo",), args), bonus=True)
 
 
 def arguments(**settings):
@@ -97,7 +97,7 @@ def test_a_setting_that_works_against_the_loop_gets_one_sentence(setting, word):
 )
 def test_trls_own_default_of_one_step_a_rollout_is_said_at_the_start_with_its_remedy(law, said, caplog):
     settings = arguments(gradient_accumulation_steps=1, steps_per_generation=1)
-    check_settings(control(law=law), settings, 16, Form.of(("grpo",), settings))
+    check_settings(control(law=law), settings, 16, Form.of(("grpo",), settings), bonus=True)
     (sentence,) = (record.getMessage() for record in caplog.records if record.name == "entrostat")
     assert sentence.startswith("entrostat: one optimizer step a rollout: ")
     assert sentence.endswith(f"{said} steps_per_generation=4 in the GRPOConfig.")
@@ -132,7 +132,7 @@ def test_thresholds_without_authority_at_ratio_one_are_remarked_on():
 
 def test_a_target_above_the_vocabularys_entropy_is_refused_at_the_start():
     with pytest.raises(InputError, match=r"above ln\(16\).*write a lower target"):
-        check_settings(control(target={"type": "constant", "value": 3.0}), arguments(), 16, Form())
+        check_settings(control(target={"type": "constant", "value": 3.0}), arguments(), 16, Form(), bonus=True)
 
 
 def test_a_file_that_does_not_fit_is_refused_before_anything_is_loaded(tmp_path):

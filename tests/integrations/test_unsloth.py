@@ -13,6 +13,7 @@ from tests.integrations.trl_runs import ON_POLICY, control, rows, trained
 
 torch.set_num_threads(1)
 HIGH = control(law={"type": "manual", "command": 1.0})
+THRESHOLDS = control(law={"type": "manual", "command": 1.0}, actuator={"type": "sensitivity"})
 SETTINGS = {"max_steps": 5, "learning_rate": 1e-2, "loss_type": "grpo"}
 
 
@@ -22,7 +23,7 @@ class Controlled(EntropyControl, unsloth_like.Compiled):
 
 @pytest.mark.parametrize("settings", [{}, {"num_iterations": 2}], ids=["once", "twice"])
 def test_a_run_under_unsloth_is_the_run_in_trls_own_trainer(tmp_path, settings):
-    theirs = trained(tmp_path / "a", HIGH, **SETTINGS | settings)
+    theirs = trained(tmp_path / "a", THRESHOLDS, **SETTINGS | settings)
     ours = trained(tmp_path / "b", HIGH, kind=Controlled, **SETTINGS | settings)
     names = ("loss", "grad_norm", "clip_ratio/region_mean")
     assert max(row[2] for row in rows(ours, *names)) > 0.1

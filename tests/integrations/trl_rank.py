@@ -31,7 +31,7 @@ results = []
 for setting in ({}, ON_POLICY | {"gradient_accumulation_steps": 2}):
     words = {"steps_per_generation": 2, "max_steps": 2 if setting else 4, "ddp_backend": "gloo", "optim": "adamw_torch"}
     words |= {"deepspeed": ZERO} if stage >= 0 else {}
-    run = trained(folder / "trl", control(), **words | setting)
+    run = trained(folder / "trl", control(actuator={"type": "sensitivity"}), **words | setting)
     logged = rows(run, "controller/measurement", "controller/command", "controller/standard_error")
     norms = [float(w.double().norm()) for w in weights(run)] if stage < 3 else []
     cut = [row[0] for row in rows(run, "clip_ratio/region_mean")]

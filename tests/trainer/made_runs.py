@@ -49,6 +49,7 @@ def _line(step: int, steps: int, controlled: bool) -> dict[str, float | None]:
     if controlled:
         line |= {f"controller/{key}": 0.1 * wave for key in ("p", "i", "d", "feedforward", "command")}
         line |= {"controller/setpoint": 0.8, "controller/standard_error": 0.01, "controller/authority": 0.4}
+        line |= {"controller/bonus": 0.02 * wave}
         line |= {"controller/command_low": -2.0 - 0.5 * wave, "controller/command_high": 1.0}
         line |= {"controller/saturated": int(step % 10 < 3), "controller/held": int(step == 5)}
     return line

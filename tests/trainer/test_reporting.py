@@ -130,9 +130,12 @@ def test_a_collapse_that_the_target_asks_for_is_no_warning(runs: list[Run]) -> N
     assert table.warnings(summarise(asked)) == []
 
 
-def test_thresholds_that_cut_nothing_are_told_with_a_remedy(runs: list[Run]) -> None:
-    uncut = Run("uncut", {}, runs[1].columns | {"clip_ratio/region_mean": np.zeros(60)})
+def test_thresholds_that_cut_nothing_are_told_with_a_remedy_but_where_a_bonus_acts(runs: list[Run]) -> None:
+    columns = runs[1].columns | {"clip_ratio/region_mean": np.zeros(60)}
+    bonus = Run("bonus", {}, dict(columns))
+    uncut = Run("uncut", {}, {name: column for name, column in columns.items() if name != "controller/bonus"})
     assert any("no token was cut" in text and "use more updates" in text for text in table.warnings(summarise(uncut)))
+    assert not any("no token was cut" in text for text in table.warnings(summarise(bonus)))
 
 
 def test_the_picture_is_a_png_of_readme_size(runs: list[Run], tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from tests.trainer.made_runs import write_run
 
 
 def trained(folder: Path, snapshots: int) -> list[str]:
-    """The metrics of six small steps, without the seconds, as text."""
-    session = open_session(load_config(SMALL[0], SMALL[1:]))
+    """The metrics of six small steps under clip thresholds, without the seconds, as text."""
+    session = open_session(load_config(SMALL[0], [*SMALL[1:], "control.actuator={type: sensitivity}"]))
     session.on_step_end = Snapshots(folder, steps=6, count=snapshots, start=0, lead=True).take
     steps = [train_step(session, step) for step in range(6)]
     return [repr({name: value for name, value in step.items() if not name.startswith("time/")}) for step in steps]

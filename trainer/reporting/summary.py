@@ -48,7 +48,7 @@ class RunSummary:
     distinct: float | None
     kl: float | None  # nats a token, to the start policy
     held: int  # steps whose measurement was not finite, so that the last command was held
-    uncut: float | None  # % of steps at which the thresholds cut no token's gradient
+    uncut: float | None  # % of steps at which the thresholds cut no token's gradient; none where a bonus acts
     skipped: int  # steps with an update left out, since its loss or its gradient was not finite
     faults: dict[str, int]  # `fault/*`: what else failed and was survived, over the whole run
 
@@ -80,7 +80,7 @@ def summarise(run: Run, skip: int = SKIP) -> RunSummary:
         seconds=_median(_finite(run.column("time/step"))),
         **{key: last(run.column(f"eval/{key}")) for key in EVALUATED},
         held=int(np.nansum(run.column("controller/held"))),
-        uncut=_percent_of_steps(run.column(cut) == 0, run.column(cut)),
+        uncut=None if run.has("controller/bonus") else _percent_of_steps(run.column(cut) == 0, run.column(cut)),
         skipped=int(np.nansum(run.column("actor/skipped") > 0)),
         faults={
             key.removeprefix("fault/"): round(float(np.nansum(column)))

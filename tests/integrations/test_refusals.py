@@ -1,0 +1,35 @@
+"""A host whose own loss has no entropy bonus: which actuator it takes."""
+
+import logging
+
+import pytest
+
+from entrostat import ControlConfig
+from entrostat.inputs.configuration import parse
+from entrostat.integrations.refusals import of_configuration, without_bonus
+
+TARGET = {"target": {"type": "constant", "value": 0.6}}
+
+
+def said(caplog):
+    return [record.getMessage() for record in caplog.records if "no entropy bonus" in record.getMessage()]
+
+
+def test_a_host_without_a_bonus_takes_thresholds_where_no_actuator_is_named_and_says_so_once(caplog):
+    config = parse(ControlConfig, TARGET)
+    with caplog.at_level(logging.INFO, "entrostat"):
+        taken = without_bonus(config)
+        assert without_bonus(taken) == taken
+    assert (config.actuator.type, taken.actuator.type) == ("balanced_bonus", "sensitivity")
+    assert of_configuration(config)
+    assert not of_configuration(taken)
+    assert len(said(caplog)) == 1
+    assert "`sensitivity`" in said(caplog)[0]
+
+
+@pytest.mark.parametrize("name", ["region", "sensitivity", "balanced_bonus"])
+def test_an_actuator_that_is_named_stays_and_nothing_is_said(name, caplog):
+    config = parse(ControlConfig, TARGET | {"actuator": {"type": name}})
+    with caplog.at_level(logging.INFO, "entrostat"):
+        assert without_bonus(config) is config
+    assert not said(caplog)
