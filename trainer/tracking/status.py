@@ -127,9 +127,10 @@ def step_line(step: int, metrics: Metrics) -> str:
     parts += [f"entropy {metrics['actor/entropy']:.3f}"]
     if math.isfinite(metrics["controller/error"]):
         parts += [f"error {metrics['controller/error']:+.3f}"]
+    eps = f"eps {metrics['threshold/low_mean']:.2f}/{metrics['threshold/high_mean']:.2f}"
     parts += [
         f"command {metrics['controller/command']:+.2f}{' (saturated)' if metrics['controller/saturated'] else ''}",
-        f"eps {metrics['threshold/low_mean']:.2f}/{metrics['threshold/high_mean']:.2f}",
+        f"bonus {metrics['controller/bonus']:+.3f}" if "controller/bonus" in metrics else eps,
         f"cut {metrics['clip_ratio/region_mean']:.1%}",
         f"reward {metrics['reward/mean']:.3f}",
     ]
