@@ -187,8 +187,8 @@ class Exponential(_Ramp):
         return np.asarray(self.start * (self.end / self.start) ** self._fraction(step))
 
 
-HOLD, TURN, END, ENDED = 0.85, 0.6, 0.1, 0.93
-"""The recommended curve: 0.85 of the initial entropy for 60 % of the run, 0.1 of it from 93 % on."""
+HOLD, TURN, END, ENDED = 0.85, 0.6, 0.25, 0.93
+"""The recommended curve: 0.85 of the initial entropy for 60 % of the run, 0.25 of it from 93 % on."""
 
 
 class HoldThenAnneal(Curve):

@@ -75,11 +75,11 @@ CURVES: dict[str, dict[str, Any]] = {
     | {"type": "oscillatory_decay", "centre": 0.4, "amplitude": 0.4, "period": 0.3, "decay": 0.5, "phase": 1.57}
     | {"time": "run"},
 }
-SHIPPED = "hold 60%, end 0.1"
+SHIPPED = "hold 60%, end 0.25"
 """The curve of a control with nothing set."""
 BY_CUTS = {
     f"{name}, by cuts": {"target": CURVES[name], "actuator": {"type": "sensitivity"}}
-    for name in (SHIPPED, "hold 60%, end 0.25")
+    for name in ("hold 60%, end 0.1", SHIPPED)
 }
 """The same law over clip thresholds."""
 RIVALS: dict[str, dict[str, Any]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
@@ -45,14 +44,15 @@ class BalancedBonus(Actuator):
         if batch.contributions is None:
             return UNIT
         cuts = reach_of(batch)
-        return IDLE if batch.bonus_pull <= 0 else Limits(self.reach * cuts.low, self.reach * cuts.high).within(WIDEST)
+        ends = Limits(self.reach * cuts.low, self.reach * cuts.high).within(WIDEST)
+        return ends if batch.bonus_pull > 0 else IDLE
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
         """Solve D + c M = command * unit for c."""
         fixed, curve, pull = self.thresholds.actuate(0.0, batch), batch.contributions, batch.bonus_pull
-        if curve is None or math.isnan(pull):
+        if curve is None:
             return Actuation(0.0, unknown, reads_entropy=True)
-        if curve.magnitude == 0 or pull <= 0:
+        if curve.magnitude == 0 or not pull > 0:  # a batch that was not measured has NaN
             return replace(fixed, reads_entropy=True)
         left = curve.raises - curve.lowers
         weight = min(max((command * unit_of(curve) - left) / pull, -self.largest), self.largest)

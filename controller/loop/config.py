@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from ..actuators import AnyActuator, BalancedBonus
+from ..actuators import AnyActuator, BalancedBonus, SensitivityThresholds
 from ..actuators.base import Actuator
 from ..clipping import Surrogate
 from ..guard import Guard
@@ -23,6 +23,10 @@ from ..targets import DEFAULT, Target, anchored, target_in
 logger = logging.getLogger("entrostat")
 
 
+def _actuator_for(law: Law | None) -> Actuator:
+    return BalancedBonus() if isinstance(law, Adaptive) else SensitivityThresholds()
+
+
 class ControlConfig(Config):
     """`control.yaml`: what to follow, by which law, through which thresholds."""
 
@@ -31,9 +35,10 @@ class ControlConfig(Config):
     only for a law that follows nothing, as `manual`."""
     law: AnyLaw = Field(default_factory=Adaptive)
     """Law, from the error to a command."""
-    actuator: AnyActuator = Field(default_factory=BalancedBonus)
-    """Actuator, from the command to the loss: an entropy bonus, or clip thresholds. Hosts whose loss has no bonus take
-    `sensitivity` where none is named."""
+    actuator: AnyActuator = Field(default_factory=lambda known: _actuator_for(known.get("law")))
+    """Actuator, from the command to the loss: an entropy bonus, or clip thresholds. None named: `balanced_bonus` under
+    the adaptive law, which learns how entropy drifts under a bonus; `sensitivity` under the others, and in hosts whose
+    loss has no bonus."""
     surrogate: Surrogate = Surrogate()
     """Treatment of a token beyond its threshold."""
     guard: Guard = Guard()

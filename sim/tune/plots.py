@@ -187,7 +187,7 @@ def _actuation(axes: Axes, runs: Prediction, actuator: Actuator) -> None:
         axes.text(0.5, 0.5, f"what the command does: {install('torch')}", ha="center", transform=axes.transAxes)
         axes.set_axis_off()
         return
-    for (name, curve), colour in zip(curves.items(), REGION_COLOURS, strict=True):
+    for (name, curve), colour in zip(curves.items(), REGION_COLOURS, strict=False):
         axes.plot(np.interp(command, commands, curve), color=colour, lw=1, label=name)
     axes.axhline(0, color="0.4", lw=0.8)
     axes.set(xlabel="step", xlim=(0, len(command) - 1))

@@ -374,4 +374,4 @@ def test_the_weight_of_a_balanced_bonus_is_bounded():
 
 
 def test_a_balanced_bonus_without_a_batch_has_the_range_of_a_simulator():
-    assert controller(law={"type": "manual"}).step_scalar(0.5).reach == (-1, 1)
+    assert controller(actuator={"type": "balanced_bonus"}).step_scalar(0.5).reach == (-1, 1)

@@ -255,3 +255,10 @@ def test_the_word_default_is_the_recommended_control_and_overrides_reach_into_it
 def test_what_is_no_control_is_refused():
     message = sentence(read_control, 3)
     assert message.startswith("entropy_control is a int; give True for the recommended control")
+
+
+@pytest.mark.parametrize(("law", "actuator"), [("adaptive", "balanced_bonus"), ("pid", "sensitivity")])
+def test_the_actuator_that_none_names_is_the_one_that_the_law_copes_with(law, actuator):
+    config = parse(ControlConfig, {"target": {"type": "constant", "value": 0.6}, "law": {"type": law}})
+    assert config.actuator.type == actuator
+    assert "actuator" not in config.model_fields_set

@@ -219,7 +219,8 @@ def test_a_bonus_is_the_weight_of_openrlhfs_own_entropy_term_for_the_update():
         trainer.actor_loss_fn(scores, batch.action_log_probs, batch.advantages, action_mask=batch.action_mask.float())
         return {}
 
-    hook.controller, hook._train, hook._proved = controller(law={"type": "manual", "command": 2.0}), train, False
+    hook.controller = controller(law={"type": "manual", "command": 2.0}, actuator={"type": "balanced_bonus"})
+    hook._train, hook._proved = train, False
     status = hook.ppo_train()
     assert weights == [status["controller/bonus"]]
     assert weights[0] != 0

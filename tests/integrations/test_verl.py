@@ -171,7 +171,7 @@ def test_value_and_gradient_are_those_of_our_own_loss(mode):
 
 def test_a_bonus_and_its_gradient_are_those_of_our_own_loss():
     batch, logits = random_batch(3), torch.randn(32, 11, 23, requires_grad=True)
-    decision = decide(batch, 0.5)
+    decision = decide(batch, 0.5, actuator={"type": "balanced_bonus"})
     now = token_statistics(logits, logits.argmax(-1), entropy_gradient=True)
     ours, _ = policy_loss(now.logprob, *batch[:3], decision, now=now)
     (expected,) = torch.autograd.grad(ours, logits, retain_graph=True)

@@ -20,7 +20,7 @@ from tests.trainer.made_runs import write_run
 WIDTHS = (60, 80, 100)
 WARNING = "the store does not answer and is asked again"
 LINES = 100
-BLOCK = ("entropy", "command", "thresholds", "reward")
+BLOCK = ("entropy", "command", "bonus", "reward")
 NAME = "sweep-rate-0.001-seed-41"
 CHILD = """
 import logging, sys, time

@@ -72,9 +72,9 @@ def test_the_resolved_configuration_loads_back_to_the_same_run(tracked):
     assert dump_config(config) == (tracked[0] / "config.yaml").read_text()
 
 
-def test_the_step_line_tells_setpoint_entropy_error_command_thresholds_and_reward(tmp_path):
+def test_the_step_line_tells_setpoint_entropy_error_command_bonus_and_reward(tmp_path):
     line = train(tmp_path / "run", "steps=1").stdout.splitlines()[0]
-    assert all(word in line for word in ("target", "entropy", "error", "command", "eps", "reward"))
+    assert all(word in line for word in ("target", "entropy", "error", "command", "bonus", "reward"))
 
 
 def test_the_same_seed_gives_the_same_run(tracked, tmp_path):
