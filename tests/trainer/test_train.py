@@ -141,7 +141,8 @@ class FaultyTask(Expressions):
 
 
 def test_a_batch_of_nan_rewards_holds_the_command_trains_nothing_and_is_recovered_from():
-    session = open_session(load_config(SMALL[0], SMALL[1:]))
+    # a PID decides once a rollout, so that the logged command is the last one in force
+    session = open_session(load_config(SMALL[0], [*SMALL[1:], "control.law={type: pid, kp: 3}"]))
     session.task = FaultyTask()
     before = train_step(session, 0)
     weights = [p.clone() for p in session.engine.model.parameters()]
