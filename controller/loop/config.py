@@ -23,7 +23,7 @@ from ..targets import DEFAULT, Target, anchored, target_in
 logger = logging.getLogger("entrostat")
 
 
-def _actuator_for(law: Law | None) -> Actuator:
+def _actuator_for(law: Law | None) -> BalancedBonus | SensitivityThresholds:
     return BalancedBonus() if isinstance(law, Adaptive) else SensitivityThresholds()
 
 
