@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CHOSEN, FAINT, LIMIT = "#c44e00", "0.75", "#2b6ca3"
-REGION_COLOURS = ("#0072B2", "#009E73", "#E69F00", "#CC79A7")
+COLOURS = {"E1": "#0072B2", "E2": "#009E73", "E3": "#E69F00", "E4": "#CC79A7", "bonus": CHOSEN}
 
 
 def draw_tuning(
@@ -187,8 +187,8 @@ def _actuation(axes: Axes, runs: Prediction, actuator: Actuator) -> None:
         axes.text(0.5, 0.5, f"what the command does: {install('torch')}", ha="center", transform=axes.transAxes)
         axes.set_axis_off()
         return
-    for (name, curve), colour in zip(curves.items(), REGION_COLOURS, strict=False):
-        axes.plot(np.interp(command, commands, curve), color=colour, lw=1, label=name)
+    for name, curve in curves.items():
+        axes.plot(np.interp(command, commands, curve), color=COLOURS[name], lw=1, label=name)
     axes.axhline(0, color="0.4", lw=0.8)
     axes.set(xlabel="step", xlim=(0, len(command) - 1))
     if actuator.adds_bonus:

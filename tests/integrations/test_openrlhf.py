@@ -177,15 +177,22 @@ def test_a_loss_that_does_not_read_its_thresholds_stops_the_run(monkeypatch):
         loss(now, batch.tokens.logprob, batch.advantages[:, None].expand_as(now), action_mask=batch.mask.float())
 
 
+def trainer_of(actor, items):
+    """What the hook reads of OpenRLHF's ActorPPOTrainer, which needs CUDA."""
+    return SimpleNamespace(
+        actor=actor,
+        replay_buffer=SimpleNamespace(items=items, packing_samples=False),
+        micro_train_batch_size=4,
+        actor_loss_fn=PolicyLoss(),
+        strategy=SimpleNamespace(ring_attn_group=None),
+        args=SimpleNamespace(actor=SimpleNamespace(entropy_coef=None)),
+    )
+
+
 def test_an_update_that_calls_another_loss_stops_the_run():
     actor, hook = make_actor(), EntropyHook.__new__(EntropyHook)  # its trainer needs CUDA
     items = remove_padding_in_sequences(split_experience_batch(experience(actor)))
-    buffer = SimpleNamespace(items=items, packing_samples=False)
-    strategy = SimpleNamespace(ring_attn_group=None)
-    hook._trainer = SimpleNamespace(
-        actor=actor, replay_buffer=buffer, micro_train_batch_size=4, actor_loss_fn=PolicyLoss(), strategy=strategy
-    )
-    hook._trainer.args = SimpleNamespace(actor=SimpleNamespace(entropy_coef=None))
+    hook._trainer = trainer_of(actor, items)
     hook.controller, hook._train, hook._proved = controller(**CONTROL), dict, False
     with pytest.raises(InputError, match="does not read the thresholds that it was handed"):
         hook.ppo_train()
@@ -195,15 +202,8 @@ def test_a_bonus_is_the_weight_of_openrlhfs_own_entropy_term_for_the_update():
     actor, hook = make_actor(), EntropyHook.__new__(EntropyHook)  # its trainer needs CUDA
     batch = experience(actor)
     items = remove_padding_in_sequences(split_experience_batch(batch))
-    host = SimpleNamespace(entropy_coef=None)
-    trainer = hook._trainer = SimpleNamespace(
-        actor=actor,
-        replay_buffer=SimpleNamespace(items=items, packing_samples=False),
-        micro_train_batch_size=4,
-        actor_loss_fn=PolicyLoss(),
-        strategy=SimpleNamespace(ring_attn_group=None),
-        args=SimpleNamespace(actor=host),
-    )
+    trainer = hook._trainer = trainer_of(actor, items)
+    host = trainer.args.actor
     weights = []
 
     def train():

@@ -175,7 +175,7 @@ def test_a_bonus_and_its_gradient_are_those_of_our_own_loss():
     now = token_statistics(logits, logits.argmax(-1), entropy_gradient=True)
     ours, _ = policy_loss(now.logprob, *batch[:3], decision, now=now)
     (expected,) = torch.autograd.grad(ours, logits, retain_graph=True)
-    what = InForce(decision, batch.tokens.entropy, batch.tokens.sensitivity, 23, now=now.entropy)
+    what = InForce(decision, batch.tokens.entropy, batch.tokens.sensitivity, 23, entropy_now=now.entropy)
     advantages = batch.advantages[:, None].expand_as(now.logprob)
     with in_force(what):
         theirs, _ = entrostat(batch.tokens.logprob, now.logprob, advantages, batch.mask, config=actor_config())

@@ -26,8 +26,8 @@ class InForce:
     sensitivity: Tensor
     """Both [batch, time], of the rollout."""
     vocab_size: int
-    now: Tensor | None = None
-    """Entropy under the current policy, [batch, time], with its gradient, for a bonus."""
+    entropy_now: Tensor | None = None
+    """Of the current policy, [batch, time], with its gradient; for a bonus."""
     read: bool = False
     """Whether the loss has been here."""
 
@@ -73,8 +73,8 @@ def entrostat(
     losses, cut = token_losses(log_prob, tokens, advantages, response_mask, now.decision)
     if rollout_is_weights is not None:
         losses = losses * rollout_is_weights
-    if now.now is not None:
-        losses = losses - now.decision.actuation.bonus * now.now
+    if now.entropy_now is not None:
+        losses = losses - now.decision.actuation.bonus * now.entropy_now
     shared = {} if config is None else config.global_batch_info
     loss = agg_loss(loss_mat=losses, loss_mask=response_mask, loss_agg_mode=loss_agg_mode, **shared)
     shares = {

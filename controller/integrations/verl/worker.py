@@ -123,7 +123,7 @@ class EntropyTrainingWorker(TrainingWorker):
     def _controlled(self, loss_fn: Any, model_output: Any, data: Any, dp_group: Any = None) -> Any:
         what = InForce(self._decision, data[ENTROPY], data[SENSITIVITY], self.engine.vocab_size)
         if self._decision.reads_entropy:
-            what.now = no_padding_2_padding(model_output["entropy"], data)
+            what.entropy_now = no_padding_2_padding(model_output["entropy"], data)
         with in_force(what):
             done = loss_fn(model_output=model_output, data=data, dp_group=dp_group)
         if not what.read:
