@@ -27,7 +27,7 @@ class InForce:
     """Both [batch, time], of the rollout."""
     vocab_size: int
     entropy_now: Tensor | None = None
-    """Of the current policy, [batch, time], with its gradient; for a bonus."""
+    """Entropy of the current policy, [batch, time], with its gradient; for a bonus."""
     read: bool = False
     """Whether the loss has been here."""
 
