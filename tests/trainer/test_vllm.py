@@ -67,29 +67,26 @@ def told(tmp_path_factory):
     """What `tests.trainer.vllm_rank` tells of each placement, by rank. Two engines at most are up at a time."""
     folder = tmp_path_factory.mktemp("vllm")
 
-    def begin(name, *words):
-        log = (folder / f"{name}.log").open("w")
-        launch = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"] if name == "two_ranks" else []
-        return start(*launch, "tests.trainer.vllm_rank", folder / name, *words, log=log)
-
     def finish(name, run):
         assert run.wait(900) == 0, (folder / f"{name}.log").read_text()[-3000:]
+
+    def begin(name, *words, launch=()):
+        log = (folder / f"{name}.log").open("w")
+        return start(*launch, "tests.trainer.vllm_rank", folder, *words, log=log)
 
     url = f"http://127.0.0.1:{free_port()}"
     server = serve(url.rpartition(":")[2], (folder / "serving.log").open("w"))
     running = [server]
     try:
-        for name, words in (
-            ("in_process", []),
-            ("process", ["rollout.engine.placement=process"]),
-            ("server", ["rollout.engine.placement=server", f"rollout.engine.url={url}"]),
-        ):
-            if name == "server":
-                wait_for(url, server)
-            running.append(begin(name, *words))
-            finish(name, running[-1])
+        wait_for(url, server)
+        words = ["server", "rollout.engine.placement=server", f"rollout.engine.url={url}"]
+        # last the engine that ends this process's own groups with it
+        words += [",", "process", "rollout.engine.placement=process", ",", "in_process"]
+        running.append(begin("one_rank", *words))
+        finish("one_rank", running[-1])
         end(server)
-        running.append(begin("two_ranks", "engine.zero_stage=3"))
+        launch = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
+        running.append(begin("two_ranks", "two_ranks", "engine.zero_stage=3", launch=launch))
         finish("two_ranks", running[-1])
     finally:
         for run in running:

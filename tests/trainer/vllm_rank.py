@@ -1,10 +1,11 @@
 """A rank that samples with vLLM: two steps, then two pushes that go wrong. Run by tests/trainer/test_vllm.py.
 
-python -m tests.trainer.vllm_rank OUT.json KEY=VALUE...
+python -m tests.trainer.vllm_rank FOLDER NAME KEY=VALUE... [, NAME KEY=VALUE... ]
 """
 
 import json
 import sys
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -33,7 +34,8 @@ def rename(backend, version: str) -> None:
         backend._post("update_weight_version", {"new_version": version})
 
 
-def main(out: str, overrides: list[str]) -> None:
+def tell(out: Path, overrides: list[str]) -> None:
+    """Write what happened in one placement, by rank."""
     vllm = "rollout.engine={type: vllm, enforce_eager: true, max_model_len: 32, kv_cache: 0.0625}"
     session = open_session(load_config(SMALL[0], [*SMALL[1:], "update.learning_rate=1e-3", vllm, *overrides]))
     session.sampler.push(version(0))
@@ -58,8 +60,16 @@ def main(out: str, overrides: list[str]) -> None:
     train_step(session, 4)
     backend.push = lambda version: rename(backend, version)
     told["renamed"] = refused(session, 5)
-    Path(out).with_suffix(f".{session.engine.rank}.json").write_text(json.dumps(told))
+    out.with_suffix(f".{session.engine.rank}.json").write_text(json.dumps(told))
     session.sampler.close()
+
+
+def main(folder: str, words: list[str]) -> None:
+    """Each placement in turn: the imports are made once."""
+    for ends, placement in groupby(words, lambda word: word == ","):
+        if not ends:
+            name, *overrides = placement
+            tell(Path(folder, name), overrides)
 
 
 if __name__ == "__main__":
