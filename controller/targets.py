@@ -187,15 +187,15 @@ class Exponential(_Ramp):
         return np.asarray(self.start * (self.end / self.start) ** self._fraction(step))
 
 
-HOLD, TURN, END, ENDED = 0.85, 0.6, 0.25, 0.93
-"""The recommended curve: 0.85 of the initial entropy for 60 % of the run, 0.25 of it from 93 % on."""
+HOLD, TURN, END, ENDED = 0.85, 0.0, 0.25, 0.93
+"""The recommended curve: from 0.85 of the initial entropy, without a hold, to 0.25 of it at 93 % of the run."""
 
 
 class HoldThenAnneal(Curve):
     """`hold` until `turn`, then half a cosine down (or up) to `end`, which is reached at `steps`.
 
-    Entropy is kept while the policy explores, and spent while there is time to be sharp in. Without a key it is the
-    recommended curve, in shares of the run and of its initial entropy.
+    Without a key it is the recommended curve, in shares of the run and of its initial entropy, which does not hold: a
+    smooth fall over nearly the whole run, since a policy that is held does not learn what only a sharper one can.
     """
 
     type: Literal["hold_then_anneal"] = "hold_then_anneal"
@@ -209,8 +209,8 @@ class HoldThenAnneal(Curve):
     """The entropy from `steps` on."""
     end_unit: Literal["nats", "initial"] | None = None
     """Unit of `end`; none: that of `hold`."""
-    turn: Steps = TURN
-    """End of the hold, in the unit of `time`."""
+    turn: Annotated[float, Field(ge=0, le=LONGEST)] = TURN
+    """End of the hold, in the unit of `time`; 0 falls from the first step."""
     steps: Steps = ENDED
     """Time at which `end` is reached, in the unit of `time`."""
 

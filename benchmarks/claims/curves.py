@@ -67,7 +67,7 @@ CURVES: dict[str, dict[str, Any]] = {
     "line 0.85 to 0.1": LEVELS | {"type": "linear", "start": 0.85, "end": 0.1},
     **{
         f"hold {turn:.0%}, end {end:g}": {"type": "hold_then_anneal", "turn": turn, "end": end}
-        for turn in (0.4, 0.6, 0.8)
+        for turn in (0.0, 0.2, 0.4, 0.6, 0.8)
         for end in (0.1, 0.25, 0.5)
     },
     "up, then down": LEVELS | {"type": "increase_then_decrease", "start": 0.9, "peak": 1.1, "end": 0.1},
@@ -75,11 +75,9 @@ CURVES: dict[str, dict[str, Any]] = {
     | {"type": "oscillatory_decay", "centre": 0.4, "amplitude": 0.4, "period": 0.3, "decay": 0.5, "phase": 1.57}
     | {"time": "run"},
 }
-SHIPPED = "hold 60%, end 0.25"
-"""The curve of a control with nothing set."""
 BY_CUTS = {
     f"{name}, by cuts": {"target": CURVES[name], "actuator": {"type": "sensitivity"}}
-    for name in ("hold 60%, end 0.1", SHIPPED)
+    for name in ("hold 60%, end 0.1", "hold 60%, end 0.25")
 }
 """The same law over clip thresholds."""
 RIVALS: dict[str, dict[str, Any]] = {

@@ -99,6 +99,8 @@ class Law(Config, ABC):
     """Whether `refine` decides anew before each update of a rollout."""
     needs_every_token: ClassVar[bool] = False
     """Whether it compares tokens with themselves at the rollout, so that a sampled measurement is not enough."""
+    learns_drift: ClassVar[bool] = False
+    """Whether it learns how entropy moves at a command of 0, as it does under a bonus, which is then its default."""
 
     @property
     def suits_density(self) -> bool:

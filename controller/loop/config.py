@@ -24,7 +24,7 @@ logger = logging.getLogger("entrostat")
 
 
 def _actuator_for(law: Law | None) -> BalancedBonus | SensitivityThresholds:
-    return BalancedBonus() if isinstance(law, Adaptive) else SensitivityThresholds()
+    return BalancedBonus() if law is not None and law.learns_drift else SensitivityThresholds()
 
 
 class ControlConfig(Config):

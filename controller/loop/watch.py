@@ -173,7 +173,11 @@ def _saturated(decision: Decision) -> str:
         )
     if decision.error < 0:
         return f"{head}{BEYOND_LOW}."
-    more = "a larger `reach` of the actuator" if decision.reads_entropy else "`actuator: {type: balanced_bonus}`"
+    more = (
+        "a larger `reach` or `coefficient` of the actuator"
+        if decision.reads_entropy
+        else "`actuator: {type: balanced_bonus}`"
+    )
     return f"{head}{BEYOND_HIGH}{more}."
 
 

@@ -284,7 +284,7 @@ def test_hold_then_anneal_holds_falls_by_half_a_cosine_and_stays():
 
 def test_hold_then_anneal_without_a_key_is_the_recommended_curve():
     curve = target(type="hold_then_anneal").with_total(200)
-    assert curve.at([0, 120, 186, 200], initial=2.0).tolist() == pytest.approx([1.7, 1.7, 0.5, 0.5])
+    assert curve.at([0, 93, 186, 200], initial=2.0).tolist() == pytest.approx([1.7, 1.1, 0.5, 0.5])
 
 
 def test_the_end_of_a_curve_in_multiples_may_be_in_nats():

@@ -49,7 +49,7 @@ def test_the_recommended_curve_is_tried_first_and_then_others_of_the_space(searc
         yaml.safe_load((folder / f"out/{name}/0/config.yaml").read_text())["control"]["target"]
         for name in ("000", "001")
     )
-    assert (first["hold"], first["turn"], first["end"]) == (0.85, 0.6, 0.25)
+    assert (first["hold"], first["turn"], first["end"]) == (0.85, 0.0, 0.25)
     assert second["hold"] != 0.85
     assert 0.4 <= second["hold"] <= 1.1
 

@@ -24,9 +24,9 @@ from ..compare.study import AS_WRITTEN, Found, Search, Settings, Values, found, 
 from ..config import RunConfig
 from ..reporting.rundata import Run, load_run
 
-SPACE = {"hold": (0.4, 1.1), "turn": (0.05, 0.85), "end": (0.05, 0.6)}
-"""Space of hold_then_anneal, in multiples of the initial entropy and shares of the run: from nearly a line, or a
-constant, to a late and steep fall."""
+SPACE = {"hold": (0.4, 1.1), "turn": (0.0, 0.85), "end": (0.05, 0.6)}
+"""Space of hold_then_anneal, in multiples of the initial entropy and shares of the run: from a fall over the whole run,
+or nearly a constant, to a late and steep fall."""
 RECOMMENDED: Settings = {"hold": HOLD, "turn": TURN, "end": END}
 
 

@@ -32,6 +32,7 @@ class Adaptive(Law):
 
     has_inner_loop: ClassVar[bool] = True
     needs_every_token: ClassVar[bool] = True
+    learns_drift: ClassVar[bool] = True
     type: Literal["adaptive"] = "adaptive"
     effort: Annotated[float, Field(ge=0.01, le=10)] = 0.2
     """Penalty on the command: a command of 1 for one rollout costs as much as an error of `effort` x the entropy that
