@@ -11,21 +11,27 @@ from tests.runs import ENVIRONMENT, ROOT
 pytest.importorskip("trl")
 
 
-@pytest.fixture(scope="module", params=[-1, 3], ids=["DDP", "ZeRO-3"])
-def ranks(tmp_path_factory, request):
-    """What each rank logged and decided, off policy and on policy."""
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory):
+    """What each rank logged and decided, by engine."""
     folder = tmp_path_factory.mktemp("trl")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     done = subprocess.run(
-        [*launch, str(ROOT / "tests/integrations/trl_rank.py"), str(folder), str(request.param)],
+        [*launch, str(ROOT / "tests/integrations/trl_rank.py"), str(folder)],
         cwd=ROOT,
         env=ENVIRONMENT | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.fixture(params=["DDP", "ZeRO-3"])
+def ranks(launched, request):
+    """Both ranks' runs of one engine, off policy and on policy."""
+    return [rank[request.param] for rank in launched]
 
 
 def test_both_ranks_decide_the_same_to_the_bit(ranks):
