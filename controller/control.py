@@ -39,7 +39,7 @@ class EntropyController:
     `policy_loss(..., decision)`. All state is in `state_dict()`, as plain JSON values. Evaluation never calls it.
 
     Args:
-        config: none: the recommended control, a curve that holds the entropy and then anneals it.
+        config: none: the recommended control, a curve that anneals the entropy over the run.
         total_steps: rollouts of the whole run, for a curve in shares of it; see `set_total_steps`.
     """
 

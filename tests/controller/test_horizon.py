@@ -70,7 +70,7 @@ def test_the_command_is_the_one_that_a_slow_search_on_the_model_finds(ahead, tic
         lambda commands: 1e4 * cost(commands, believed, ahead, elapsed, effort),
         np.zeros(len(EDGES) - 1),
         bounds=[reach] * (len(EDGES) - 1),
-        options={"ftol": 1e-15, "gtol": 1e-10},
+        options={"ftol": 1e-12, "gtol": 1e-7},
     )
     found = planned(believed, ahead, elapsed, reach, effort, 0.0)
     assert reach.nearest(found.demand) == pytest.approx(best.x[0], abs=5e-3)
