@@ -52,11 +52,11 @@ class Size:
         return [*size, *patience, *quiet, evaluation]
 
 
-def curve(name: str, steps: int) -> dict[str, Any]:
-    """`hold`: the initial entropy throughout; `anneal`: held for half of the run, then down to half of it."""
-    if name == "hold":
-        return {"type": "constant", "unit": "initial", "value": 1}
-    return {"type": "table", "unit": "initial", "points": [[0, 1], [steps // 2, 1], [steps, 0.5]]}
+CURVES: dict[str, dict[str, Any]] = {
+    "hold": {"type": "constant", "unit": "initial", "value": 1},
+    "anneal": {"type": "hold_then_anneal"},
+}
+"""`hold`: the initial entropy throughout; `anneal`: the recommended curve."""
 
 
 def bonus(target: dict[str, Any], increment: float) -> dict[str, Any]:
@@ -77,14 +77,13 @@ def overrides(content: Mapping[str, Any]) -> list[str]:
 
 def first(size: Size) -> dict[str, list[str]]:
     """The study's first pair, on one seed: static clipping, and control with nothing set."""
-    hold = {"target": curve("hold", size.steps)}
+    hold = {"target": CURVES["hold"]}
     return {f"static-{SEEDS[0]}": run(size, SEEDS[0], STATIC), f"control-hold-{SEEDS[0]}": run(size, SEEDS[0], hold)}
 
 
 def tuning(size: Size) -> dict[str, list[str]]:
     """The bonus with each step, on the tuning seed."""
-    hold = curve("hold", size.steps)
-    return {f"tune-{increment:g}": run(size, TUNING, bonus(hold, increment)) for increment in INCREMENTS}
+    return {f"tune-{increment:g}": run(size, TUNING, bonus(CURVES["hold"], increment)) for increment in INCREMENTS}
 
 
 def short(size: Size, increment: float) -> dict[str, list[str]]:
@@ -92,8 +91,7 @@ def short(size: Size, increment: float) -> dict[str, list[str]]:
     jobs: dict[str, list[str]] = {}
     for seed in SEEDS:
         jobs[f"static-{seed}"] = run(size, seed, STATIC)
-        for name in ("hold", "anneal"):
-            target = curve(name, size.steps)
+        for name, target in CURVES.items():
             jobs[f"control-{name}-{seed}"] = run(size, seed, {"target": target})
             jobs[f"cuts-{name}-{seed}"] = run(size, seed, {"target": target, "actuator": {"type": "sensitivity"}})
             jobs[f"bonus-{name}-{seed}"] = run(size, seed, bonus(target, increment))
@@ -102,7 +100,7 @@ def short(size: Size, increment: float) -> dict[str, list[str]]:
 
 def chain(size: Size) -> dict[str, list[str]]:
     """The task with a chain of thought, on one seed."""
-    controls = {"static": STATIC, "control": {"target": curve("hold", size.steps)}}
+    controls = {"static": STATIC, "control": {"target": CURVES["hold"]}}
     return {f"chain-{name}": [*run(size, SEEDS[0], c), *overrides(CHAIN)] for name, c in controls.items()}
 
 

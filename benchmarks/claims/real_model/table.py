@@ -30,12 +30,12 @@ TRL = {
 HEAD = """`python -m benchmarks.claims.real_model`: SmolLM2-135M-Instruct (135 M parameters, vocabulary 49,152), all
 weights trained in float32 on one core of a CPU; reasoning-gym's `chain_sum` with two one-digit terms after three solved
 ones; {steps} steps of {answers} answers, 4 minibatches, learning rate {rate:g}. `hold` asks for the initial entropy
-throughout, `anneal` for the same until half of the run, then for a straight line down to half of it. `control` has
-nothing set, `cuts` the same law over clip thresholds; `bonus` is the rival, whose step is {increment}. Entropy and
-reward: means of the first three and of the last ten steps. RMSE, net RMSE (without the sampling error of the measured
-entropy) and bias in % of the target's mean, from step {skip} on. Update noise: the standard deviation of what a
-rollout's minibatches change by chance, as the law estimates it, in % of the target; no command removes it. Held out:
-{heldout} prompts x {samples} answers at the end."""
+throughout, `anneal` for the recommended curve, from 0.85 of it down to 0.25. `control` has nothing else set, `cuts`
+is the same law over clip thresholds; `bonus` is the rival, whose step is {increment}. Entropy and reward: means of the
+first three and of the last ten steps. RMSE, net RMSE (without the sampling error of the measured entropy) and bias in %
+of the target's mean, from step {skip} on. Update noise: the standard deviation of what a rollout's minibatches change
+by chance, as the law estimates it, in % of the target; no command removes it. Held out: {heldout} prompts x {samples}
+answers at the end."""
 Cell = Callable[[Run], str]
 Seconds = Mapping[str, float]
 
