@@ -33,6 +33,7 @@ from benchmarks.common import (
     Key,
     Rows,
     add_rows,
+    difference,
     joined,
     middle,
     options,
@@ -68,7 +69,7 @@ CURVES: dict[str, dict[str, Any]] = {
     **{
         f"hold {turn:.0%}, end {end:g}": {"type": "hold_then_anneal", "turn": turn, "end": end}
         for turn in (0.0, 0.2, 0.4, 0.6, 0.8)
-        for end in (0.1, 0.25, 0.5)
+        for end in (0.02, 0.1, 0.25, 0.5)
     },
     "up, then down": LEVELS | {"type": "increase_then_decrease", "start": 0.9, "peak": 1.1, "end": 0.1},
     "oscillating decay": LEVELS
@@ -225,19 +226,49 @@ def write(rows: Rows, chosen: Any, controls: Mapping[str, Any]) -> None:
     whole = [method for method in methods if all(map(len, of(method, "pass_at_1", tasks)))]
     if len(tasks) > 1:
         blocks += ["## All tasks", figures(whole, partial(of, tasks=tasks))]
-    tried = [name for name in controls if any(key[1:] == (name, chosen.select[0]) for key in rows)]
-    blocks += ["## On the seeds of the choice", figures(tried, partial(values, rows, tasks=tasks, seeds=chosen.select))]
+    blocks += [f"## {recommended}, less {STATIC}, seed by seed", apart(rows, recommended, tasks, chosen.seeds)]
+    of = partial(values, rows, seeds=chosen.select)
+    many = [task for task in tasks if task in MANY]
+    whole = [method for method in controls if all(map(len, of(method, "pass_at_1", many)))]
+    blocks += ["## On the seeds of the choice, plain means", figures(whole, partial(of, tasks=many), plain)]
+    for task in tasks:
+        if task not in MANY and any(of(STATIC, "pass_at_1", [task])):
+            blocks += [f"{task}, which has one right answer and no say in the choice:"]
+            blocks += [figures(controls, partial(of, tasks=[task]), plain)]
     tuning = [f"- {name}: `{controls[name]}`" for name in SPACES if name in methods]
     page("curves", *blocks, "## Rivals as tuned", "\n".join(tuning), "![Pareto](curves.png)", folder=chosen.results)
 
 
-def figures(methods: Iterable[str], of: Callable[[str, str], list[list[float]]]) -> str:
+def plain(numbers: list[list[float]]) -> str:
+    """The mean that the rule reads."""
+    return f"{np.mean(numbers):.3f}"
+
+
+def figures(
+    methods: Iterable[str],
+    of: Callable[[str, str], list[list[float]]],
+    cell: Callable[[list[list[float]]], str] = middle,
+) -> str:
     """A row for each method that has run."""
     lines = []
     for method in filter(lambda name: any(of(name, FIGURES[0])), methods):
-        cells = [middle(of(method, figure)) for figure in FIGURES]
+        cells = [cell(of(method, figure)) for figure in FIGURES]
         lines.append([method, len(of(method, FIGURES[0])[0]), *cells])
     return table(" | ".join(["method", "seeds", *FIGURES]), lines)
+
+
+def apart(rows: Rows, method: str, tasks: Iterable[str], seeds: Sequence[int]) -> str:
+    """Mean of the paired differences from static clipping and its standard error, a row a task."""
+    lines = []
+    for task in tasks:
+        both = [s for s in seeds if (task, method, s) in rows and (task, STATIC, s) in rows]
+        if both:
+            ours, static = (
+                [np.array(values(rows, kind, figure, [task], both)[0]) for figure in FIGURES]
+                for kind in (method, STATIC)
+            )
+            lines.append([task, len(both), *(difference(x - y, 3) for x, y in zip(ours, static, strict=True))])
+    return table(" | ".join(["task", "seeds", *FIGURES]), lines)
 
 
 def draw(
