@@ -283,11 +283,13 @@ def draw(
             x, y = (np.array(of(method, name, [task])[0]) for name in ("pass_at_1", "pass_at_8"))
             if len(x):
                 colour = "#d55e00" if method == best else "#0072b2" if method in CURVES else "0.4"
+                beside = {"xytext": (-4, -11), "ha": "right"} if method in BY_CUTS else {"xytext": (4, 4)}
                 errors = [v.std(ddof=1) / len(v) ** 0.5 if len(v) > 1 else 0.0 for v in (y, x)]
                 axes.errorbar(x.mean(), y.mean(), *errors, fmt="o", color=colour, elinewidth=0.7)
                 place = (x.mean(), y.mean())
-                axes.annotate(method, place, fontsize=8, xytext=(4, 4), textcoords="offset points", color=colour)
+                axes.annotate(method, place, fontsize=8, textcoords="offset points", color=colour, **beside)
         axes.set(title=task, xlabel="pass_at_1", ylabel="pass_at_8")
+        axes.margins(x=0.2)  # room for the names
         axes.spines[["top", "right"]].set_visible(False)
     picture.savefig(file, dpi=120)
 
