@@ -163,11 +163,17 @@ def test_a_name_that_needs_torch_says_so(bare):
     assert bare["policy_loss"][2] == said
 
 
+def hear_interrupts():
+    """Ctrl-C reaches a command even where these tests run in a shell's background, which has it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def interrupted(words, ready, folder):
     """A command that gets Ctrl-C once a line of its output holds `ready`: its code, the rest of it, and its errors."""
     command = [sys.executable, "-m", "entrostat.trainer.cli", *map(str, words)]
     environment = ENVIRONMENT | {"PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, cwd=folder, env=environment, stdout=-1, stderr=-1, text=True) as child:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": hear_interrupts}
+    with subprocess.Popen(command, cwd=folder, env=environment, **pipes) as child:
         for line in child.stdout:
             if ready in line:
                 break
@@ -186,7 +192,8 @@ def test_a_search_for_gains_ends_quietly_and_keeps_what_it_has(tmp_path):
     (tmp_path / "target.yaml").write_text("{type: linear, start: 0.9, end: 0.4, steps: 150}")
     journal = tmp_path / "tuned" / "search.jsonl"
     command = [sys.executable, "-m", "entrostat.trainer.cli", "tune", "--target", "target.yaml"]
-    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=-1, stderr=-1, text=True) as child:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": hear_interrupts}
+    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, **pipes) as child:
         while child.poll() is None and not (journal.exists() and journal.read_text().count("\n") > 1):
             time.sleep(0.02)
         child.send_signal(signal.SIGINT)

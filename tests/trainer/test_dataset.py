@@ -108,10 +108,12 @@ QUESTIONS = [(f"\\boxed{{\\frac{{{2 * n + 1}}}{{2}}}}", f"{n}.{5 if right else 7
 
 @contextmanager
 def ctrl_c(seconds):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it ignored
     timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     yield
     timer.cancel()
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(("interruption", "error"), [(time_limit, Overtime), (ctrl_c, KeyboardInterrupt)])
