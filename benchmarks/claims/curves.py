@@ -19,7 +19,7 @@ al., arXiv 2108.13264).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -217,7 +217,8 @@ def write(rows: Rows, chosen: Any, controls: Mapping[str, Any]) -> None:
     tasks = [task for task in TASKS if any(key[0] == task for key in rows)]
     of = partial(values, rows, seeds=chosen.seeds)
     methods = [method for method in controls if any(map(len, of(method, "pass_at_1", tasks)))]
-    recommended = select(rows, [task for task in tasks if task in MANY] or tasks, chosen.select)
+    many = [task for task in tasks if task in MANY] or tasks
+    recommended = select(rows, many, chosen.select)
     draw(of, methods, tasks, recommended, chosen.results / "curves.png")
     blocks = ["# Which curve is worth most", __doc__.partition("\n\n")[2].partition("\n\n")[2].strip()]
     blocks += [f"Seeds {joined(chosen.seeds)}; recommended on seeds {joined(chosen.select)}: {recommended}."]
@@ -227,16 +228,22 @@ def write(rows: Rows, chosen: Any, controls: Mapping[str, Any]) -> None:
     if len(tasks) > 1:
         blocks += ["## All tasks", figures(whole, partial(of, tasks=tasks))]
     blocks += [f"## {recommended}, less {STATIC}, seed by seed", apart(rows, recommended, tasks, chosen.seeds)]
-    of = partial(values, rows, seeds=chosen.select)
-    many = [task for task in tasks if task in MANY]
-    whole = [method for method in controls if all(map(len, of(method, "pass_at_1", many)))]
-    blocks += ["## On the seeds of the choice, plain means", figures(whole, partial(of, tasks=many), plain)]
-    for task in tasks:
-        if task not in MANY and any(of(STATIC, "pass_at_1", [task])):
-            blocks += [f"{task}, which has one right answer and no say in the choice:"]
-            blocks += [figures(controls, partial(of, tasks=[task]), plain)]
+    blocks += choice(partial(values, rows, seeds=chosen.select), controls, many, tasks)
     tuning = [f"- {name}: `{controls[name]}`" for name in SPACES if name in methods]
     page("curves", *blocks, "## Rivals as tuned", "\n".join(tuning), "![Pareto](curves.png)", folder=chosen.results)
+
+
+def choice(
+    of: Callable[..., list[list[float]]], controls: Iterable[str], many: Sequence[str], tasks: Iterable[str]
+) -> Iterator[str]:
+    """What the rule saw, and what it did not: the same seeds of other tasks."""
+    whole = [method for method in controls if all(map(len, of(method, "pass_at_1", many)))]
+    yield "## On the seeds of the choice, plain means"
+    yield figures(whole, partial(of, tasks=many), plain)
+    for task in tasks:
+        if task not in many and any(of(STATIC, "pass_at_1", [task])):
+            yield f"{task}, which has one right answer and no say in the choice:"
+            yield figures(controls, partial(of, tasks=[task]), plain)
 
 
 def plain(numbers: list[list[float]]) -> str:

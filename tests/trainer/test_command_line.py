@@ -168,12 +168,17 @@ def hear_interrupts():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def started(words, folder, **environment):
+    """A command under way, with pipes, as a user starts it."""
+    command = [sys.executable, "-m", "entrostat.trainer.cli", *map(str, words)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = ENVIRONMENT | environment
+    return subprocess.Popen(command, cwd=folder, env=environment, preexec_fn=hear_interrupts, **pipes)
+
+
 def interrupted(words, ready, folder):
     """A command that gets Ctrl-C once a line of its output holds `ready`: its code, the rest of it, and its errors."""
-    command = [sys.executable, "-m", "entrostat.trainer.cli", *map(str, words)]
-    environment = ENVIRONMENT | {"PYTHONUNBUFFERED": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": hear_interrupts}
-    with subprocess.Popen(command, cwd=folder, env=environment, **pipes) as child:
+    with started(words, folder, PYTHONUNBUFFERED="1") as child:
         for line in child.stdout:
             if ready in line:
                 break
@@ -191,9 +196,7 @@ def test_pages_end_quietly(words, tmp_path):
 def test_a_search_for_gains_ends_quietly_and_keeps_what_it_has(tmp_path):
     (tmp_path / "target.yaml").write_text("{type: linear, start: 0.9, end: 0.4, steps: 150}")
     journal = tmp_path / "tuned" / "search.jsonl"
-    command = [sys.executable, "-m", "entrostat.trainer.cli", "tune", "--target", "target.yaml"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": hear_interrupts}
-    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, **pipes) as child:
+    with started(["tune", "--target", "target.yaml"], tmp_path) as child:
         while child.poll() is None and not (journal.exists() and journal.read_text().count("\n") > 1):
             time.sleep(0.02)
         child.send_signal(signal.SIGINT)
