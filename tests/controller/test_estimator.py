@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from entrostat.laws.adaptive.belief import DRIFT, LAGS, LOG_GAIN, RATE, Belief, first_belief
+from entrostat.laws.adaptive.belief import CHANGE, DRIFT, LAGS, LOG_GAIN, RATE, Belief, first_belief
 from entrostat.laws.adaptive.estimator import (
     CARRY_WALK,
     DIRECT,
@@ -205,3 +205,11 @@ def test_the_gain_of_a_rollout_is_expected_to_grow_as_the_root_of_its_updates():
 def test_no_candidates_lag_outlasts_the_optimizers_own():
     pushed = after_tick(first_belief(0.6, 0.02, 1), 1.0)
     assert after_tick(pushed, 0.0, longest=0.0).mean[:, RATE] == pytest.approx(np.zeros(len(LAGS)))
+
+
+def test_a_first_change_far_beyond_the_expected_does_not_throw_the_gain_past_what_it_shows():
+    before = after_tick(first_belief(0.9, 0.09, 3), -5.0)
+    expected = float(before.weight @ before.mean[:, CHANGE])
+    after = read_change(before, 40 * expected, 0.01)
+    ratio = after.figures()["estimate/gain"] / before.figures()["estimate/gain"]
+    assert 3 < ratio < 40

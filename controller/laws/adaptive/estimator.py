@@ -59,6 +59,8 @@ GATE, INSIDE = 16.0, 9.0
 """A normalised squared innovation above the gate widens the belief until it counts as `INSIDE`."""
 NOISE_RANGE = (1e-4, 100.0)
 """Range of the variances of w, and of the shift's relative to its first value."""
+LINEAR = 0.5
+"""A correction that raises ln gain by more grows as its logarithm: what is read is linear in the gain itself."""
 
 
 def after_tick(belief: Belief, command: float, longest: float = 1.0) -> Belief:
@@ -130,10 +132,16 @@ def _corrected(belief: Belief, place: int, value: float, variance: float) -> tup
     keep = UNMOVED.copy()
     keep[:, :, place] -= gain
     covariance = keep @ covariance @ keep.transpose(0, 2, 1) + variance * gain[:, :, None] * gain[:, None, :]
-    mean = belief.mean + gain * innovation[:, None]
+    correction = gain * innovation[:, None]
+    correction[:, LOG_GAIN] = _compressed(correction[:, LOG_GAIN])
+    mean = belief.mean + correction
     log_weight = FORGETTING * belief.log_weight - 0.5 * (innovation**2 / total + np.log(total))
     changed = replace(belief, mean=mean, covariance=_bounded(covariance), log_weight=log_weight - log_weight.max())
     return changed.bounded(), float(belief.weight @ surprise)
+
+
+def _compressed(rise: Floats) -> Floats:
+    return np.where(rise > LINEAR, LINEAR + np.log1p(np.maximum(rise - LINEAR, 0.0)), rise)
 
 
 def _bounded(covariance: Floats) -> Floats:
