@@ -80,6 +80,16 @@ def test_a_moving_curve_is_followed_without_lag():
     assert tracked(target=swing) < 0.03
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_plant_twenty_times_as_fast_as_expected_is_not_thrown_below_its_curve(seed):
+    # a pretrained model: the curve begins 15 % below its entropy, and the first command is at its end
+    control = ControlConfig.model_validate({"target": {"type": "hold_then_anneal"}, "law": ADAPTIVE})
+    ends = {"space": "log", "low": -5, "high": 5}
+    fast = plant(initial=1.3, gain=0.5, lag=0.0, drift=-0.5, process_noise=0.02, measurement_noise=0.06, **ends)
+    run = simulate(control, fast, 60, seed, UPDATES)
+    assert (run.entropy[:12] / run.setpoint[:12]).min() > 0.8
+
+
 def test_the_policy_plant_is_held_through_its_own_minibatches():
     policy = PolicyPlant(contexts=64, tokens=4, prompts=16, group_size=8, minibatches=4, learning_rate=0.01)
     control = ControlConfig.model_validate({"target": {"type": "constant", "value": 0.68}, "law": ADAPTIVE})
