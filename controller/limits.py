@@ -11,7 +11,10 @@ HIGHEST = 100.0
 
 
 class Limits(NamedTuple):
-    """An interval of commands. 0 changes nothing or balances; each end is all that there is in that direction."""
+    """An interval of commands. 0 changes nothing or balances; each end is all that there is in that direction.
+
+    An end may lie beyond 0, where a batch cannot be balanced.
+    """
 
     low: float = -1.0
     high: float = 1.0
@@ -21,8 +24,8 @@ class Limits(NamedTuple):
         return min(max(command, self.low), self.high)
 
     def within(self, size: float | None) -> Limits:
-        """The part of the interval in which no command is larger than `size`; none: all of it."""
-        return self if size is None else Limits(max(self.low, -size), min(self.high, size))
+        """The part of the interval in which no command is larger than `size`, or its nearest point; none: all of it."""
+        return self.near(0.0, size)
 
     def near(self, last: float, rate: float | None) -> Limits:
         """The part of the interval within `rate` of `last`; its nearest point where there is no such part."""

@@ -37,22 +37,26 @@ class BalancedBonus(Actuator):
     adds_bonus: ClassVar[bool] = True
 
     def limits(self, batch: BatchStatistics) -> Limits:
-        """`reach` times what cuts can do; nothing where no token has an advantage or none has a choice.
+        """`reach` times what cuts can do, and no more than a bonus of the largest weight gives.
 
-        From the entropy alone -1 to 1.
+        Nothing where no token has an advantage or none has a choice; from the entropy alone -1 to 1.
         """
-        if batch.contributions is None:
+        curve, pull = batch.contributions, batch.bonus_pull
+        if curve is None:
             return UNIT
         cuts = reach_of(batch)
-        ends = Limits(self.reach * cuts.low, self.reach * cuts.high).within(WIDEST)
-        return ends if batch.bonus_pull > 0 else IDLE
+        if cuts.idle or not pull > 0:  # a batch that was not measured has NaN
+            return IDLE
+        balance, widest = (curve.raises - curve.lowers) / unit_of(curve), self.largest * pull / unit_of(curve)
+        given = Limits(balance - widest, balance + widest)
+        return Limits(given.nearest(self.reach * cuts.low), given.nearest(self.reach * cuts.high)).within(WIDEST)
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
         """Solve D + c M = command * unit for c."""
         fixed, curve, pull = self.thresholds.actuate(0.0, batch), batch.contributions, batch.bonus_pull
         if curve is None:
             return Actuation(0.0, unknown, reads_entropy=True)
-        if curve.magnitude == 0 or not pull > 0:  # a batch that was not measured has NaN
+        if curve.magnitude == 0 or not pull > 0:
             return replace(fixed, reads_entropy=True)
         left = curve.raises - curve.lowers
         weight = min(max((command * unit_of(curve) - left) / pull, -self.largest), self.largest)

@@ -34,7 +34,10 @@ class Paired:
     """Root mean square of S over its tokens with A != 0."""
 
     def within(self, batch: BatchStatistics) -> BatchStatistics:
-        """The rollout batch as an actuator should see it for this minibatch."""
+        """The rollout batch as an actuator should see it for this minibatch.
+
+        Its `bonus_pull` stays: sampled tokens tell it with a larger error than minibatches differ by.
+        """
         return replace(batch, contributions=self.contributions, sensitivity_rms=self.sensitivity_rms)
 
 

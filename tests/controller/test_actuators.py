@@ -373,5 +373,22 @@ def test_the_weight_of_a_balanced_bonus_is_bounded():
     assert decision.metrics()["controller/bonus"] == pytest.approx(1e-4)
 
 
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("command", [-10.0, 0.0, 10.0])
+def test_a_balanced_bonus_realises_the_command_that_it_is_said_to_apply(seed, command):
+    g = torch.Generator().manual_seed(seed)
+    logits = torch.randn(16, 4, 8, generator=g)
+    actions = torch.multinomial(logits.softmax(-1).reshape(-1, 8), 1, generator=g).reshape(16, 4)
+    advantages = 10 * torch.randn(16, 4, generator=g)  # so large that the largest weight decides
+    groups = torch.zeros(16, dtype=torch.long)
+    batch = Batch(token_statistics(logits, actions), advantages, torch.ones(16, 4), groups)
+    decision = decide(batch, command, actuator={"type": "balanced_bonus"})
+    pulls = pull(batch)
+    unit = min(pulls.clip(min=0).mean(), -pulls.clip(max=0).mean())
+    unit = max(unit, max(pulls.clip(min=0).mean(), -pulls.clip(max=0).mean()) / 10)
+    assert decision.actuation.change == pytest.approx(decision.command * unit, rel=1e-4, abs=1e-6)
+    assert abs(decision.actuation.bonus) <= 5.0 + 1e-9
+
+
 def test_a_balanced_bonus_without_a_batch_has_the_range_of_a_simulator():
     assert controller(actuator={"type": "balanced_bonus"}).step_scalar(0.5).reach == (-1, 1)

@@ -15,7 +15,8 @@ TUNING = 30
 SEEDS = (1, 2)
 INCREMENTS = (0.003, 0.01, 0.03)
 """Increments of the entropy bonus's coefficient, a rollout."""
-REGION_STEPS = 10
+REGION_STEPS, REGION_RATE = 10, 2e-5
+"""So few, so large: what one region does is to be seen above the sampling error."""
 STATIC = part("all")
 CHAIN = {
     "task": {
@@ -106,5 +107,6 @@ def chain(size: Size) -> dict[str, list[str]]:
 
 def regions(size: Size) -> dict[str, list[str]]:
     """One region at a time has a gradient."""
-    few = {"steps": min(REGION_STEPS, size.steps), "evaluation": {"every": 1000, "prompts": 4, "samples": 8}}
+    few: dict[str, Any] = {"steps": min(REGION_STEPS, size.steps), "update.learning_rate": REGION_RATE}
+    few["evaluation"] = {"every": 1000, "prompts": 4, "samples": 8}
     return {f"region-{name}": run(size, SEEDS[0], part(name), **few) for name in SIGNS}

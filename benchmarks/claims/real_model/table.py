@@ -225,7 +225,10 @@ def _regions(found: Found) -> list[str]:
     signs = _signs(found)
     if not signs:
         return []
-    text = "Entropy, nats: the last three of ten steps less the first three; only one region's tokens have a gradient."
+    text = (
+        "Entropy, nats: the last three of ten steps less the first three; only one region's tokens have a gradient, at "
+        f"a learning rate of {runs.REGION_RATE:g}."
+    )
     lines = [[n, {-1: "falls", 1: "rises"}[SIGNS[n]], f"{value:+.3f}"] for n, value in signs.items()]
     return ["## One region at a time", text, table("gradient from | published | change", lines)]
 
