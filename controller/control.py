@@ -225,6 +225,7 @@ class EntropyController:
         change, standard_error = real(change, "change"), real(standard_error, "standard_error")
         if not self._inner_loop:
             return decision
+        self._watch.paired = change, standard_error
         return self._refined(change, standard_error, decision.batch, decision.reach)
 
     def reconfigure(self, config: ControlConfig) -> None:

@@ -27,7 +27,9 @@ DEVIATIONS = 8.0
 MEMORY = 0.95
 """Share of the collected difference that a step leaves: some twenty batches count."""
 WRONG_WAY = 20
-"""Rollouts at an end of the command that must all move the entropy the other way."""
+"""Rollouts in a row at an end of the command after which their mean change says whether its sign is right."""
+CERTAIN = 4.0
+"""Standard errors by which that mean must be against the command."""
 FEW = 0.75
 """Share of tokens without an advantage beyond which the rest is too few to turn a batch."""
 
@@ -48,7 +50,7 @@ class Watch:
         self._held = False
         self._saturated = 0
         self._idle = 0
-        self._wrong_way = 0
+        self._against = Against()
         self._gap = Gap()
         self.paired: tuple[float, float] | None = None
         """The last paired change of entropy since the rollout and its standard error, nats."""
@@ -108,16 +110,13 @@ class Watch:
 
     def _moved(self, decision: Decision, change: float, error: float) -> None:
         """Hold a rollout's paired change of entropy, nats, against the command that was at its end for it."""
-        high, low = decision.command >= 0.99 * decision.reach.high, decision.command <= 0.99 * decision.reach.low
-        if high == low or not math.isfinite(change):
-            return
-        wrong = change < -2 * error if high else change > 2 * error
-        self._wrong_way = self._wrong_way + 1 if wrong else 0
-        if self._wrong_way == WRONG_WAY:
+        end = _end(decision)
+        if self._against.add(end, change, error):
             self._warn(
-                f"the command has been at its {'high' if high else 'low'} end for {WRONG_WAY} rollouts and every one "
-                f"of them {'lowered' if high else 'raised'} the entropy: commands act with the wrong sign; look at the "
-                "sign of the advantages, and whether tokens, logits and sensitivities are of the same positions.",
+                f"for {self._against.rollouts} rollouts the command was at its {'high' if end > 0 else 'low'} end while "
+                f"the entropy {'fell' if end > 0 else 'rose'}: commands act with the wrong sign, or something else is "
+                "stronger than they are; look at the sign of the advantages, and whether tokens, logits and "
+                "sensitivities are of the same positions.",
                 "sign",
             )
 
@@ -125,6 +124,39 @@ class Watch:
         if kind not in self._warned:
             logger.warning(message)
             self._warned.add(kind)
+
+
+class Against:
+    """The mean change of the entropy against a command that stays at one end, over the rollouts that it has stayed.
+
+    Its standard error is that of the changes' own scatter, or of their measurement where that is larger.
+    """
+
+    def __init__(self) -> None:
+        self._start(0)
+
+    def _start(self, end: int) -> None:
+        self._end, self.rollouts, self._sum, self._squares, self._variance = end, 0, 0.0, 0.0, 0.0
+
+    def add(self, end: int, change: float, error: float) -> bool:
+        """Take a rollout in; whether the entropy moves against the command beyond chance.
+
+        Args:
+            end: 1 or -1, the end at which the command was; 0: it was at none.
+            change: of the entropy by the rollout's updates, nats.
+            error: its standard error, nats.
+        """
+        if end != self._end:
+            self._start(end)
+        if end == 0 or not math.isfinite(change):
+            return False
+        self.rollouts += 1
+        self._sum -= end * change
+        self._squares += change**2
+        self._variance += error**2 if math.isfinite(error) else 0.0
+        n = self.rollouts
+        scatter = (self._squares - self._sum**2 / n) * n / max(n - 1, 1)
+        return n >= WRONG_WAY and self._sum > CERTAIN * math.sqrt(max(scatter, self._variance))
 
 
 class Gap:
@@ -179,6 +211,14 @@ def _saturated(decision: Decision) -> str:
         else "`actuator: {type: balanced_bonus}`"
     )
     return f"{head}{BEYOND_HIGH}{more}."
+
+
+def _end(decision: Decision) -> int:
+    """1 or -1, the end at which the command is: that of the batch, or of the law's own limit; 0: it is at none."""
+    reach, command = decision.reach, decision.command
+    if reach.idle or not (decision.saturated or min(reach.high - command, command - reach.low) <= 0.01 * abs(command)):
+        return 0
+    return int(math.copysign(1, command)) if command else 0
 
 
 def _unmeasured(decision: Decision) -> str:

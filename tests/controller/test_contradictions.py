@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from entrostat import token_statistics
-from entrostat.loop.watch import WRONG_WAY, Gap
+from entrostat.loop.watch import WRONG_WAY, Against, Gap
 from entrostat.measure.batch import BatchStatistics
 from tests.batches import Batch, controller, random_batch
 
@@ -80,3 +80,31 @@ def test_entropy_that_moves_against_a_command_at_its_end_is_said(caplog, wrong):
     target = {"type": "constant", "value": 3.0}
     against(controller(target=target, law={"type": "adaptive"}), WRONG_WAY + 2, wrong)
     assert len(said(caplog, "wrong sign")) == int(wrong)
+
+
+def noisy(seed: int, sign: float, law: dict) -> None:
+    """A loop from numbers whose target is out of reach; a rollout moves entropy by `sign` x 0.02 +- 0.02 nats."""
+    rng = np.random.default_rng(seed)
+    control = controller(target={"type": "constant", "value": 3.0}, law={"type": "adaptive"} | law)
+    for _ in range(60):
+        control.step_scalar(0.6, standard_error=0.02, updates=2)
+        control.refine_scalar(0.0, 0.005)
+        control.refine_scalar(float(sign * 0.02 + 0.02 * rng.standard_normal()), 0.005)
+
+
+@pytest.mark.parametrize("law", [{}, {"limit": 0.5}])
+def test_a_wrong_sign_is_said_once_through_noise(caplog, law):
+    noisy(0, -1.0, law)
+    assert len(said(caplog, "wrong sign")) == 1
+
+
+def test_a_right_sign_is_not_called_wrong(caplog):
+    noisy(0, 1.0, {})
+    assert not said(caplog, "wrong sign")
+
+
+def test_chance_alone_is_never_called_a_wrong_sign():
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        against_chance = Against()
+        assert not any(against_chance.add(1, change, 0.005) for change in 0.02 * rng.standard_normal(100))
