@@ -114,8 +114,8 @@ class Watch:
         if self._against.add(end, change, error):
             self._warn(
                 f"for {self._against.rollouts} rollouts the command was at its {'high' if end > 0 else 'low'} end "
-                f"while the entropy {'fell' if end > 0 else 'rose'}: commands act with the wrong sign, or something else is "
-                "stronger than they are; look at the sign of the advantages, and whether tokens, logits and "
+                f"while the entropy {'fell' if end > 0 else 'rose'}: commands act with the wrong sign, or something "
+                "else is stronger than they are; look at the sign of the advantages, and whether tokens, logits and "
                 "sensitivities are of the same positions.",
                 "sign",
             )

@@ -225,6 +225,14 @@ def test_a_larger_command_leaves_more_entropy():
     assert (np.diff(final, axis=1) > 0).all()
 
 
+@pytest.mark.parametrize("command", [-1.0, 1.0])
+def test_over_many_epochs_a_wide_limit_of_the_thresholds_does_what_a_narrow_one_does(command):
+    controls = [manual(command, limit=limit) for limit in (0.3, 5.0)]
+    narrow, wide = simulate_policies(controls, [CALIBRATED] * 2, 12, [0, 0])
+    assert wide.entropy[-1] == pytest.approx(narrow.entropy[-1], rel=0.1, abs=0.04)
+    assert wide.reward.mean() == pytest.approx(narrow.reward.mean(), abs=0.01)
+
+
 def test_static_clipping_at_0_2_collapses_and_at_0_28_does_not():
     # Seeds that the setting was not searched with.
     highs = [0.2, 0.28]
