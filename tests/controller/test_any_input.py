@@ -4,6 +4,7 @@ import json
 import math
 import re
 from fractions import Fraction
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from entrostat import (
     policy_loss,
     token_statistics,
 )
+from entrostat.actuators import AnyActuator, RegionsOnly
 from entrostat.advantages import group_advantages, no_spread_fraction
 from entrostat.inputs.configuration import parse
 
@@ -113,8 +115,14 @@ LAWS = st.sampled_from(
     [{"type": "pid", "kp": 0.5, "ki": 0.1}, {"type": "adaptive"}, {"type": "manual", "command": 0.3}]
 )
 ACTUATORS = st.sampled_from(
-    [{"type": name} for name in ("sensitivity", "split_range", "region", "clip_cov", "entropic")]
+    [
+        {"type": kind.model_fields["type"].default} | ({"regions": ["e1"]} if kind is RegionsOnly else {})
+        for kind in get_args(get_args(AnyActuator)[0])
+    ]
 )
+GUARDS = st.sampled_from([{}, {"action": "hold", "patience": 1, "low": [0.5, 0.7]}, {"kl_limit": 0.2, "patience": 1}])
+MEASUREMENTS = st.sampled_from([{}, {"share": 0.5}])
+REACHES = st.sampled_from([None, (-1.0, 1.0), (0.0, 0.0), (-6.0, np.float32(2.0))])
 
 
 @QUIET
@@ -138,8 +146,8 @@ def test_every_container_of_the_same_numbers_gives_the_same_decision_and_loss(da
     assert json.dumps(one.state_dict(), allow_nan=False)
     decision, expected = one.refine(tokens, tokens, *given), two.refine(plain, plain, advantages, mask)
     assert decision.command == pytest.approx(expected.command, abs=1e-5)
-    loss, metrics = policy_loss(tokens.logprob, tokens, *given, decision, normaliser=data.draw(number(4.0)))
-    same, _ = policy_loss(plain.logprob, plain, advantages, mask, expected, normaliser=4)
+    loss, metrics = policy_loss(tokens.logprob, tokens, *given, decision, normaliser=data.draw(number(4.0)), now=tokens)
+    same, _ = policy_loss(plain.logprob, plain, advantages, mask, expected, normaliser=4, now=plain)
     torch.testing.assert_close(loss.float(), same.float(), atol=1e-5, rtol=1e-4)
     assert all(math.isfinite(value) for value in metrics.values())
 
@@ -218,13 +226,15 @@ class AnyUse(RuleBasedStateMachine):
         tokens = token_statistics(logits, actions)
         groups = data.draw(as_groups(groups) | st.none())
         self.batch = tokens, data.draw(containers(advantages, FLOATS)), data.draw(containers(mask, INTEGERS))
-        decision = attempt(self.control.step, *self.batch, groups=groups, updates=data.draw(number(2.0) | st.none()))
+        named = {"updates": data.draw(number(2.0) | st.none()), "delayed": data.draw(st.booleans())}
+        decision = attempt(self.control.step, *self.batch, groups=groups, **named)
         assert decision is not None
         self.decision = decision
 
     @rule(data=st.data(), entropy=st.integers(0, 16).map(lambda n: n / 8))
     def step_without_tensors(self, data, entropy):
-        self.decision = self.control.step_scalar(data.draw(number(entropy)), kl=data.draw(number(0.25)))
+        named = {"kl": data.draw(number(0.25)), "reach": data.draw(REACHES), "delayed": data.draw(st.booleans())}
+        self.decision = self.control.step_scalar(data.draw(number(entropy)), **named)
         assert self.decision.measurement == entropy
 
     @rule(data=st.data())
@@ -241,7 +251,9 @@ class AnyUse(RuleBasedStateMachine):
         if self.decision.batch.contributions is None or (decision or self.decision).batch.contributions is None:
             return
         logprob = now.logprob.clone().requires_grad_()
-        loss, _ = policy_loss(logprob, tokens, advantages, mask, decision or self.decision, now=now)
+        decision = decision or self.decision
+        given = decision.thresholds(tokens, advantages, logprob) if data.draw(st.booleans()) else None
+        loss, _ = policy_loss(logprob, tokens, advantages, mask, decision, now=now, thresholds=given)
         loss.backward()
         assert bool(loss.isfinite())
         assert bool(logprob.grad.isfinite().all())
@@ -254,10 +266,10 @@ class AnyUse(RuleBasedStateMachine):
     def ask_what_to_measure(self, responses):
         attempt(self.control.measured, responses)
 
-    @rule(law=LAWS, actuator=ACTUATORS)
-    def reconfigure(self, law, actuator):
-        content = {"target": {"type": "constant", "value": 0.75}, "law": law, "actuator": actuator}
-        self.config = parse(ControlConfig, content)
+    @rule(law=LAWS, actuator=ACTUATORS, guard=GUARDS, measurement=MEASUREMENTS)
+    def reconfigure(self, **parts):
+        content = {"target": {"type": "constant", "value": 0.75}, **parts}
+        self.config = attempt(parse, ControlConfig, content) or self.config
         self.control.reconfigure(self.config)
 
     @rule(config=JUNK)
