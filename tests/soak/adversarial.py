@@ -139,10 +139,10 @@ def _wrong(control: EntropyController, decision: Decision, before: dict[str, Any
     if not all(math.isfinite(x) for x in (terms.p, terms.i, terms.d, terms.feedforward, terms.demand)):
         found.append(f"a term is not finite: {terms}")
     low, high = decision.reach
-    if not low <= decision.command <= high:
-        found.append(f"the command is {decision.command}, and the batch gives {low} to {high}")
     last = before["law"]["command"]
-    nearest = decision.reach.nearest(last)  # the batch's own ends may have moved further
+    if not (decision.held or low <= decision.command <= high):
+        found.append(f"the command is {decision.command}, and the batch gives {low} to {high}")
+    nearest = last if decision.held else decision.reach.nearest(last)  # the batch's own ends may have moved further
     if guard.rate is not None and abs(decision.command - nearest) > guard.rate + 1e-12:
         found.append(f"the command moved from {last} to {decision.command}, faster than {guard.rate}")
     followed = control.config.law.type == "pid" and not before["hand_over"]
@@ -157,13 +157,12 @@ def _wrong(control: EntropyController, decision: Decision, before: dict[str, Any
 
 
 def _wrong_thresholds(control: EntropyController, decision: Decision) -> list[str]:
-    guard, needs_batch = control.config.guard, control.config.actuator.type == "sensitivity"
-    if needs_batch and decision.batch.contributions is None and decision.verdict.static_share < 1:
-        return []  # a decision from the entropy alone gives no thresholds per token, and says so
-    found = []
-    for name, eps, (low, high) in zip(
-        ("low", "high"), decision.thresholds(*PROBES), (guard.low, guard.high), strict=True
-    ):
+    guard, found = control.config.guard, []
+    try:
+        thresholds = decision.thresholds(*PROBES)
+    except InputError:
+        return [] if decision.batch.contributions is None else ["a batch that was measured has no thresholds"]
+    for name, eps, (low, high) in zip(("low", "high"), thresholds, (guard.low, guard.high), strict=True):
         smallest, largest = (float(x) for x in eps.aminmax())
         if not (low - 1e-6 <= smallest and largest <= high + 1e-6):
             found.append(f"eps_{name} runs from {smallest} to {largest}, beyond [{low}, {high}]")
