@@ -22,7 +22,18 @@ TARGETS = [
     {"type": "increase_then_decrease", "start": 0.8, "peak": 1.0, "end": 0.4, "steps": 150, "ratio": 0.5},
     {"type": "decrease_increase_decrease", "start": 0.8, "trough": 0.5, "peak": 1.0, "end": 0.4, "steps": 150},
     {"type": "oscillatory_decay", "centre": 0.6, "amplitude": 0.1, "period": 50, "decay": 90, "phase": 0.5},
+    {
+        "type": "hold_then_anneal",
+        "hold": 0.85,
+        "end": 0.25,
+        "unit": "initial",
+        "turn": 0.2,
+        "steps": 0.9,
+        "time": "run",
+    },
 ]
+LEFT_OUT = {"unit", "ratio", "decay", "phase", "steps", "hold", "end", "turn", "time"}
+"""Keys that a curve may do without; `end` where it has a `hold`."""
 FORWARD = {"gain": 0.022, "lag": 0.43}
 LAW = {"type": "pid", "kp": 14, "ki": 2, "kd": 0.1, "derivative_filter": 2, "setpoint_weight": 0.9, "error": "nats"}
 LAW |= {"dead_band": 0.01, "limit": 0.9, "rate_limit": 0.5, "anti_windup": "conditional", "tracking_time": 5}
@@ -33,8 +44,13 @@ ACTUATORS = [
     {"type": "split_range", "standard": 0.2, "probability": "current"},
     {"type": "region", "standard": 0.2, "span": 2, "limit": 5},
     {"type": "sensitivity", "standard": 0.2, "limit": 5},
+    {"type": "balanced_bonus", "reach": 3, "largest": 5, "thresholds": {"low": 0.2, "high": 0.28}},
 ]
-LAWS = [{"type": "manual", "command": 0.3}, {"type": "excitation", "amplitude": 0.5, "hold": 6, "levels": 5, "seed": 1}]
+LAWS = [{"type": "adaptive", "effort": 0.2, "dead_band": 0.01, "limit": 0.9, "rate_limit": 0.5}]
+LAWS += [
+    {"type": "manual", "command": 0.3},
+    {"type": "excitation", "amplitude": 0.5, "hold": 6, "levels": 5, "seed": 1},
+]
 RUN = {
     "seed": 1,
     "steps": 50,
@@ -106,7 +122,7 @@ def spoilt(content: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{'.'.join(map(str, path))}: unknown key", _with(content, path, _extended(value))
             junk = ["zzz", 5, True, math.nan]
         for wrong in junk:
-            if wrong is None and path[-1] in NULLABLE:
+            if wrong is None and (path[-1] in NULLABLE or path == ("law", "limit")):
                 continue
             yield f"{'.'.join(map(str, path))}: {wrong!r}", _with(content, path, wrong)
 
@@ -139,7 +155,7 @@ def _targets() -> Iterator[Case]:
         for name, content in spoilt({"target": target}):
             if name not in ("target: None",):
                 yield Case("target curves", name, ["target", "t.yaml"], {"t.yaml": as_yaml(content)})
-        for key in set(target) - {"unit", "ratio", "decay", "phase"}:
+        for key in set(target) - (LEFT_OUT if "hold" in target else LEFT_OUT - {"end"}):
             content = {k: v for k, v in target.items() if k != key}
             yield Case(
                 "target curves", f"no {key}", ["target", "t.yaml", "--out", "o.png"], {"t.yaml": as_yaml(content)}
@@ -232,7 +248,6 @@ TABLES = {
     "empty": "",
     "header only": "step,value\n",
     "one point": "step,value\n0,0.9\n",
-    "no header": "0,0.9\n10,0.5\n",
     "backwards": "step,value\n10,0.9\n0,0.5\n",
     "twice": "step,value\n0,0.9\n0,0.5\n",
     "three columns": "step,value\n0,0.9,1\n10,0.5,1\n",
