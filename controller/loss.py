@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -76,6 +77,57 @@ def policy_loss(
     """
     a, response = aligned(tokens, advantages, mask)
     logprob, total = _checked(logprob, tokens, now, thresholds), _divisor(normaliser, response)
+    found = token_surrogate(logprob, tokens, a, response, decision, now, thresholds)
+    penalty = decision.penalty(found.batch)
+    surrogate = -found.value.sum() / total
+    loss = surrogate if penalty is None else surrogate + torch.where(found.live, penalty, 0.0).sum() / total
+    loss = torch.where(found.lost(response), torch.nan, loss)
+    shares = (found.low, found.high, found.cut, found.cut | (found.batch.advantages == 0), ~found.live)
+    means = _means(found.log_ratio.detach(), shares, response, response.sum().clamp(min=1))
+    return loss, {"actor/pg_loss": surrogate.detach()} | means
+
+
+@dataclass(frozen=True)
+class TokenSurrogate:
+    """What `policy_loss` sums up, and what became of each token; all [batch, time]."""
+
+    value: Tensor
+    """w A r inside the band, w A (1 +- eps) beyond it, with its gradient; 0 where a token is left out."""
+    log_ratio: Tensor
+    low: Tensor
+    """Cut by the lower threshold; bool, as the next two."""
+    high: Tensor
+    """By the upper one."""
+    cut: Tensor
+    """By either, by the cap on the ratio or by a weight of 0."""
+    batch: Minibatch
+    """What the actuator sees: tokens that are left out are beyond its mask."""
+
+    @property
+    def live(self) -> Tensor:
+        """Response tokens whose ratio and advantage are finite; bool."""
+        return self.batch.mask
+
+    def lost(self, response: Tensor) -> Tensor:
+        """Whether more than `LOST` of the response tokens are left out, so that the update is to be skipped; bool."""
+        return (response & ~self.live).sum() > LOST * response.sum()
+
+
+def token_surrogate(
+    logprob: Tensor,
+    tokens: TokenStatistics,
+    a: Tensor,
+    response: Tensor,
+    decision: Decision,
+    now: TokenStatistics | None = None,
+    thresholds: Sequence[Tensor] | None = None,
+) -> TokenSurrogate:
+    """The surrogate of each token under the thresholds of `decision`; arguments as for `policy_loss`.
+
+    Args:
+        a: advantages, [batch, time].
+        response: [batch, time], true on response tokens.
+    """
     log_ratio = logprob - tokens.logprob.detach()
     live = response & (log_ratio.detach() + a).isfinite()
     a, log_ratio = torch.where(live, a, 0.0), torch.where(live, log_ratio, 0.0)
@@ -91,13 +143,7 @@ def policy_loss(
     weights = decision.weights(batch)
     if weights is not None:
         value, cut = weights * value, cut | (weights == 0)
-    penalty = decision.penalty(batch)
-    surrogate = -torch.where(live, value, 0.0).sum() / total
-    loss = surrogate if penalty is None else surrogate + torch.where(live, penalty, 0.0).sum() / total
-    count = response.sum().clamp(min=1)
-    loss = torch.where((response & ~live).sum() > LOST * count, torch.nan, loss)
-    means = _means(log_ratio.detach(), (cut_low, cut_high, cut, cut | (a == 0), ~live), response, count)
-    return loss, {"actor/pg_loss": surrogate.detach()} | means
+    return TokenSurrogate(torch.where(live, value, 0.0), log_ratio, cut_low, cut_high, cut, batch)
 
 
 def _checked(

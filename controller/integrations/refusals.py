@@ -19,16 +19,17 @@ def without_bonus(config: ControlConfig) -> ControlConfig:
     return config.model_copy(update={"actuator": SensitivityThresholds()})
 
 
-def of_configuration(config: ControlConfig, bonus: bool = False) -> list[str]:
+def of_configuration(config: ControlConfig, bonus: bool = False, own_loss: bool = False) -> list[str]:
     """A sentence with its remedy for each part that a host's clipped loss cannot carry out.
 
     Args:
         bonus: whether the host's loss has an entropy bonus whose weight can follow the command.
+        own_loss: whether the host takes our surrogate, in each of its forms, for its loss.
     """
     found = []
-    if config.surrogate.form != "clip":
+    if config.surrogate.form != "clip" and not own_loss:
         found.append(f"`surrogate.form` is {config.surrogate.form!r} and the host's loss clips; write `form: clip`.")
-    if config.surrogate.ratio_limit is not None:
+    if config.surrogate.ratio_limit is not None and not own_loss:
         found.append(
             "`surrogate.ratio_limit` caps a ratio that the host's own loss forms; remove it, and set the host's."
         )

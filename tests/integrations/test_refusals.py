@@ -33,3 +33,11 @@ def test_an_actuator_that_is_named_stays_and_nothing_is_said(name, caplog):
     with caplog.at_level(logging.INFO, "entrostat"):
         assert without_bonus(config) is config
     assert not said(caplog)
+
+
+@pytest.mark.parametrize("surrogate", [{"ratio_limit": 3}, {"form": "gradient_preserving"}])
+def test_a_surrogate_of_ones_own_is_refused_only_where_the_loss_is_the_hosts(surrogate):
+    config = parse(ControlConfig, TARGET | {"actuator": {"type": "sensitivity"}, "surrogate": surrogate})
+    (sentence,) = of_configuration(config)
+    assert f"`surrogate.{next(iter(surrogate))}`" in sentence
+    assert not of_configuration(config, own_loss=True)

@@ -146,10 +146,11 @@ def test_verl_knows_the_loss_by_its_name():
     assert get_policy_loss_fn("entrostat") is entrostat
 
 
+@pytest.mark.parametrize("surrogate", [{}, {"ratio_limit": 1.5}, {"form": "gradient_preserving"}])
 @pytest.mark.parametrize("mode", ["token-mean", "seq-mean-token-mean"])
-def test_value_and_gradient_are_those_of_our_own_loss(mode):
+def test_value_and_gradient_are_those_of_our_own_loss(mode, surrogate):
     batch = random_batch(3)
-    decision = controller(**CONTROL).step(*batch)
+    decision = controller(**CONTROL, surrogate=surrogate).step(*batch)
     logprob = (batch.tokens.logprob + 0.3 * torch.randn(batch.tokens.logprob.shape)).clamp(max=0).requires_grad_()
     if mode == "seq-mean-token-mean":
         parts = [
@@ -281,6 +282,10 @@ def test_verl_makes_the_worker_where_a_configuration_is_given(tmp_path):
     made = ActorRolloutRefWorker.actor_worker_cls.fget(Outer())
     assert made.func is EntropyTrainingWorker
     assert made.keywords["control"].target.value == 0.6
+
+
+def test_dual_clip_is_taken_from_the_controllers_configuration():
+    check_settings(controller(surrogate={"ratio_limit": 3}).config, host())
 
 
 def test_settings_get_one_sentence_each():

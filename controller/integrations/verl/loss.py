@@ -57,7 +57,7 @@ def entrostat(
 ) -> tuple[Tensor, dict[str, Any]]:
     """The surrogate under the thresholds in force, aggregated as verl does; all tensors [batch, time].
 
-    `clip_ratio*` of the config are not read, and there is no dual clip.
+    `clip_ratio*` of the config are not read: dual clip is `surrogate.ratio_limit` of the control.yaml.
 
     Raises:
         InputError: no decision is in force.
@@ -70,7 +70,7 @@ def entrostat(
     now = _current[-1]
     now.read = True
     tokens = TokenStatistics(old_log_prob, now.entropy, now.sensitivity, now.vocab_size)
-    losses, cut = token_losses(log_prob, tokens, advantages, response_mask, now.decision)
+    losses, found = token_losses(log_prob, tokens, advantages, response_mask.bool(), now.decision)
     if rollout_is_weights is not None:
         losses = losses * rollout_is_weights
     if now.entropy_now is not None:
@@ -78,9 +78,9 @@ def entrostat(
     shared = {} if config is None else config.global_batch_info
     loss = agg_loss(loss_mat=losses, loss_mask=response_mask, loss_agg_mode=loss_agg_mode, **shared)
     shares = {
-        "actor/ppo_kl": old_log_prob - log_prob.detach(),
-        "clip_ratio/low_mean": cut["low"].float(),
-        "clip_ratio/high_mean": cut["high"].float(),
-        "clip_ratio/region_mean": (cut["low"] | cut["high"]).float(),
+        "actor/ppo_kl": -found.log_ratio.detach(),
+        "clip_ratio/low_mean": found.low.float(),
+        "clip_ratio/high_mean": found.high.float(),
+        "clip_ratio/region_mean": found.cut.float(),
     }
     return loss, {name: masked_mean(share, response_mask).item() for name, share in shares.items()}

@@ -37,7 +37,7 @@ def refusals(config: ControlConfig, host: Any) -> list[str]:
             "use_fused_kernels=True hides the logits, from which the sensitivity is measured; set "
             "actor_rollout_ref.model.use_fused_kernels=False."
         )
-    return found + of_configuration(config, bonus=True)
+    return found + of_configuration(config, bonus=True, own_loss=True)
 
 
 def remarks(host: Any) -> list[str]:
