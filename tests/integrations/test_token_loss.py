@@ -1,5 +1,8 @@
 """The surrogate of single tokens, for hosts that sum up themselves: what `policy_loss` sums up."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -47,3 +50,24 @@ def test_a_cap_on_the_ratio_leaves_a_token_beyond_it_no_gradient():
     assert far.sum() > 10
     assert (gradient[far] == 0).all()
     torch.testing.assert_close(losses[far], -3 * a[far])
+
+
+@pytest.mark.parametrize("where", ["now", "rollout", "advantage"])
+@pytest.mark.parametrize("what", [math.nan, math.inf, -math.inf])
+def test_a_token_that_is_not_finite_leaves_them_as_it_leaves_our_own_loss(where, what):
+    decision, logprob, (tokens, advantages, mask, _) = decide(BATCH, 0.5), apart(), BATCH
+    advantages = advantages[:, None].repeat(1, mask.shape[1])
+    old = tokens.logprob.clone()
+    {"now": logprob, "rollout": old, "advantage": advantages}[where][1, 0] = what
+    tokens = replace(tokens, logprob=old)
+    logprob.requires_grad_()
+    ours, _ = policy_loss(logprob, tokens, advantages, mask, decision)
+    (expected,) = torch.autograd.grad(ours, logprob)
+    losses, found = token_losses(logprob, tokens, advantages, mask, decision)
+    theirs = losses[mask].mean()
+    (gradient,) = torch.autograd.grad(theirs, logprob)
+    assert (mask & ~found.live).nonzero().tolist() == [[1, 0]]
+    assert not found.lost(mask)
+    assert theirs.item() == pytest.approx(ours.item(), abs=1e-6)
+    assert gradient.isfinite().all()
+    torch.testing.assert_close(gradient, expected, atol=1e-7, rtol=1e-5)

@@ -197,6 +197,37 @@ def test_importance_weights_scale_the_loss():
     assert halved.item() == pytest.approx(0.5 * plain.item(), abs=1e-7)
 
 
+def spoilt(where, *names):
+    """Loss, its gradient and metrics under a bonus, where these columns of the batch are not finite."""
+    batch, g = random_batch(3, batch=64), torch.Generator().manual_seed(0)
+    decision = decide(batch, 0.5, actuator={"type": "balanced_bonus"})
+    logits = torch.randn(*batch.mask.shape, 23, generator=g)
+    now = token_statistics(logits, logits.argmax(-1))
+    old, weights = batch.tokens.logprob.clone(), torch.ones_like(now.logprob)
+    for name in names:
+        {"now": now.logprob, "entropy": now.entropy, "old": old, "weights": weights}[name][where] = torch.nan
+    logprob, advantages = now.logprob.requires_grad_(), batch.advantages[:, None].expand_as(old)
+    with in_force(InForce(decision, batch.tokens.entropy, batch.tokens.sensitivity, 23, entropy_now=now.entropy)):
+        loss, metrics = entrostat(
+            old, logprob, advantages, batch.mask, config=actor_config(), rollout_is_weights=weights
+        )
+    return loss, *torch.autograd.grad(loss, logprob), metrics
+
+
+def test_a_token_that_is_not_finite_leaves_the_loss():
+    loss, gradient, metrics = spoilt((0, 0), "now", "entropy", "old", "weights")
+    assert torch.stack([loss, gradient.norm(), torch.tensor(metrics["actor/ppo_kl"])]).isfinite().all()
+    assert gradient[0, 0] == 0
+    assert gradient.norm() > 0
+
+
+@pytest.mark.parametrize("where", [(slice(32), 0), ...])
+def test_above_the_share_that_may_be_lost_the_gradient_is_no_number_so_that_verl_skips_the_update(where):
+    loss, gradient, _ = spoilt(where, "old")
+    assert loss.isnan()
+    assert not gradient.norm().isfinite()
+
+
 def test_a_call_without_a_decision_is_one_sentence():
     with pytest.raises(InputError, match=r"external_lib=entrostat.integrations.verl"):
         entrostat(*torch.zeros(4, 2, 3))
@@ -246,6 +277,15 @@ def test_a_batch_that_was_not_scored_is_one_sentence(worker):
     old = scored(worker, rollout(1))
     with pytest.raises(InputError, match="not the one that this rank scored last"):
         updated(worker, rollout(1), old - 0.1)
+
+
+def test_one_log_probability_that_is_no_number_does_not_end_the_run(worker):
+    batch = rollout(1, rows=32, time=8)
+    old = scored(worker, batch)
+    worker._scored["log_probs"][0, 0] = old[0, 0] = torch.nan  # both are of the same pass
+    metrics = updated(worker, batch, old)
+    assert metrics["controller/nonfinite_tokens"] == [1]
+    assert metrics["controller/held"] == [0]
 
 
 def test_a_worker_that_trains_with_another_loss_stops_the_run(worker):

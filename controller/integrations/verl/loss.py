@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from verl.trainer.ppo.core_algos import agg_loss, register_policy_loss
 from verl.utils.torch_functional import masked_mean
@@ -57,7 +58,8 @@ def entrostat(
 ) -> tuple[Tensor, dict[str, Any]]:
     """The surrogate under the thresholds in force, aggregated as verl does; all tensors [batch, time].
 
-    `clip_ratio*` of the config are not read: dual clip is `surrogate.ratio_limit` of the control.yaml.
+    `clip_ratio*` of the config are not read: dual clip is `surrogate.ratio_limit` of the control.yaml. A token that is
+    not finite leaves the loss; above `LOST` of them the loss and its gradient are NaN, and verl skips the update.
 
     Raises:
         InputError: no decision is in force.
@@ -70,13 +72,17 @@ def entrostat(
     now = _current[-1]
     now.read = True
     tokens = TokenStatistics(old_log_prob, now.entropy, now.sensitivity, now.vocab_size)
-    losses, found = token_losses(log_prob, tokens, advantages, response_mask.bool(), now.decision)
+    mask = response_mask.bool()
+    losses, found = token_losses(log_prob, tokens, advantages, mask, now.decision)
     if rollout_is_weights is not None:
         losses = losses * rollout_is_weights
     if now.entropy_now is not None:
         losses = losses - now.decision.actuation.bonus * now.entropy_now
+    losses = torch.where(found.live, losses, 0.0)
     shared = {} if config is None else config.global_batch_info
     loss = agg_loss(loss_mat=losses, loss_mask=response_mask, loss_agg_mode=loss_agg_mode, **shared)
+    skipped = torch.where(found.lost(mask), torch.nan, 0.0)  # in the gradient, as verl looks at its norm alone
+    loss = loss + skipped * log_prob.nan_to_num(0.0, 0.0, 0.0).sum()
     shares = {
         "actor/ppo_kl": -found.log_ratio.detach(),
         "clip_ratio/low_mean": found.low.float(),

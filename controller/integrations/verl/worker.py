@@ -135,13 +135,18 @@ class EntropyTrainingWorker(TrainingWorker):
         old = _padded(data["old_log_probs"])
         scored = self._scored.get("log_probs")
         mask = _padded(data["response_mask"]).bool()
-        if scored is None or scored.shape != old.shape or not torch.equal(scored[mask], old.to(scored)[mask]):
+        if scored is None or scored.shape != old.shape or not _same(scored[mask], old.to(scored)[mask]):
             raise InputError(
                 "the batch to train on is not the one that this rank scored last, so its entropies are unknown; leave "
                 "rollout_correction.bypass_mode off, and balance batches before old log-probabilities are computed."
             )
         entropy, sensitivity = (self._scored[name].to(old.device) for name in (ENTROPY, SENSITIVITY))
         return TokenStatistics(old, entropy, sensitivity, self.engine.vocab_size)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether they are equal, what is no number included."""
+    return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 def _padded(column: Tensor) -> Tensor:
