@@ -10,7 +10,7 @@ trl = pytest.importorskip("trl")
 from entrostat import InputError, TokenStatistics, token_statistics  # noqa: E402
 from entrostat.integrations.trl import EntropyControlledGRPOTrainer, EntropyControlledRLOOTrainer  # noqa: E402
 from entrostat.integrations.trl.form import Form  # noqa: E402
-from entrostat.integrations.trl.trainer import ENTROPY, SENSITIVITY, EntropyControl, loss_mask  # noqa: E402
+from entrostat.integrations.trl.trainer import CORRECTION, ENTROPY, SENSITIVITY, EntropyControl, loss_mask  # noqa: E402
 from tests.batches import random_batch  # noqa: E402
 from tests.integrations.trl_runs import ON_POLICY, control, rows, small, trained  # noqa: E402
 
@@ -35,6 +35,22 @@ class Deaf(trl.GRPOTrainer):
         length = inputs["completion_ids"].shape[1]
         logps = self._get_per_token_logps_and_entropies(model, ids, mask, length, compute_entropy=True)[0]
         return -(inputs["advantages"][:, None] * (logps - logps.detach()).exp().clamp(0.8, 1.2)).mean()
+
+
+class Corrected(trl.GRPOTrainer):
+    """With TRL's correction for vLLM's probabilities, which masks three responses of four."""
+
+    def _generate_and_score_completions(self, inputs):
+        batch = super()._generate_and_score_completions(inputs)
+        kept = torch.arange(len(batch["completion_ids"])) % 4 == 0
+        return batch | {CORRECTION: kept[:, None].float()}
+
+    def _compute_loss(self, model, inputs):
+        self.use_vllm = True  # for the loss alone: there is no vLLM to generate
+        try:
+            return super()._compute_loss(model, inputs)
+        finally:
+            self.use_vllm = False
 
 
 def scores(model, inputs):
@@ -139,6 +155,27 @@ def test_tokens_that_the_loss_drops_leave_the_contributions(tmp_path):
     assert (pulls[mask & ~kept] == 0).all()
     assert torch.equal(pulls[kept], batch["advantages"][:, None].expand_as(pulls)[kept])
     assert run.entropy_loop.decision.batch.no_advantage > 0.6
+
+
+@pytest.mark.parametrize("setting", [{}, ON_POLICY], ids=["off policy", "on policy"])
+def test_responses_that_the_correction_for_vllms_probabilities_masks_leave_the_contributions(tmp_path, setting):
+    kind = type("Controlled", (EntropyControl, Corrected), {})
+    run = trained(tmp_path, HIGH, kind=kind, **QUICK | setting)
+    batch = run._buffered_inputs[0]
+    masked, pulls = batch[CORRECTION][:, 0] == 0, run._pulls(batch)
+    assert (pulls[masked] == 0).all()
+    assert torch.equal(pulls[~masked], batch["advantages"][~masked, None].expand_as(pulls[~masked]))
+    assert run.entropy_loop.decision.batch.no_advantage > 0.7
+
+
+def test_single_tokens_count_by_their_own_correction_and_not_where_the_loss_has_none(tmp_path):
+    run = small(tmp_path, HIGH)
+    mask, advantages = torch.ones(2, 3), torch.tensor([1.0, -2.0])
+    weights = torch.tensor([[0.5, 0.0, 1.0], [2.0, 1.0, 0.0]])
+    batch = {"completion_mask": mask, "advantages": advantages, CORRECTION: weights}
+    assert torch.equal(run._pulls(batch), advantages[:, None] * weights)
+    run._form = Form(logarithmic=True)  # GMPO's
+    assert torch.equal(run._pulls(batch), advantages)
 
 
 def test_truncated_sampling_is_said_in_figures(tmp_path, caplog):

@@ -265,6 +265,17 @@ def test_some_steps_in_verls_own_actor(worker):
     )
 
 
+def test_a_response_that_the_rollout_correction_drops_leaves_the_contributions(worker):
+    batch = rollout(4)
+    old = scored(worker, batch)
+    updated(worker, batch, old)
+    with_all = worker._decision.batch.no_advantage
+    batch["rollout_is_weights"] = torch.ones_like(old)
+    batch["rollout_is_weights"][:12] = 0
+    updated(worker, batch, scored(worker, batch))
+    assert (with_all, worker._decision.batch.no_advantage > 0.5) == (0, True)
+
+
 def test_a_curve_in_shares_of_the_run_knows_the_length_that_verls_trainer_tells(worker):
     assert worker.controller.state_dict()["total"] == worker.optimizer_config.total_training_steps == 100
 

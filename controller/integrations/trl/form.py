@@ -47,6 +47,11 @@ class Form:
         )
 
     @property
+    def corrected(self) -> bool:
+        """Whether the loss is multiplied by TRL's correction for vLLM's probabilities: GMPO's has none."""
+        return not self.logarithmic
+
+    @property
     def scalar_advantages(self) -> bool:
         """Whether the loss takes one advantage a response and no more."""
         return self.sequences or self.logarithmic

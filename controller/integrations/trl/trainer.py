@@ -34,6 +34,8 @@ from .unsloth import CompiledLoss
 BONUS = ("entropy_coef", "_entropy_bonus_enabled")
 """Settings of a loss with an entropy bonus."""
 ENTROPY, SENSITIVITY, GROUP = "rollout_entropy", "rollout_sensitivity", "rollout_group"
+CORRECTION = "importance_sampling_ratio"
+"""TRL's own: [batch, 1] or [batch, time], what its correction for vLLM's probabilities multiplies the loss by."""
 
 
 Batch = dict[str, Any]
@@ -234,13 +236,14 @@ class EntropyControl(Host):
         return tokens, pulls, masks
 
     def _pulls(self, batch: Batch) -> Tensor:
-        """The advantages as the loss weighs them, none at tokens that `top_entropy_quantile` leaves out of it."""
+        """The advantages as the loss weighs them, none where `top_entropy_quantile` or a correction drops a token."""
         mask = loss_mask(batch)
-        advantages: Tensor = self._form.pulls(batch["advantages"], mask)
-        quantile = getattr(self, "top_entropy_quantile", 1.0)
-        if quantile == 1.0:
-            return advantages
-        return per_token(advantages, mask) * self.get_high_entropy_mask(batch[ENTROPY], mask, 1 - quantile)
+        pulls: Tensor = self._form.pulls(batch["advantages"], mask)
+        if CORRECTION in batch and self._form.corrected:
+            pulls = per_token(pulls, mask) * batch[CORRECTION]
+        if (quantile := getattr(self, "top_entropy_quantile", 1.0)) < 1.0:
+            pulls = per_token(pulls, mask) * self.get_high_entropy_mask(batch[ENTROPY], mask, 1 - quantile)
+        return pulls
 
     def _prompts_of(self, responses: int) -> Tensor:
         """[responses]: which prompt each of this rank's responses answers; numbers do not repeat over rollouts."""

@@ -25,6 +25,8 @@ from .loss import InForce, in_force
 from .settings import check_settings
 
 FILE = "entropy_controller.json"
+CORRECTION = "rollout_is_weights"
+"""verl's own: [batch, time], what its rollout correction multiplies the loss by."""
 
 
 def install() -> None:
@@ -88,10 +90,12 @@ class EntropyTrainingWorker(TrainingWorker):
             InputError: the batch is not the one that was scored last, or the update does not read the decision.
         """
         tokens = self._tokens(data)
-        mask = data["response_mask"].bool()
-        advantages = _padded(data["advantages"])
+        mask = _padded(data["response_mask"]).bool()
+        pulls = _padded(data["advantages"])
+        if CORRECTION in data:
+            pulls = pulls * _padded(data[CORRECTION])
         assert self.controller is not None
-        self._decision = self.controller.step(tokens, advantages, _padded(mask), groups=_groups(data))
+        self._decision = self.controller.step(tokens, pulls, mask, groups=_groups(data))
         data[ENTROPY], data[SENSITIVITY] = tokens.entropy, tokens.sensitivity
         if self._decision.reads_entropy:
             tu.assign_non_tensor(data, calculate_entropy=True)
