@@ -24,6 +24,7 @@ from .clamp import clamp_thresholds
 from .handed import Handed
 from .measured import Measured, joined
 from .refusals import of_configuration
+from .sequence_mean import sequence_mean
 
 logger = logging.getLogger("entrostat")
 STATE = "ENTROSTAT_STATE"
@@ -60,6 +61,7 @@ class LateLoop:
         self._log, self._host, self._rank = log, host, rank
         self._decision: Any = None
         self._window: list[Measured] = []
+        self._divides = False
         self._handed: Handed | None = None
         self._proved = False
         path = os.environ.get(STATE)
@@ -76,6 +78,7 @@ class LateLoop:
         mask: Tensor,
         lengths: Tensor,
         drops: bool = False,
+        divides: bool = False,
     ) -> tuple[Tensor, Tensor] | None:
         """eps_low and eps_high of every packed token under the last decision; none before the first.
 
@@ -88,10 +91,12 @@ class LateLoop:
             mask: [tokens], true on response tokens.
             lengths: [batch], tokens of each response as packed.
             drops: whether the loss leaves tokens out by a setting of its own.
+            divides: whether the loss is a mean over responses, whatever their lengths.
         """
         padded, there = tokens.detach().padded(lengths)
         now, a, counted = (_padded(x, there) for x in (logprob.detach(), advantages, mask.bool()))
         self._window.append(Measured(padded, a, counted))
+        self._divides = divides
         if self._decision is None:
             return None
         low, high = (x[there] for x in clamp_thresholds(self._decision, padded, a, now))
@@ -111,8 +116,9 @@ class LateLoop:
             return
         self._prove()
         batch, self._window = joined(self._window), []
+        pulls = sequence_mean(batch.advantages, batch.mask) if self._divides else batch.advantages
         self._decision = self.controller.step(
-            batch.tokens, batch.advantages, batch.mask, updates=1, momentum=momentum_of(optimizer), delayed=True
+            batch.tokens, pulls, batch.mask, updates=1, momentum=momentum_of(optimizer), delayed=True
         )
         self._log(self._decision.metrics())
         if self._file is not None and self._rank == 0:

@@ -29,6 +29,7 @@ from entrostat.integrations.openrlhf import EntropyHook, EntropyPolicyLoss, inst
 from entrostat.integrations.openrlhf import hook as hook_module  # noqa: E402
 from entrostat.integrations.openrlhf.capture import Capture, captured  # noqa: E402
 from entrostat.integrations.openrlhf.hook import data_parallel, measured, rollouts  # noqa: E402
+from entrostat.integrations.sequence_mean import sequence_mean  # noqa: E402
 from entrostat.trainer.policy.models import ASSETS  # noqa: E402
 from tests.batches import controller, random_batch  # noqa: E402
 
@@ -238,6 +239,24 @@ def test_the_length_of_the_run_is_that_of_the_learning_rates_schedule(schedule, 
         train=SimpleNamespace(batch_size=64, max_epochs=2),
     )
     assert rollouts(SimpleNamespace(actor_scheduler=made, args=args)) == expected
+
+
+def test_under_a_mean_over_responses_each_counts_as_one():
+    actor, hook = make_actor(), EntropyHook.__new__(EntropyHook)  # its trainer needs CUDA
+    batch = experience(actor)
+    batch.action_mask[::2, 3:] = False
+    items = remove_padding_in_sequences(split_experience_batch(batch))
+    hook.controller, hook._train, hook._proved, given = controller(**CONTROL), dict, False, []
+    plain = hook.controller.step
+    hook.controller.step = lambda tokens, a, mask, **more: given.append((a, mask)) or plain(tokens, a, mask, **more)
+    for token_level in (True, False):
+        hook._trainer = trainer_of(actor, items)
+        hook._trainer.actor_loss_fn = PolicyLoss(token_level_loss=token_level)
+        with pytest.raises(InputError, match="does not read the thresholds"):  # nothing trains here
+            hook.ppo_train()
+    (tokens, mask), (responses, _) = given
+    torch.testing.assert_close(responses, sequence_mean(tokens, mask))
+    assert not torch.equal(responses, tokens)
 
 
 def test_a_ratio_for_whole_responses_is_refused():

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from entrostat import InputError, token_statistics
+from entrostat import EntropyController, InputError, token_statistics
 from entrostat.integrations import slime
 from entrostat.integrations.environment import VARIABLE
 from tests.integrations.slime_like import ARGS, deaf, modules
@@ -87,6 +87,22 @@ def test_slime_logs_the_decision_in_force_and_a_curve_in_shares_of_its_iteration
     _, logged = run.step()
     assert logged["controller/command"] == pytest.approx(-1.0)
     assert logged["controller/setpoint"] == pytest.approx(2.0 - 1.0 / ARGS.train_iters)
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+def test_a_response_counts_as_one_where_slimes_loss_is_a_mean_over_responses(host, monkeypatch, per_token):
+    given, plain = [], EntropyController.step
+    monkeypatch.setattr(
+        EntropyController,
+        "step",
+        lambda self, tokens, a, *rest, **more: given.append(a) or plain(self, tokens, a, *rest, **more),
+    )
+    run = Run(calculate_per_token_loss=per_token)
+    run.step()
+    lengths = torch.tensor(LENGTHS)
+    weights = torch.ones(len(LENGTHS)) if per_token else lengths.float().mean() / lengths
+    first = torch.stack([a[0] for a in run.batch["advantages"]])
+    torch.testing.assert_close(given[0][:, 0], first * weights)
 
 
 def test_a_policy_loss_that_does_not_read_its_thresholds_is_stopped(host):

@@ -31,6 +31,7 @@ from verl.workers.utils.padding import left_right_2_no_padding, no_padding_2_pad
 
 import tests.integrations.verl_cpu  # noqa: E402, F401
 from entrostat import InputError, policy_loss, token_statistics  # noqa: E402
+from entrostat.integrations.sequence_mean import sequence_mean  # noqa: E402
 from entrostat.integrations.verl import EntropyTrainingWorker, entrostat  # noqa: E402
 from entrostat.integrations.verl.loss import InForce, in_force  # noqa: E402
 from entrostat.integrations.verl.settings import check_settings, remarks  # noqa: E402
@@ -276,6 +277,21 @@ def test_a_response_that_the_rollout_correction_drops_leaves_the_contributions(w
     assert (with_all, worker._decision.batch.no_advantage > 0.5) == (0, True)
 
 
+def test_under_a_mean_over_responses_each_counts_as_one(worker, monkeypatch):
+    given, plain = [], worker.controller.step
+    monkeypatch.setattr(
+        worker.controller,
+        "step",
+        lambda tokens, a, mask, **more: given.append((a, mask)) or plain(tokens, a, mask, **more),
+    )
+    for divides in (False, True):
+        monkeypatch.setattr(worker, "_divides", divides)
+        updated(worker, rollout(4), scored(worker, rollout(4)))
+    (tokens, mask), (responses, _) = given
+    torch.testing.assert_close(responses, sequence_mean(tokens, mask))
+    assert not torch.equal(responses, tokens)
+
+
 def test_a_curve_in_shares_of_the_run_knows_the_length_that_verls_trainer_tells(worker):
     assert worker.controller.state_dict()["total"] == worker.optimizer_config.total_training_steps == 100
 
@@ -333,6 +349,9 @@ def test_verl_makes_the_worker_where_a_configuration_is_given(tmp_path):
     made = ActorRolloutRefWorker.actor_worker_cls.fget(Outer())
     assert made.func is EntropyTrainingWorker
     assert made.keywords["control"].target.value == 0.6
+    assert not made.keywords["divides"]
+    Outer.config.actor.loss_agg_mode = "seq-mean-token-mean"
+    assert ActorRolloutRefWorker.actor_worker_cls.fget(Outer()).keywords["divides"]
 
 
 def test_dual_clip_is_taken_from_the_controllers_configuration():

@@ -24,6 +24,7 @@ from ..equal_passes import equal_passes
 from ..handed import bypassed
 from ..measured import Measured, joined
 from ..refusals import of_configuration
+from ..sequence_mean import sequence_mean
 from .capture import captured
 from .loss import EntropyPolicyLoss
 
@@ -66,8 +67,9 @@ class EntropyHook:
         trainer = self._trainer
         buffer = trainer.replay_buffer
         rows, ring = trainer.micro_train_batch_size, trainer.strategy.ring_attn_group
-        decision = self.decide(trainer.actor, buffer.items, buffer.packing_samples, rows, ring)
         plain, actor, coefficient = trainer.actor_loss_fn, trainer.args.actor, trainer.args.actor.entropy_coef
+        divides = not plain.token_level_loss
+        decision = self.decide(trainer.actor, buffer.items, buffer.packing_samples, rows, ring, divides)
         with captured() as capture:
             loss = trainer.actor_loss_fn = EntropyPolicyLoss(plain, capture)
             loss.decision, loss.proved = decision, self._proved
@@ -83,13 +85,20 @@ class EntropyHook:
         return status | decision.metrics()
 
     def decide(
-        self, actor: Any, items: list[Any], packed: bool, rows: int, ring: ProcessGroup | None = None
+        self,
+        actor: Any,
+        items: list[Any],
+        packed: bool,
+        rows: int,
+        ring: ProcessGroup | None = None,
+        divides: bool = False,
     ) -> Decision:
         """The decision on this rank's experiences, the same on every rank.
 
         Args:
             rows: how many go through at a time.
             ring: the ranks that share a sequence.
+            divides: whether the loss is a mean over responses, whatever their lengths.
         """
         device = next(actor.parameters()).device
         actor.eval()
@@ -101,7 +110,8 @@ class EntropyHook:
             if counts:
                 parts.append(part)
         whole = joined(parts)
-        return self.controller.step(whole.tokens, whole.advantages, whole.mask, groups=prompts_of(items))
+        pulls = sequence_mean(whole.advantages, whole.mask) if divides else whole.advantages
+        return self.controller.step(whole.tokens, pulls, whole.mask, groups=prompts_of(items))
 
     def save_ckpt(self, model: Any, save_dir: str, tag: str | None = None, *args: Any, **kwargs: Any) -> Any:
         """OpenRLHF's, and beside the actor's checkpoint the controller's state."""

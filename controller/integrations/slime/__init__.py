@@ -60,7 +60,8 @@ def loss(
     mask = torch.cat(batch["loss_masks"]).bool()
     lengths = torch.tensor(batch["response_lengths"], device=logits.device)
     advantages = torch.cat(batch["advantages"])
-    found = loop.thresholds(now, tokens, advantages, mask, lengths, args.use_opsm or args.use_tis)
+    drops, divides = args.use_opsm or args.use_tis, not args.calculate_per_token_loss
+    found = loop.thresholds(now, tokens, advantages, mask, lengths, drops, divides)
     if found is not None:
         args = Namespace(**vars(args) | dict(zip(("eps_clip", "eps_clip_high"), found, strict=True)))
     result, metrics = host.policy_loss_function(args, batch, logits, sum_of_sample_mean)

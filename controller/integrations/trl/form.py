@@ -12,6 +12,7 @@ from torch import Tensor
 from ...clipping import cut_tokens, importance_ratio
 from ...measure.tensors import per_token
 from ...measure.tokens import TokenStatistics
+from ..sequence_mean import sequence_mean
 
 CLAMPED = ("grpo", "dr_grpo", "dapo", "bnpo")
 """Loss types that clamp the ratio: thresholds stand in for `epsilon`."""
@@ -68,11 +69,7 @@ class Form:
 
     def pulls(self, advantages: Tensor, mask: Tensor) -> Tensor:
         """The advantages, weighed as the loss weighs its tokens; [batch] or [batch, time]."""
-        if not self.divides:
-            return advantages
-        lengths = mask.sum(1).clamp(min=1).to(advantages.dtype)
-        weights = lengths.mean() / lengths
-        return advantages * (weights if advantages.dim() == 1 else weights[:, None])
+        return sequence_mean(advantages, mask) if self.divides else advantages
 
     def shaped(self, threshold: Tensor) -> Tensor:
         """A threshold of every token, [batch, time], as the loss takes it."""

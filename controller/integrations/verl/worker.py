@@ -20,6 +20,7 @@ from ...loop.config import ControlConfig, read_control
 from ...measure.tokens import TokenStatistics
 from ..anew import begins_anew
 from ..handed import bypassed
+from ..sequence_mean import sequence_mean
 from .capture import ENTROPY, SENSITIVITY, measure_in
 from .loss import InForce, in_force
 from .settings import check_settings
@@ -27,6 +28,8 @@ from .settings import check_settings
 FILE = "entropy_controller.json"
 CORRECTION = "rollout_is_weights"
 """verl's own: [batch, time], what its rollout correction multiplies the loss by."""
+SEQUENCE_MEAN = "seq-mean-token-mean"
+"""verl's `loss_agg_mode` under which a response counts as one; in its others all tokens count alike."""
 
 
 def install() -> None:
@@ -40,7 +43,8 @@ def _actor_worker(worker: Any) -> Any:
         return TrainingWorker
     config = read_control(path)
     check_settings(config, worker.config)
-    return partial(EntropyTrainingWorker, control=config)
+    divides = worker.config.actor.get("loss_agg_mode") == SEQUENCE_MEAN
+    return partial(EntropyTrainingWorker, control=config, divides=divides)
 
 
 class EntropyTrainingWorker(TrainingWorker):
@@ -51,12 +55,13 @@ class EntropyTrainingWorker(TrainingWorker):
     Args:
         config: verl's.
         control: a `control.yaml`.
+        divides: whether the loss is a mean over responses, whatever their lengths.
     """
 
-    def __init__(self, config: Any, control: ControlConfig) -> None:
+    def __init__(self, config: Any, control: ControlConfig, divides: bool = False) -> None:
         super().__init__(config)
         measure_in(self.engine)
-        self._control_config = control
+        self._control_config, self._divides = control, divides
         self.controller: EntropyController | None = None
         self._scored: dict[str, Tensor] = {}
         self._proved = False
@@ -94,6 +99,8 @@ class EntropyTrainingWorker(TrainingWorker):
         pulls = _padded(data["advantages"])
         if CORRECTION in data:
             pulls = pulls * _padded(data[CORRECTION])
+        if self._divides:
+            pulls = sequence_mean(pulls, mask)
         assert self.controller is not None
         self._decision = self.controller.step(tokens, pulls, mask, groups=_groups(data))
         data[ENTROPY], data[SENSITIVITY] = tokens.entropy, tokens.sensitivity
