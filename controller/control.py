@@ -97,6 +97,7 @@ class EntropyController:
         updates: int | None = None,
         momentum: float | None = None,
         delayed: bool = False,
+        off_policy: bool = False,
     ) -> Decision:
         """Decide the thresholds for this rollout batch; every rank of the process group gets the same decision.
 
@@ -113,6 +114,8 @@ class EntropyController:
             momentum: the optimizer's, see `momentum_of`. The adaptive law uses it, with `updates`, if `refine` is not
                 called.
             delayed: whether this decision acts on the next rollout's updates, and this one's run under the last.
+            off_policy: whether `tokens.logprob` is of earlier policies than the entropy, by design: the mean surprisal
+                is then no estimate of it, and is neither held against it nor logged.
 
         Raises:
             InputError: shapes do not match, the target exceeds ln(vocab_size), no loop has so many updates, or no
@@ -131,6 +134,8 @@ class EntropyController:
         touched = self._watch.touched
         own = ballot(self.state_dict(), self._configuration)
         batch = batch_statistics(tokens, advantages, mask, groups, self._process_group, touched, own)
+        if off_policy:
+            batch = replace(batch, surprisal=math.nan)
         if self.config.law.has_inner_loop:
             self._rows = known_rows(tokens, mask)
         return self._decide(batch, None, kl=kl, updates=updates, momentum=momentum, delayed=delayed)

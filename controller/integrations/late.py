@@ -35,7 +35,8 @@ class LateLoop:
     """Measures a loss's own passes, and decides after each optimizer step, for the next one.
 
     One step of the controller, and of the target's curve, is one optimizer step here. Which microbatches belong to one
-    is seen by the optimizer's own step: a hook of torch's on every optimizer of the process.
+    is seen by the optimizer's own step: a hook of torch's on every optimizer of the process. Ratios refer to earlier
+    policies than the one that is measured.
 
     Args:
         log: takes a decision's metrics.
@@ -118,7 +119,13 @@ class LateLoop:
         batch, self._window = joined(self._window), []
         pulls = sequence_mean(batch.advantages, batch.mask) if self._divides else batch.advantages
         self._decision = self.controller.step(
-            batch.tokens, pulls, batch.mask, updates=1, momentum=momentum_of(optimizer), delayed=True
+            batch.tokens,
+            pulls,
+            batch.mask,
+            updates=1,
+            momentum=momentum_of(optimizer),
+            delayed=True,
+            off_policy=True,
         )
         self._log(self._decision.metrics())
         if self._file is not None and self._rank == 0:

@@ -2,7 +2,9 @@
 
 import functools
 import json
+import math
 import sys
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -14,6 +16,7 @@ from entrostat.integrations.late import STATE, LateLoop
 from tests.batches import controller
 
 VOCAB, LENGTHS = 16, [3, 5, 2, 6]
+WARNING = "the measured policy is not the one that sampled"
 CONTROL = {"law": {"type": "manual", "command": 1.0}}
 
 
@@ -112,6 +115,22 @@ def test_one_step_of_the_controller_is_one_optimizer_step_whatever_the_microbatc
     run.step()
     assert [row["controller/command"] for row in run.metrics] == [1.0]
     assert run.loop.controller.state_dict()["step"] == 1
+
+
+def test_log_probabilities_of_an_earlier_policy_are_not_held_against_the_entropy_of_this_one(made, caplog):
+    run = made()
+    run.data["prox_logp"] = torch.full_like(run.data["prox_logp"], -math.log(VOCAB))  # of the policy that drew them
+    with torch.no_grad():
+        run.logits *= 5
+    tokens = replace(run.tokens().detach(), logprob=run.data["prox_logp"])[None]
+    for _ in range(40):
+        run.step()
+    assert WARNING not in caplog.text
+    assert "actor/entropy_sampled" not in run.metrics[-1]
+    elsewhere = controller(**CONTROL)
+    for _ in range(40):
+        elsewhere.step(tokens, run.data["advantages"][None], run.data["loss_mask"][None])
+    assert caplog.text.count(WARNING) == 1
 
 
 def test_a_host_that_does_not_read_its_thresholds_is_stopped(made):
