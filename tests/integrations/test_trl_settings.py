@@ -4,13 +4,14 @@ from importlib.metadata import version
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from packaging.specifiers import SpecifierSet
 
 trl = pytest.importorskip("trl")
 
-from entrostat import InputError  # noqa: E402
+from entrostat import EntropyController, InputError  # noqa: E402
 from entrostat.integrations.hosts import require  # noqa: E402
-from entrostat.integrations.trl import EntropyCallback  # noqa: E402
+from entrostat.integrations.trl import EntropyCallback, RecordCallback  # noqa: E402
 from entrostat.integrations.trl.form import Form  # noqa: E402
 from entrostat.integrations.trl.settings import check_settings, refusals, remarks, updates_to_come  # noqa: E402
 from entrostat.integrations.trl.versions import SUPPORTED, changed  # noqa: E402
@@ -115,6 +116,20 @@ def test_the_updates_to_come_are_those_that_begin_on_a_rollouts_microbatches(gen
     for start in range(0, len(begins), size):
         count = sum(begins[start : start + size])
         assert updates_to_come(args, start % accumulation) == (count or None)
+
+
+@pytest.mark.parametrize(("generation", "accumulation"), [(4, 1), (4, 2), (4, 3), (5, 3), (8, 5), (4, 12)])
+def test_a_record_has_the_whole_number_nearest_to_the_mean_of_the_updates_to_come(tmp_path, generation, accumulation):
+    args = SimpleNamespace(
+        steps_per_generation=generation, num_iterations=1, gradient_accumulation_steps=accumulation, adam_beta1=0.9
+    )
+    loop = SimpleNamespace(controller=EntropyController(control()))
+    RecordCallback(SimpleNamespace(entropy_loop=loop), tmp_path).on_train_begin(args, None, None)
+    recorded = yaml.safe_load((tmp_path / "config.yaml").read_text())["update"]["minibatches"]
+    counts = [
+        updates_to_come(args, start % accumulation) or 0 for start in range(0, generation * accumulation, generation)
+    ]
+    assert recorded == max(1, round(sum(counts) / len(counts)))
 
 
 def test_a_rollout_that_is_divided_between_two_updates_has_ratios_of_its_own():

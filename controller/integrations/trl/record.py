@@ -8,7 +8,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from ...recording import Record
-from .settings import microbatches
+from .settings import updates_a_rollout
 from .trainer import EntropyControlledGRPOTrainer
 
 NAMES = {"reward": "reward/mean", "completions/mean_length": "response/length_mean"}
@@ -33,8 +33,7 @@ class RecordCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Make the folder."""
         if (loop := self._trainer.entropy_loop) is not None:
-            updates = max(microbatches(args) // args.gradient_accumulation_steps, 1)
-            self._record = Record(self._folder, loop.controller, updates, args.adam_beta1)
+            self._record = Record(self._folder, loop.controller, updates_a_rollout(args), args.adam_beta1)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the decision of a rollout after its first optimizer step."""

@@ -120,8 +120,13 @@ def _several(args: Any) -> str:
 
 
 def microbatches(args: Any) -> int:
-    """Optimizer steps that TRL makes with one rollout."""
+    """Microbatches that TRL makes of one rollout."""
     return int(args.steps_per_generation * args.num_iterations)
+
+
+def updates_a_rollout(args: Any) -> int:
+    """The whole number nearest to the mean of `updates_to_come` over the rollouts, 1 at least."""
+    return max(1, round(microbatches(args) / int(args.gradient_accumulation_steps)))
 
 
 def rollouts(args: Any, updates: int) -> int:
