@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+import time
+from pathlib import Path
 from urllib.parse import urlsplit
+
+from entrostat.inputs.errors import InputError, one_line
+from entrostat.inputs.table_file import SUFFIXES
 
 STORE, EXPERIMENT = "sqlite:///mlflow.db", "entrostat"
 """Store and experiment where the configuration names none."""
-PATIENCE = 4.0
-"""Seconds for a server to take a connection."""
+PATIENCE = 2.0
+"""Seconds for a server to take a connection, at all addresses of its host together."""
 
 
 def tracking_uri() -> str:
@@ -32,9 +37,48 @@ def check_answers(uri: str) -> None:
     """Whether anybody listens at a server's address: MLflow's own client tries for minutes.
 
     Raises:
-        OSError: nobody answered within 4 s.
+        OSError: nobody answered within 2 s.
+        ValueError: the address has no such port.
     """
     parts = urlsplit(uri)
     if parts.scheme in ("http", "https") and parts.hostname:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname, port), timeout=PATIENCE).close()
+        _knock(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
+
+
+def _knock(host: str, port: int) -> None:
+    """Connect to the first address of a host that answers; each has an equal share of the time that is left."""
+    places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    until = time.monotonic() + PATIENCE
+    for tried, (family, kind, protocol, _, place) in enumerate(places, 1):
+        try:
+            with socket.socket(family, kind, protocol) as door:
+                door.settimeout(max(until - time.monotonic(), 0.1) / (len(places) - tried + 1))
+                door.connect(place)
+                return
+        except OSError:
+            if tried == len(places):
+                raise
+
+
+def in_mlflow(source: str) -> bool:
+    """Whether a source of runs is neither a table nor on this disk, so that MLflow is asked for it."""
+    path = Path(source)
+    return path.suffix not in SUFFIXES and not path.exists()
+
+
+def check_gives(name: str, uri: str) -> None:
+    """Whether MLflow can be asked for `name`, before its seconds of imports.
+
+    Raises:
+        InputError: nobody answers at its address.
+    """
+    try:
+        check_answers(uri)
+    except (OSError, ValueError) as error:
+        raise not_given(name, uri, error) from None
+
+
+def not_given(name: str, uri: str, error: Exception) -> InputError:
+    """The sentence of an MLflow that does not give `name`."""
+    where, reason = without_password(uri), one_line(error, 150)
+    return InputError(f"MLflow at {where} does not give `{name}` ({reason}); check --tracking-uri.")

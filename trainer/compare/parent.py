@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from entrostat.inputs.errors import InputError
+from entrostat.inputs.errors import InputError, one_line
 from entrostat.inputs.files import read_json, write_atomically
 
 from ..address import check_answers, without_password
@@ -36,17 +36,23 @@ def _parent(known: Path) -> str:
 
 
 def _start_parent(tracking: TrackingConfig, name: str) -> str:
+    try:
+        check_answers(str(tracking.mlflow))
+    except (OSError, ValueError) as error:
+        raise _silent(tracking, error) from None
     import mlflow
 
     try:
-        check_answers(str(tracking.mlflow))
         client = mlflow.MlflowClient(tracking_uri=tracking.mlflow)
         experiment = find_experiment(client, tracking.experiment)
         where = experiment.experiment_id if experiment else client.create_experiment(tracking.experiment, tags=TRAINING)
         run = client.create_run(where, run_name=name)
         client.set_terminated(run.info.run_id)
     except (mlflow.MlflowException, OSError) as error:
-        reason = " ".join(str(error).split())[:150]
-        address = without_password(str(tracking.mlflow))
-        raise InputError(f"MLflow at {address} does not answer ({reason}); correct `tracking.mlflow`.") from None
+        raise _silent(tracking, error) from None
     return run.info.run_id
+
+
+def _silent(tracking: TrackingConfig, error: Exception) -> InputError:
+    address, reason = without_password(str(tracking.mlflow)), one_line(error, 150)
+    return InputError(f"MLflow at {address} does not answer ({reason}); correct `tracking.mlflow`.")

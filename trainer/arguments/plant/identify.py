@@ -4,6 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from ..kinds import Commands, add, noise, share
+from ..needs import check_sources
 
 
 def register(commands: Commands) -> None:
@@ -18,6 +19,10 @@ def register(commands: Commands) -> None:
 
 
 def _run(options: Namespace) -> None:
+    from ...address import tracking_uri
+
+    tracking = options.tracking_uri or tracking_uri()
+    check_sources(options.runs, tracking)
     from ...commands.plant.identify import run_identify
 
-    print(run_identify(options.runs, options.out, options.lag, options.noise, options.tracking_uri))
+    print(run_identify(options.runs, options.out, options.lag, options.noise, tracking))

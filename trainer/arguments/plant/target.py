@@ -7,6 +7,7 @@ from pathlib import Path
 from entrostat.inputs.errors import InputError
 
 from ..kinds import Commands, add, entropy, whole
+from ..needs import check_sources
 
 
 def register(commands: Commands) -> None:
@@ -27,6 +28,9 @@ def _run(options: Namespace) -> None:
     file, plant, steps, initial = options.file, options.plant, options.steps, options.initial
     if options.edit:
         with suppress(KeyboardInterrupt):
+            from ...address import tracking_uri
+
+            check_sources(options.runs, tracking_uri())
             from ...commands.pages.designer import design, edit
 
             out = options.out or Path("target.yaml")

@@ -16,6 +16,7 @@ from entrostat.inputs.table_file import STEPS, SUFFIXES, TENSORBOARD, TextTable,
 from entrostat.sim.identify.logged import LoggedRun
 from entrostat.sim.identify.thresholds import commands_of
 
+from ...address import in_mlflow
 from ...config import UpdateConfig
 from ...reporting.rundata import Run, load_run
 
@@ -51,14 +52,14 @@ def load_logged(source: str, lag: float | None, noise: float | None, tracking: s
     Raises:
         InputError: there is nothing of that name, or it lacks a column.
     """
+    if in_mlflow(source):
+        from ...tracking.mlflow.runs import load_mlflow
+
+        return _usable([(run, f"{source} ({run.name})") for run in load_mlflow(source, tracking)], lag, noise)
     path = Path(source)
     if path.suffix in SUFFIXES or path.is_file():
         return [_from_table(path, lag, noise)]
-    if path.exists():
-        return [_from_run(load_run(path), source, lag, noise)]
-    from ...tracking.mlflow.runs import load_mlflow
-
-    return _usable([(run, f"{source} ({run.name})") for run in load_mlflow(source, tracking)], lag, noise)
+    return [_from_run(load_run(path), source, lag, noise)]
 
 
 def _usable(runs: Sequence[tuple[Run, str]], lag: float | None, noise: float | None) -> list[LoggedRun]:

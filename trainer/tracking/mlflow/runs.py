@@ -11,9 +11,9 @@ import numpy as np
 import yaml
 
 from entrostat.inputs.configuration import set_dotted
-from entrostat.inputs.errors import InputError, one_line
+from entrostat.inputs.errors import InputError
 
-from ...address import check_answers, without_password
+from ...address import check_gives, not_given, without_password
 from ...reporting.rundata import Run
 from .params import in_force
 
@@ -33,22 +33,21 @@ def load_mlflow(name: str, tracking: str) -> list[Run]:
     Raises:
         InputError: MLflow cannot be reached, or knows neither.
     """
+    check_gives(name, tracking)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    where = without_password(tracking)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
     try:
-        check_answers(tracking)
         client = MlflowClient(tracking_uri=tracking)
         if RUN_ID.fullmatch(name):
             return [_load(client, client.get_run(name))]
         experiment = find_experiment(client, name)
         found = list(_runs_of(client, experiment.experiment_id)) if experiment else []
     except (MlflowException, OSError) as error:
-        reason = one_line(error, 150)
-        raise InputError(f"MLflow at {where} does not give `{name}` ({reason}); check --tracking-uri.") from None
+        raise not_given(name, tracking, error) from None
     if not found:
+        where = without_password(tracking)
         raise InputError(
             f"`{name}` is no folder, no CSV, and no run or experiment with runs of MLflow at {where}; give one of "
             "these, or --tracking-uri."
