@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import importlib
 import logging
 import os
 import sys
@@ -15,6 +14,7 @@ from entrostat.inputs.errors import InputError, install
 
 from .arguments import compare, completion, doctor, plan, regions, report, search, train, watch
 from .arguments.kinds import Parser
+from .arguments.needs import check_modules
 from .arguments.plant import identify, simulate, target, tune
 from .errors import Interrupted, Stopped
 
@@ -31,8 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         sys.path.append(os.getcwd())  # for `import_path`; last, so that no file there hides an installed module
         options = parsed(arguments)
-        for module in options.needs:
-            importlib.import_module(module)
+        check_modules(options.needs)
         options.command(options)
         sys.stdout.flush()
     except Interrupted as error:

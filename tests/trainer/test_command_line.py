@@ -14,7 +14,7 @@ from entrostat import InputError
 from entrostat.trainer.cli import parsed
 from entrostat.trainer.compare.suite import load_suite
 from entrostat.trainer.config import load_config
-from tests.readers import help_examples
+from tests.readers import COMMANDS, help_examples
 from tests.runs import ENVIRONMENT, ROOT, SMALL, entrostat, lines, process
 
 EXAMPLES = help_examples()
@@ -74,7 +74,7 @@ def test_a_reader_who_has_seen_enough_ends_it_quietly(tmp_path):
 
 
 BARE = """
-import contextlib, io, json, shlex, sys
+import contextlib, io, json, shlex, sys, time
 class Bare:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in HIDDEN:
@@ -86,16 +86,17 @@ for line in LINES:
     out, said = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
         code = main(shlex.split(line))
-    done[line] = code, out.getvalue(), said.getvalue()
+    done[line] = code, out.getvalue(), said.getvalue(), time.process_time()
 try:
     from entrostat import policy_loss
 except ImportError as error:
-    done["policy_loss"] = 1, "", str(error)
+    done["policy_loss"] = 1, "", str(error), time.process_time()
 print(json.dumps(done))
 """
 HIDDEN = {
     *("torch", "transformers", "safetensors", "deepspeed", "accelerate", "mlflow", "rich", "psutil", "pandas"),
     *("matplotlib", "bokeh", "jinja2", "control", "shtab", "tensorboard", "wandb", "datasets", "math_verify", "trl"),
+    *("tqdm", "optuna", "peft", "gguf"),
 }
 NEEDING = {
     "train examples/controlled.yaml --out OUT/run": "train",
@@ -107,6 +108,7 @@ NEEDING = {
     "target examples/controlled.yaml --out OUT/curve.png": "report",
     "plan examples/controlled.yaml": "train",
     "compare examples/compare.yaml --out OUT": "train",
+    "search examples/static.yaml --runs 2 --out OUT": "train",
     "regions examples/regions.yaml --out OUT --runs OUT/runs": "train",
     "identify no-such-run": "train",
     "completion bash": "completion",
@@ -118,16 +120,23 @@ FREE = [
 ]
 
 
-@pytest.fixture(scope="module")
-def bare(tmp_path_factory):
-    """Command -> code, output and errors, where NumPy and SciPy are all that is installed beside the core's needs."""
-    out = tmp_path_factory.mktemp("bare")
-    (out / "log.csv").write_text(excited())
-    lines = [line.replace("OUT", str(out)) for line in [*FREE, *NEEDING]]
-    code = f"HIDDEN, LINES = {HIDDEN!r}, {lines!r}\n{BARE}"
+def without_extras(lines, out):
+    """Command -> code, output, errors and seconds of the processor that the process has taken by then.
+
+    NumPy and SciPy are all that is installed beside the core's needs.
+    """
+    code = f"HIDDEN, LINES = {HIDDEN!r}, {[line.replace('OUT', str(out)) for line in lines]!r}\n{BARE}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return {line.replace(str(out), "OUT"): said for line, said in json.loads(done.stdout).items()}
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """The commands that need no extra, without any."""
+    out = tmp_path_factory.mktemp("bare")
+    (out / "log.csv").write_text(excited())
+    return without_extras(FREE, out)
 
 
 def excited() -> str:
@@ -140,16 +149,21 @@ def excited() -> str:
     return "\n".join(lines)
 
 
+def test_every_command_is_tried_without_extras():
+    assert {line.split()[0] for line in [*FREE, *NEEDING]} == set(COMMANDS)
+
+
 @pytest.mark.parametrize(("line", "extra"), NEEDING.items())
-def test_without_an_extra_one_sentence_names_it(line, extra, bare):
-    code, _, said = bare[line]
+def test_without_an_extra_one_sentence_names_it_within_a_second(line, extra, tmp_path):
+    code, _, said, seconds = without_extras([line], tmp_path)[line]
     assert (code, len(said.splitlines())) == (2, 1), said
     assert f"add it with `pip install -e '.[{extra}]'` in the clone." in said
+    assert seconds < 1
 
 
 @pytest.mark.parametrize("line", FREE)
 def test_fit_target_and_doctor_need_no_extra(line, bare):
-    code, out, said = bare[line]
+    code, out, said, _ = bare[line]
     assert code == 0, said
     assert out
 

@@ -9,7 +9,7 @@ from .kinds import Commands, add, whole
 def register(commands: Commands) -> None:
     text = "Compare strategies x targets x seeds: tune them alike, train what is missing, write one table."
     example = "entrostat compare examples/compare.yaml --out runs/compare"
-    command = add(commands, "compare", _run, text, example, "train")
+    command = add(commands, "compare", _run, text, example, "train", ["torch", "optuna"])
     command.add_argument("suite", type=Path, metavar="SUITE", help="the suite's YAML")
     command.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder (default: runs/compare)")
     command.add_argument("--workers", type=whole(1, 1024), help="runs at a time (default: one a core)")

@@ -36,7 +36,7 @@ def add(
     Args:
         text, example: its help.
         extra: brings all modules that it imports.
-        needs: modules to ask for before minutes of work, at whose end they are wanted.
+        needs: modules to ask for first, since seconds of imports, or minutes of work, come before theirs.
     """
     added = commands.add_parser(
         name,

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 
 
-def check_sources(sources: Sequence[str], tracking: str) -> None:
-    """Whether MLflow answers, where runs are to come from it.
+def check_modules(names: Sequence[str]) -> None:
+    """Whether modules are installed; none is imported.
 
     Raises:
-        InputError: it does not.
+        ModuleNotFoundError: one is not.
+    """
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def check_sources(sources: Sequence[str], tracking: str) -> None:
+    """Whether MLflow is installed and answers, where runs are to come from it.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+        InputError: it does not answer.
     """
     from ..address import check_gives, in_mlflow  # NumPy, which help does without
 
     for source in filter(in_mlflow, sources):
+        check_modules(["mlflow"])
         check_gives(source, tracking)

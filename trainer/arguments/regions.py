@@ -8,7 +8,8 @@ from .kinds import Commands, add, whole
 
 def register(commands: Commands) -> None:
     text = "Train on one entropy-sensitive region at a time, in the policy plant and in the real trainer."
-    command = add(commands, "regions", _run, text, "entrostat regions examples/regions.yaml --out regions", "train")
+    example = "entrostat regions examples/regions.yaml --out regions"
+    command = add(commands, "regions", _run, text, example, "train", ["torch"])
     command.add_argument("config", type=Path, metavar="CONFIG", help="the run's YAML; its control is set aside")
     command.add_argument("--out", type=Path, default=Path("regions"), help="where to write (default: regions)")
     command.add_argument("--runs", type=Path, default=Path("runs/regions"), help="the runs (default: runs/regions)")

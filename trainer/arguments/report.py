@@ -8,7 +8,8 @@ from .kinds import Commands, add
 
 def register(commands: Commands) -> None:
     text = "Draw runs: report.html, report.png and a closing table."
-    command = add(commands, "report", _run, text, "entrostat report runs/static runs/controlled --out runs", "report")
+    example = "entrostat report runs/static runs/controlled --out runs"
+    command = add(commands, "report", _run, text, example, "report", ["matplotlib", "bokeh"])
     what = "runs, or folders of runs; above six, those of one configuration become one line with its spread"
     command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help=what)
     command.add_argument("--out", type=Path, help="where to write (default: the first folder)")

@@ -11,7 +11,7 @@ from .kinds import Commands, add, hours, whole
 def register(commands: Commands) -> None:
     text = "Search for the curve that is worth most on your task, on runs of that task."
     example = "entrostat search examples/static.yaml --runs 24 --out runs/search"
-    command = add(commands, "search", _run, text, example, "train")
+    command = add(commands, "search", _run, text, example, "train", ["torch", "optuna"])
     command.add_argument("words", nargs="+", metavar="CONFIG dotted.key=value", help="the run's YAML; laid over it")
     command.add_argument("--out", type=Path, default=Path("runs/search"), help="folder (default: runs/search)")
     command.add_argument("--runs", type=whole(2, 100_000), help="budget: runs in all")

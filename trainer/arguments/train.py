@@ -11,7 +11,7 @@ from .kinds import Commands, add
 def register(commands: Commands) -> None:
     text = "Train a policy with verifiable rewards, its entropy under control."
     example = "entrostat train examples/static.yaml update.learning_rate=1e-4 --out runs/first"
-    command = add(commands, "train", _run, text, example, "train")
+    command = add(commands, "train", _run, text, example, "train", ["torch"])
     what = "the run's YAML; laid over it (excite=prbs: identify)"
     command.add_argument("words", nargs="*", metavar="CONFIG dotted.key=value", help=what)
     command.add_argument("--out", type=Path, help="the run's folder")

@@ -7,7 +7,7 @@ from pathlib import Path
 from entrostat.inputs.errors import InputError
 
 from ..kinds import Commands, add, entropy, whole
-from ..needs import check_sources
+from ..needs import check_modules, check_sources
 
 
 def register(commands: Commands) -> None:
@@ -30,6 +30,7 @@ def _run(options: Namespace) -> None:
         with suppress(KeyboardInterrupt):
             from ...address import tracking_uri
 
+            check_modules(["bokeh"])
             check_sources(options.runs, tracking_uri())
             from ...commands.pages.designer import design, edit
 
@@ -38,6 +39,8 @@ def _run(options: Namespace) -> None:
         return
     if file is None:
         raise InputError("target needs FILE, or --edit; see `entrostat target --help`.")
+    if options.out:
+        check_modules(["matplotlib"])
     from ...commands.plant.target import show_target
 
     show_target(file, steps, initial, plant, options.out)
