@@ -18,7 +18,12 @@ Floats = NDArray[np.float64]
 SHORTEST = 60
 """Steps below which a drift, its change and random steps cannot be told apart: 40 real ones gave a drift that, carried
 on to 150, left the target by twice its size."""
-REMEDY = "record one with `entrostat train CONFIG excite=prbs --out OUT`, as long as the run to come"
+OWN = "law: {type: excitation, shape: prbs}"
+"""The same in a `control.yaml`, for a loop that is not ours."""
+REMEDY = (
+    f"record one with `entrostat train CONFIG excite=prbs --out OUT` or, in a loop of your own, `{OWN}`, as long as "
+    "the run to come"
+)
 
 
 @dataclass(frozen=True)

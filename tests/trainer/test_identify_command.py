@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 
 import numpy as np
@@ -12,6 +13,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from entrostat import InputError
+from entrostat.inputs.configuration import parse
+from entrostat.loop.config import ControlConfig
 from entrostat.sim.identify.fit import identify
 from entrostat.sim.identify.plot import binned, characteristic, measured_rates
 from entrostat.trainer.commands.plant.identify import run_identify
@@ -241,4 +244,7 @@ def test_a_run_in_closed_loop_and_a_fit_that_explains_little_bring_a_warning_and
     assert "explains less than half" in warned[0]
     assert "ran in closed loop" in warned[1]
     assert all("excite=prbs" in line for line in warned)
+    (own,) = {re.search("in a loop of your own, `([^`]*)`", line)[1] for line in warned}
+    law = parse(ControlConfig, yaml.safe_load(own)).law
+    assert (law.type, law.shape) == ("excitation", "prbs")
     assert "# warning" in (tmp_path / "plant.yaml").read_text()
