@@ -1,6 +1,7 @@
 """`entrostat target --edit`: a curve drawn on a page is saved, and loads."""
 
 import json
+import shlex
 import threading
 import urllib.error
 import urllib.request
@@ -12,9 +13,12 @@ import pytest
 from entrostat.sim.feasibility import envelope, reach
 from entrostat.sim.plants import MomentumPlant
 from entrostat.targets import Cosine, Table
+from entrostat.trainer.cli import parsed
 from entrostat.trainer.commands.pages.designer import Design, check, design, designer, points_of
 from entrostat.trainer.commands.plant.target import read_target
+from entrostat.trainer.config import load_config
 from tests.browser import Watched
+from tests.runs import ROOT
 
 PLANT = MomentumPlant(gain=0.02, lag=0.4)
 POINTS = "[...Bokeh.documents[0].get_model_by_name('points').data.step]"
@@ -162,6 +166,19 @@ def test_a_smooth_curve_is_opened_as_it_was_saved(serve, tmp_path) -> None:
     assert answer["next"] == f"entrostat train CONFIG control.target={out} --out runs/drawn"
     again = design(out.with_suffix(".yaml"), None, [], 100, None, out)
     assert (again.points, again.interpolation) == ([(0, 0.8), (50, 1.1), (99, 0.5)], "smooth")
+
+
+def test_a_curve_opened_from_a_run_is_trained_by_the_command_that_is_printed(serve, tmp_path, capsys) -> None:
+    run = tmp_path / "my run.yaml"
+    run.write_text((ROOT / "examples" / "controlled.yaml").read_text())
+    url, out = serve("my curve.yaml", config=design(run, None, [], 100, None, tmp_path / "x.yaml").config)
+    told = json.loads(post(url("/save"), {"points": [[0, 0.8], [99, 0.6]]})[1])["next"]
+    assert f"next: {told}\n" in capsys.readouterr().out
+    source, *overrides = parsed(shlex.split(told)[1:]).words
+    assert source == str(run)
+    assert load_config(source, overrides).control.target == read_target(out)
+    alone = design(ROOT / "examples" / "control.yaml", None, [], 100, 0.8, tmp_path / "x.yaml")
+    assert alone.config is None
 
 
 def test_a_smooth_curve_keeps_its_shape_in_csv(serve) -> None:

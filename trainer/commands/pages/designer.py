@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from entrostat.inputs.configuration import parse
+from entrostat.inputs.configuration import parse, read_yaml
 from entrostat.inputs.errors import InputError
 from entrostat.inputs.files import write_atomically
+from entrostat.inputs.table_file import SUFFIXES
 from entrostat.sim.feasibility import envelope, reach
 from entrostat.sim.identify.fit import identify
 from entrostat.sim.plants import MomentumPlant
@@ -48,6 +49,8 @@ class Design:
     """Name, steps and entropy of runs to show beside the curve."""
     interpolation: str = "linear"
     """How the points are joined at first."""
+    config: Path | None = None
+    """The run that the curve came from, to be trained with the new one; none: it came from no run."""
 
 
 def design(
@@ -64,7 +67,8 @@ def design(
     level = float(logged[0].entropy[0]) if logged else initial or 0.8
     curve = read_target(file) if file else Table(points=[(0.0, level), (float(steps - 1), level)])
     interpolation = curve.interpolation if isinstance(curve, Table) else "linear"
-    return Design(points_of(curve, steps, initial), steps, out, plants, shown, interpolation)
+    config = file if file and file.suffix not in SUFFIXES and "control" in read_yaml(file) else None
+    return Design(points_of(curve, steps, initial), steps, out, plants, shown, interpolation, config)
 
 
 def edit(design: Design, port: int = 0) -> None:
@@ -88,7 +92,8 @@ def designer(design: Design, port: int = 0) -> Server:
 
     def keep(request: Request) -> Response:
         saved = save(_curve(request.body), design)
-        told = f"entrostat train CONFIG control.target={shlex.quote(str(design.out))} --out runs/drawn"
+        config = shlex.quote(str(design.config)) if design.config else "CONFIG"
+        told = f"entrostat train {config} control.target={shlex.quote(str(design.out))} --out runs/drawn"
         print(f"saved to {saved}; next: {told}", flush=True)
         return Response(json.dumps({"saved": saved, "next": told}), "application/json")
 
