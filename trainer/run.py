@@ -228,7 +228,7 @@ def _farewell(folder: RunFolder, why: str) -> str:
     step = newest_step(folder.checkpoints)
     if step is None:
         return f"{why}; there is no checkpoint yet: start again in another folder."
-    return f"{why}; go on with {resuming(folder.path)}, from the checkpoint of step {step}."
+    return f"{why}; go on with {resuming(folder.path)}, at step {step}, from its checkpoint."
 
 
 def _save(session: Session, folder: RunFolder, step: int) -> None:

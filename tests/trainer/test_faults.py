@@ -144,7 +144,7 @@ def test_a_rollout_engine_that_stays_dead_stops_the_run_with_a_checkpoint(monkey
     monkeypatch.setattr(sampler, "generate", generate)
     monkeypatch.setattr("entrostat.trainer.step.retry.time.sleep", lambda seconds: None)
     out = tmp_path / "run"
-    with pytest.raises(Stopped, match=r"failed 4 times .*engine core died.* from the checkpoint of step 3"):
+    with pytest.raises(Stopped, match=r"failed 4 times .*engine core died.* at step 3, from its checkpoint\.$"):
         run(load_config(EXAMPLE, [*BASE, "tracking.mlflow=null"]), out)
     assert newest_step(out / "checkpoints") == 3
     monkeypatch.setattr(sampler, "generate", real)
@@ -202,6 +202,6 @@ def test_no_checkpoint_is_made_of_a_spoilt_policy(tmp_path, monkeypatch):
 
     monkeypatch.setattr("entrostat.trainer.run.train_step", spoil)
     out = tmp_path / "run"
-    with pytest.raises(Stopped, match=r"probabilities are not finite.*from the checkpoint of step 4"):
+    with pytest.raises(Stopped, match=r"probabilities are not finite.*, at step 4, from its checkpoint\.$"):
         run(load_config(EXAMPLE, [*BASE, "tracking.mlflow=null"]), out)
     assert newest_step(out / "checkpoints") == 4

@@ -100,7 +100,7 @@ def test_a_step_goes_on_without_that_response(monkeypatch, value, share):
 def test_a_sampler_that_knows_no_log_probability_stops_the_run_with_a_checkpoint(monkeypatch, tmp_path):
     spoil(monkeypatch, math.nan, rows=range(33), seed=seed_of(11, 3, 0))
     out = tmp_path / "run"
-    with pytest.raises(Stopped, match=r"no usable ln p for some token of 33 in 64 responses.* checkpoint of step 3"):
+    with pytest.raises(Stopped, match=r"no usable ln p for some token of 33 in 64 responses.* at step 3, from its"):
         run(load_config(EXAMPLE, [*BASE, "tracking.mlflow=null"]), out)
     assert newest_step(out / "checkpoints") == 3
     monkeypatch.undo()
@@ -111,7 +111,7 @@ def test_a_sampler_that_knows_no_log_probability_stops_the_run_with_a_checkpoint
 def test_log_probabilities_of_another_policy_stop_the_run_with_a_checkpoint(monkeypatch, tmp_path):
     spoil(monkeypatch, lambda logprob: logprob - 1.0, rows=range(64), seed=seed_of(11, 3, 0))
     out = tmp_path / "run"
-    with pytest.raises(Stopped, match=r"differ by 0\.\d+ nats in the mean.* checkpoint of step 3"):
+    with pytest.raises(Stopped, match=r"differ by 0\.\d+ nats in the mean.* at step 3, from its"):
         run(load_config(EXAMPLE, [*BASE, "tracking.mlflow=null"]), out)
     assert newest_step(out / "checkpoints") == 3
 
