@@ -1,8 +1,10 @@
 """What README and docs say, against the code: the demo, names of commands, files, extras, columns and metrics."""
 
 import re
+import tomllib
 
 import pytest
+import yaml
 
 from entrostat.trainer.commands.doctor import EXTRAS
 from entrostat.trainer.config import load_config
@@ -32,6 +34,11 @@ def test_what_a_reader_copies_first_has_the_law_without_gains() -> None:
     first = [ROOT / "README.md", *(DOCS / name for name in ("index.md", "tutorial.md", "integrations.md"))]
     first += [DOCS / "how-to" / "own-loop.md", *EXAMPLES.glob("control*.yaml"), *EXAMPLES.glob("*.py")]
     assert [page.name for page in first if re.search(r"\bk[pi]: |type: pid|\bkp=", page.read_text())] == []
+
+
+def test_the_version_to_cite_is_the_packages() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == project["version"]
 
 
 @pytest.mark.parametrize("name", ["static", "controlled"])
