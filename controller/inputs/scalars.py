@@ -21,7 +21,7 @@ def real(value: Any, name: str) -> float:
     """
     if type(value) is float:
         return value
-    number = _item(value)
+    number = item(value)
     if isinstance(number, Real) and not isinstance(number, bool):
         try:
             return float(number)
@@ -38,7 +38,7 @@ def whole(value: Any, name: str) -> int:
     """
     if type(value) is int:
         return value
-    number = _item(value)
+    number = item(value)
     if isinstance(number, int) and not isinstance(number, bool):
         return number
     if isinstance(number, Real) and not isinstance(number, bool) and (near := float(number)).is_integer():
@@ -61,7 +61,7 @@ def plain_fields(instance: Any) -> None:
             object.__setattr__(instance, field.name, convert[1](value, field.name))
 
 
-def _item(value: Any) -> Any:
+def item(value: Any) -> Any:
     """Value of an array or a tensor that has one; anything else as it is."""
     try:
         return value.item()
@@ -75,7 +75,7 @@ def _told(value: Any) -> str:
 
 
 def _truth(value: Any, name: str) -> bool:
-    return bool(_item(value))
+    return bool(item(value))
 
 
 CONVERTED = {"float": (float, real), "int": (int, whole), "bool": (bool, _truth)}

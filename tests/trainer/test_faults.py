@@ -3,6 +3,7 @@
 import math
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,6 +29,18 @@ def session_of(*overrides):
     return open_session(load_config(EXAMPLE, [*BASE, *overrides]))
 
 
+NO_REWARDS = {
+    "none": None,
+    "nan": math.nan,
+    "inf": math.inf,
+    "text": "1",
+    "two": np.ones(2),
+    "complex": np.complex64(1),
+    "beyond float": 10**400,
+    "beyond float32": 1e39,
+}
+
+
 class Scripted:
     """A task whose reward does what the answer says."""
 
@@ -40,17 +53,32 @@ class Scripted:
                     time.sleep(0.01)
                 except Exception:
                     continue
-        return {"none": None, "nan": math.nan, "inf": math.inf, "text": "1"}.get(answer, 1.0)
+        return NO_REWARDS.get(answer, 1.0)
 
 
 @pytest.mark.parametrize(
     ("answer", "fault"),
-    [("raise", RAISED), ("hang", HUNG), ("none", INVALID), ("nan", INVALID), ("inf", INVALID), ("text", INVALID)],
+    [("raise", RAISED), ("hang", HUNG), *((answer, INVALID) for answer in NO_REWARDS)],
 )
 def test_a_reward_function_that_fails_gives_no_reward_and_is_counted(answer, fault):
-    rewards, faults = score_answers(Scripted(), [None] * 3, ["right", answer, "right"], seconds=0.05)
+    rewards, faults = score_answers(Scripted(), [None] * 3, ["right", answer, "right"], seconds=0.5)
     assert rewards.isfinite().tolist() == [True, False, True]
     assert faults == {fault: 1}
+
+
+@pytest.mark.parametrize(
+    "reward",
+    [True, np.bool_(True), np.float32(1), np.int64(1), np.array([1.0]), torch.tensor(1), torch.tensor(True)],
+    ids=lambda reward: f"{type(reward).__name__} {getattr(reward, 'dtype', '')}".strip(),
+)
+def test_a_reward_is_a_number_of_python_numpy_or_pytorch(reward):
+    class Verifier:
+        def reward(self, problem, answer):
+            return reward
+
+    rewards, faults = score_answers(Verifier(), [None] * 2, ["x"] * 2, seconds=1.0)
+    assert rewards.tolist() == [1.0, 1.0]
+    assert not faults
 
 
 def test_a_batch_of_hanging_answers_ends_after_a_few_limits():

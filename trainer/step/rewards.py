@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from numbers import Real
 from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+from entrostat.inputs.scalars import item
 
 from ..rollout import Rollout
 from ..tasks.base import Problem, Task
@@ -25,6 +28,7 @@ RAISED, HUNG, INVALID = "fault/reward_raised", "fault/reward_hung", "fault/rewar
 FAULTS = (RAISED, HUNG, INVALID)
 MOST_HUNG = 5
 """Answers of a rank's batch that may hang before its others are no longer tried."""
+LARGEST = torch.finfo(torch.float32).max
 T = TypeVar("T")
 
 
@@ -85,17 +89,26 @@ def _reward(call: Callable[[], object], seconds: float, faults: Counter[str]) ->
         return math.nan
     try:
         with time_limit(seconds):
-            value = call()
+            value = item(call())
     except Overtime:
         faults[HUNG] += 1
         return math.nan
     except Exception:  # of others' code
         faults[RAISED] += 1
         return math.nan
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    reward = _finite(value)
+    if math.isnan(reward):
         faults[INVALID] += 1
+    return reward
+
+
+def _finite(value: object) -> float:
+    """`value` as a float where it is a number that float32 can hold, else NaN."""
+    try:
+        number = float(value) if isinstance(value, Real) else math.nan
+    except OverflowError:  # a whole number of hundreds of digits
         return math.nan
-    return float(value)
+    return number if abs(number) <= LARGEST else math.nan
 
 
 def _overtime(*_: object) -> None:
