@@ -12,6 +12,7 @@ from entrostat.trainer.reporting.groups import grouped
 from entrostat.trainer.reporting.parameters import parameters
 from entrostat.trainer.reporting.progress import ahead, progress
 from entrostat.trainer.reporting.rundata import Run, load_run, load_runs
+from tests.runs import ROOT
 from tests.trainer.made_runs import write_run
 
 
@@ -81,6 +82,15 @@ def test_what_differs_between_runs_stands_above_what_they_share(tmp_path: Path) 
     assert [one.name for one in partial] == ["chat"]
     assert "rollout.prompts" in [one.name for one in same]
     assert above[-1].values == ["0.001", "0.0001"]
+
+
+def test_the_target_stands_above_on_one_line_where_one_of_two_runs_has_none() -> None:
+    above, partial, _ = parameters(load_runs([ROOT / "docs" / "data" / name for name in ("static", "controlled")]))
+    values = {one.name: one.values for one in above}
+    curve = "type increase_then_decrease, start 0.85, peak 1, end 0.4, steps 150, ratio 0.5"
+    assert values["control.target"] == ["-", f"unit nats, time steps, {curve}"]
+    assert values["control.law.type"] == ["manual", "adaptive"]
+    assert [one.name for one in partial if one.name.startswith("control.target")] == []
 
 
 def test_a_run_that_goes_on_says_its_step_and_the_time_left(tmp_path: Path) -> None:
