@@ -307,7 +307,7 @@ class EntropyController:
         reach = self.config.actuator.limits(batch) if reach is None else reach
         rollout = Rollout(batch, reach, kl, updates, momentum, bool(delayed))
         decision, reading, self._state = decided(self.config, self._state, rollout)
-        self._watch.check(decision, self.config.guard.action)
+        self._watch.check(decision, self.config.guard)
         self._last = decision, reading
         return decision
 

@@ -13,6 +13,7 @@ from ..measure.policy.density import scale
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..guard import Guard
     from ..measure.tokens import TokenStatistics
 
 logger = logging.getLogger("entrostat")
@@ -48,6 +49,8 @@ class Watch:
 
     def __init__(self) -> None:
         self._held = False
+        self._blind = 0
+        self._told = False
         self._saturated = 0
         self._idle = 0
         self._against = Against()
@@ -80,10 +83,11 @@ class Watch:
         touched = ((low | high) & live[rows]).any()
         self.touched = touched if self.touched is None else self.touched | touched
 
-    def check(self, decision: Decision, action: str) -> None:
+    def check(self, decision: Decision, guard: Guard) -> None:
         """Warn about what has lasted for `PATIENCE` steps, each warning once; say what the guard does."""
         if alarm := decision.verdict.alarm:
-            logger.warning("step %d: %s; the guard's action is `%s`.", decision.step, alarm, action)
+            logger.warning("step %d: %s; the guard's action is `%s`.", decision.step, alarm, guard.action)
+        self._unseen(decision, guard)
         if self._rollout is not None and self.paired is not None:
             self._moved(self._rollout, *self.paired)
         self._rollout, self.paired = decision, None
@@ -107,6 +111,14 @@ class Watch:
             )
         if self._gap.add(decision.batch):
             self._warn(self._gap.sentence(decision.batch), "gap")
+
+    def _unseen(self, decision: Decision, guard: Guard) -> None:
+        """Warn, once in a row of steps without a measurement, where the guard has acted before and says nothing."""
+        self._blind = self._blind + 1 if decision.held else 0
+        self._told = decision.held and (self._told or decision.verdict.alarm is not None)
+        if self._blind == guard.patience and not self._told:
+            why = f"for {self._blind} steps the loop had no entropy to go by: {_unmeasured(decision)}"
+            logger.warning("step %d: %s; the guard's action was `%s` before.", decision.step, why, guard.action)
 
     def _moved(self, decision: Decision, change: float, error: float) -> None:
         """Hold a rollout's paired change of entropy, nats, against the command that was at its end for it."""

@@ -106,6 +106,28 @@ def test_a_loop_that_has_become_blind_is_noticed_whatever_the_action(action, mod
     assert decisions[-1].verdict.mode == mode
 
 
+@pytest.mark.parametrize(("action", "mode"), [("warn", "control"), ("hold", "hold"), ("static", "static")])
+@pytest.mark.parametrize(("cause", "kl"), [(0.6, 0.3), (LOST, NAN)], ids=["divergence", "entropy"])
+def test_a_loop_that_becomes_blind_once_the_guard_has_acted_is_noticed_each_time(action, mode, cause, kl, caplog):
+    control = controller(law=SHARP, guard={"patience": 4, "action": action, "kl_limit": 0.1})
+    run(control, 5 * [cause], kl=kl)
+    assert len(warnings(caplog)) == 1
+    for times in (1, 2):
+        run(control, 3 * [NAN])
+        assert len(warnings(caplog)) == times
+        assert run(control, 12 * [NAN])[-1].verdict.mode == mode
+        assert len(warnings(caplog)) == times + 1
+        run(control, [cause], kl=kl)
+    assert "for 4 steps the loop had no entropy to go by: the measured entropy is not finite" in warnings(caplog)[1]
+
+
+@pytest.mark.parametrize("action", ["warn", "hold", "static"])
+def test_a_blindness_that_the_guard_has_told_is_not_told_twice(action, caplog):
+    control = controller(law=SHARP, guard={"patience": 4, "action": action})
+    run(control, [LOST, LOST] + 15 * [NAN])
+    assert len(warnings(caplog)) == 1
+
+
 def test_a_loop_that_sees_again_is_handed_back():
     control = controller(law=SHARP, guard={"patience": 4, "action": "hold"})
     modes = [decision.verdict.mode for decision in run(control, 5 * [NAN] + 5 * [0.6])]
