@@ -88,7 +88,8 @@ class Guard(Config):
     """Smallest and largest eps_high of any token."""
     rate: Annotated[float, Field(ge=1e-6, le=2 * LARGEST)] | None = None
     """Largest change of the command from one rollout to the next, whatever law asks for it; none: no limit. A batch
-    whose own ends have moved further moves it as far."""
+    whose own ends have moved further moves it as far. One that no command moves gets 0, and the next goes on from the
+    command before it."""
     band: Annotated[float, Field(gt=0, le=1000)] = 0.25
     """Distance from the target that counts as outside, as a share of the target."""
     kl_limit: Annotated[float, Field(gt=0, le=1000)] | None = None

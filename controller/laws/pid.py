@@ -70,7 +70,8 @@ class PID(Law):
     limit: Annotated[float, Field(ge=1e-6, le=WIDEST)] | None = None
     """Largest size of the command; none: the batch's own ends."""
     rate_limit: Annotated[float, Field(ge=1e-6, le=2 * WIDEST)] | None = None
-    """Largest change of the command in a step; none: no limit."""
+    """Largest change of the command in a step; none: no limit. A batch whose own ends have moved further moves it as
+    far. One that no command moves gets 0, and the next goes on from the command before it."""
     anti_windup: Literal["conditional", "back_calculation", "none"] = "conditional"
     """Rule that keeps the integral from growing while the command is at an end: it stands still (`conditional`), gives
     way (`back_calculation`), or grows (`none`)."""

@@ -3,11 +3,15 @@
 import json
 import math
 from dataclasses import replace
+from itertools import pairwise
+from typing import get_args
 
 import pytest
 import torch
 
 from entrostat import ControlConfig, EntropyController, InputError, policy_loss, token_statistics
+from entrostat.actuators import AnyActuator
+from entrostat.actuators.base import Fixed
 from entrostat.inputs.configuration import parse, read_yaml
 from examples import own_loop
 from tests.batches import Batch, controller, random_batch
@@ -309,16 +313,38 @@ def test_a_plan_begins_at_its_first_step_after_another_laws_state(law):
 # ends
 
 
-def test_a_batch_without_advantages_applies_nothing_and_leaves_the_law_as_it_was():
-    control, idle = controller(law=LAW), BATCH._replace(advantages=torch.zeros(32))
+def moved_by_a_command():
+    """Types of actuators."""
+    kinds = get_args(get_args(AnyActuator)[0])
+    return [kind.model_fields["type"].default for kind in kinds if not issubclass(kind, Fixed)]
+
+
+SLOW = [LAW, {"type": "adaptive", "rate_limit": 0.2}]
+WITHOUT = BATCH._replace(advantages=torch.zeros(32))
+
+
+@pytest.mark.parametrize("law", SLOW, ids=lambda law: law["type"])
+@pytest.mark.parametrize("actuator", sorted({*moved_by_a_command()} - {"entropy_bonus"}))
+def test_a_batch_without_advantages_applies_nothing_and_leaves_the_law_as_it_was(actuator, law):
+    control = controller(law=law, actuator={"type": actuator})
     before = [control.step(*BATCH) for _ in range(3)][-1]
-    law = control.state_dict()["law"]
+    state = control.state_dict()["law"]
     for _ in range(5):
-        decision = control.step(*idle)
+        decision = control.step(*WITHOUT)
         assert (decision.command, decision.reach) == (0, (0, 0))
-        assert control.state_dict()["law"] == law
+        assert control.state_dict()["law"] == state
     assert before.command != 0
-    assert 0 < abs(control.step(*BATCH).command - before.command) <= LAW["rate_limit"] + 1e-12
+    assert 0 < abs(control.step(*BATCH).command - before.command) <= 0.2 + 1e-12
+
+
+@pytest.mark.parametrize("law", SLOW, ids=lambda law: law["type"])
+def test_a_bonus_that_acts_without_advantages_keeps_to_the_rate_there_too(law):
+    control = controller(law=law, actuator={"type": "entropy_bonus"})
+    decisions = [control.step(*batch) for batch in (BATCH, BATCH, WITHOUT, WITHOUT, BATCH, BATCH)]
+    commands = [decision.command for decision in decisions]
+    assert 0 < max(abs(b - a) for a, b in pairwise(commands)) <= 0.2 + 1e-12
+    assert 0 not in commands
+    assert {decision.reach for decision in decisions} == {(-1, 1)}
 
 
 @pytest.mark.parametrize("law", [{"type": "pid", "kp": 5.0}, {"type": "adaptive"}])

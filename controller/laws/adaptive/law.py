@@ -42,7 +42,8 @@ class Adaptive(Law):
     limit: Annotated[float, Field(ge=1e-6, le=WIDEST)] | None = None
     """Largest size of the command; none: the batch's own ends."""
     rate_limit: Annotated[float, Field(ge=1e-6, le=2 * WIDEST)] | None = None
-    """Largest change of the command from one rollout to the next; none: no limit."""
+    """Largest change of the command from one rollout to the next; none: no limit. A batch whose own ends have moved
+    further moves it as far. One that no command moves gets 0, and the next goes on from the command before it."""
 
     def start(self, command: float = 0.0) -> State:
         """The state before the first step: no belief, and the command in force."""
