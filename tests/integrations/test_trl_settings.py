@@ -125,7 +125,7 @@ def test_a_record_has_the_whole_number_nearest_to_the_mean_of_the_updates_to_com
     )
     loop = SimpleNamespace(controller=EntropyController(control()))
     RecordCallback(SimpleNamespace(entropy_loop=loop), tmp_path).on_train_begin(args, None, None)
-    recorded = yaml.safe_load((tmp_path / "config.yaml").read_text())["update"]["minibatches"]
+    recorded = yaml.safe_load((tmp_path / "config.yaml").read_text())["update"]["epochs"]
     counts = [
         updates_to_come(args, start % accumulation) or 0 for start in range(0, generation * accumulation, generation)
     ]
