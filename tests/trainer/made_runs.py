@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -30,6 +31,21 @@ def write_run(folder: Path, steps: int = 60, controlled: bool = True, config: di
     told |= {"rollout": {"prompts": 8, "responses_per_prompt": 4}}
     (folder / "config.yaml").write_text(yaml.safe_dump(told | (config or {})))
     (folder / "status.json").write_text('{"status": "FINISHED"}')
+    return folder
+
+
+def write_sweep(folder: Path, rates: Sequence[float], seeds: int) -> Path:
+    """Runs of `seeds` seeds for each learning rate, static and held; each seed's run is a step longer than the last."""
+    for rate in rates:
+        for controlled in (False, True):
+            for seed in range(seeds):
+                name = f"{'held' if controlled else 'static'}-{rate:g}/seed{seed}"
+                kind = {"law": {"type": "adaptive" if controlled else "manual"}}
+                told = {"seed": seed, "steps": 8, "control": kind, "update": {"learning_rate": rate}}
+                run = write_run(folder / name, steps=4 + seed, controlled=controlled, config=told)
+                rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+                rewarded = [json.dumps(row | {"reward/mean": row["step"] + seed**2}) for row in rows]
+                (run / "metrics.jsonl").write_text("\n".join(rewarded))
     return folder
 
 

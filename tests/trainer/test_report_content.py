@@ -1,6 +1,5 @@
 """What a report says beside its plots: parameters, progress, and sweeps by configuration."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +12,13 @@ from entrostat.trainer.reporting.parameters import parameters
 from entrostat.trainer.reporting.progress import ahead, progress
 from entrostat.trainer.reporting.rundata import Run, load_run, load_runs
 from tests.runs import ROOT
-from tests.trainer.made_runs import write_run
+from tests.trainer.made_runs import write_run, write_sweep
 
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     """Thirty runs in one folder: six configurations, five seeds of each."""
-    folder = tmp_path_factory.mktemp("sweep")
-    for rate in (1e-4, 3e-4, 1e-3):
-        for controlled in (False, True):
-            for seed in range(5):
-                name = f"{'held' if controlled else 'static'}-{rate:g}/seed{seed}"
-                kind = {"law": {"type": "adaptive" if controlled else "manual"}}
-                told = {"seed": seed, "steps": 8, "control": kind, "update": {"learning_rate": rate}}
-                run = write_run(folder / name, steps=4 + seed, controlled=controlled, config=told)
-                rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-                told = [json.dumps(row | {"reward/mean": row["step"] + seed**2}) for row in rows]
-                (run / "metrics.jsonl").write_text("\n".join(told))
-    return load_runs([folder])
+    return load_runs([write_sweep(tmp_path_factory.mktemp("sweep"), (1e-4, 3e-4, 1e-3), seeds=5)])
 
 
 def running(folder: Path, **config: object) -> Run:

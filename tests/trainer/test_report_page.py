@@ -8,8 +8,9 @@ from entrostat.trainer.reporting import PANELS
 from entrostat.trainer.reporting.drawing.page import write
 from entrostat.trainer.reporting.rundata import load_runs
 from entrostat.trainer.reporting.table import COLUMNS
+from entrostat.trainer.reporting.write import write_report
 from tests.browser import Watched
-from tests.trainer.made_runs import write_run
+from tests.trainer.made_runs import write_run, write_sweep
 
 DRAWN = """() => {
   const found = {}
@@ -42,6 +43,14 @@ OUTSIDE = """() => [...document.querySelectorAll("th, td, .card, .key span, labe
   return box.width && (box.left < 0 || box.right > innerWidth + 1)
 }).map(part => part.outerHTML.slice(0, 80))"""
 """What a reader would have to scroll sideways for."""
+BANDS = """([...Bokeh.documents[0]._all_models.values()].filter(mark => mark.type == "GlyphRenderer" && mark.visible
+  && mark.glyph.type == "VArea" && mark.glyph.y1.field == "reward/mean low"))"""
+SHADED = """() => {
+  const {canvas_view: {primary: {ctx, canvas}}} = views().find(view => view.model.name == "Reward")
+  const {data} = ctx.getImageData(0, 0, canvas.width, canvas.height)
+  return data.filter((value, i) => i % 4 == 3 && value > 20 && value < 235).length
+}"""
+"""Pixels that one sees through: of bands, and of the edges of lines, which are few."""
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +202,35 @@ def test_the_keyboard_reaches_every_control(opened: Watched) -> None:
     opened.page.locator("#step").focus()
     opened.page.keyboard.press("Home")
     assert opened.page.locator("#at").text_content() == "step 0"
+
+
+@pytest.fixture(scope="module", params=[6, 8])
+def many(
+    request: pytest.FixtureRequest, browser, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[int, Path, Watched]:
+    """The page of six configurations with five seeds each, or of eight with two."""
+    rates, seeds = ((1e-4, 3e-4, 1e-3), 5) if request.param == 6 else ((1e-4, 3e-4, 1e-3, 3e-3), 2)
+    folder = tmp_path_factory.mktemp("many")
+    write_report(load_runs([write_sweep(folder / "sweep", rates, seeds)]), folder)
+    return request.param, folder / "report.html", Watched(browser, (folder / "report.html").as_uri()).drawn()
+
+
+def test_a_sweep_is_an_entry_and_a_visible_band_a_configuration(many: tuple[int, Path, Watched]) -> None:
+    count, _, opened = many
+    assert opened.page.locator("#runs label").count() == count
+    assert opened.page.evaluate(f"{BANDS}.map(band => band.tags[0])") == list(range(count))
+    assert opened.page.evaluate(SHADED) > 3000
+
+
+def test_a_sweep_opens_without_complaints_or_requests_and_lies_within_the_screen(
+    many: tuple[int, Path, Watched],
+) -> None:
+    count, path, opened = many
+    for width in (400, 1400):
+        opened.page.set_viewport_size({"width": width, "height": 1000})
+        opened.page.wait_for_timeout(300)
+        opened.shot(f"report-of-{count}-{width}")
+        assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+        assert opened.page.evaluate(OUTSIDE) == []
+    assert opened.complaints == []
+    assert [url for url in opened.requests if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
