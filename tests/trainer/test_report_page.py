@@ -51,6 +51,21 @@ SHADED = """() => {
   return data.filter((value, i) => i % 4 == 3 && value > 20 && value < 235).length
 }"""
 """Pixels that one sees through: of bands, and of the edges of lines, which are few."""
+HOVERED = """() => overSteps().filter(view => view.model.visible && view.el.offsetWidth).flatMap(view => {
+  view.el.scrollIntoView({block: "center"})
+  const others = views().filter(other => other != view && other.model.visible && other.el.offsetWidth).map(framed)
+  const {left, top, right, bottom} = framed(view)
+  return [0.05, 0.5, 0.95].map(share => {
+    hover({clientX: left + share * (right - left), clientY: (top + bottom) / 2})
+    const box = byId("hover").getBoundingClientRect()
+    const covered = others.filter(other => box.left < other.right && other.left < box.right
+      && box.top < other.bottom && other.top < box.bottom).length
+    const beside = box.left < 0 || box.right > innerWidth || box.top < 0 || box.bottom > innerHeight
+    return [view.model.name, share, box.width > 0, covered, beside]
+  })
+})"""
+"""For three places of the pointer in each plot: whether the box is shown, how many other plots it covers, whether it
+leaves the screen."""
 
 
 @pytest.fixture(scope="module")
@@ -234,3 +249,14 @@ def test_a_sweep_opens_without_complaints_or_requests_and_lies_within_the_screen
         assert opened.page.evaluate(OUTSIDE) == []
     assert opened.complaints == []
     assert [url for url in opened.requests if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_the_box_of_values_covers_no_other_plot(many: tuple[int, Path, Watched], width: int) -> None:
+    page = many[2].page
+    page.set_viewport_size({"width": width, "height": 1000})
+    page.wait_for_timeout(300)
+    found = page.evaluate(HOVERED)
+    assert len(found) > 3 * len(PANELS)
+    assert [place for place in found if place[2:] != [True, 0, False]] == []
+    page.mouse.move(1, 1)

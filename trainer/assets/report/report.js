@@ -124,9 +124,23 @@ function hover(event) {
   if (!lines.length) return
   const frame = framed(view)
   byId("hover").replaceChildren(reading(lines, view.frame.x_scale.invert(x - frame.box.left)))
-  const {offsetWidth: width, offsetHeight: height} = byId("hover"), below = frame.end + 4
-  const top = below + height <= innerHeight || below + height - innerHeight < height + 6 - frame.top ? below : frame.top - height - 6
-  Object.assign(byId("hover").style, {left: `${Math.max(Math.min(x + 12, innerWidth - width - 8), 8)}px`, top: `${top}px`})
+  const {left, top} = clear(x, frame, views().filter(other => other != view && other.model.visible).map(framed))
+  Object.assign(byId("hover").style, {left: `${left}px`, top: `${top}px`})
+}
+
+// Below or above the plot, where the box covers no line of any; else beside the pointer, where there is more room.
+function clear(x, frame, others) {
+  const {offsetWidth: width, offsetHeight: height} = byId("hover")
+  const within = (place, length, all) => Math.max(Math.min(place, all - length - 8), 8)
+  const along = within(x + 12, width, innerWidth), middle = within((frame.top + frame.bottom - height) / 2, height, innerHeight)
+  const sides = [x + 12, x - 12 - width]
+  if (x > innerWidth / 2) sides.reverse()
+  const places = [...[frame.end + 4, frame.bottom + 4, frame.top - height - 6].map(top => ({left: along, top})),
+    ...sides.map(left => ({left, top: middle}))]
+  const covers = ({left, top}) => others.some(other => other.box.width && left < other.right && other.left < left + width
+    && top < other.bottom && other.top < top + height)
+  const shown = ({left, top}) => left >= 0 && top >= 0 && left + width <= innerWidth && top + height <= innerHeight
+  return places.find(place => shown(place) && !covers(place)) ?? {left: within(sides[0], width, innerWidth), top: middle}
 }
 
 // A row a run, a column for each kind of line; a target has a row of its own.
