@@ -1,8 +1,11 @@
 """The report in a real browser: it opens without a network, all of it is drawn, and all of it can be moved."""
 
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from entrostat.trainer.reporting import PANELS
 from entrostat.trainer.reporting.drawing.page import write
@@ -51,6 +54,13 @@ SHADED = """() => {
   return data.filter((value, i) => i % 4 == 3 && value > 20 && value < 235).length
 }"""
 """Pixels that one sees through: of bands, and of the edges of lines, which are few."""
+STALE = """name => {
+  const view = views().find(view => view.model.name == name), {ctx, canvas} = view.canvas_view.primary
+  ctx.fillStyle = "red"
+  ctx.fillRect(0, 0, 1, canvas.height)
+  ctx.fillRect(0, 0, canvas.width, 1)
+  view.request_repaint()
+}"""
 HOVERED = """() => overSteps().filter(view => view.model.visible && view.el.offsetWidth).flatMap(view => {
   view.el.scrollIntoView({block: "center"})
   const others = views().filter(other => other != view && other.model.visible && other.el.offsetWidth).map(framed)
@@ -102,6 +112,15 @@ def test_a_switch_hides_a_run_in_every_panel_with_its_target_and_shows_it_again(
     assert page.locator(".card h3", has_text="What makes up the command").is_hidden()
     box.check()
     assert page.evaluate(SHOWN, 1) == shown
+
+
+def test_what_stays_in_the_first_pixels_of_a_canvas_is_not_seen(opened: Watched) -> None:
+    plot = opened.page.locator(".card", has_text="Entropy bonus in the loss").locator(".plot")
+    opened.page.evaluate(STALE, "Entropy bonus in the loss")
+    opened.page.wait_for_timeout(500)
+    seen = imread(BytesIO(plot.screenshot()))[:, :, :3]
+    for edge in (seen[:, :3], seen[:3]):
+        np.testing.assert_allclose(edge, np.ones_like(edge), atol=0.02)
 
 
 def test_the_slider_moves_the_map_the_answers_and_the_line_in_the_plots(opened: Watched) -> None:
