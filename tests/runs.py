@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import urllib.request
 from collections.abc import Sequence
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from functools import cache
@@ -47,6 +49,20 @@ def train(out: Path, *overrides: str, store: str = "null") -> subprocess.Complet
     done = entrostat("train", *SMALL, f"tracking.mlflow={store}", *overrides, "--out", out)
     assert done.returncode == 0, done.stderr[-2000:]
     return done
+
+
+def watched(folder: Path) -> tuple[str, dict]:
+    """The page of a run's folder and what is new on it, from the server of `entrostat watch`."""
+    from entrostat.trainer.commands.watch import watcher
+
+    server = watcher([folder])
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        page, news = (urllib.request.urlopen(server.address(path), timeout=60).read() for path in ("/", "/news"))
+        return page.decode(), json.loads(news)
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def mlflow_store(folder: Path) -> str:
