@@ -2,14 +2,18 @@
 
 import re
 import tomllib
+from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from matplotlib.image import imread
 
 from entrostat.trainer.commands.doctor import EXTRAS
 from entrostat.trainer.config import load_config
 from entrostat.trainer.reporting import PANELS
-from entrostat.trainer.reporting.rundata import load_run
+from entrostat.trainer.reporting.drawing.figure import draw
+from entrostat.trainer.reporting.rundata import load_run, load_runs
 from entrostat.trainer.reporting.story import story
 from entrostat.trainer.reporting.table import COLUMNS
 from tests.readers import help_options
@@ -46,6 +50,11 @@ def test_the_pictures_are_of_the_runs_that_the_demo_makes(name: str) -> None:
     untold = {"tracking", "hardware"}
     asked = load_config(EXAMPLES / f"{name}.yaml").model_dump(exclude=untold)
     assert load_config(DOCS / "data" / name / "config.yaml").model_dump(exclude=untold) == asked
+
+
+def test_the_picture_of_the_demo_is_what_its_data_draws(tmp_path: Path) -> None:
+    draw(load_runs([DOCS / "data" / name for name in ("static", "controlled")]), tmp_path / "demo.png")
+    np.testing.assert_array_equal(imread(tmp_path / "demo.png"), imread(DOCS / "images" / "demo.png"))
 
 
 def test_the_demo_meets_its_target_to_the_end_and_says_of_both_runs_what_happened() -> None:
