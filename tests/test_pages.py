@@ -54,7 +54,9 @@ def test_the_pictures_are_of_the_runs_that_the_demo_makes(name: str) -> None:
 
 def test_the_picture_of_the_demo_is_what_its_data_draws(tmp_path: Path) -> None:
     draw(load_runs([DOCS / "data" / name for name in ("static", "controlled")]), tmp_path / "demo.png")
-    np.testing.assert_array_equal(imread(tmp_path / "demo.png"), imread(DOCS / "images" / "demo.png"))
+    fresh, shown = imread(tmp_path / "demo.png"), imread(DOCS / "images" / "demo.png")
+    assert fresh.shape == shown.shape
+    assert (np.abs(fresh - shown).max(-1) > 0.1).mean() < 0.002  # another version may draw letters otherwise
 
 
 def test_the_demo_meets_its_target_to_the_end_and_says_of_both_runs_what_happened() -> None:
