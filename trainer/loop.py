@@ -102,11 +102,7 @@ def sample(session: Session, step: int) -> ScoredRollout:
         first=engine.rank * share * size,
         total=config.rollout.prompts * size,
     )
-
-    def draw() -> Rollout:
-        return session.sampler.sample([problem.prompt for problem in problems], how)
-
-    rollout, retries = (together(draw), 0) if session.sampler.collective else retried(draw, "the rollout")
+    rollout, retries = drawn(session, [problem.prompt for problem in problems], how)
     rollout, untold = trusted(rollout, engine.model.get_input_embeddings().num_embeddings)
     of_prompt = [problems[group] for group in rollout.groups.tolist()]
     rewards, faults = score_answers(session.task, of_prompt, rollout.answers, config.rollout.reward_seconds)
@@ -114,6 +110,28 @@ def sample(session: Session, step: int) -> ScoredRollout:
     counted = {name: faults[name] for name in FAULTS}
     counted |= {"fault/rollout_retries": retries, "fault/sampler_logprob": untold}
     return ScoredRollout(rollout, rewards, known, counted)
+
+
+def drawn(session: Session, prompts: Sequence[str], how: Sampling) -> tuple[Rollout, int]:
+    """Responses to the prompts, and how often they had to be asked for again.
+
+    Raises:
+        InputError: nothing can be sampled, however often it is tried.
+    """
+
+    def draw() -> Rollout:
+        return session.sampler.sample(prompts, how)
+
+    return (together(draw), 0) if session.sampler.collective else retried(draw, "the rollout")
+
+
+def drawn_by_all(session: Session, prompts: Sequence[str], how: Sampling) -> Rollout:
+    """Responses to prompts that every rank draws at the same time.
+
+    Raises:
+        Unsampled: on a rank nothing can be sampled; every rank raises it.
+    """
+    return session.engine.unless_any_fails(lambda: drawn(session, prompts, how)[0])
 
 
 def reward_means(scored: ScoredRollout, size: int) -> dict[str, float]:
@@ -194,11 +212,15 @@ def version(step: int) -> str:
 
 
 def evaluation(session: Session, step: int) -> dict[str, float]:
-    """Held-out figures after `step` steps; every rank computes the same ones, and the controller sees none of them."""
+    """Held-out figures after `step` steps; every rank computes the same ones, and the controller sees none of them.
+
+    Raises:
+        Unsampled: nothing can be sampled, however often it is tried.
+    """
     config = session.config
     session.sampler.push(version(step))
     figures = evaluate(
-        session.sampler,
+        partial(drawn_by_all, session),
         session.task,
         prompts=config.evaluation.prompts,
         samples=config.evaluation.samples,
@@ -219,7 +241,7 @@ def heldout_divergence(session: Session) -> float:
         temperature=config.rollout.temperature,
         seed=seed,
     )
-    rollout = session.sampler.sample([problem.prompt for problem in problems], how)
+    rollout = drawn_by_all(session, [problem.prompt for problem in problems], how)
     tokens = sampled_statistics(session, rollout)
     return divergence(session.reference, config, rollout, tokens, partial(logits_of, session))
 

@@ -149,13 +149,16 @@ def _train(session: Session, folder: RunFolder, tracker: Tracker | None, start: 
         try:
             metrics = train_step(session, step)
         except Unsampled as error:
-            with suppress(Stopped):  # of a policy that is spoilt
-                _save(session, folder, step)
-            raise Stopped(_farewell(folder, str(error).rstrip("."))) from None
-        last = step == config.steps - 1
+            raise _unsampled(session, folder, step, str(error)) from None
+        last, unsampled = step == config.steps - 1, ""
         if last or step % config.evaluation.every == 0:
-            metrics |= evaluation(session, step + 1)
+            try:
+                metrics |= evaluation(session, step + 1)
+            except Unsampled as error:
+                unsampled = f"in the evaluation after step {step} {error}"
         interrupted = session.engine.on_rank0(partial(_record, tracker, step, metrics, interrupts))
+        if unsampled:
+            raise _unsampled(session, folder, step + 1, unsampled)
         unrewarded = unrewarded + 1 if metrics["reward/missing_fraction"] == 1 else 0
         why = _stop(session, unrewarded)
         if last or why or interrupted or (step + 1) % config.checkpoint.every == 0:
@@ -165,6 +168,13 @@ def _train(session: Session, folder: RunFolder, tracker: Tracker | None, start: 
         if interrupted and not last:
             again = resuming(folder.path)
             raise Interrupted(f"interrupted after step {step}, with a checkpoint; go on with {again}.")
+
+
+def _unsampled(session: Session, folder: RunFolder, step: int, why: str) -> Stopped:
+    """The end of a run that can sample no more, with a checkpoint after `step` steps."""
+    with suppress(Stopped):  # of a policy that is spoilt
+        _save(session, folder, step)
+    return Stopped(_farewell(folder, why.rstrip(".")))
 
 
 def _open(tracker: Tracker | None, start: int) -> None:

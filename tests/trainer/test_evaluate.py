@@ -28,7 +28,7 @@ def policy():
 @pytest.fixture(scope="module")
 def measured(policy):
     return evaluate(
-        TransformersSampler(*policy), load_task("expressions"), prompts=100, samples=16, seed=0, max_new_tokens=6
+        TransformersSampler(*policy).sample, load_task("expressions"), prompts=100, samples=16, seed=0, max_new_tokens=6
     )
 
 
@@ -82,7 +82,7 @@ def test_the_shipped_policy_leaves_room_on_heldout_prompts(measured):
 
 def test_evaluation_is_reproducible(policy, measured):
     again = evaluate(
-        TransformersSampler(*policy), load_task("expressions"), prompts=100, samples=16, seed=0, max_new_tokens=6
+        TransformersSampler(*policy).sample, load_task("expressions"), prompts=100, samples=16, seed=0, max_new_tokens=6
     )
     assert again == measured
 
@@ -91,7 +91,12 @@ def test_an_untrained_policy_solves_nothing(policy):
     _, tokenizer = policy
     model = build_model(tokenizer, seed=0)
     result = evaluate(
-        TransformersSampler(model, tokenizer), load_task("expressions"), prompts=20, samples=8, seed=0, max_new_tokens=6
+        TransformersSampler(model, tokenizer).sample,
+        load_task("expressions"),
+        prompts=20,
+        samples=8,
+        seed=0,
+        max_new_tokens=6,
     )
     assert result["eval/greedy"] == 0.0
     assert result["eval/pass_at_8"] < 0.2

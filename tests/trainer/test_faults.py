@@ -180,6 +180,47 @@ def test_a_rollout_engine_that_stays_dead_stops_the_run_with_a_checkpoint(monkey
     assert [row["step"] for row in lines(out)] == list(range(6))
 
 
+def evaluation_fails(monkeypatch, first, times):
+    """A rollout engine that dies so many times in evaluations, from their draw number `first` on."""
+    real, draws = sampler.generate, []
+
+    def generate(*args, seed, **options):
+        if seed == seed_of(11):
+            draws.append(seed)
+            if first <= len(draws) < first + times:
+                raise RuntimeError("engine core died")
+        return real(*args, seed=seed, **options)
+
+    monkeypatch.setattr(sampler, "generate", generate)
+    monkeypatch.setattr("entrostat.trainer.step.retry.time.sleep", lambda seconds: None)
+
+
+SHORT = [*BASE, "tracking.mlflow=null", "steps=2", "evaluation.divergence=true"]
+GREEDY, KL = 3, 4
+"""Draws of an evaluation."""
+
+
+@pytest.mark.parametrize("first", [GREEDY, KL])
+def test_a_rollout_engine_that_dies_in_an_evaluation_is_tried_again(first, monkeypatch, tmp_path):
+    evaluation_fails(monkeypatch, first, times=3)
+    run(load_config(EXAMPLE, SHORT), tmp_path / "run")
+    assert [{"eval/greedy_train", "eval/kl"} <= row.keys() for row in lines(tmp_path / "run")] == [True, True]
+
+
+@pytest.mark.parametrize("first", [GREEDY, KL])
+def test_one_that_stays_dead_in_an_evaluation_stops_the_run_with_a_checkpoint_after_the_step(
+    first, monkeypatch, tmp_path
+):
+    out = tmp_path / "run"
+    evaluation_fails(monkeypatch, first, times=4)
+    said = r"^in the evaluation after step 0 the rollout failed 4 times .*core died.* the checkpoint of step 1\.$"
+    with pytest.raises(Stopped, match=said):
+        run(load_config(EXAMPLE, SHORT), out)
+    assert newest_step(out / "checkpoints") == 1
+    run(load_config(out / "config.yaml"), out, resume=True)
+    assert [(row["step"], "eval/kl" in row) for row in lines(out)] == [(0, False), (1, True)]
+
+
 def test_the_waits_between_attempts_grow(monkeypatch):
     waits = []
     monkeypatch.setattr("entrostat.trainer.step.retry.time.sleep", waits.append)

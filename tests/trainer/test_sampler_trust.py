@@ -171,6 +171,40 @@ def test_where_the_ranks_sample_together_one_that_fails_does_not_try_again_alone
     assert isinstance(other[1], str)  # its collective ended with the rank
 
 
+EVALUATION_FAILS = """
+import json, sys
+from pathlib import Path
+import torch.distributed as dist
+from entrostat.trainer import loop
+from entrostat.trainer.config import load_config
+from entrostat.trainer.errors import Unsampled
+from entrostat.trainer.rollout import sampler
+from entrostat.trainer.run import open_session
+from entrostat.trainer.step import retry
+
+session = open_session(load_config(sys.argv[2], sys.argv[3:]))
+rank, real, retry.time.sleep = dist.get_rank(), sampler.generate, lambda seconds: None
+
+def fails(*args, **options):
+    if rank == 1:
+        raise RuntimeError("a card fell off the bus")
+    return real(*args, **options)
+
+sampler.generate = fails
+try:
+    said = loop.evaluation(session, 1)
+except Unsampled as error:
+    said = str(error)
+Path(sys.argv[1], f"rank{rank}.json").write_text(json.dumps(said))
+"""
+
+
+def test_an_evaluation_that_one_rank_cannot_sample_ends_on_all_of_them(tmp_path):
+    said, other = scripted(tmp_path, EVALUATION_FAILS, *SMALL)
+    assert said == other
+    assert "failed 4 times (RuntimeError: a card fell off the bus)" in said
+
+
 SPOILT = """
 import json, sys
 from pathlib import Path

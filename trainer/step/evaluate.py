@@ -1,15 +1,18 @@
 """Evaluation on held-out prompts: accuracy of one answer, of the best of several, and their variety."""
 
 import random
+from collections.abc import Callable, Sequence
 from math import comb
 from typing import Any
 
-from ..rollout import Sampler, Sampling
+from ..rollout import Rollout, Sampling
 from ..tasks import passes
 from ..tasks.base import Problem, Task
 from .rewards import canonical, score_answers
 
 DRAWS = (1, 8, 16)
+Draw = Callable[[Sequence[str], Sampling], Rollout]
+"""Responses to prompts, as `Sampler.sample` gives them."""
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
@@ -23,7 +26,7 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
 
 
 def evaluate(
-    sampler: Sampler,
+    draw: Draw,
     task: Task,
     *,
     prompts: int,
@@ -42,10 +45,10 @@ def evaluate(
     """
     problems = task.sample(prompts, random.Random(seed), "heldout")
     limits = {"max_new_tokens": max_new_tokens, "seed": seed, "seconds": reward_seconds}
-    drawn = _right_answers(sampler, task, problems, samples, temperature=1.0, **limits)
-    greedy = _right_answers(sampler, task, problems, 1, temperature=0.0, **limits)
+    drawn = _right_answers(draw, task, problems, samples, temperature=1.0, **limits)
+    greedy = _right_answers(draw, task, problems, 1, temperature=0.0, **limits)
     seen = task.sample(prompts, random.Random(seed), "train")
-    greedy_train = _right_answers(sampler, task, seen, 1, temperature=0.0, **limits)
+    greedy_train = _right_answers(draw, task, seen, 1, temperature=0.0, **limits)
     return {
         "eval/greedy": _mean([len(right) for right in greedy]),
         "eval/greedy_train": _mean([len(right) for right in greedy_train]),
@@ -58,11 +61,11 @@ def evaluate(
 
 
 def _right_answers(
-    sampler: Sampler, task: Task, problems: list[Problem], samples: int, seconds: float, **limits: Any
+    draw: Draw, task: Task, problems: list[Problem], samples: int, seconds: float, **limits: Any
 ) -> list[list[str]]:
     """The canonical forms of the right ones among `samples` answers, for each problem."""
     how = Sampling(responses_per_prompt=samples, **limits)
-    rollout = sampler.sample([problem.prompt for problem in problems], how)
+    rollout = draw([problem.prompt for problem in problems], how)
     right: list[list[str]] = [[] for _ in problems]
     indices = rollout.groups.tolist()
     rewards, _ = score_answers(task, [problems[index] for index in indices], rollout.answers, seconds)
