@@ -262,6 +262,25 @@ def test_a_gradient_that_is_not_finite_is_skipped(engine):
     assert train_step(session, 2)["actor/skipped"] == 0
 
 
+def test_one_nan_among_the_logits_of_an_updates_own_pass_skips_the_update():
+    session = session_of("update.minibatches=1")
+    before = gathered(session.engine)
+
+    def spoil(model, given, output):
+        if torch.is_grad_enabled():
+            output.logits = output.logits.clone()
+            output.logits[0, 0, 0] = math.nan
+
+    spoilt = session.engine.model.register_forward_hook(spoil)
+    row = train_step(session, 0)
+    spoilt.remove()
+    assert row["actor/skipped"] == 1
+    assert 0 < row["gradient/nonfinite_fraction"] < 0.01  # few enough for a finite loss
+    after = gathered(session.engine)
+    assert all(torch.equal(value, after[part][name]) for part in before for name, value in before[part].items())
+    assert train_step(session, 1)["actor/skipped"] == 0
+
+
 def test_no_checkpoint_is_made_of_a_spoilt_policy(tmp_path, monkeypatch):
     def spoil(session, step):
         if step == 4:
