@@ -15,7 +15,7 @@ from entrostat.trainer.compare.parent import _parent
 from entrostat.trainer.compare.pool import is_finished
 from entrostat.trainer.config import EngineConfig, RunConfig, TrackingConfig, UpdateConfig
 from entrostat.trainer.engine.settings import deepspeed_settings
-from entrostat.trainer.policy.models import load_tokenizer
+from entrostat.trainer.policy.models import load_tokenizer, model_source
 from entrostat.trainer.policy.shapes import load_shape
 from entrostat.trainer.reporting.snapshots import read_snapshots
 from entrostat.trainer.run import _check_attachments
@@ -36,6 +36,7 @@ READERS = {
     "search.jsonl": lambda path: Journal(path, "key"),
     "config.json": lambda path: load_shape(str(path.parent)),
     "tokenizer_config.json": lambda path: load_tokenizer(str(path.parent)),
+    "model.gguf": lambda path: model_source(str(path)),
     "plant.yaml": lambda path: _check_attachments(RunConfig(tracking=TrackingConfig(attachments=[path]))),
     "log.csv": lambda path: load_logged(str(path), None, None, ""),
     "data.jsonl": lambda path: load_task(DatasetConfig(dataset="custom", path=str(path), reward="exact")),

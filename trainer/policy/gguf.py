@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from entrostat.inputs.errors import InputError, install, one_line
+from entrostat.inputs.files import check_regular
 
 logger = logging.getLogger("entrostat.trainer")
 SMOLLM2 = "smollm2"
@@ -59,9 +60,10 @@ def converted(file: Path, sha256: str | None = None) -> Path:
         sha256: the file's, where it is known.
 
     Raises:
-        InputError: it is no GGUF file, not the one of that hash, of an architecture that transformers does not read,
-            or the conversion cannot be written.
+        InputError: it is no GGUF file or not a regular one, not the one of that hash, of an architecture that
+            transformers does not read, or the conversion cannot be written.
     """
+    check_regular(file, "a GGUF file")
     found = _hash_of(file)
     if sha256 and found != sha256:
         raise InputError(
