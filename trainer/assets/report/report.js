@@ -135,12 +135,14 @@ function clear(x, frame, others) {
   const along = within(x + 12, width, innerWidth), middle = within((frame.top + frame.bottom - height) / 2, height, innerHeight)
   const sides = [x + 12, x - 12 - width]
   if (x > innerWidth / 2) sides.reverse()
+  sides.push(...sides.map(side => within(side, width, innerWidth)))
+  const steps = [...Array(31).keys()].map(i => (i % 2 ? 10 : -10) * i) // 0, 10, -20, 30, -40: ever further from the middle
   const places = [...[frame.end + 4, frame.bottom + 4, frame.top - height - 6].map(top => ({left: along, top})),
-    ...sides.map(left => ({left, top: middle}))]
+    ...sides.flatMap(left => steps.map(step => ({left, top: middle + step})))]
   const covers = ({left, top}) => others.some(other => other.box.width && left < other.right && other.left < left + width
     && top < other.bottom && other.top < top + height)
   const shown = ({left, top}) => left >= 0 && top >= 0 && left + width <= innerWidth && top + height <= innerHeight
-  return places.find(place => shown(place) && !covers(place)) ?? {left: within(sides[0], width, innerWidth), top: middle}
+  return places.find(place => shown(place) && !covers(place)) ?? {left: sides[2], top: middle}
 }
 
 // A row a run, a column for each kind of line; a target has a row of its own.
