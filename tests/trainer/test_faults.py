@@ -213,7 +213,7 @@ def test_one_that_stays_dead_in_an_evaluation_stops_the_run_with_a_checkpoint_af
 ):
     out = tmp_path / "run"
     evaluation_fails(monkeypatch, first, times=4)
-    said = r"^in the evaluation after step 0 the rollout failed 4 times .*core died.* the checkpoint of step 1\.$"
+    said = r"^in the evaluation after step 0 the rollout failed 4 times .*core died.* at step 1, from its checkpoint\.$"
     with pytest.raises(Stopped, match=said):
         run(load_config(EXAMPLE, SHORT), out)
     assert newest_step(out / "checkpoints") == 1
