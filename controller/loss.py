@@ -89,7 +89,7 @@ def policy_loss(
 
 @dataclass(frozen=True)
 class TokenSurrogate:
-    """What `policy_loss` sums up, and what became of each token; all [batch, time]."""
+    """Summands of `policy_loss`, and what became of each token; all [batch, time]."""
 
     value: Tensor
     """w A r inside the band, w A (1 +- eps) beyond it, with its gradient; 0 where a token is left out."""
@@ -101,7 +101,7 @@ class TokenSurrogate:
     cut: Tensor
     """By either, by the cap on the ratio or by a weight of 0."""
     batch: Minibatch
-    """What the actuator sees: tokens that are left out are beyond its mask."""
+    """The minibatch as the actuator sees it: tokens that are left out are beyond its mask."""
 
     @property
     def live(self) -> Tensor:
