@@ -34,6 +34,8 @@ SHARE = 1 / 3
 """Of a fresh controller's swing, between an error up and an error down, that a recovered one must still have."""
 SMALLEST = 1e-3
 """A swing below it, of a command of about 1, is that of a law without gains: a derivative alone leaves no trace."""
+ROUNDING = 1e-9
+"""A minibatch that is the whole rollout sums up in another order."""
 PROBES = inputs.probes()
 BATCH = replace(inputs.good_statistics(), vocab_size=None)
 
@@ -140,7 +142,7 @@ def _wrong(control: EntropyController, decision: Decision, before: dict[str, Any
         found.append(f"a term is not finite: {terms}")
     low, high = decision.reach
     last = before["law"]["command"]
-    if not (decision.held or low <= decision.command <= high):
+    if not (decision.held or low - ROUNDING <= decision.command <= high + ROUNDING):
         found.append(f"the command is {decision.command}, and the batch gives {low} to {high}")
     nearest = last if decision.held else decision.reach.nearest(last)  # the batch's own ends may have moved further
     if guard.rate is not None and abs(decision.command - nearest) > guard.rate + 1e-12:
