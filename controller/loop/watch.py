@@ -48,7 +48,6 @@ class Watch:
     """Counts what went wrong in a row. It logs and never decides."""
 
     def __init__(self) -> None:
-        self._held = False
         self._blind = 0
         self._told = False
         self._saturated = 0
@@ -91,9 +90,8 @@ class Watch:
         if self._rollout is not None and self.paired is not None:
             self._moved(self._rollout, *self.paired)
         self._rollout, self.paired = decision, None
-        before, self._held = self._held, decision.held
         if decision.held:
-            if not before:
+            if self._blind == 1:
                 logger.warning("step %d: %s; the last command is held.", decision.step, _unmeasured(decision))
             return
         persists = abs(decision.error) > TOLERANCE * scale(decision.setpoint, decision.batch.density)
