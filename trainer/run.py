@@ -58,7 +58,7 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
         raise InputError(f"{out} already holds a run; give another --out, or {resuming(out)}.")
     session = open_session(config)
     session.engine.on_rank0(lambda: _check_attachments(config))
-    start = _restore(session, folder) if resume else 0
+    start, unevaluated = _restore(session, folder) if resume else (0, None)
     tracker = Tracker(config, folder) if session.engine.rank == 0 else None
     if start >= config.steps:
         if tracker:
@@ -68,18 +68,20 @@ def run(config: RunConfig, out: Path, resume: bool = False) -> None:
     if tracker and resume:
         print(f"{out} goes on at step {start}, {start} of {config.steps} done{', from its checkpoint' * (start > 0)}.")
     try:
-        _run(session, folder, tracker, start)
+        _run(session, folder, tracker, start, unevaluated)
     except KeyboardInterrupt:
         raise Interrupted(_farewell(folder, "interrupted")) from None
 
 
-def _run(session: Session, folder: RunFolder, tracker: Tracker | None, start: int) -> None:
+def _run(
+    session: Session, folder: RunFolder, tracker: Tracker | None, start: int, unevaluated: dict[str, float] | None
+) -> None:
     with Heartbeat(lambda rank: _farewell(folder, f"rank {rank} is lost")) as heartbeat, _closing(session, tracker):
         try:
             session.engine.on_rank0(partial(_open, tracker, start))
             session.on_step_end = _snapshots(session, folder.path, start)
             with Interrupts(tells=session.engine.rank == 0) as interrupts:
-                _train(session, folder, tracker, start, interrupts)
+                _train(session, folder, tracker, start, unevaluated, interrupts)
         except OSError as error:
             raise Stopped(_farewell(folder, f"cannot write {error.filename}: {error.strerror}")) from None
         except Disagreement as error:
@@ -142,23 +144,34 @@ def load_policy(config: RunConfig, settings: dict[str, Any]) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _train(session: Session, folder: RunFolder, tracker: Tracker | None, start: int, interrupts: Interrupts) -> None:
+def _train(
+    session: Session,
+    folder: RunFolder,
+    tracker: Tracker | None,
+    start: int,
+    unevaluated: dict[str, float] | None,
+    interrupts: Interrupts,
+) -> None:
+    """All steps from `start` on.
+
+    Args:
+        unevaluated: metrics of step `start`, where its updates are done and its evaluation is not.
+    """
     config = session.config
     unrewarded = 0
     for step in range(start, config.steps):
+        last = step == config.steps - 1
         try:
-            metrics = train_step(session, step)
+            metrics = unevaluated if unevaluated and step == start else train_step(session, step)
         except Unsampled as error:
             raise _unsampled(session, folder, step, str(error)) from None
-        last, unsampled = step == config.steps - 1, ""
         if last or step % config.evaluation.every == 0:
             try:
                 metrics |= evaluation(session, step + 1)
             except Unsampled as error:
-                unsampled = f"in the evaluation after step {step} {error}"
+                why = f"in the evaluation after step {step} {error}"
+                raise _unsampled(session, folder, step + 1, why, unevaluated=metrics) from None
         interrupted = session.engine.on_rank0(partial(_record, tracker, step, metrics, interrupts))
-        if unsampled:
-            raise _unsampled(session, folder, step + 1, unsampled)
         unrewarded = unrewarded + 1 if metrics["reward/missing_fraction"] == 1 else 0
         why = _stop(session, unrewarded)
         if last or why or interrupted or (step + 1) % config.checkpoint.every == 0:
@@ -170,10 +183,12 @@ def _train(session: Session, folder: RunFolder, tracker: Tracker | None, start: 
             raise Interrupted(f"interrupted after step {step}, with a checkpoint; go on with {again}.")
 
 
-def _unsampled(session: Session, folder: RunFolder, step: int, why: str) -> Stopped:
+def _unsampled(
+    session: Session, folder: RunFolder, step: int, why: str, unevaluated: dict[str, float] | None = None
+) -> Stopped:
     """The end of a run that can sample no more, with a checkpoint after `step` steps."""
     with suppress(Stopped):  # of a policy that is spoilt
-        _save(session, folder, step)
+        _save(session, folder, step, unevaluated)
     return Stopped(_farewell(folder, why.rstrip(".")))
 
 
@@ -241,9 +256,15 @@ def _farewell(folder: RunFolder, why: str) -> str:
     return f"{why}; go on with {resuming(folder.path)}, at step {step}, from its checkpoint."
 
 
-def _save(session: Session, folder: RunFolder, step: int) -> None:
+def _save(session: Session, folder: RunFolder, step: int, unevaluated: dict[str, float] | None = None) -> None:
+    """The checkpoint after `step` steps.
+
+    Args:
+        unevaluated: metrics of the last of them, which were not recorded, since its evaluation failed.
+    """
     engine, keep = session.engine, session.config.checkpoint.keep
     state = {"step": step, "updates": updates(engine), "control": session.control.state_dict()}
+    state |= {"unevaluated": unevaluated}
     parts = gathered(engine)
 
     def write() -> None:
@@ -263,16 +284,23 @@ def _refuse_spoilt(parts: Parts, folder: RunFolder) -> None:
         )
 
 
-def _restore(session: Session, folder: RunFolder) -> int:
-    """Go on from the newest whole checkpoint; the step to do next, 0 where the run died before its first one."""
+def _restore(session: Session, folder: RunFolder) -> tuple[int, dict[str, float] | None]:
+    """Go on from the newest whole checkpoint.
+
+    Returns:
+        The step to do next, 0 where the run died before its first one, and the metrics of that step where its updates
+        are done and its evaluation is not.
+    """
     path = session.engine.on_rank0(lambda: newest_checkpoint(folder.checkpoints))
     if path is None:
-        return 0
+        return 0, None
     parts, state = load_checkpoint(path)
     try:
         step, taken, control = count(state["step"]), count(state["updates"]), state["control"]
+        unevaluated = state["unevaluated"]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} has a damaged state ({error}); remove it to go on from the one before.") from None
     restore(session.engine, parts, taken)
     session.control.load_state_dict(control)
-    return step
+    recorded = session.engine.on_rank0(lambda: any(row["step"] == step - 1 for row in folder.rows()))
+    return (step, None) if recorded or not unevaluated else (step - 1, unevaluated)

@@ -88,6 +88,8 @@ def refined(
         )
     limits = reach.near(state.law["before"], config.guard.rate)
     terms, law = config.law.refine(state.law, reading, change, error, limits)
+    if reach.idle:  # what no command moves leaves no command to go on from
+        law = law | {"command": state.law["command"]}
     actuation = config.actuator.actuate(terms.command, batch)
     actuation = config.guard.limited(actuation, decision.verdict.static_share, batch)
     return replace(decision, terms=terms, actuation=actuation), replace(state, law=law)

@@ -16,7 +16,7 @@ from ..targets import LONGEST, Target
 if TYPE_CHECKING:
     from .config import ControlConfig
 
-VERSION = 4
+VERSION = 5
 
 
 @dataclass(frozen=True)

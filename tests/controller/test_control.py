@@ -347,6 +347,17 @@ def test_a_bonus_that_acts_without_advantages_keeps_to_the_rate_there_too(law):
     assert {decision.reach for decision in decisions} == {(-1, 1)}
 
 
+@pytest.mark.parametrize("limited", [{"law": SLOW[1]}, {"law": {"type": "adaptive"}, "guard": {"rate": 0.2}}])
+def test_a_last_minibatch_without_advantages_is_no_command_to_go_on_from(limited):
+    control, commands = controller(**limited, actuator={"type": "sensitivity"}), []
+    for _ in range(8):
+        commands.append(control.step(*BATCH, updates=2).command)
+        control.refine(BATCH.tokens, *BATCH[:3])
+        assert control.refine(BATCH.tokens, *WITHOUT[:3]).command == 0
+    assert max(abs(b - a) for a, b in pairwise(commands)) <= 0.2 + 1e-12
+    assert abs(commands[-1]) > 0.6
+
+
 @pytest.mark.parametrize("law", [{"type": "pid", "kp": 5.0}, {"type": "adaptive"}])
 def test_a_command_goes_to_the_batchs_own_ends_and_the_log_says_where_they_are(law):
     control = controller(law=law)

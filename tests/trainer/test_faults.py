@@ -218,7 +218,19 @@ def test_one_that_stays_dead_in_an_evaluation_stops_the_run_with_a_checkpoint_af
         run(load_config(EXAMPLE, SHORT), out)
     assert newest_step(out / "checkpoints") == 1
     run(load_config(out / "config.yaml"), out, resume=True)
-    assert [(row["step"], "eval/kl" in row) for row in lines(out)] == [(0, False), (1, True)]
+    assert [(row["step"], "eval/kl" in row) for row in lines(out)] == [(0, True), (1, True)]
+
+
+def test_an_evaluation_that_failed_after_the_last_step_is_made_up_for_by_a_resume(monkeypatch, tmp_path):
+    short = [*SHORT, "steps=1"]
+    run(load_config(EXAMPLE, short), tmp_path / "straight")
+    evaluation_fails(monkeypatch, GREEDY, times=4)
+    with pytest.raises(Stopped, match="at step 1, from its checkpoint"):
+        run(load_config(EXAMPLE, short), tmp_path / "run")
+    for _ in range(2):
+        run(load_config(EXAMPLE, short), tmp_path / "run", resume=True)
+    (row,), (expected,) = lines(tmp_path / "run"), lines(tmp_path / "straight")
+    assert {k: v for k, v in row.items() if "time/" not in k} == {k: v for k, v in expected.items() if "time/" not in k}
 
 
 def test_the_waits_between_attempts_grow(monkeypatch):

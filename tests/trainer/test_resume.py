@@ -49,7 +49,7 @@ def interrupted(folder, overrides):
     rows_of(straight, range(2))
     _save(straight, RunFolder(folder), 2)
     resumed = session_of(overrides)
-    assert _restore(resumed, RunFolder(folder)) == 2
+    assert _restore(resumed, RunFolder(folder)) == (2, None)
     return rows_of(straight, range(2, 4)), rows_of(resumed, range(2, 4))
 
 
@@ -130,7 +130,7 @@ def test_two_ranks_resume_to_the_bit(two_ranks, engine):
 def test_one_rank_goes_on_from_a_checkpoint_of_two(two_ranks, engine):
     folder = RunFolder(two_ranks[0] / engine)
     session = session_of(ENGINES["zero 0"])
-    assert _restore(session, folder) == 2
+    assert _restore(session, folder) == (2, None)
     assert same(gathered(session.engine), load_checkpoint(newest_checkpoint(folder.checkpoints))[0])
     (row,) = rows_of(session, [2])
     with_two = two_ranks[1][0][engine][0][0]

@@ -49,6 +49,7 @@ class Adaptive(Law):
         """The state before the first step: no belief, and the command in force."""
         return {
             "command": command,
+            "acted": command,
             "before": command,
             "refined": 0,
             "skipped": 0,
@@ -105,7 +106,7 @@ class Adaptive(Law):
         belief, ticks = Belief.from_numbers(state["belief"]), state["refined"]
         state = state | {"refined": ticks + 1}
         if ticks:
-            belief = after_tick(belief, state["command"])
+            belief = after_tick(belief, state["acted"])
         if not math.isfinite(change):
             state = state | {"skipped": state["skipped"] + 1}
         elif ticks:
@@ -122,7 +123,7 @@ class Adaptive(Law):
         if (ticks := max(state["refined"], 1)) != belief.ticks:
             belief = belief.counted(ticks)
         longest = state["longest"] if ticks == 1 else 1.0
-        acted = state["before"] if reading.delayed else state["command"]
+        acted = state["before"] if reading.delayed else state["acted"]
         belief = after_rollout(after_tick(belief, acted, longest), density)
         return read_entropy(belief, entropy, error, density)
 
@@ -132,7 +133,7 @@ class Adaptive(Law):
         terms = self._plan(belief, reading, ticks, state["before"])
         allowed = limits.within(self.limit).near(state["before"], self.rate_limit)
         terms = terms.applied(allowed.nearest(terms.demand))
-        return terms, state | {"command": terms.command, "belief": belief.numbers()}
+        return terms, state | {"command": terms.command, "acted": terms.command, "belief": belief.numbers()}
 
     def _plan(self, belief: Belief, reading: Reading, elapsed: int, in_force: float) -> Terms:
         """The plan within this rollout's reach, all along the horizon.
