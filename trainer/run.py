@@ -169,8 +169,8 @@ def _train(
             try:
                 metrics |= evaluation(session, step + 1)
             except Unsampled as error:
-                why = f"in the evaluation after step {step} {error}"
-                raise _unsampled(session, folder, step + 1, why, unevaluated=metrics) from None
+                failed = f"in the evaluation after step {step} {error}"
+                raise _unsampled(session, folder, step + 1, failed, unevaluated=metrics) from None
         interrupted = session.engine.on_rank0(partial(_record, tracker, step, metrics, interrupts))
         unrewarded = unrewarded + 1 if metrics["reward/missing_fraction"] == 1 else 0
         why = _stop(session, unrewarded)

@@ -3,16 +3,17 @@
     python -m benchmarks.claims.beyond [--seeds 1 2 3 4 5] [--tasks DoorKey-6x6 ...] [--methods control ...]
                                        [--workers 1] [--out runs/beyond] [--table]
 
-Every run is a folder in --out that `entrostat report` reads too; a run that is finished there is not run again, so that
-the command goes on where it was stopped, and several may share the work by their seeds or tasks. Writes
-docs/results/beyond.md with two pictures, of whatever is finished; --table runs nothing. What the page has below
-`## Notes` stays. All runs take about eight hours of one idle core.
+Every run is a folder in --out that `entrostat report` reads too; one that is finished there, or has its row in
+docs/results/beyond.csv, is not run again, so that the command goes on where it was stopped, and several may share the
+work by their seeds or tasks. Writes the rows, docs/results/beyond.md, and two pictures of the runs in --out; --table
+runs nothing. What the page has below `## Notes` stays. All runs take about five hours of one idle core.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -20,11 +21,12 @@ from pathlib import Path
 
 from benchmarks.claims.beyond.figure import draw_regions, draw_runs
 from benchmarks.claims.beyond.runs import BONUSES, CONTROL, ENVS, METHODS, PPO, TASKS, Job, jobs, train
-from benchmarks.claims.beyond.table import COLUMNS, best_bonus, claims, figures, overall, rows
-from benchmarks.common import RESULTS, options, page, table
+from benchmarks.claims.beyond.table import COLUMNS, Figures, Results, best_bonus, claims, figures, overall, rows
+from benchmarks.common import RESULTS, options, page, read_rows, save_rows, table
 from entrostat.trainer.reporting.rundata import Run, load_run
 
 PAGE = RESULTS / "beyond.md"
+ROWS = PAGE.with_suffix(".csv")
 NOTES = "## Notes"
 SEEDS = (1, 2, 3, 4, 5)
 
@@ -40,7 +42,9 @@ def main() -> None:
         table=False,
     )
     if not chosen.table:
-        run_all(list(jobs(chosen.tasks, chosen.methods, chosen.seeds)), chosen.out, chosen.workers)
+        there = read_rows(ROWS)
+        wanted = jobs(chosen.tasks, chosen.methods, chosen.seeds)
+        run_all([job for job in wanted if (job.task, job.method, job.seed) not in there], chosen.out, chosen.workers)
     write(chosen.out, SEEDS)
 
 
@@ -52,31 +56,37 @@ def run_all(wanted: Sequence[Job], out: Path, workers: int) -> None:
 
 
 def write(out: Path, seeds: Sequence[int]) -> None:
-    """Page and pictures from the finished runs."""
+    """Rows, page and pictures."""
     runs = finished(out, seeds)
-    best = {task: best_bonus(_results(runs), task) for task in TASKS}
+    made = {(task, method, seed): figures(run, TASKS[task]) for (task, method, seed), run in runs.items()}
+    kept = read_rows(ROWS) | {key: asdict(run) for key, run in made.items()}
+    save_rows(kept, ROWS)
+    results: dict[tuple[str, str], list[Figures]] = {}
+    for task, method, seed in sorted(kept):
+        results.setdefault((task, method), []).append(Figures(**kept[task, method, seed]))
+    best = {task: best_bonus(results, task) for task in TASKS}
     notes = PAGE.read_text().partition(NOTES)[2] if PAGE.exists() else ""
-    draw_runs(runs, best, PAGE.with_suffix(".png"))
-    draw_regions(runs, PAGE.with_name("beyond_regions.png"))
-    page("beyond", *blocks(runs), f"{NOTES}{notes.rstrip()}")
+    if drawn := _by_method(runs):
+        draw_runs(drawn, best, PAGE.with_suffix(".png"))
+        draw_regions(drawn, PAGE.with_name("beyond_regions.png"))
+    page("beyond", *blocks(results), f"{NOTES}{notes.rstrip()}")
 
 
-def finished(out: Path, seeds: Sequence[int]) -> Mapping[tuple[str, str], list[Run]]:
-    """By task and method."""
+def finished(out: Path, seeds: Sequence[int]) -> dict[tuple[str, str, int], Run]:
+    """By task, method and seed."""
+    wanted = [job for job in jobs(list(TASKS), list(METHODS), list(seeds)) if (out / job.name / "finished").exists()]
+    return {(job.task, job.method, job.seed): load_run(out / job.name) for job in wanted}
+
+
+def _by_method(runs: Mapping[tuple[str, str, int], Run]) -> dict[tuple[str, str], list[Run]]:
     found: dict[tuple[str, str], list[Run]] = {}
-    for job in jobs(list(TASKS), list(METHODS), list(seeds)):
-        if (out / job.name / "finished").exists():
-            found.setdefault((job.task, job.method), []).append(load_run(out / job.name))
+    for (task, method, _), run in runs.items():
+        found.setdefault((task, method), []).append(run)
     return found
 
 
-def _results(runs: Mapping[tuple[str, str], list[Run]]) -> dict[tuple[str, str], list]:
-    return {key: [figures(run, TASKS[key[0]]) for run in group] for key, group in runs.items()}
-
-
-def blocks(runs: Mapping[tuple[str, str], list[Run]]) -> tuple[str, ...]:
+def blocks(results: Results) -> tuple[str, ...]:
     """Settings, aggregates, the table, and what must hold."""
-    results = _results(runs)
     line = CONTROL["target"]
     settings = ", ".join(f"{key} {value}" for key, value in PPO.items() if key not in ("policy_kwargs", "device"))
     return (

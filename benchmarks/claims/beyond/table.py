@@ -41,8 +41,8 @@ class Figures:
     greedy: float
     frames: float
     """Until that mean was first at the threshold; all frames and NaN for `solved` where it never was."""
-    solved: bool
-    """Whether it is there at the end."""
+    solved: float
+    """1 where it is there at the end, else 0."""
     rmse: float
     net: float
     entropy: float
@@ -67,7 +67,7 @@ def figures(run: Run, task: Task) -> Figures:
         score=float(returns[-1]),
         greedy=float(run.column("eval/greedy")[-1]),
         frames=float(frames[there[0]] if len(there) else frames[-1]),
-        solved=bool(returns[-1] >= task.solved),
+        solved=float(returns[-1] >= task.solved),
         rmse=np.nan if summary.rmse is None else summary.rmse,
         net=np.nan if summary.net_rmse is None else summary.net_rmse,
         entropy=float(run.column("actor/entropy")[-10:].mean()),
@@ -92,7 +92,7 @@ def rows(results: Results) -> list[tuple[str, ...]]:
 
 def _row(task: str, method: str, group: Sequence[Figures], best: str | None) -> tuple[str, ...]:
     scores = [run.score for run in group]
-    reached = sum(run.solved for run in group)
+    reached = round(sum(run.solved for run in group))
     tracked = method == "control"
     return (
         task,
@@ -149,7 +149,7 @@ def claims(results: Results) -> list[str]:
         )
         if best is not None:
             theirs = results[task, best]
-            ours, others = sum(run.solved for run in group), sum(run.solved for run in theirs)
+            ours, others = (round(sum(run.solved for run in runs)) for runs in (group, theirs))
             ratio = _frames(group) / _frames(theirs)
             found.append(f"- {task}: solves as many seeds as {best}: {_verdict(ours >= others)} ({ours} and {others}).")
             found.append(

@@ -1,17 +1,17 @@
 """The study on a real model: SmolLM2-135M-Instruct on reasoning-gym's sums, on the CPU. Hours; every call goes on.
 
     python -m benchmarks.claims.real_model [--only first regions tune short chain cost trl] [--tiny] \
-        [--out runs/real_model] [--page docs/results]
+        [--runs NAME ...] [--out runs/real_model] [--page docs/results]
 
 Static clipping, control with nothing set, and its rival, the adaptive entropy bonus with the best of three steps on a
 seed of its own, train side by side on two curves; on a task with a chain of thought; on one region at a time; and in
-TRL. A run is a folder in --out: what is finished there is kept, what was cut short goes on from its checkpoint. After
-each run real_model.md is written from all runs that are there. --tiny: two steps of a few answers, does it run?
+TRL. A run whose figures are in real_model.json beside the page is not made again; in --out, one that was cut short goes
+on from its checkpoint. After each run real_model.md is written from all figures that are there. --runs: these alone.
+--tiny: two steps of a few answers, does it run?
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -20,11 +20,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.claims.real_model import runs
-from benchmarks.claims.real_model.table import TRL, Found, write
+from benchmarks.claims.real_model.figures import TRL, Figures, collected, keep, kept, of
+from benchmarks.claims.real_model.table import write
 from benchmarks.common import RESULTS, options, train_all
-from benchmarks.cost import real_step
-from entrostat.trainer.reporting.rundata import load_run
-from entrostat.trainer.reporting.summary import summarise
 
 PARTS = ["first", "regions", "tune", "short", "cost", "trl", "chain"]
 """In the order of their worth."""
@@ -34,8 +32,9 @@ TINY = runs.Size(steps=2, prompts=4, heldout=4, samples=8)
 class Study:
     """The parts, each a method."""
 
-    def __init__(self, out: Path, page: Path, size: runs.Size) -> None:
-        self._out, self._page, self._size = out, page, size
+    def __init__(self, out: Path, page: Path, size: runs.Size, names: Sequence[str] = ()) -> None:
+        self._out, self._page, self._size, self._names = out, page, size, names
+        self._file = page / "real_model.json"
 
     def first(self) -> None:
         """One seed of static clipping and of control."""
@@ -45,16 +44,13 @@ class Study:
         """One region at a time."""
         self._train(runs.regions(self._size))
 
-    def tune(self) -> float:
-        """The bonus's step with the least error on the tuning seed."""
+    def tune(self) -> None:
+        """The bonus with each step, on the tuning seed."""
         self._train(runs.tuning(self._size))
-        found = [load_run(self._out / f"tune-{step:g}") for step in runs.INCREMENTS]
-        errors = [summarise(run, skip=min(10, len(run.steps) - 1)).rmse for run in found]
-        return min(zip(errors, runs.INCREMENTS, strict=True))[1]
 
     def short(self) -> None:
-        """The short-answer task."""
-        self._train(runs.short(self._size, self.tune()))
+        """The short-answer task; the rival once its step is chosen."""
+        self._train(runs.short(self._size, self._increment()))
 
     def chain(self) -> None:
         """The task with a chain of thought."""
@@ -69,22 +65,33 @@ class Study:
     def trl(self) -> None:
         """The same in TRL, by a TRL user's own script; a run that was cut short begins anew."""
         tiny = self._size.steps == TINY.steps
-        for name, words in TRL.items():
-            folder = self._out / name
-            if not (folder / "trainer_state.json").exists():
-                size = ["--rollouts", str(self._size.steps), "--answers", "32" if tiny else "96"]
-                command = ["examples/trl_smollm2.py", "--out", str(folder), "--model", self._size.model, *size]
-                subprocess.run([sys.executable, *command, *words], check=True)
+        for name, words in self._missing(TRL).items():
+            size = ["--rollouts", str(self._size.steps), "--answers", "32" if tiny else "96"]
+            command = ["examples/trl_smollm2.py", "--out", str(self._out / name), "--model", self._size.model, *size]
+            subprocess.run([sys.executable, *command, *words], check=True)
 
     def write(self) -> None:
-        """The page, from all runs that are there."""
-        cost = self._out / "cost.json"
-        figures = json.loads(cost.read_text()) if cost.exists() else None
-        write(Found.read(self._out), self._size, figures, real_step.measured(self._out / "step"), self._page)
+        """Figures and page, from all runs that are there."""
+        figures = self._figures()
+        keep(figures, self._file)
+        write(figures, self._size, self._increment(), self._page)
+
+    def _increment(self) -> float | None:
+        """The bonus's step with the least error on the tuning seed, once all are there."""
+        found = of(self._figures(), "tune-")
+        errors = {step: found[f"tune-{step:g}"]["rmse"] for step in runs.INCREMENTS if f"tune-{step:g}" in found}
+        return min(errors, key=errors.__getitem__) if len(errors) == len(runs.INCREMENTS) else None
+
+    def _figures(self) -> Figures:
+        return kept(self._file) | collected(self._out)
+
+    def _missing(self, jobs: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+        there, wanted = self._figures(), self._names or jobs
+        return {name: words for name, words in jobs.items() if name in wanted and name not in there}
 
     def _train(self, jobs: Mapping[str, Sequence[str]]) -> None:
-        """Run what is not finished, one at a time; a finished run's checkpoints, gigabytes each, are dropped."""
-        for name, words in jobs.items():
+        """Run what is missing, one at a time; a finished run's checkpoints, gigabytes each, are dropped."""
+        for name, words in self._missing(jobs).items():
             train_all({name: words}, self._out, workers=1)
             shutil.rmtree(self._out / name / "checkpoints", ignore_errors=True)
             self.write()
@@ -92,10 +99,17 @@ class Study:
 
 def main() -> None:
     chosen = options(
-        __doc__, only=PARTS, tiny=False, steps=30, model="smollm2", out=Path("runs/real_model"), page=RESULTS
+        __doc__,
+        only=PARTS,
+        tiny=False,
+        runs=[],
+        steps=30,
+        model="smollm2",
+        out=Path("runs/real_model"),
+        page=RESULTS,
     )
     size = TINY if chosen.tiny else runs.Size(steps=chosen.steps)
-    study = Study(chosen.out, chosen.page, replace(size, model=chosen.model))
+    study = Study(chosen.out, chosen.page, replace(size, model=chosen.model), chosen.runs)
     for part in chosen.only:
         getattr(study, part)()
         study.write()

@@ -87,15 +87,20 @@ def tuning(size: Size) -> dict[str, list[str]]:
     return {f"tune-{increment:g}": run(size, TUNING, bonus(CURVES["hold"], increment)) for increment in INCREMENTS}
 
 
-def short(size: Size, increment: float) -> dict[str, list[str]]:
-    """The short-answer task, seed by seed, so that what is finished early is a whole comparison."""
+def short(size: Size, increment: float | None) -> dict[str, list[str]]:
+    """The short-answer task, seed by seed, so that what is finished early is a whole comparison.
+
+    Args:
+        increment: the rival's step; none: without the rival.
+    """
     jobs: dict[str, list[str]] = {}
     for seed in SEEDS:
         jobs[f"static-{seed}"] = run(size, seed, STATIC)
         for name, target in CURVES.items():
             jobs[f"control-{name}-{seed}"] = run(size, seed, {"target": target})
             jobs[f"cuts-{name}-{seed}"] = run(size, seed, {"target": target, "actuator": {"type": "sensitivity"}})
-            jobs[f"bonus-{name}-{seed}"] = run(size, seed, bonus(target, increment))
+            if increment is not None:
+                jobs[f"bonus-{name}-{seed}"] = run(size, seed, bonus(target, increment))
     return jobs
 
 
