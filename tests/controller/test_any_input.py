@@ -33,12 +33,13 @@ QUIET = settings(phases=[Phase.generate], max_examples=60, deadline=None, suppre
 
 INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+DEVICES = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 
 
 def containers(tensor, dtypes):
-    """The same values as a tensor of another dtype or layout, a NumPy array, or lists."""
+    """The same values as a tensor of another dtype, layout or device, a NumPy array, or lists."""
     return st.one_of(
-        *(st.just(tensor.to(dtype)) for dtype in dtypes),
+        *(st.just(tensor.to(dtype).to(device)) for dtype in dtypes for device in DEVICES),
         st.just(tensor.repeat_interleave(2, -1)[..., ::2]),
         st.just(tensor.numpy().copy()),
         st.just(tensor.numpy()[..., ::-1].copy()[..., ::-1]),

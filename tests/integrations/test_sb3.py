@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import math
 from contextlib import suppress
 
 import numpy as np
@@ -18,6 +19,7 @@ from stable_baselines3.common.logger import configure  # noqa: E402
 from entrostat import policy_loss  # noqa: E402
 from entrostat.integrations.sb3 import EntropyControlledPPO  # noqa: E402
 from entrostat.integrations.sb3.actions import unwrapped  # noqa: E402
+from entrostat.integrations.sb3.loop import DECISIONS  # noqa: E402
 from entrostat.measure.policy.distributions import distribution_statistics  # noqa: E402
 from tests.integrations.sb3_runs import ENVS, FRAMES, SETTINGS, STATIC, Guess, control, made, same_weights, trained  # noqa: E402
 
@@ -175,15 +177,15 @@ def test_a_dict_observation_is_as_good_as_any():
     assert np.isfinite(seen.column("controller/measurement")).all()
 
 
-def test_every_minibatch_is_decided_anew_and_early_stopping_is_told():
-    every, early = Rollouts(), Rollouts()
-    model = trained(4, control(), callback=every)
-    assert model.entropy_state["law"]["refined"] == UPDATES
+def test_a_rollout_is_decided_anew_at_most_four_times_and_early_stopping_is_told():
+    early, every = Rollouts(), math.ceil(UPDATES / DECISIONS)
+    model = trained(4, control())
+    assert model.entropy_state["law"]["refined"] == math.ceil(UPDATES / every) <= DECISIONS < UPDATES
     model = made(control(), target_kl=1e-3, learning_rate=1e-2)
     model.learn(FRAMES, callback=early)
     refined = model.entropy_state["law"]["refined"]
     steps = int(next(iter(model.policy.optimizer.state.values()))["step"])
-    assert refined == steps < UPDATES
+    assert refined == math.ceil(steps / every) < UPDATES / every
     model.learn(FRAMES, callback=early, reset_num_timesteps=False)
     assert early.metrics[-1]["estimate/updates"] == refined
 

@@ -23,6 +23,9 @@ from ..handed import Handed, bypassed
 from .band import Band
 from .rollout import Samples, normalised, samples
 
+DECISIONS = 4
+"""Decisions a rollout at most, each for as many minibatches: the updates of a small network are quick, and a decision
+for each would cost a tenth of the training."""
 SHARES = ("clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean", "gradient/zero_fraction")
 
 
@@ -37,6 +40,8 @@ class EntropyLoop:
         self.proved = False
         """Whether the first minibatch has shown that `train` reads its thresholds."""
         self._samples: Samples | None = None
+        self._every = 1
+        """Minibatches to a decision."""
         self._shares: list[Tensor] = []
 
     def collected(self, model: Any, seen: Sequence[Policy]) -> None:
@@ -49,12 +54,14 @@ class EntropyLoop:
         rollout, self._samples = self._samples, None
         advantages = normalised(rollout.advantages) if model.normalize_advantage else rollout.advantages
         mask = torch.ones_like(rollout.tokens.logprob, dtype=torch.bool)
+        updates = model.n_epochs * math.ceil(len(advantages) / model.batch_size)
+        self._every = math.ceil(updates / DECISIONS)
         decision = self.decision = self.controller.step(
             rollout.tokens,
             advantages,
             mask,
             groups=rollout.groups,
-            updates=model.n_epochs * math.ceil(len(advantages) / model.batch_size),
+            updates=math.ceil(updates / self._every),
             momentum=momentum_of(model.policy.optimizer),
         )
         thresholds = decision.thresholds(rollout.tokens, advantages[:, None])
@@ -72,21 +79,22 @@ class EntropyLoop:
         """
         now = TokenStatistics(logprob[:, None].detach(), entropy[:, None].detach(), old.sensitivity, old.vocab_size)
         a, mask = advantages[:, None], torch.ones_like(old.logprob, dtype=torch.bool)
-        if not stops:
+        if not stops and len(self._shares) % self._every == 0:
             self.decision = self.controller.refine(now, old, a, mask)
         assert self.decision is not None
         low, high = clamp_thresholds(self.decision, old, a, now.logprob)
         cut_low, cut_high = cut_tokens((now.logprob - old.logprob).exp(), a, low, high)
-        heavier = weighed(self.decision, old, a, mask, now.logprob)
-        cut = cut_low | cut_high | ((heavier == 0) & (a != 0))
-        self._shares.append(torch.stack([x.float().mean() for x in (cut_low, cut_high, cut, cut | (a == 0))]))
-        advantages.copy_(heavier[:, 0])
+        cut = cut_low | cut_high
+        if (heavier := weighed(self.decision, old, a, mask, now.logprob)) is not a:
+            cut |= (heavier == 0) & (a != 0)
+            advantages.copy_(heavier[:, 0])
+        self._shares.append(torch.stack([cut_low, cut_high, cut, cut | (a == 0)]))
         return Band(low[:, 0], high[:, 0], cut[:, 0])
 
     def trained(self) -> dict[str, float]:
         """The metrics of the rollout with what its updates add; those that are numbers."""
         if self._shares:
-            shares = torch.stack(self._shares).mean(0).tolist()
+            shares = torch.cat(self._shares, 1).float().mean((1, 2)).tolist()
             self.metrics |= dict(zip(SHARES, shares, strict=True))
         self.metrics |= self.controller.estimate
         return {name: value for name, value in self.metrics.items() if math.isfinite(value)}
