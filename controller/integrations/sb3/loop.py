@@ -23,7 +23,7 @@ from ..handed import Handed, bypassed
 from .band import Band
 from .rollout import Samples, normalised, samples
 
-DECISIONS = 4
+DECISIONS = 8
 """Decisions a rollout at most, each for as many minibatches: the updates of a small network are quick, and a decision
 for each would cost a tenth of the training."""
 SHARES = ("clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean", "gradient/zero_fraction")
@@ -80,7 +80,7 @@ class EntropyLoop:
         now = TokenStatistics(logprob[:, None].detach(), entropy[:, None].detach(), old.sensitivity, old.vocab_size)
         a, mask = advantages[:, None], torch.ones_like(old.logprob, dtype=torch.bool)
         if not stops and len(self._shares) % self._every == 0:
-            self.decision = self.controller.refine(now, old, a, mask)
+            self.decision = self._refined(now, old, a, mask)
         assert self.decision is not None
         low, high = clamp_thresholds(self.decision, old, a, now.logprob)
         cut_low, cut_high = cut_tokens((now.logprob - old.logprob).exp(), a, low, high)
@@ -90,6 +90,14 @@ class EntropyLoop:
             advantages.copy_(heavier[:, 0])
         self._shares.append(torch.stack([cut_low, cut_high, cut, cut | (a == 0)]))
         return Band(low[:, 0], high[:, 0], cut[:, 0])
+
+    def _refined(self, now: TokenStatistics, old: TokenStatistics, a: Tensor, mask: Tensor) -> Decision:
+        """The decision for the coming minibatches. One for several takes the rollout's contributions, not the first
+        one's, whose chance would count several times."""
+        if self._every == 1 or not self.controller.config.law.has_inner_loop:
+            return self.controller.refine(now, old, a, mask)
+        moved = (now.entropy - old.entropy).double()
+        return self.controller.refine_scalar(float(moved.mean()), float(moved.std()) / math.sqrt(len(moved)))
 
     def trained(self) -> dict[str, float]:
         """The metrics of the rollout with what its updates add; those that are numbers."""
