@@ -4,8 +4,9 @@
     python -m benchmarks.claims.adaptive --block main [--seeds 51 52 53 54 55] [--laws adaptive]
     python -m benchmarks.claims.adaptive --table
 
-Blocks: main, static, robust, disturbance. A finished run adds a row to docs/results/adaptive.csv and is not run again;
-`--table` writes docs/results/adaptive.md from the rows there are.
+Laws: `default` is what a run without settings has, the adaptive law over the balanced bonus; `adaptive` and `pid` move
+clip thresholds. Blocks: main, static, robust, disturbance. A finished run adds a row to docs/results/adaptive.csv and
+is not run again; `--table` writes docs/results/adaptive.md from the rows there are.
 
 The adaptive law has no setting. The PID gets gains of its own for each setting, by rule: an excitation run of that
 setting (seed 102) is identified, and `entrostat tune` chooses gains on the fitted family for a swing of 0.15 about
@@ -44,7 +45,7 @@ def main() -> None:
         __doc__,
         block=("main", "static", "robust", "disturbance"),
         seeds=[51, 52, 53, 54, 55],
-        laws=["adaptive", "pid", "static"],
+        laws=["default", "adaptive", "pid", "static"],
         settings=[],
         curves=list(CURVES),
         tune=False,
@@ -92,11 +93,11 @@ def record(job: Job, run: Run) -> None:
     if any(row["name"] == job.name for row in have):
         return
     row = asdict(job) | asdict(summarise(run)) | figures(run)
-    with ROWS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row))
-        if not have:
-            writer.writeheader()
-        writer.writerow(row)
+    heads = dict.fromkeys([*(have[0] if have else ()), *row])
+    with ROWS.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(heads), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*have, row])
 
 
 def figures(run: Run) -> dict[str, float | None]:

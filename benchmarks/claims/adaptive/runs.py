@@ -133,12 +133,13 @@ class Job:
 
 def jobs(block: str, seeds: list[int], curves: list[str]) -> Iterator[Job]:
     """Seed by seed, with the laws side by side: what is finished early is a whole comparison."""
-    laws = ("adaptive", "pid")
+    laws = ("default", "adaptive", "pid")
     if block in ("main", "robust"):
         settings = MAIN if block == "main" else ROBUST
         yield from (Job(block, s, c, law, seed) for seed in seeds for c in curves for s in settings for law in laws)
     if block == "disturbance":
-        yield from (Job(block, d, "constant", "adaptive", seed) for seed in seeds for d in DISTURBANCES)
+        both = [(d, law) for d in DISTURBANCES for law in laws[:2]]
+        yield from (Job(block, d, "constant", law, seed) for seed in seeds for d, law in both)
     if block == "static":
         yield from (Job(block, s, "constant", "static", seed) for seed in seeds for s in MAIN)
 
@@ -168,13 +169,14 @@ def _rows(job: Job) -> Iterator[dict[str, float]]:
 def overrides(job: Job) -> list[str]:
     """Overrides of examples/controlled.yaml."""
     target = OWN_SWING.get(job.setting, CURVES[job.curve])
-    followed = {"target": target, "actuator": {"type": "sensitivity"}}
-    control = STATIC if job.law == "static" else followed | {"law": law(job)}
+    control = STATIC if job.law == "static" else {"target": target} | followed_by(job)
     return [f"seed={job.seed}", override("control", control), *SETTINGS.get(job.setting, []), *quiet(100, 16)]
 
 
-def law(job: Job) -> dict[str, Any]:
-    """The adaptive law as it is, the PID that was tuned for the setting, or what it is identified by."""
-    if job.law == "pid":
-        return read_yaml(GAINS)[job.setting]
-    return {"adaptive": {"type": "adaptive"}, "excitation": EXCITATION}[job.law]
+def followed_by(job: Job) -> dict[str, Any]:
+    """Nothing set; or clip thresholds under the adaptive law, the PID tuned for the setting, or what identifies it."""
+    if job.law == "default":
+        return {}
+    laws = {"adaptive": {"type": "adaptive"}, "excitation": EXCITATION}
+    law = read_yaml(GAINS)[job.setting] if job.law == "pid" else laws[job.law]
+    return {"law": law, "actuator": {"type": "sensitivity"}}
