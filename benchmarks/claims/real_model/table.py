@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,10 @@ a rollout's minibatches change by chance, as the law estimates it, in % of the t
 STEP = """CPU seconds of one thread by phase, mean of the steps after a first one: examples/smollm2.yaml, 12 prompts x 8
 answers of up to 6 tokens, 4 minibatches (`python -m benchmarks.cost.real_step`). Each row keeps what the rows above it
 have."""
+Claim = tuple[str, list[list[float]], str, Callable[[], bool]]
+"""Text, figures, how they are shown, and whether it holds."""
+Values = Callable[[str], list[float]]
+"""A figure of all runs of a kind."""
 COLUMNS = {
     "entropy, start to end": ("start", "end", "kept"),
     "RMSE %": ("rmse", ".1f"),
@@ -95,22 +100,23 @@ def _verdicts(figures: Figures) -> str:
     def values(kind: str, figure: str) -> list[float]:
         return [run[figure] for run in of(figures, kind).values() if figure in run]
 
-    kept, net, bias = values("static-", "kept"), values("control-", "net_rmse"), values("control-", "bias")
-    ones, eights = ((values("control-", f"pass_at_{k}"), values("static-", f"pass_at_{k}")) for k in (1, 8))
-    signs, share = _signs(figures), _share(figures)
-    rows = [
-        ("static clipping loses half of its entropy", [kept], "keeps {} %", lambda: max(kept) <= 50),
-        ("control's net RMSE at most 5 %", [net], "{} %", lambda: max(net) <= 5),
-        ("control's bias at most 1 %", [bias], "{} %", lambda: max(map(abs, bias)) <= 1),
-        ("held-out pass_at_1 not below static's", ones, "{} against {}", lambda: np.mean(ones[0]) >= min(ones[1])),
-        ("held-out pass_at_8 above static's", eights, "{} against {}", lambda: np.mean(eights[0]) > max(eights[1])),
+    kept, signs, share = values("static-", "kept"), _signs(figures), _share(figures)
+    rows: list[Claim] = [("static clipping loses half of its entropy", [kept], "keeps {} %", lambda: max(kept) <= 50)]
+    for curve in runs.CURVES:
+        rows += _of_curve(curve, partial(values, f"control-{curve}-"), partial(values, "static-"))
+    rows += [
         (
             "one region alone: E1, E4 lower entropy, E2, E3 raise it",
             [list(signs.values())],
             ", ".join(f"{name} {value:+.2f}" for name, value in signs.items()),
             lambda: all(np.sign(value) == SIGNS[name] for name, value in signs.items()),
         ),
-        ("control costs at most 2 % of a step", [[share] if share else []], "{} %", lambda: share and share <= 2),
+        (
+            "control costs at most 2 % of a step",
+            [[share] if share else []],
+            "{} %",
+            lambda: share is not None and share <= 2,
+        ),
     ]
     lines = []
     for asked, found, text, holds in rows:
@@ -118,6 +124,17 @@ def _verdicts(figures: Figures) -> str:
         shown = text.format(*map(_range, found)) if there else "not run yet"
         lines.append([asked, shown, ("yes" if holds() else "**no**") if there else ""])
     return table("asked for | found | holds", lines)
+
+
+def _of_curve(curve: str, ours: Values, static: Values) -> list[Claim]:
+    net, bias = ours("net_rmse"), ours("bias")
+    ones, eights = ((ours(f"pass_at_{k}"), static(f"pass_at_{k}")) for k in (1, 8))
+    return [
+        (f"`{curve}`: net RMSE at most 5 %", [net], "{} %", lambda: max(net) <= 5),
+        (f"`{curve}`: bias at most 1 %", [bias], "{} %", lambda: max(map(abs, bias)) <= 1),
+        (f"`{curve}`: pass_at_1 not below static's", ones, "{} against {}", lambda: np.mean(ones[0]) >= min(ones[1])),
+        (f"`{curve}`: pass_at_8 above static's", eights, "{} against {}", lambda: np.mean(eights[0]) > max(eights[1])),
+    ]
 
 
 def _range(values: Sequence[float]) -> str:
