@@ -64,6 +64,22 @@ def test_a_key_at_the_wrong_depth_brings_the_place_where_it_is(override, said):
     assert str(refused.value).endswith(said)
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("target examples/controlled.yaml --out OUT/a.csv", "--out is OUT/a.csv; give a file that ends in .png."),
+        ("target examples/controlled.yaml --out OUT/a.yaml", "--out is OUT/a.yaml; give a file that ends in .png."),
+        ("simulate --control c --plant p --out OUT/p.csv", "--out is OUT/p.csv; give a file that ends in .png."),
+        ("identify no-such.csv --out OUT/p.png", "--out is OUT/p.png; give a file that ends in .yaml."),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_before_anything_is_read(line, said, tmp_path):
+    done = entrostat(*line.replace("OUT", str(tmp_path)).split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"entrostat: {said}\n".replace("OUT", str(tmp_path))
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_reader_who_has_seen_enough_ends_it_quietly(tmp_path):
     command = [sys.executable, "-m", "entrostat.trainer.cli", "target", "examples/controlled.yaml", "--steps", "99999"]
     with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=-1, stderr=-1, text=True) as child:

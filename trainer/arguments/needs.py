@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
+
+from entrostat.inputs.errors import InputError
 
 
 def check_modules(names: Sequence[str]) -> None:
@@ -15,6 +18,16 @@ def check_modules(names: Sequence[str]) -> None:
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def check_ending(out: Path, *endings: str) -> None:
+    """Whether the file of `--out` has the kind that a command writes, the first of `endings`.
+
+    Raises:
+        InputError: it ends otherwise.
+    """
+    if out.suffix.lower() not in endings:
+        raise InputError(f"--out is {out}; give a file that ends in {endings[0]}.")
 
 
 def check_sources(sources: Sequence[str], tracking: str) -> None:

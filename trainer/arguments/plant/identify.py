@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from ..kinds import Commands, add, noise, share
-from ..needs import check_sources
+from ..needs import check_ending, check_sources
 
 
 def register(commands: Commands) -> None:
@@ -21,6 +21,7 @@ def register(commands: Commands) -> None:
 def _run(options: Namespace) -> None:
     from ...address import tracking_uri
 
+    check_ending(options.out, ".yaml", ".yml")
     tracking = options.tracking_uri or tracking_uri()
     check_sources(options.runs, tracking)
     from ...commands.plant.identify import run_identify

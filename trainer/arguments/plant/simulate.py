@@ -4,6 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from ..kinds import Commands, add, whole
+from ..needs import check_ending
 
 
 def register(commands: Commands) -> None:
@@ -18,6 +19,7 @@ def register(commands: Commands) -> None:
 
 
 def _run(options: Namespace) -> None:
+    check_ending(options.out, ".png")
     from ...commands.plant.simulate import run_simulate
 
     print(run_simulate(options.control, options.plant, options.steps, options.seeds, options.out))

@@ -7,7 +7,7 @@ from pathlib import Path
 from entrostat.inputs.errors import InputError
 
 from ..kinds import Commands, add, entropy, whole
-from ..needs import check_modules, check_sources
+from ..needs import check_ending, check_modules, check_sources
 
 
 def register(commands: Commands) -> None:
@@ -40,6 +40,7 @@ def _run(options: Namespace) -> None:
     if file is None:
         raise InputError("target needs FILE, or --edit; see `entrostat target --help`.")
     if options.out:
+        check_ending(options.out, ".png")
         check_modules(["matplotlib"])
     from ...commands.plant.target import show_target
 
