@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import pytest
 
 import entrostat
+from docs.site.hooks import meanings
 from entrostat.inputs.configuration import Config
 from tests.runs import ROOT
 
@@ -138,8 +139,7 @@ def test_every_public_method_has_a_docstring(name, value):
 
 @pytest.mark.parametrize(("name", "value"), CONFIGS, ids=[name for name, _ in CONFIGS])
 def test_every_field_of_a_configuration_says_what_it_means(name, value):
-    fields = {label: field for label, field in value.model_fields.items() if label != "type"}
-    assert [label for label, field in fields.items() if not field.description] == []
+    assert [key for key in value.model_fields if key != "type" and not meanings(value)[key]] == []
 
 
 def test_a_configuration_class_was_found():

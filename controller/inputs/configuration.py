@@ -27,7 +27,7 @@ class _UnknownKey(ValueError):
 class Config(BaseModel):
     """Base of every configuration: immutable, unknown keys refused, numbers finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
+from scipy.linalg.lapack import dtbtrs
 
 from ..plants import FLOOR
 from .kalman import Walk, innovations
@@ -82,10 +82,17 @@ class Whitened:
 
 
 def responses(inputs: Floats, lag: float, leak: float) -> tuple[Floats, Floats]:
-    """The plant's answer, [steps, ...], to inputs of its rate; and to a jump of y by 1 at step 0, [steps]."""
+    """The plant's answer, [steps, n], to inputs of its rate; and to a jump of y by 1 at step 0, [steps].
+
+    All steps of a recursion are one triangular system of three diagonals; the import of `scipy.signal.lfilter` takes
+    longer than a fit.
+    """
     poles = [1.0, -(1 + lag - (1 - lag) * leak), lag]
-    jump = lfilter([1.0, -lag], poles, np.eye(len(inputs), 1)[:, 0])
-    return np.asarray(lfilter([0.0, 1 - lag], poles, inputs, axis=0)), np.asarray(jump)
+    pushed = np.zeros((len(inputs), 1 + inputs.shape[1]))
+    pushed[:2, 0] = [1.0, -lag][: len(inputs)]
+    pushed[1:, 1:] = (1 - lag) * inputs[:-1]
+    answer, _ = dtbtrs(np.tile(np.array([poles]).T, len(inputs)), pushed, uplo="L", diag="U")
+    return np.asarray(answer[:, 1:]), np.asarray(answer[:, 0])
 
 
 def regressors(run: LoggedRun, model: Model, shape: Shape) -> Floats:
@@ -113,7 +120,7 @@ def estimate(runs: Sequence[LoggedRun], model: Model, shape: Shape, keep: tuple[
 def whiten(run: LoggedRun, model: Model, shape: Shape) -> Whitened:
     """The run's measurements and regressors, one-step prediction by one-step prediction; linear in its steps."""
     y, errors, seen = _measured(run, model.space)
-    jump = responses(np.zeros(len(run.steps)), run.lag, shape.leak)[1]
+    jump = responses(np.zeros((len(run.steps), 0)), run.lag, shape.leak)[1]
     columns = np.zeros((len(run.steps), 5))
     columns[seen] = np.column_stack([y, regressors(run, model, shape)[seen], jump[seen]])
     variance = np.full(len(run.steps), np.inf)

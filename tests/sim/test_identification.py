@@ -52,7 +52,7 @@ def test_the_likelihood_is_the_gaussian_density_written_out():
 
 def covariance_of(lag, leak, noise, errors):
     """Of measured y [steps], from the plant's response to each update's noise: a matrix of all pairs of steps."""
-    jump = responses(np.zeros(len(errors)), lag, leak)[1]
+    jump = responses(np.zeros((len(errors), 0)), lag, leak)[1]
     past = noise * np.tril(toeplitz(np.concatenate([[0.0], jump[:-1]])))
     return past @ past.T + np.diag(errors**2)
 
@@ -103,7 +103,7 @@ def written_out(run, model, shape):
     everywhere = np.ones(len(run.steps))
     everywhere[seen] = errors
     covariance = covariance_of(run.lag, shape.leak, shape.noise, everywhere)[np.ix_(seen, seen)]
-    jump = responses(np.zeros(len(run.steps)), run.lag, shape.leak)[1]
+    jump = responses(np.zeros((len(run.steps), 0)), run.lag, shape.leak)[1]
     return y, regressors(run, model, shape)[seen], jump[seen], covariance, y.sum() if model.space == "log" else 0.0
 
 
