@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,6 +43,30 @@ def process(*words: str | Path, launcher: Sequence[str] = ()) -> subprocess.Comp
     """The same in a process of its own, as a user starts it, or in those of a launcher."""
     command = [sys.executable, *launcher, "-m", "entrostat.trainer.cli", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+
+
+def hear_interrupts() -> None:
+    """Ctrl-C reaches a command even where these tests run in a shell's background, which has it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def started(words: Sequence[str | Path], folder: Path, **environment: str) -> subprocess.Popen:
+    """A command under way, with pipes, as a user starts it."""
+    command = [sys.executable, "-m", "entrostat.trainer.cli", *map(str, words)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = ENVIRONMENT | environment
+    return subprocess.Popen(command, cwd=folder, env=environment, preexec_fn=hear_interrupts, **pipes)
+
+
+def interrupted(words: Sequence[str | Path], ready: str, folder: Path) -> tuple[int, str, str]:
+    """A command that gets Ctrl-C once a line of its output holds `ready`: its code, the rest of it, and its errors."""
+    with started(words, folder, PYTHONUNBUFFERED="1") as child:
+        for line in child.stdout:
+            if ready in line:
+                break
+        child.send_signal(signal.SIGINT)
+        out, said = child.communicate(timeout=300)
+    return child.returncode, out, said
 
 
 def train(out: Path, *overrides: str, store: str = "null") -> subprocess.CompletedProcess:

@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from entrostat.trainer.cli import parsed
 from entrostat.trainer.config import RunConfig
 from tests.browser import Watched
 from tests.readers import help_examples, prepare, run
-from tests.runs import ENVIRONMENT, ROOT
+from tests.runs import ENVIRONMENT, ROOT, interrupted
 
 DOCS = ROOT / "docs"
 PAGES = [
@@ -103,17 +104,22 @@ def test_the_commands_of_a_page_run_as_they_stand(page: Path, folder: Path, done
                 assert code == 0, f"{command}\n{output[-2000:]}"
 
 
-LONG = {"train", "regions", "compare", "search", "watch"}
-"""They train, or serve; tests/trainer/test_command_line.py reads what their examples name."""
+LONG = {"regions", "compare", "search"}
+"""They train many runs; tests/trainer/test_command_line.py reads what their examples name."""
 
 
-@pytest.mark.parametrize("name", [name for name in help_examples() if name not in LONG])
+@pytest.mark.parametrize("name", [name for name in help_examples() if name not in LONG | {"watch"}])
 def test_the_example_of_a_help_runs_as_it_stands(name: str, folder: Path, done: set[str]) -> None:
     """After the pages, whose runs and plants the examples name; what a page ran already is not run again."""
     command = help_examples()[name]
     if command not in done:
         code, output = run(command, folder)
         assert code == 0, f"{command}\n{output[-2000:]}"
+
+
+def test_the_example_of_watch_serves_until_it_is_interrupted(folder: Path) -> None:
+    code, _, said = interrupted(shlex.split(help_examples()["watch"])[1:], "http://", folder)
+    assert (code, said) == (0, "")
 
 
 def commands(block: Block) -> list[str]:

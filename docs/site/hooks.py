@@ -9,6 +9,7 @@ import os
 import textwrap
 import types
 import typing
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -65,6 +66,7 @@ def models(root: type[BaseModel]) -> list[type[BaseModel]]:
     return found
 
 
+@cache
 def meanings(model: type[BaseModel]) -> dict[str, str]:
     """Key -> the string below it in the source of `model`, or of the models that it is made from, on one line.
 

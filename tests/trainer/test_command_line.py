@@ -15,7 +15,7 @@ from entrostat.trainer.cli import parsed
 from entrostat.trainer.compare.suite import load_suite
 from entrostat.trainer.config import load_config
 from tests.readers import COMMANDS, help_examples
-from tests.runs import ENVIRONMENT, ROOT, SMALL, entrostat, lines, process
+from tests.runs import ENVIRONMENT, ROOT, SMALL, entrostat, interrupted, lines, process, started
 
 EXAMPLES = help_examples()
 
@@ -192,30 +192,6 @@ def test_a_plant_is_fitted_without_the_picture_beside_it(bare):
 def test_a_name_that_needs_torch_says_so(bare):
     said = "`policy_loss` needs torch, which is not installed; add it with `pip install -e '.[torch]'` in the clone."
     assert bare["policy_loss"][2] == said
-
-
-def hear_interrupts():
-    """Ctrl-C reaches a command even where these tests run in a shell's background, which has it ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def started(words, folder, **environment):
-    """A command under way, with pipes, as a user starts it."""
-    command = [sys.executable, "-m", "entrostat.trainer.cli", *map(str, words)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    environment = ENVIRONMENT | environment
-    return subprocess.Popen(command, cwd=folder, env=environment, preexec_fn=hear_interrupts, **pipes)
-
-
-def interrupted(words, ready, folder):
-    """A command that gets Ctrl-C once a line of its output holds `ready`: its code, the rest of it, and its errors."""
-    with started(words, folder, PYTHONUNBUFFERED="1") as child:
-        for line in child.stdout:
-            if ready in line:
-                break
-        child.send_signal(signal.SIGINT)
-        out, said = child.communicate(timeout=300)
-    return child.returncode, out, said
 
 
 @pytest.mark.parametrize("words", [["target", "--edit"], ["watch", ROOT / "docs" / "data" / "static"]])
