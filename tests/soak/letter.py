@@ -2,6 +2,7 @@
 
     python -m tests.soak.letter FOLDER            hours: `make demo` and `make test` are among them
     python -m tests.soak.letter FOLDER --quick    minutes: in the present environment, nothing installed, runs short
+    python -m tests.soak.letter FOLDER --pages tune curve    these pages alone, in the clone if it is there already
 
 Left out are commands that a page marks as not run, but for those that only install. The quick part is what
 `tests/test_docs.py` runs, each command in a shell and a process of its own. The whole was not yet run to its end.
@@ -9,11 +10,13 @@ Left out are commands that a page marks as not run, but for those that only inst
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.readers import shortened
@@ -24,14 +27,16 @@ INSTALLS = ("make", "pip", "python3 -m venv", "source")
 """Beginnings of the commands that make the environment."""
 
 
-def main(folder: Path, quick: bool) -> int:
+MIRRORED = re.compile(r"PIP_.*|SSL_CERT_.*|.*_CA_BUNDLE")
+"""Variables that an installation behind a mirror needs."""
+
+
+def main(folder: Path, quick: bool, names: Sequence[str] = ()) -> int:
     """How many commands failed."""
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
-    (folder / "logs.csv").write_text(logged())  # the log of another trainer, which a page takes as given
-    if quick:
-        shutil.copytree(ROOT / "docs" / "data", folder / "runs" / "demo")  # what `make demo` leaves
+    if not (names and folder.exists()):
+        clone(folder, quick)
     failed, done = 0, set()
-    for page in [PAGES[-1], *PAGES[:-1]]:  # README first
+    for page in chosen(names):
         write_named(page, folder)
         for command in (line for block in wanted(page) for line in commands(block)):
             if command not in done and not (quick and command.startswith(INSTALLS)):
@@ -40,19 +45,37 @@ def main(folder: Path, quick: bool) -> int:
     return failed
 
 
+def clone(folder: Path, quick: bool) -> None:
+    """A reader's new clone, with what the pages take as given."""
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+    (folder / "logs.csv").write_text(logged())  # the log of another trainer
+    if quick:
+        shutil.copytree(ROOT / "docs" / "data", folder / "runs" / "demo")  # what `make demo` leaves
+
+
+def chosen(names: Sequence[str] = ()) -> list[Path]:
+    """The pages with these stems, or all; README first, which makes the environment."""
+    return [page for page in [PAGES[-1], *PAGES[:-1]] if page.stem in names or not names]
+
+
 def wanted(page: Path) -> list[Block]:
     """The blocks of a page that a reader is to run."""
     return [b for b in blocks(page, "bash") if not b.note.startswith("not run") or b.note.endswith("an environment")]
 
 
+def environment(folder: Path, quick: bool) -> dict[str, str]:
+    """The variables of a command: the present ones, or those alone that a new login and a mirror give."""
+    own = {name: value for name, value in os.environ.items() if name == "HOME" or MIRRORED.fullmatch(name)}
+    programs = Path(sys.executable).parent if quick else folder / ".venv" / "bin"
+    kept = ENVIRONMENT if quick else own | {"LANG": "C.UTF-8"}
+    return kept | {"PATH": f"{programs}:{os.environ['PATH']}"}
+
+
 def succeeds(command: str, folder: Path, quick: bool) -> bool:
     """Run one command and print how it ended."""
-    own = {"HOME": os.environ["HOME"], "LANG": "C.UTF-8"}
-    programs = Path(sys.executable).parent if quick else folder / ".venv" / "bin"
-    environment = (ENVIRONMENT if quick else own) | {"PATH": f"{programs}:{os.environ['PATH']}"}
     run = shlex.join(shortened(shlex.split(command))) if quick and command.startswith("entrostat ") else command
-    start, options = time.monotonic(), {"cwd": folder, "env": environment, "capture_output": True, "text": True}
-    ended = subprocess.run(["bash", "-e", "-c", run], check=False, **options)
+    start, options = time.monotonic(), {"cwd": folder, "env": environment(folder, quick), "text": True}
+    ended = subprocess.run(["bash", "-e", "-c", run], check=False, capture_output=True, **options)
     word = "FAILED" if ended.returncode else "ok"
     print(f"{word:6s} {time.monotonic() - start:6.0f} s  {command}", flush=True)
     if ended.returncode:
@@ -62,7 +85,9 @@ def succeeds(command: str, folder: Path, quick: bool) -> bool:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Run every command of README and docs in a new clone.")
-    parser.add_argument("folder", type=Path, help="of the clone; it must not exist")
+    parser.add_argument("folder", type=Path, help="of the clone; without --pages it must not exist")
     parser.add_argument("--quick", action="store_true", help="present environment, nothing installed, runs short")
+    stems = [page.stem for page in chosen()]
+    parser.add_argument("--pages", nargs="+", choices=stems, default=[], metavar="NAME", help=", ".join(stems))
     options = parser.parse_args()
-    sys.exit(min(main(options.folder.resolve(), options.quick), 1))
+    sys.exit(min(main(options.folder.resolve(), options.quick, options.pages), 1))
