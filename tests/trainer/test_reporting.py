@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from entrostat.inputs.errors import InputError
 from entrostat.trainer.reporting import table, targets
@@ -144,6 +145,15 @@ def test_the_picture_is_a_png_of_readme_size(runs: list[Run], tmp_path: Path) ->
     data = (tmp_path / "runs.png").read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     assert (int.from_bytes(data[16:20]), int.from_bytes(data[20:24])) == (1500, 585)
+
+
+def test_the_picture_shades_two_standard_errors_around_a_run(runs: list[Run], tmp_path: Path) -> None:
+    figure = pytest.importorskip("entrostat.trainer.reporting.drawing.figure")
+    bare = [Run(run.name, run.config, run.columns | {"controller/standard_error": np.full(60, np.nan)}) for run in runs]
+    for name, drawn in (("known", runs), ("unknown", bare)):
+        figure.draw(drawn, tmp_path / f"{name}.png")
+    known, unknown = (imread(tmp_path / f"{name}.png")[80:] for name in ("known", "unknown"))  # below the key
+    assert (np.abs(known - unknown).max(-1) > 0.02).mean() > 0.005
 
 
 def test_the_picture_of_a_bare_log_is_possible(tmp_path: Path) -> None:

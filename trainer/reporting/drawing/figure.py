@@ -68,10 +68,9 @@ def _entropy(ax: Axes, runs: Sequence[Run]) -> None:
         ax.plot(steps, target, color=ink, ls=(0, (5, 2)), lw=1.8, zorder=4)
     for index, run in enumerate(runs):
         ax.plot(run.steps, measured_entropy(run), color=colour(index), lw=1.6, ls=DASHES[index // 6 % len(DASHES)])
-        if run.members:
-            spread = run.spread["actor/entropy"]
-            low, high = measured_entropy(run) - spread, measured_entropy(run) + spread
-            ax.fill_between(run.steps, low, high, color=colour(index), alpha=0.2, lw=0)
+        spread = run.spread["actor/entropy"] if run.members else 2 * run.column("controller/standard_error")
+        low, high = measured_entropy(run) - spread, measured_entropy(run) + spread
+        ax.fill_between(run.steps, low, high, color=colour(index), alpha=0.2, lw=0)
     ax.set_ylim(bottom=0)
 
 
@@ -93,5 +92,8 @@ def _keys(runs: Sequence[Run]) -> list[Line2D]:
     keys: list[Line2D] = [Line2D([], [], color=colour(index), lw=3, label=run.name) for index, run in enumerate(runs)]
     if different := targets(runs):
         ink = different[0][1] if len(different) == 1 else INK
-        keys.append(Line2D([], [], color=ink, ls=(0, (5, 2)), lw=1.8, label=f"target, ±{100 * BAND:.0f} % shaded"))
+        label = f"target, ±{100 * BAND:.0f} % shaded"
+        if any(run.has("controller/standard_error") and not run.members for run in runs):
+            label += "; runs, ±2 standard errors"  # where the two shades meet, a step counts as on target
+        keys.append(Line2D([], [], color=ink, ls=(0, (5, 2)), lw=1.8, label=label))
     return keys
