@@ -7,6 +7,7 @@ import pytest
 
 from entrostat.trainer.reporting import COLOURS, Style
 from entrostat.trainer.reporting.drawing.page import header
+from entrostat.trainer.reporting.drawing.plots import Sheet
 from entrostat.trainer.reporting.groups import grouped
 from entrostat.trainer.reporting.parameters import parameters
 from entrostat.trainer.reporting.progress import ahead, progress
@@ -50,6 +51,13 @@ def test_the_table_of_a_sweep_has_mean_and_spread_and_its_parameters_name_all_se
     values = {parameter.name: parameter.values for parameter in above}
     assert values["seed"] == ["0, 1, 2, 3, 4"] * 6
     assert values["update.learning_rate"][:3] == ["0.0001", "0.0003", "0.001"]
+
+
+def test_no_key_of_a_plot_has_more_than_six_entries(sweep: list[Run]) -> None:
+    shown = load_runs([ROOT / "docs" / "data" / name for name in ("static", "controlled")])
+    sheets = [Sheet(runs).sections() for runs in (shown, grouped(sweep))]
+    longest = max((card for sheet in sheets for cards in sheet.values() for card in cards), key=lambda it: len(it.key))
+    assert 5 <= len(longest.key) <= 6, longest.title
 
 
 def test_six_runs_are_drawn_one_by_one(sweep: list[Run]) -> None:
