@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import logging
 import os
 import sys
@@ -71,7 +72,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line, read; overrides of `train` may stand behind its options, too."""
     top = parser()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    _check_command(top, words)
+    _check_words(top, words)
     options, rest = top.parse_known_args(words)
     if rest and (not hasattr(options, "words") or any(word.startswith("-") for word in rest)):
         top.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -80,23 +81,26 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The whole command line."""
     top = Parser(prog="entrostat", description="Hold a policy's entropy on a curve during RLVR.")
     top.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.register(commands)
-    top.set_defaults(parser=top, commands=tuple(commands.choices))
+    top.set_defaults(parser=top, commands=commands.choices)
     return top
 
 
-def _check_command(top: argparse.ArgumentParser, words: Sequence[str]) -> None:
+def _check_words(top: Parser, words: Sequence[str]) -> None:
+    """Whether there are the command and the options that are asked for; what is meant otherwise."""
     known = top.get_default("commands")
     if words and not words[0].startswith("-") and words[0] not in known:
         close = difflib.get_close_matches(words[0], known, n=1)
         remedy = f"did you mean `entrostat {close[0]}`?" if close else f"write one of: {', '.join(known)}."
         raise InputError(f"there is no command `{words[0][:60]}`; {remedy}")
+    command = known.get(words[0], top) if words else top
+    command.check_options(itertools.takewhile(lambda word: word != "--", words))
 
 
 class _Version(argparse.Action):

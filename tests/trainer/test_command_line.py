@@ -50,6 +50,22 @@ def test_a_mistyped_command_brings_the_one_that_was_meant(word, remedy):
 
 
 @pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--verson", "there is no option `--verson`; did you mean `entrostat --version`?"),
+        ("report X --ot x", "there is no option `--ot`; did you mean `entrostat report --out`?"),
+        ("simulate --contrl=C", "there is no option `--contrl`; did you mean `entrostat simulate --control`?"),
+        ("train X --reusme=Y", "there is no option `--reusme`; did you mean `entrostat train --resume`?"),
+        ("doctor --xyz", "there is no option `--xyz`; see `entrostat doctor --help`."),
+    ],
+)
+def test_a_mistyped_option_brings_the_one_that_was_meant(line, said):
+    with pytest.raises(InputError) as refused:
+        parsed(line.split())
+    assert str(refused.value) == said
+
+
+@pytest.mark.parametrize(
     ("override", "said"),
     [
         ("learning_rate=1e-4", "unknown key `learning_rate`; did you mean `update.learning_rate`?"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn, TypeAlias
 
 from entrostat.inputs.errors import InputError, shorten
@@ -20,6 +21,20 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see `{self.prog} --help`.")
+
+    def check_options(self, words: Iterable[str]) -> None:
+        """Whether every `--option` of `words` is one of this command's, or the beginning of one.
+
+        Raises:
+            InputError: one is not; with the one that was meant.
+        """
+        known = list(self._option_string_actions)
+        for word in words:
+            name = word.partition("=")[0]
+            if name.startswith("--") and not any(option.startswith(name) for option in known):
+                close = difflib.get_close_matches(name, known, n=1)
+                remedy = f"did you mean `{self.prog} {close[0]}`?" if close else f"see `{self.prog} --help`."
+                raise InputError(f"there is no option `{name[:60]}`; {remedy}")
 
 
 def add(
