@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import yaml
@@ -59,6 +60,11 @@ def load_yaml(text: str, source: str, remedy: str) -> Any:
         raise InputError(f"{source} has {twice}; keep one of the two.") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise InputError(f"{source} is not valid YAML ({_reason(error)}); {remedy}.") from None
+
+
+def yaml_line(value: Any) -> str:
+    """Plain values as one line of YAML."""
+    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=math.inf).strip()
 
 
 def _reason(error: Exception) -> str:

@@ -15,6 +15,7 @@ from ..clipping import Surrogate
 from ..guard import Guard
 from ..inputs.configuration import Config, parse, read_yaml
 from ..inputs.errors import InputError
+from ..inputs.yaml_text import yaml_line
 from ..laws import Adaptive, AnyLaw
 from ..laws.base import Law
 from ..measure.sampling import Measurement
@@ -60,8 +61,8 @@ class ControlConfig(Config):
 def default_control() -> ControlConfig:
     """The control that is recommended where nothing is chosen; the log says which it is."""
     config = parse(ControlConfig, DEFAULT)
-    chosen = {name: getattr(config, name).model_dump(exclude_none=True) for name in ("target", "law", "actuator")}
-    logger.info("the recommended control: %s", chosen)
+    chosen = config.model_dump(mode="json", exclude_none=True, include={"target", "law", "actuator"})
+    logger.info("the recommended control: %s", yaml_line(chosen))
     return config
 
 

@@ -252,6 +252,15 @@ def test_the_word_default_is_the_recommended_control_and_overrides_reach_into_it
     assert (control.law.type, control.actuator.type) == ("adaptive", "balanced_bonus")
 
 
+def test_the_log_says_the_recommended_control_as_a_line_of_yaml_that_can_be_copied(caplog):
+    with caplog.at_level("INFO", logger="entrostat"):
+        config = read_control(True)
+    [line] = caplog.messages
+    said = line.removeprefix("the recommended control: ")
+    assert said.startswith("{target: {")
+    assert parse(ControlConfig, yaml.safe_load(said)) == config
+
+
 def test_what_is_no_control_is_refused():
     message = sentence(read_control, 3)
     assert message.startswith("entropy_control is a int; give True for the recommended control")
