@@ -32,6 +32,7 @@ def test_the_first_screen_of_the_readme_is_picture_commands_trl_and_loop_in_this
     places = [text.index(part) for part in [*order, "## Results", "**Measured on**", "## More"]]
     assert places == sorted(places)
     assert len(text.splitlines()) <= 110
+    assert [line for line in text.splitlines() if len(line) > 120] == []
 
 
 def test_what_a_reader_copies_first_has_the_law_without_gains() -> None:
