@@ -14,7 +14,7 @@ from entrostat.trainer.tracking.delivery import QUIET, Courier
 from entrostat.trainer.tracking.folder import RunFolder
 from entrostat.trainer.tracking.stores import asked_for, open_store
 from entrostat.trainer.tracking.wandb_store import last_step
-from tests.runs import mlflow_store
+from tests.runs import ROOT, mlflow_store
 
 STEPS = 12
 
@@ -67,6 +67,8 @@ def test_mlflow_holds_what_its_users_look_for(in_mlflow) -> None:
     assert run.data.tags["mlflow.user"]
     assert re.fullmatch("[0-9a-f]{40}", run.data.tags["mlflow.source.git.commit"])
     assert run.data.tags["entrostat/command"] == "entrostat train examples/controlled.yaml seed=3"
+    page = (ROOT / "docs" / "how-to" / "tracking.md").read_text()
+    assert [tag for tag in run.data.tags if tag.startswith("entrostat/") and f"`{tag}`" not in page] == []
     assert "entropy ended at" in run.data.tags["mlflow.note.content"]
     assert run.info.status == "FINISHED"
     assert client.get_experiment_by_name("entrostat").tags["mlflow.experimentKind"] == "custom_model_development"
