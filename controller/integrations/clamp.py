@@ -12,6 +12,9 @@ from ..measure.tokens import TokenStatistics
 
 APART = 1e-3
 """Between a clamp's two bounds, which must not cross; where they are equal torch gives neither a derivative."""
+TIE = 1e-6
+"""Stands in for a threshold of 0. A token whose ratio is its bound is not cut, and from torch 2.14 on a clamp would take
+half of its derivative away."""
 
 
 def clamp_thresholds(
@@ -28,7 +31,7 @@ def clamp_thresholds(
         logprob: [batch, time], under the current policy.
     """
     a = per_token(advantages, logprob)
-    eps_low, eps_high = decision.thresholds(tokens, a, logprob.detach())
+    eps_low, eps_high = (torch.where(eps == 0, TIE, eps) for eps in decision.thresholds(tokens, a, logprob.detach()))
     return torch.where(a < 0, eps_low, APART - eps_high), torch.where(a > 0, eps_high, APART - eps_low)
 
 

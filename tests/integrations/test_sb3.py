@@ -24,7 +24,8 @@ from entrostat.measure.policy.distributions import distribution_statistics  # no
 from tests.integrations.sb3_runs import ENVS, FRAMES, SETTINGS, STATIC, Guess, control, made, same_weights, trained  # noqa: E402
 
 torch.set_num_threads(1)
-UPDATES = SETTINGS["n_epochs"] * FRAMES // SETTINGS["batch_size"]
+MANY = {"n_epochs": 9}
+UPDATES = MANY["n_epochs"] * FRAMES // SETTINGS["batch_size"]
 SPACES = {
     "discrete": spaces.Discrete(4),
     "several": spaces.MultiDiscrete([3, 2]),
@@ -177,11 +178,11 @@ def test_a_dict_observation_is_as_good_as_any():
     assert np.isfinite(seen.column("controller/measurement")).all()
 
 
-def test_a_rollout_is_decided_anew_at_most_four_times_and_early_stopping_is_told():
+def test_a_rollout_is_decided_anew_at_most_eight_times_and_early_stopping_is_told():
     early, every = Rollouts(), math.ceil(UPDATES / DECISIONS)
-    model = trained(4, control())
+    model = trained(4, control(), **MANY)
     assert model.entropy_state["law"]["refined"] == math.ceil(UPDATES / every) <= DECISIONS < UPDATES
-    model = made(control(), target_kl=1e-3, learning_rate=1e-2)
+    model = made(control(), target_kl=1e-3, learning_rate=1e-2, **MANY)
     model.learn(FRAMES, callback=early)
     refined = model.entropy_state["law"]["refined"]
     steps = int(next(iter(model.policy.optimizer.state.values()))["step"])

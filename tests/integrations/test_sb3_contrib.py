@@ -49,7 +49,7 @@ def test_entropy_follows_its_curve(host):
     model = trained(20, control(target=curve), kind=ours, callback=seen, **settings)
     error, target = seen.column("controller/error"), seen.column("controller/setpoint")
     assert np.sqrt(np.mean(error[5:] ** 2)) < 0.06 * target.mean()
-    assert model.entropy_state["law"]["refined"] == 3  # of six updates
+    assert model.entropy_state["law"]["refined"] == 6  # one an update
 
 
 def test_masked_actions_leave_the_entropy():
