@@ -83,10 +83,10 @@ pictures: setup-dev  ## all pictures of README and docs, from the run data in do
 # OpenRLHF (`make test` has the newest TRL and SB3 that are pinned), and `newest`: what the registry has today, made anew
 # every time, so that a break is seen. torch first, as above; OpenRLHF without its GPU-only requirements.
 HOSTS := trl-oldest sb3-oldest verl openrlhf newest
-TESTS_newest := $(addprefix tests/integrations/test_,trl.py trl_settings.py trl_ranks.py unsloth.py sb3.py sb3_contrib.py)
+TESTS_trl-oldest := $(patsubst %,tests/integrations/test_%.py,trl trl_kinds trl_record trl_settings trl_ranks unsloth)
+TESTS_sb3-oldest := $(patsubst %,tests/integrations/test_%.py,clamp sb3 sb3_contrib)
+TESTS_newest := $(TESTS_trl-oldest) $(TESTS_sb3-oldest)
 TORCH_newest := torch
-TESTS_trl-oldest := $(addprefix tests/integrations/test_,trl.py trl_settings.py trl_ranks.py unsloth.py)
-TESTS_sb3-oldest := $(addprefix tests/integrations/test_,sb3.py sb3_contrib.py)
 TESTS_verl := tests/integrations/test_verl.py
 TESTS_openrlhf := tests/integrations/test_openrlhf.py
 HOST_PIP = .venv/hosts/$*/bin/pip install --quiet --disable-pip-version-check

@@ -13,8 +13,8 @@ from ..measure.tokens import TokenStatistics
 APART = 1e-3
 """Between a clamp's two bounds, which must not cross; where they are equal torch gives neither a derivative."""
 TIE = 1e-6
-"""Stands in for a threshold of 0. A token whose ratio is its bound is not cut, and from torch 2.14 on a clamp would take
-half of its derivative away."""
+"""Stands in for a threshold of 0. A token whose ratio is its bound is not cut, and from torch 2.14 on a clamp would
+take half of its derivative away."""
 
 
 def clamp_thresholds(

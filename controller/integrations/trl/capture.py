@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import trl.trainer.grpo_trainer as grpo
+import trl.trainer.rloo_trainer as rloo
 import trl.trainer.utils as utils
 from torch import Tensor
 from torch.nn.functional import linear
@@ -66,19 +67,22 @@ class Capture:
 def captured(mask: Tensor, truncate: Truncate | None = None) -> Iterator[Capture]:
     """Record the statistics of the tokens that TRL scores in the block, a batch of completions with this mask."""
     capture = Capture(mask, truncate=truncate)
-    module: Any
+    modules: tuple[Any, ...]
     if hasattr(utils, "add_fused_lm_head"):
-        module, name = utils, "_ChunkedLogProbFunction"
-        wrapped: Any = _Head(capture, utils._ChunkedLogProbFunction)
+        modules, name = (utils,), "_ChunkedLogProbFunction"
+        original = utils._ChunkedLogProbFunction
+        wrapped: Any = _Head(capture, original)
     else:
-        module, name = grpo, "selective_log_softmax"
-        wrapped = _from_logits(capture, grpo.selective_log_softmax)
-    original = getattr(module, name)
-    setattr(module, name, wrapped)
+        modules, name = (grpo, rloo), "selective_log_softmax"  # each has imported it
+        original = utils.selective_log_softmax
+        wrapped = _from_logits(capture, original)
+    for module in modules:
+        setattr(module, name, wrapped)
     try:
         yield capture
     finally:
-        setattr(module, name, original)
+        for module in modules:
+            setattr(module, name, original)
 
 
 def _from_logits(capture: Capture, original: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:

@@ -35,6 +35,7 @@ def changed() -> str | None:
     """Difference of TRL from what the integration needs, in words; none: no difference."""
     import trl
     import trl.trainer.grpo_trainer as grpo
+    import trl.trainer.rloo_trainer as rloo
     import trl.trainer.utils as utils
 
     for trainer in (trl.GRPOTrainer, trl.RLOOTrainer):
@@ -45,7 +46,9 @@ def changed() -> str | None:
     if hasattr(utils, "add_fused_lm_head"):
         if _parameters(head)[1 : len(HEAD) + 1] != HEAD:
             return "the function that scores hidden states is not given " + ", ".join(HEAD)
-    elif _parameters(getattr(grpo, "selective_log_softmax", None)) != ("logits", "index"):
+    elif any(
+        _parameters(getattr(module, "selective_log_softmax", None)) != ("logits", "index") for module in (grpo, rloo)
+    ):
         return "the function that scores tokens is not given logits, index"
     return None
 
