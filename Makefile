@@ -84,7 +84,7 @@ pictures: setup-dev  ## all pictures of README and docs, from the run data in do
 # every time, so that a break is seen. torch first, as above; OpenRLHF without its GPU-only requirements.
 HOSTS := trl-oldest sb3-oldest verl openrlhf newest
 TESTS_trl-oldest := $(patsubst %,tests/integrations/test_%.py,trl trl_kinds trl_record trl_settings trl_ranks unsloth)
-TESTS_sb3-oldest := $(patsubst %,tests/integrations/test_%.py,clamp sb3 sb3_contrib)
+TESTS_sb3-oldest := $(patsubst %,tests/integrations/test_%.py,clamp handed sb3 sb3_contrib)
 TESTS_newest := $(TESTS_trl-oldest) $(TESTS_sb3-oldest)
 TORCH_newest := torch
 TESTS_verl := tests/integrations/test_verl.py
