@@ -60,3 +60,26 @@ def bypassed(host: str) -> InputError:
     return InputError(
         f"{host} does not read the thresholds that it was handed, so that nothing would be controlled; {ELSEWHERE}."
     )
+
+
+class Weighed:
+    """Whether backward passes reach the entropy that a host's loss weighs by its bonus."""
+
+    def __init__(self) -> None:
+        self.reached = False
+
+    def watch(self, entropy: Tensor) -> None:
+        """Look at the gradient of `entropy`, if it has one."""
+        if entropy.requires_grad:
+            entropy.register_hook(self._note)
+
+    def _note(self, gradient: Tensor) -> None:
+        self.reached = self.reached or bool(gradient.any())
+
+
+def without_weight(host: str) -> InputError:
+    """The error of a loss in which the entropy has no gradient, whatever the bonus weighs."""
+    return InputError(
+        f"{host} gives the policy's entropy no gradient under the bonus that it was handed, so that nothing would be "
+        f"controlled; {ELSEWHERE}."
+    )

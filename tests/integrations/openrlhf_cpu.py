@@ -1,4 +1,4 @@
-"""OpenRLHF where flash-attn cannot be built: its import needs some names that only packed samples call."""
+"""OpenRLHF without flash-attn and vLLM: its import needs some names that only packed samples and rollouts call."""
 
 import sys
 from importlib.machinery import ModuleSpec
@@ -6,8 +6,8 @@ from types import ModuleType
 
 
 def _missing(*_, **__):
-    # a stand-in on purpose: unpacked samples never call it, and packed ones are not tested
-    raise NotImplementedError("packed samples need flash-attn")
+    # a stand-in on purpose: an update on unpacked samples never calls it, and nothing else is tested
+    raise NotImplementedError("packed samples need flash-attn, and rollouts need vLLM")
 
 
 NAMES = {
@@ -15,6 +15,9 @@ NAMES = {
     "flash_attn.bert_padding": ("index_first_axis", "pad_input", "rearrange", "unpad_input"),
     "flash_attn.utils": (),
     "flash_attn.utils.distributed": ("all_gather",),
+    "vllm": (),
+    "vllm.inputs": ("TokensPrompt",),
+    "vllm.utils": ("random_uuid",),
 }
 for package, functions in NAMES.items():
     module = sys.modules[package] = ModuleType(package)

@@ -1,5 +1,6 @@
 """Control with OpenRLHF's own Actor, PolicyLoss and experiences on the CPU; `make hosts` has the environment."""
 
+import copy
 import os
 from types import SimpleNamespace
 
@@ -17,10 +18,11 @@ torch.set_num_threads(1)
 from openrlhf.models import Actor, PolicyLoss  # noqa: E402
 from openrlhf.trainer.ppo_utils.experience import (  # noqa: E402
     Experience,
-    make_experience_batch,
     remove_padding_in_sequences,
     split_experience_batch,
 )
+from openrlhf.trainer.ppo_utils.replay_buffer import NaiveReplayBuffer  # noqa: E402
+from openrlhf.trainer.ray import ppo_actor  # noqa: E402
 from torch.distributed.device_mesh import init_device_mesh  # noqa: E402
 from transformers import get_scheduler  # noqa: E402
 
@@ -29,6 +31,7 @@ from entrostat.integrations.openrlhf import EntropyHook, EntropyPolicyLoss, inst
 from entrostat.integrations.openrlhf import hook as hook_module  # noqa: E402
 from entrostat.integrations.openrlhf.capture import Capture, captured  # noqa: E402
 from entrostat.integrations.openrlhf.hook import data_parallel, measured, rollouts  # noqa: E402
+from entrostat.integrations.openrlhf.loss import correction  # noqa: E402
 from entrostat.integrations.sequence_mean import sequence_mean  # noqa: E402
 from entrostat.trainer.policy.models import ASSETS  # noqa: E402
 from tests.batches import controller, random_batch  # noqa: E402
@@ -90,46 +93,82 @@ def test_value_and_gradient_are_those_of_our_own_loss():
     assert cut > 0.1
 
 
-def test_some_updates_of_openrlhfs_actor():
-    """The order of OpenRLHF's training step: forward, loss, backward, optimizer; two minibatches a rollout."""
+@pytest.fixture
+def on_cpu(monkeypatch):
+    """OpenRLHF's update asks for the CUDA device that it moves its experiences to, and for nothing else of CUDA."""
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: "cpu")
+
+
+def items_of(batch):
+    return remove_padding_in_sequences(split_experience_batch(batch))
+
+
+def hook_of(actor, batch, loss=None, **content):
+    """Control over an ActorPPOTrainer, made without its `__init__`, which needs CUDA; SGD in two minibatches."""
+    buffer = NaiveReplayBuffer.__new__(NaiveReplayBuffer)
+    buffer.items, buffer.packing_samples, buffer.dynamic_batch, buffer.sample_batch_size = (
+        items_of(batch),
+        False,
+        False,
+        8,
+    )
+    optimizer = torch.optim.SGD(actor.parameters(), lr=0.01)
+    trainer = ppo_actor.ActorPPOTrainer.__new__(ppo_actor.ActorPPOTrainer)
+    vars(trainer).update(
+        actor=actor,
+        actor_loss_fn=loss or PolicyLoss(),
+        actor_optim=optimizer,
+        actor_scheduler=SimpleNamespace(get_last_lr=lambda: [0.01]),
+        aux_loss=False,
+        dataloader_pin_memory=False,
+        ema_model=None,
+        max_epochs=1,
+        micro_train_batch_size=4,
+        replay_buffer=buffer,
+        strategy=SimpleNamespace(
+            accumulated_gradient=1,
+            all_reduce=lambda status: status,
+            backward=lambda loss, *_: loss.backward(),
+            ds_tensor_parallel_size=1,
+            get_grad_norm=lambda _: 0.0,
+            is_rank_0=lambda: True,
+            optimizer_step=lambda *_, **__: (optimizer.step(), optimizer.zero_grad()),
+            ring_attn_group=None,
+            ring_attn_size=1,
+            save_ckpt=None,
+        ),
+        args=SimpleNamespace(
+            actor=SimpleNamespace(entropy_coef=None),
+            algo=SimpleNamespace(kl=SimpleNamespace(init_coef=0.0, use_loss=False)),
+            ckpt=SimpleNamespace(path="", load_enable=False),
+            ds=SimpleNamespace(tensor_parallel_size=1),
+            train=SimpleNamespace(dynamic_batch_enable=False),
+        ),
+    )
+    return EntropyHook(trainer, controller(**CONTROL | content).config)
+
+
+def test_some_updates_of_openrlhfs_trainer(on_cpu):
     actor = make_actor()
-    optimizer = torch.optim.AdamW(actor.parameters(), lr=1e-3)
-    hook = EntropyHook.__new__(EntropyHook)  # its trainer needs CUDA; what follows is the rest of it
-    hook.controller = controller(**CONTROL)
-    cuts = []
+    hook = hook_of(actor, experience(actor))
     for seed in range(3):
-        items = remove_padding_in_sequences(split_experience_batch(experience(actor, seed)))
-        decision = hook.decide(actor, items, packed=False, rows=4)
-        assert decision.batch.tokens == ROWS * TIME
-        with captured() as capture:
-            loss_fn = EntropyPolicyLoss(PolicyLoss(), capture)
-            loss_fn.decision = decision
-            for start in (0, 8):
-                batch = make_experience_batch(items[start : start + 8])
-                actor.train()
-                scores, _ = actor(
-                    batch.sequences, batch.action_mask, attention_mask=batch.attention_mask, return_output=True
-                )
-                loss, cut, *_ = loss_fn(scores, batch.action_log_probs, batch.advantages, action_mask=batch.action_mask)
-                cuts.append(cut.item())
-                loss.backward()
-                optimizer.step()
-                optimizer.zero_grad()
-    assert max(cuts) > 0.1
+        hook._trainer.replay_buffer.items = items_of(experience(actor, seed))
+        status = hook._trainer.ppo_train(0.0)
+        assert status["ppo_clip_ratio"] > 0.1
+        assert status["controller/command"] == 0.5
     assert hook.controller.state_dict()["step"] == 3
 
 
 def test_responses_of_a_prompt_are_one_cluster_of_the_standard_error():
-    actor, hook = make_actor(), EntropyHook.__new__(EntropyHook)  # its trainer needs CUDA
+    actor = make_actor()
     batch = experience(actor)
     batch.prompts = [f"prompt {row // 4}" for row in range(ROWS)]
-    items = remove_padding_in_sequences(split_experience_batch(batch))
-    hook.controller = controller(**CONTROL)
-    decision = hook.decide(actor, items, packed=False, rows=4)
+    decision = hook_of(actor, batch).decide(actor, PolicyLoss(), items_of(batch), packed=False, rows=4)
     whole = measured(actor, batch)
     groups = torch.arange(ROWS) // 4
     expected = batch_statistics(whole.tokens, whole.advantages, whole.mask, groups).standard_error
     assert decision.batch.standard_error == pytest.approx(expected, rel=1e-4)
+    assert decision.batch.tokens == ROWS * TIME
 
 
 def test_the_measuring_pass_names_the_ranks_that_share_its_sequences_and_hands_on_images(monkeypatch):
@@ -178,54 +217,95 @@ def test_a_loss_that_does_not_read_its_thresholds_stops_the_run(monkeypatch):
         loss(now, batch.tokens.logprob, batch.advantages[:, None].expand_as(now), action_mask=batch.mask.float())
 
 
-def trainer_of(actor, items):
-    """What the hook reads of OpenRLHF's ActorPPOTrainer, which needs CUDA."""
-    return SimpleNamespace(
-        actor=actor,
-        replay_buffer=SimpleNamespace(items=items, packing_samples=False),
-        micro_train_batch_size=4,
-        actor_loss_fn=PolicyLoss(),
-        strategy=SimpleNamespace(ring_attn_group=None),
-        args=SimpleNamespace(actor=SimpleNamespace(entropy_coef=None)),
-    )
-
-
 def test_an_update_that_calls_another_loss_stops_the_run():
-    actor, hook = make_actor(), EntropyHook.__new__(EntropyHook)  # its trainer needs CUDA
-    items = remove_padding_in_sequences(split_experience_batch(experience(actor)))
-    hook._trainer = trainer_of(actor, items)
-    hook.controller, hook._train, hook._proved = controller(**CONTROL), dict, False
+    actor = make_actor()
+    hook = hook_of(actor, experience(actor))
+    hook._train = lambda *_: {}
     with pytest.raises(InputError, match="does not read the thresholds that it was handed"):
-        hook.ppo_train()
+        hook.ppo_train(0.0)
 
 
-def test_a_bonus_is_the_weight_of_openrlhfs_own_entropy_term_for_the_update():
-    actor, hook = make_actor(), EntropyHook.__new__(EntropyHook)  # its trainer needs CUDA
+BONUS = {"law": {"type": "manual", "command": 2.0}, "actuator": {"type": "balanced_bonus"}}
+
+
+def test_an_update_with_a_bonus_is_that_of_our_own_loss(on_cpu):
+    actor = make_actor()
+    batch, ours = experience(actor), copy.deepcopy(actor)
+    hook = hook_of(actor, batch, **BONUS)
+    hook._trainer.replay_buffer.sample_batch_size = ROWS
+    taken, step = [], hook.controller.step
+    hook.controller.step = lambda *given, **more: taken.append(step(*given, **more)) or taken[-1]
+    status = hook.ppo_train(0.0)
+    part = measured(ours, batch)
+    _, output = ours(batch.sequences, batch.action_mask, attention_mask=batch.attention_mask, return_output=True)
+    now = token_statistics(output.logits[:, PROMPT - 1 : -1], batch.sequences[:, PROMPT:], entropy_gradient=True)
+    loss, _ = policy_loss(now.logprob, part.tokens, part.advantages, part.mask, taken[0], now=now)
+    loss.backward()
+    assert abs(status["controller/bonus"]) > 0.01
+    assert hook._trainer.args.actor.entropy_coef is None
+    for mine, theirs in zip(ours.parameters(), actor.parameters(), strict=True):
+        if mine.grad is not None:
+            torch.testing.assert_close(mine - 0.01 * mine.grad, theirs, atol=1e-7, rtol=1e-5)
+
+
+def test_an_update_without_the_entropy_that_a_bonus_weighs_stops_the_run(on_cpu, monkeypatch):
+    actor = make_actor()
+    monkeypatch.setattr(ppo_actor, "aggregate_loss", lambda entropy, *_, **__: entropy.detach().mean())
+    with pytest.raises(InputError, match="gives the policy's entropy no gradient under the bonus"):
+        hook_of(actor, experience(actor), **BONUS).ppo_train(0.0)
+
+
+def test_a_bonus_of_zero_proves_nothing_and_stops_nothing(on_cpu):
+    actor = make_actor()
+    hook = hook_of(
+        actor, experience(actor), **BONUS | {"law": {"type": "manual"}, "actuator": {"type": "entropy_bonus"}}
+    )
+    assert hook.ppo_train(0.0)["controller/bonus"] == 0
+    assert not hook._proved
+
+
+CORRECTIONS = [
+    {"is_correction_level": "token"},
+    {"is_correction_level": "token", "is_correction_mode": "clip"},
+    {"is_correction_level": "seq"},
+    {"is_correction_level": "off"},
+]
+
+
+@pytest.mark.parametrize("settings", CORRECTIONS)
+@pytest.mark.parametrize("token_level", [True, False])
+def test_tokens_count_as_openrlhfs_correction_weighs_them(settings, token_level):
+    actor = make_actor()
     batch = experience(actor)
-    items = remove_padding_in_sequences(split_experience_batch(batch))
-    trainer = hook._trainer = trainer_of(actor, items)
-    host = trainer.args.actor
-    weights = []
+    batch.rollout_log_probs = batch.action_log_probs + 0.3 * torch.randn(ROWS, TIME)
+    loss = PolicyLoss(**settings, is_correction_threshold=[0.8, 1.2], token_level_loss=token_level)
+    apart = batch.action_log_probs - batch.rollout_log_probs
+    ratio, sequence = apart.exp(), apart.mean(1, keepdim=True).exp().expand_as(apart)
+    expected = {
+        ("token", "mask"): torch.where((ratio >= 0.8) & (ratio <= 1.2), ratio, 0.0),
+        ("token", "clip"): ratio.clamp(0.8, 1.2),
+        ("seq", "mask"): torch.where((sequence >= 0.8) & (sequence <= 1.2), ratio, 0.0),
+        ("off", "mask"): torch.ones_like(ratio),
+    }[loss.is_correction_level, loss.is_correction_mode]
+    torch.testing.assert_close(correction(loss, batch), expected)
+    hook, given = hook_of(actor, batch), []
+    plain = hook.controller.step
+    hook.controller.step = lambda tokens, a, *rest, **more: given.append(a) or plain(tokens, a, *rest, **more)
+    hook.decide(actor, loss, items_of(batch), packed=False, rows=4)
+    torch.testing.assert_close(given[0], batch.advantages * expected)
 
-    def train():
-        weights.append(host.entropy_coef)
-        scores, output = actor(
-            batch.sequences,
-            batch.action_mask,
-            attention_mask=batch.attention_mask,
-            return_output=True,
-            return_entropy=host.entropy_coef is not None,
-        )
-        assert output.entropy.requires_grad
-        trainer.actor_loss_fn(scores, batch.action_log_probs, batch.advantages, action_mask=batch.action_mask.float())
-        return {}
 
-    hook.controller = controller(law={"type": "manual", "command": 2.0}, actuator={"type": "balanced_bonus"})
-    hook._train, hook._proved = train, False
-    status = hook.ppo_train()
-    assert weights == [status["controller/bonus"]]
-    assert weights[0] != 0
-    assert host.entropy_coef is None
+def test_a_correction_that_drops_every_token_that_is_cut_stops_no_run():
+    batch = random_batch(3)
+    around = torch.nn.functional.pad(torch.stack([batch.tokens.entropy, batch.tokens.sensitivity]), (0, 1))
+    corrected = PolicyLoss(is_correction_level="token", is_correction_threshold=[0.9, 1.1])
+    loss = EntropyPolicyLoss(corrected, Capture(*around, vocab_size=23))
+    loss.decision = controller(**CONTROL).step(*batch)
+    now, old = batch.tokens.logprob.clone().requires_grad_(), batch.tokens.logprob
+    advantages = batch.advantages[:, None].expand_as(now)
+    *_, dropped = loss(now, old, advantages, action_mask=batch.mask.float(), rollout_log_probs=old - 1.0)
+    assert dropped == 1
+    assert loss.proved
 
 
 @pytest.mark.parametrize(("schedule", "expected"), [("cosine_with_min_lr", 25), ("constant_with_warmup", None)])
@@ -242,18 +322,15 @@ def test_the_length_of_the_run_is_that_of_the_learning_rates_schedule(schedule, 
 
 
 def test_under_a_mean_over_responses_each_counts_as_one():
-    actor, hook = make_actor(), EntropyHook.__new__(EntropyHook)  # its trainer needs CUDA
+    actor = make_actor()
     batch = experience(actor)
     batch.action_mask[::2, 3:] = False
-    items = remove_padding_in_sequences(split_experience_batch(batch))
-    hook.controller, hook._train, hook._proved, given = controller(**CONTROL), dict, False, []
+    hook, given = hook_of(actor, batch), []
     plain = hook.controller.step
     hook.controller.step = lambda tokens, a, mask, **more: given.append((a, mask)) or plain(tokens, a, mask, **more)
     for token_level in (True, False):
-        hook._trainer = trainer_of(actor, items)
-        hook._trainer.actor_loss_fn = PolicyLoss(token_level_loss=token_level)
-        with pytest.raises(InputError, match="does not read the thresholds"):  # nothing trains here
-            hook.ppo_train()
+        loss = PolicyLoss(token_level_loss=token_level)
+        hook.decide(actor, loss, items_of(batch), packed=False, rows=4)
     (tokens, mask), (responses, _) = given
     torch.testing.assert_close(responses, sequence_mean(tokens, mask))
     assert not torch.equal(responses, tokens)

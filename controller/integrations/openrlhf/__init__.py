@@ -5,8 +5,8 @@
         "worker_process_setup_hook": "entrostat.integrations.openrlhf.install"}'
         -- python3 -m openrlhf.cli.train_ppo_ray ...
 
-Tested with OpenRLHF 0.11.2: its Actor, PolicyLoss and experiences, on the CPU. Its ActorPPOTrainer needs CUDA, and vLLM
-to be imported at all; it was not run.
+Tested with OpenRLHF 0.11.2 on the CPU: its Actor, PolicyLoss, experiences and the update of its ActorPPOTrainer. That
+trainer is made with CUDA, Ray and vLLM, which were not run.
 """
 
 from ..hosts import require

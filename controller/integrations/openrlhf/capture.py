@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import openrlhf.models.actor as actor
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...measure.tokens import token_statistics
-from ..handed import bypassed
+from ..handed import Weighed, bypassed
 
 
 @dataclass
@@ -22,6 +22,8 @@ class Capture:
     entropy: Tensor | None = None
     sensitivity: Tensor | None = None
     vocab_size: int | None = 0
+    weighed: Weighed = field(default_factory=Weighed)
+    """Of the entropy that OpenRLHF's own bonus weighs."""
 
     def of_actions(self, count: int) -> tuple[Tensor, Tensor]:
         """Both at the last `count` positions, as OpenRLHF cuts its `action_log_probs`.
@@ -38,12 +40,12 @@ class Capture:
 def captured() -> Iterator[Capture]:
     """Measure every forward pass in the block, from the logits that it has: float32, divided by the temperature.
 
-    Two functions of `openrlhf.models.actor` are wrapped: the one that takes log-probabilities, and the one that spreads
-    packed samples over the batch again, which is then applied to the statistics too.
+    Three functions of `openrlhf.models.actor` are wrapped: the one that takes log-probabilities, the one that spreads
+    packed samples over the batch again, which is then applied to the statistics too, and the one that takes entropies.
     """
     capture = Capture()
     last: list[Tensor] = []
-    scores, spread = actor.log_probs_from_logits, actor.gather_and_pad_tensor
+    scores, spread, entropy_of = actor.log_probs_from_logits, actor.gather_and_pad_tensor, actor.compute_entropy
 
     def log_probs_from_logits(logits: Tensor, labels: Tensor, *rest: Any, **more: Any) -> Tensor:
         with torch.no_grad():
@@ -61,8 +63,15 @@ def captured() -> Iterator[Capture]:
                 )
         return spread(tensor, *where, **more)
 
+    def compute_entropy(logits: Tensor) -> Tensor:
+        entropy: Tensor = entropy_of(logits)
+        capture.weighed.watch(entropy)
+        return entropy
+
     actor.log_probs_from_logits, actor.gather_and_pad_tensor = log_probs_from_logits, gather_and_pad_tensor
+    actor.compute_entropy = compute_entropy
     try:
         yield capture
     finally:
         actor.log_probs_from_logits, actor.gather_and_pad_tensor = scores, spread
+        actor.compute_entropy = entropy_of

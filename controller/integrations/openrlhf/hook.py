@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from openrlhf.models import PolicyLoss
 from openrlhf.trainer.ppo_utils.experience import make_experience_batch
 from openrlhf.utils.vlm_utils import merge_mm_train_inputs
 from torch.distributed import ProcessGroup
@@ -21,12 +23,12 @@ from ...measure.tokens import TokenStatistics
 from ..anew import begins_anew
 from ..environment import configured
 from ..equal_passes import equal_passes
-from ..handed import bypassed
+from ..handed import bypassed, without_weight
 from ..measured import Measured, joined
 from ..refusals import of_configuration
 from ..sequence_mean import sequence_mean
 from .capture import captured
-from .loss import EntropyPolicyLoss
+from .loss import EntropyPolicyLoss, correction
 
 logger = logging.getLogger("entrostat")
 FILE = "entropy_controller.json"
@@ -62,14 +64,13 @@ class EntropyHook:
         """Measure, decide, and OpenRLHF's own update with the decision's thresholds.
 
         Raises:
-            InputError: the first update does not read them.
+            InputError: the first update does not read them, or the weight of its bonus.
         """
         trainer = self._trainer
         buffer = trainer.replay_buffer
         rows, ring = trainer.micro_train_batch_size, trainer.strategy.ring_attn_group
         plain, actor, coefficient = trainer.actor_loss_fn, trainer.args.actor, trainer.args.actor.entropy_coef
-        divides = not plain.token_level_loss
-        decision = self.decide(trainer.actor, buffer.items, buffer.packing_samples, rows, ring, divides)
+        decision = self.decide(trainer.actor, plain, buffer.items, buffer.packing_samples, rows, ring)
         with captured() as capture:
             loss = trainer.actor_loss_fn = EntropyPolicyLoss(plain, capture)
             loss.decision, loss.proved = decision, self._proved
@@ -81,24 +82,26 @@ class EntropyHook:
                 trainer.actor_loss_fn, actor.entropy_coef = plain, coefficient
         if not loss.proved:
             raise bypassed("the update of OpenRLHF's trainer")
-        self._proved = True
+        if decision.actuation.bonus and decision.batch.tokens and not capture.weighed.reached:
+            raise without_weight("the update of OpenRLHF's trainer")
+        self._proved = capture.weighed.reached or not decision.reads_entropy
         return status | decision.metrics()
 
     def decide(
         self,
         actor: Any,
+        loss: PolicyLoss,
         items: list[Any],
         packed: bool,
         rows: int,
         ring: ProcessGroup | None = None,
-        divides: bool = False,
     ) -> Decision:
         """The decision on this rank's experiences, the same on every rank.
 
         Args:
+            loss: OpenRLHF's own; tokens count as it weighs them.
             rows: how many go through at a time.
             ring: the ranks that share a sequence.
-            divides: whether the loss is a mean over responses, whatever their lengths.
         """
         device = next(actor.parameters()).device
         actor.eval()
@@ -108,9 +111,9 @@ class EntropyHook:
             batch.to_device(device)
             part = measured(actor, batch, ring)
             if counts:
-                parts.append(part)
+                parts.append(replace(part, advantages=part.advantages * correction(loss, batch)))
         whole = joined(parts)
-        pulls = sequence_mean(whole.advantages, whole.mask) if divides else whole.advantages
+        pulls = whole.advantages if loss.token_level_loss else sequence_mean(whole.advantages, whole.mask)
         return self.controller.step(whole.tokens, pulls, whole.mask, groups=prompts_of(items))
 
     def save_ckpt(self, model: Any, save_dir: str, tag: str | None = None, *args: Any, **kwargs: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import torch
@@ -64,6 +65,19 @@ class EntropyPolicyLoss(PolicyLoss):
     def _asked(self, log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor) -> Handed:
         ratio = importance_ratio(log_probs.detach() - old_log_probs)
         low, high = cut_tokens(ratio, advantages, self.clip_eps_low, self.clip_eps_high)
-        corrected = getattr(self, "enable_vllm_is_correction", False)  # which drops tokens too
-        counted = torch.zeros_like(low) if corrected else mask.bool()
+        counted = mask.bool() if self.is_correction_level == "off" else torch.zeros_like(low)  # it drops tokens too
         return Handed.asked(self.clip_eps_low, self.clip_eps_high, low | high, counted)
+
+
+def correction(loss: PolicyLoss, batch: Any) -> Tensor:
+    """Factors by which `loss` corrects the tokens of an experience for vLLM's probabilities; [batch, actions].
+
+    Taken from the loss itself: its derivative by the advantages where every ratio is 1, in a sum over tokens.
+    """
+    summed = copy(loss)
+    summed.token_level_loss = True
+    old = batch.action_log_probs
+    with torch.enable_grad():
+        a = torch.ones_like(old, requires_grad=True)
+        sums, *_ = summed(old, old, a, batch.action_mask, batch.rollout_log_probs, batch_num_tokens=1.0)
+    return -torch.autograd.grad(sums, a)[0]
