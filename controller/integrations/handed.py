@@ -26,6 +26,8 @@ class Handed:
     """Places that they cut, bool."""
     counted: Tensor
     """Tokens that the loss certainly counts, bool."""
+    entropy: Tensor | None = None
+    """The policy's, with its gradient, where a bonus weighs it; [batch, time]."""
 
     @classmethod
     def asked(cls, low: Tensor, high: Tensor, cut: Tensor, counted: Tensor) -> Handed:
@@ -33,10 +35,18 @@ class Handed:
         return cls((low.requires_grad_(), high.requires_grad_()), cut, counted)
 
     def check(self, loss: Tensor, host: str) -> None:
-        """Raises InputError where `loss` did not read the thresholds, or cut other tokens than they ask for."""
+        """Look whether `loss` reads what it was handed.
+
+        Raises:
+            InputError: it does not read the thresholds, cuts other tokens than they ask for, or weighs no entropy.
+        """
         if not loss.requires_grad:
             raise bypassed(host)
-        self.judge(torch.autograd.grad(loss, self.thresholds, retain_graph=True, allow_unused=True), host)
+        self.judge(_slopes(loss, self.thresholds), host)
+        if self.entropy is not None:
+            slopes = _slopes(loss, [self.entropy]) if self.entropy.requires_grad else [None]
+            if slopes[0] is None or not slopes[0].any():
+                raise without_weight(host)
 
     def judge(self, found: Sequence[Tensor | None], host: str) -> None:
         """The same from the loss's derivatives by `thresholds`; none by one that the loss does not read.
@@ -53,6 +63,10 @@ class Handed:
                 f"{host} cuts {int(moved.sum())} tokens of its first minibatch and its thresholds ask for "
                 f"{int((self.cut & self.counted).sum())} others; {ELSEWHERE}."
             )
+
+
+def _slopes(loss: Tensor, by: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    return torch.autograd.grad(loss, by, retain_graph=True, allow_unused=True)
 
 
 def bypassed(host: str) -> InputError:

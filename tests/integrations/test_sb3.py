@@ -306,6 +306,21 @@ def test_an_algorithm_that_trains_without_the_clip_range_stops_the_run(looks):
         made(control(), kind=entropy_controlled(Deaf)).learn(FRAMES)
 
 
+def test_an_algorithm_without_the_entropy_that_a_bonus_weighs_stops_the_run():
+    from entrostat import InputError
+    from entrostat.integrations.sb3 import entropy_controlled
+
+    class Silent(sb3.PPO):
+        def train(self):
+            evaluate = self.policy.evaluate_actions
+            self.policy.evaluate_actions = lambda *given: (*evaluate(*given)[:2], torch.zeros(1))
+            super().train()
+
+    acting = control(law={"type": "manual", "command": 0.5}, actuator={"type": "balanced_bonus"})
+    with pytest.raises(InputError, match="gives the policy's entropy no gradient under the bonus"):
+        made(acting, kind=entropy_controlled(Silent)).learn(FRAMES)
+
+
 @pytest.mark.parametrize("name", ["SAC", "DQN", "TD3", "DDPG", "A2C"])
 def test_an_algorithm_without_a_clipped_surrogate_is_refused_in_one_sentence(name):
     from entrostat import InputError

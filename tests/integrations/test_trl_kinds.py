@@ -37,6 +37,14 @@ class Deaf(trl.GRPOTrainer):
         return -(inputs["advantages"][:, None] * (logps - logps.detach()).exp().clamp(0.8, 1.2)).mean()
 
 
+class Silent(trl.GRPOTrainer):
+    """Shows the entropy, and gives it no gradient."""
+
+    def _get_per_token_logps_and_entropies(self, *args, **kwargs):
+        logps, entropies, *rest = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        return logps, None if entropies is None else entropies.detach(), *rest
+
+
 class Corrected(trl.GRPOTrainer):
     """With TRL's correction for vLLM's probabilities, which masks three responses of four."""
 
@@ -67,6 +75,15 @@ def test_a_loss_that_does_not_read_its_thresholds_stops_the_run(tmp_path, host, 
     kind = type("Controlled", (EntropyControl, host), {})
     with pytest.raises(InputError, match=r"does not read the thresholds that it was handed"):
         trained(tmp_path, HIGH, kind=kind, **QUICK | setting)
+
+
+@pytest.mark.skipif(not hasattr(trl.GRPOConfig, "entropy_coef"), reason="this TRL has no entropy bonus")
+@pytest.mark.parametrize("setting", [{}, ON_POLICY], ids=["off policy", "on policy"])
+def test_a_loss_without_the_entropy_that_a_bonus_weighs_stops_the_run(tmp_path, setting):
+    kind = type("Controlled", (EntropyControl, Silent), {})
+    acting = control(law={"type": "manual", "command": 1.0}, actuator={"type": "balanced_bonus"})
+    with pytest.raises(InputError, match="gives the policy's entropy no gradient under the bonus"):
+        trained(tmp_path, acting, kind=kind, **QUICK | setting)
 
 
 def test_a_loss_that_cuts_other_tokens_than_it_was_asked_to_stops_the_run(tmp_path):
@@ -106,7 +123,7 @@ def handed(run, batch, logprob):
     """The advantages that the loss gets."""
     tokens = TokenStatistics(logprob, batch[ENTROPY], batch[SENSITIVITY], run._vocab_size)
     inputs = dict(batch)
-    run._hand_over(run.entropy_loop.decision, tokens, inputs, logprob)
+    run._hand_over(run.entropy_loop.decision, tokens, inputs, logprob, batch[ENTROPY])
     return inputs["advantages"].detach()
 
 

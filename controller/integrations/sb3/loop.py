@@ -19,13 +19,14 @@ from ...loss import threshold_sums
 from ...measure.policy.distributions import Policy
 from ...measure.tokens import TokenStatistics
 from ..clamp import clamp_thresholds, weighed
-from ..handed import Handed, bypassed
+from ..handed import Handed, Weighed, bypassed, without_weight
 from .band import Band
 from .rollout import Samples, normalised, samples
 
 DECISIONS = 8
 """Decisions a rollout at most, each for as many minibatches: the updates of a small network are quick, and a decision
 for each would cost a tenth of the training."""
+HOST = "the `train` of this algorithm"
 SHARES = ("clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean", "gradient/zero_fraction")
 
 
@@ -117,7 +118,7 @@ def handed_over(model: Any, loop: EntropyLoop, rollout: Samples) -> Iterator[Non
     already; the evaluation is looked at; and the clip range is a `Band`.
 
     Raises:
-        InputError: the first minibatch did not read its thresholds.
+        InputError: the first minibatch did not read its thresholds, or no minibatch the weight of its bonus.
     """
     buffer, policy, band = model.rollout_buffer, model.policy, Band.shut()
     draw, evaluate = buffer._get_samples, policy.evaluate_actions
@@ -125,6 +126,7 @@ def handed_over(model: Any, loop: EntropyLoop, rollout: Samples) -> Iterator[Non
     drawn: list[tuple[np.ndarray, Any]] = []
     seen: list[int] = []
     asked: list[Handed] = []
+    weighed = Weighed()
 
     def get_samples(rows: np.ndarray, *rest: Any, **more: Any) -> Any:
         data = draw(rows, *rest, **more)
@@ -147,6 +149,8 @@ def handed_over(model: Any, loop: EntropyLoop, rollout: Samples) -> Iterator[Non
             data.advantages[real] = columns[2]
             found = _padded(found, real)
         band.low, band.high, band.cut = found.low, found.high, found.cut
+        if not loop.proved:
+            weighed.watch(entropy)
         if not (loop.proved or stops or asked):
             asked.append(Handed.asked(found.low, found.high, found.cut, data.advantages != 0))
         return values, logprob, entropy
@@ -156,10 +160,13 @@ def handed_over(model: Any, loop: EntropyLoop, rollout: Samples) -> Iterator[Non
     try:
         yield
         if asked:
-            asked[0].judge([threshold.grad for threshold in asked[0].thresholds], "the `train` of this algorithm")
-            loop.proved = True
+            asked[0].judge([threshold.grad for threshold in asked[0].thresholds], HOST)
+            assert loop.decision is not None
+            if loop.decision.actuation.bonus and not weighed.reached:
+                raise without_weight(HOST)
+            loop.proved = weighed.reached or not loop.decision.reads_entropy
         elif not seen:
-            raise bypassed("the `train` of this algorithm")
+            raise bypassed(HOST)
     finally:
         del buffer._get_samples, policy.evaluate_actions
         model.normalize_advantage, model.clip_range, model.ent_coef = normalises, clip_range, ent_coef

@@ -138,7 +138,8 @@ class EntropyControl(Host):
             loss: Tensor = super()._compute_loss(model, inputs)
             if self._handed is not None:
                 self._handed.check(loss, f"the loss of TRL {trl.__version__}")
-                self._handed, self._proved = None, True
+                bonus = self.entropy_loop.controller.config.actuator.adds_bonus
+                self._proved, self._handed = not bonus or self._handed.entropy is not None, None
             return loss
         finally:
             self._scorer = None
@@ -178,7 +179,7 @@ class EntropyControl(Host):
                 loop.decision = loop.controller.refine(now, *self._minibatch(inputs))
         pulls = self._pulls(inputs | {ENTROPY: tokens.entropy}) if old is None else None
         if loop.decision is not None:
-            self._hand_over(loop.decision, tokens, inputs, scored[0])
+            self._hand_over(loop.decision, tokens, inputs, *scored[:2])
         if pulls is not None:
             measured = Measured(tokens, pulls, loss_mask(inputs), inputs[GROUP])
             decision = loop.collect(measured, last, momentum_of(self.optimizer))
@@ -190,7 +191,9 @@ class EntropyControl(Host):
         """One microbatch on."""
         self._accumulated = 0 if self.accelerator.sync_gradients else self._accumulated + 1
 
-    def _hand_over(self, decision: Decision, tokens: TokenStatistics, inputs: Batch, logprob: Tensor) -> None:
+    def _hand_over(
+        self, decision: Decision, tokens: TokenStatistics, inputs: Batch, logprob: Tensor, entropy: Tensor
+    ) -> None:
         """Lay the decision's thresholds and weights where TRL's loss reads them, and once look whether it does."""
         form, mask, advantages = self._form, loss_mask(inputs), inputs["advantages"]
         low, high = map(form.shaped, clamp_thresholds(decision, tokens, advantages, logprob))
@@ -210,6 +213,8 @@ class EntropyControl(Host):
             self._handed = Handed.asked(low, high, cut, form.shaped(counted))
         else:
             self._handed = Handed((inputs["advantages"].requires_grad_(),), torch.ones_like(mask), counted)
+        if decision.actuation.bonus and mask.any():
+            self._handed = replace(self._handed, entropy=entropy)
 
     def _counted(self, mask: Tensor) -> Tensor:
         """[batch, time]: what TRL's loss drops by no setting, tokens or whole responses."""
