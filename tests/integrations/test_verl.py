@@ -379,3 +379,16 @@ def test_a_bonus_moves_the_entropy_of_verls_own_actor(worker):
         entropies.append(metrics["entropy"][0])
     worker.controller = plain
     assert entropies[0] > 1.05 * entropies[1]
+
+
+def test_an_update_without_the_gradient_of_the_entropy_stops_the_run(worker, monkeypatch):
+    prepare = worker.engine.prepare_model_outputs
+
+    def detached(*args, **kwargs):
+        outputs = prepare(*args, **kwargs)
+        return outputs | {"entropy": outputs["entropy"].detach()} if "entropy" in outputs else outputs
+
+    monkeypatch.setattr(worker.engine, "prepare_model_outputs", detached)
+    monkeypatch.setattr(worker, "controller", controller(law={"type": "manual"}, actuator={"type": "balanced_bonus"}))
+    with pytest.raises(InputError, match="gives the policy's entropy no gradient under the bonus"):
+        updated(worker, rollout(3), scored(worker, rollout(3)))

@@ -19,7 +19,7 @@ from ...inputs.files import read_json, write_atomically
 from ...loop.config import ControlConfig, read_control
 from ...measure.tokens import TokenStatistics
 from ..anew import begins_anew
-from ..handed import bypassed
+from ..handed import bypassed, without_weight
 from ..sequence_mean import sequence_mean
 from .capture import ENTROPY, SENSITIVITY, measure_in
 from .loss import InForce, in_force
@@ -135,6 +135,8 @@ class EntropyTrainingWorker(TrainingWorker):
         what = InForce(self._decision, data[ENTROPY], data[SENSITIVITY], self.engine.vocab_size)
         if self._decision.reads_entropy:
             what.entropy_now = no_padding_2_padding(model_output["entropy"], data)
+            if not what.entropy_now.requires_grad:
+                raise without_weight("the update of verl's worker")
         with in_force(what):
             done = loss_fn(model_output=model_output, data=data, dp_group=dp_group)
         if not what.read:
