@@ -29,6 +29,8 @@ from .sequence_mean import sequence_mean
 logger = logging.getLogger("entrostat")
 STATE = "ENTROSTAT_STATE"
 """Environment variable: a file in which the first rank keeps the controller's state, and from which a run goes on."""
+LOSSES = 1024
+"""Losses on one rank without an optimizer step, after which none is waited for: more than an update accumulates."""
 
 
 class LateLoop:
@@ -61,6 +63,8 @@ class LateLoop:
         self.controller = controller
         self._log, self._host, self._rank = log, host, rank
         self._decision: Any = None
+        self.taken = 0
+        """Losses so far."""
         self._window: list[Measured] = []
         self._divides = False
         self._handed: Handed | None = None
@@ -93,7 +97,16 @@ class LateLoop:
             lengths: [batch], tokens of each response as packed.
             drops: whether the loss leaves tokens out by a setting of its own.
             divides: whether the loss is a mean over responses, whatever their lengths.
+
+        Raises:
+            InputError: the optimizer's steps are not seen.
         """
+        self.taken += 1
+        if len(self._window) == LOSSES:
+            raise InputError(
+                f"{self._host} was taken {LOSSES} times without a step of a torch.optim.Optimizer, after which control "
+                "decides; use an engine whose optimizer is one, or leave control out."
+            )
         padded, there = tokens.detach().padded(lengths)
         now, a, counted = (_padded(x, there) for x in (logprob.detach(), advantages, mask.bool()))
         self._window.append(Measured(padded, a, counted))

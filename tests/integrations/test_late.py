@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from entrostat import InputError, token_statistics
+from entrostat.integrations import areal as areal_module
+from entrostat.integrations import hosts, late
 from entrostat.integrations.areal import LOSS, controlled, install
 from entrostat.integrations.late import STATE, LateLoop
 from tests.batches import controller
@@ -153,7 +155,9 @@ def test_log_probabilities_that_the_loss_makes_up_itself_are_refused(made):
         run.step(prox_logp_method="loglinear")
 
 
-def test_areals_update_takes_the_controlled_loss_over_its_engines_group(made, tmp_path, monkeypatch):
+@pytest.fixture
+def areal(made, tmp_path, monkeypatch):
+    """A run of AReaL's, its `PPOActor`, and what it logs."""
     run, logged = made(), {}
     run.loop.close()
 
@@ -174,18 +178,57 @@ def test_areals_update_takes_the_controlled_loss_over_its_engines_group(made, tm
     found["areal.utils"].stats_tracker = SimpleNamespace(scalar=lambda **numbers: logged.update(numbers))
     for name, module in found.items():
         monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(hosts, "version", {"areal": "1.0.4"}.__getitem__)
     (tmp_path / "control.yaml").write_text(
         "target: {type: linear, start: 2.0, end: 1.0, time: run}\nlaw: {type: manual, command: 1.0}\n"
     )
     monkeypatch.setenv("ENTROSTAT_CONTROL", str(tmp_path / "control.yaml"))
+    loops = []
+    monkeypatch.setattr(areal_module, "LateLoop", lambda *given: loops.append(LateLoop(*given)) or loops[-1])
+    yield SimpleNamespace(PPOActor=PPOActor, logged=logged, run=run)
+    for loop in loops:
+        loop.close()
+
+
+def test_areals_update_takes_the_controlled_loss_over_its_engines_group(areal):
     install(VOCAB, total_steps=4)
-    actor = PPOActor()
+    actor = areal.PPOActor()
     assert actor.ppo_update([]).all()
     assert not actor.ppo_update([]).all()
-    assert logged["controller/setpoint"] == pytest.approx(1.75)
+    assert areal.logged["controller/setpoint"] == pytest.approx(1.75)
 
 
-@pytest.mark.parametrize("settings", [{"use_sapo_loss": True}, {"importance_sampling_level": "sequence"}])
+def test_an_update_of_areals_that_takes_another_loss_stops_the_run(areal):
+    def ppo_update(actor, data):
+        areal.run.loss_fn = functools.partial(grpo_loss_fn, c_clip=None)
+        return areal.run.step()
+
+    areal.PPOActor.ppo_update = ppo_update
+    install(VOCAB, total_steps=4)
+    with pytest.raises(InputError, match="does not read the thresholds that it was handed"):
+        areal.PPOActor().ppo_update([])
+
+
+def test_a_missing_areal_is_one_sentence():
+    with pytest.raises(InputError, match=r"areal is not installed; install it with `pip install 'areal>=1\.0\.4"):
+        install(VOCAB)
+
+
+def test_an_optimizer_whose_steps_are_not_seen_stops_the_run(made, monkeypatch):
+    monkeypatch.setattr(late, "LOSSES", 3)
+    run = made()
+    for _ in range(4):
+        run.step()
+    run.loop.close()
+    for _ in range(3):
+        run.step()
+    with pytest.raises(InputError, match=r"was taken 3 times without a step of a torch\.optim\.Optimizer, .*; use an"):
+        run.step()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"use_sapo_loss": True}, {"use_cispo_loss": True}, {"importance_sampling_level": "sequence"}]
+)
 def test_a_loss_without_a_ratio_of_single_tokens_is_refused(made, settings):
     with pytest.raises(InputError, match="importance_sampling_level=token"):
         made().step(**settings)

@@ -20,11 +20,14 @@ from ...inputs.errors import InputError
 from ...measure.policy.without_logits import statistics_without_logits
 from ...measure.tokens import TokenStatistics
 from ..environment import configured
+from ..handed import bypassed
+from ..hosts import require
 from ..late import LateLoop
 from ..refusals import without_bonus
 
 __all__ = ["controlled", "install"]
 
+SUPPORTED = ">=1.0.4,<1.1"
 LOSS = "AReaL's grpo_loss_fn"
 
 
@@ -35,20 +38,27 @@ def install(vocab_size: int, total_steps: int | None = None) -> None:
         total_steps: optimizer steps of the run, train steps times `ppo_n_minibatches`; for a curve in shares of it.
 
     Raises:
-        InputError: the configuration does not fit.
+        InputError: AReaL is not installed, in another version, or the configuration does not fit; later, an update
+            takes another loss.
     """
+    require("areal", SUPPORTED)
     import areal.trainer.ppo.actor as host
     from areal.utils import stats_tracker
 
     config, plain, update = without_bonus(configured()), host.grpo_loss_fn, host.PPOActor.ppo_update
+    loops: list[LateLoop] = []
 
     def ppo_update(actor: Any, *args: Any, **kwargs: Any) -> Any:
-        if host.grpo_loss_fn is plain:  # now that the actor's engine has made its groups
+        if not loops:  # now that the actor's engine has made its groups
             controller = EntropyController(config, actor.engine.data_parallel_group, total_steps=total_steps)
             rank = actor.engine.data_parallel_rank
-            loop = LateLoop(controller, lambda metrics: stats_tracker.scalar(**metrics), LOSS, rank)
-            host.grpo_loss_fn = controlled(plain, loop, vocab_size)
-        return update(actor, *args, **kwargs)
+            loops.append(LateLoop(controller, lambda metrics: stats_tracker.scalar(**metrics), LOSS, rank))
+            host.grpo_loss_fn = controlled(plain, loops[0], vocab_size)
+        before = loops[0].taken
+        done = update(actor, *args, **kwargs)
+        if loops[0].taken == before:
+            raise bypassed("AReaL's ppo_update, which takes another loss than grpo_loss_fn,")
+        return done
 
     host.PPOActor.ppo_update = ppo_update
 
@@ -74,10 +84,12 @@ def controlled(loss_fn: Callable[..., Tensor], loop: LateLoop, vocab_size: int) 
 
 
 def _check(settings: dict[str, Any], input_data: dict[str, Any]) -> None:
-    if settings.get("use_sapo_loss") or settings.get("importance_sampling_level", "token") != "token":
+    others = settings.get("use_sapo_loss") or settings.get("use_cispo_loss")
+    if others or settings.get("importance_sampling_level", "token") != "token":
         raise InputError(
-            "a loss of AReaL clamps no ratio of single tokens under `use_sapo_loss` or `importance_sampling_level: "
-            "sequence`; set use_sapo_loss=false and importance_sampling_level=token."
+            "a loss of AReaL clamps no ratio of single tokens under `use_sapo_loss`, `use_cispo_loss` or "
+            "`importance_sampling_level: sequence`; set use_sapo_loss=false, use_cispo_loss=false and "
+            "importance_sampling_level=token."
         )
     if input_data.get("prox_logp") is None:
         raise InputError(
