@@ -1,5 +1,7 @@
 """What TRL's settings mean for control: one sentence each."""
 
+import importlib
+import sys
 from importlib.metadata import version
 from types import SimpleNamespace
 
@@ -10,6 +12,7 @@ from packaging.specifiers import SpecifierSet
 trl = pytest.importorskip("trl")
 
 from entrostat import EntropyController, InputError  # noqa: E402
+from entrostat.integrations import hosts  # noqa: E402
 from entrostat.integrations.hosts import require  # noqa: E402
 from entrostat.integrations.trl import EntropyCallback, RecordCallback  # noqa: E402
 from entrostat.integrations.trl.form import Form  # noqa: E402
@@ -184,6 +187,14 @@ def test_a_later_version_is_tried_and_refused_where_its_inside_has_changed(monke
     monkeypatch.setattr(trl.GRPOTrainer, "_compute_loss", lambda self, everything: None)
     with pytest.raises(InputError, match=r"later than the 0.9 that was tested, and GRPOTrainer._compute_loss is not"):
         require("trl", SUPPORTED, older, changed)
+
+
+def test_a_trl_whose_asyncgrpo_is_another_is_one_sentence(monkeypatch):
+    name = "entrostat.integrations.trl.async_grpo"
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(hosts, "version", {"trl": "1.13.0"}.__getitem__)
+    with pytest.raises(InputError, match=r"trl 1\.13\.0 is installed and >=1\.16\.0 is supported; install it with"):
+        importlib.import_module(name)
 
 
 def test_a_missing_host_is_one_sentence():

@@ -6,16 +6,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from trl.experimental.async_grpo import AsyncGRPOTrainer
 
 from ...control import EntropyController
 from ...loop.config import read_control
 from ...measure.tokens import TokenStatistics
 from ..handed import bypassed
+from ..hosts import require
 from ..late import LateLoop
 from ..refusals import without_bonus
 from .capture import captured
 from .trainer import Control
+
+require("trl", ">=1.16.0")  # earlier ones pack no tokens
+
+from trl.experimental.async_grpo import AsyncGRPOTrainer  # noqa: E402
 
 
 class EntropyControlledAsyncGRPOTrainer(AsyncGRPOTrainer):
