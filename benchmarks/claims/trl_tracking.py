@@ -28,6 +28,8 @@ from entrostat.trainer.reporting.summary import summarise
 TARGET = 0.55
 RESPONSES = 256
 KINDS = ("static", "controlled")
+LOGGED = "entropy"
+"""TRL's own, which both kinds log."""
 Name = tuple[str, int, int]
 """Kind, updates a rollout, seed."""
 
@@ -80,9 +82,10 @@ def blocks(runs: dict[Name, Run], seeds: list[int], updates: list[int], rollouts
         f"{rollouts}`: TRL {version('trl')}, the embedded task, {RESPONSES} responses a rollout, Adam 3e-4, loss_type "
         f"dapo. The control has a target, a constant of {TARGET} nats, and nothing else.",
         "RMSE, net RMSE (without the sampling error of the measured entropy) and bias in % of the target, from the "
-        "rollout on that first reaches it. Reached: that rollout, under control and, measured as TRL logs it, under "
-        "static clipping at 0.2. Descent: the largest excess of the controlled run's entropy over the static one's "
-        "on the way down, nats, means of three rollouts. Mean +- standard deviation over the seeds.",
+        "rollout on whose measured entropy first reaches it. What follows is by the entropy that TRL logs, a mean over "
+        "a rollout's updates. Reached: the rollout, under control and under static clipping at 0.2. Descent: the "
+        "largest excess of the controlled run over the static one on the way down, nats, means of three rollouts. "
+        "Mean +- standard deviation over the seeds.",
         table(
             "updates a rollout | RMSE % | net RMSE % | bias % | reached | reached, static | descent | reward, end | "
             "reward, static",
@@ -94,7 +97,7 @@ def blocks(runs: dict[Name, Run], seeds: list[int], updates: list[int], rollouts
 def _row(runs: dict[Name, Run], updates: int, seeds: list[int]) -> Iterator[str]:
     controlled = [runs["controlled", updates, seed] for seed in seeds]
     static = [runs["static", updates, seed] for seed in seeds]
-    found = [summarise(run, skip=max(_reached(run), 0)) for run in controlled]
+    found = [summarise(run, skip=max(_reached(run, "actor/entropy"), 0)) for run in controlled]
     for name in ("rmse", "net_rmse", "bias"):
         values = [getattr(figures, name) for figures in found]
         yield "-" if None in values else plus_minus(values, "+.2f" if name == "bias" else ".2f")
@@ -105,20 +108,16 @@ def _row(runs: dict[Name, Run], updates: int, seeds: list[int]) -> Iterator[str]
         yield plus_minus([float(run.column("reward")[-10:].mean()) for run in group])
 
 
-def _entropy(run: Run) -> np.ndarray:
-    return run.column("actor/entropy" if run.has("actor/entropy") else "entropy")
-
-
-def _reached(run: Run) -> int:
+def _reached(run: Run, entropy: str = LOGGED) -> int:
     """The first rollout at the target or below; -1: none."""
-    below = _entropy(run) <= TARGET
+    below = run.column(entropy) <= TARGET
     return int(below.argmax()) if below.any() else -1
 
 
 def _excess(controlled: Run, static: Run) -> float:
     """How far the controlled run lies above the static one until the static one is at the target."""
     end = _reached(static) if _reached(static) >= 0 else len(static.steps)
-    apart = np.convolve(_entropy(controlled) - _entropy(static), np.full(3, 1 / 3), "valid")
+    apart = np.convolve(controlled.column(LOGGED) - static.column(LOGGED), np.full(3, 1 / 3), "valid")
     return float(apart[: max(end - 2, 1)].max())
 
 

@@ -96,6 +96,7 @@ def test_an_answer_that_takes_too_long_is_wrong_and_the_next_one_is_judged(verif
     start = time.monotonic()
     assert hurried("", "\\boxed{" + "9^{" * 6 + "9" + "}" * 6 + "}", "3") == 0
     assert time.monotonic() - start < 60  # it would take hours
+    hurried._seconds = 300.0  # the next child may be slow: the machine may be busy
     assert hurried("", "\\boxed{\\frac{2}{4}}", "0.5") == 1
     hurried.close()
 

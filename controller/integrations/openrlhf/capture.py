@@ -23,7 +23,7 @@ class Capture:
     sensitivity: Tensor | None = None
     vocab_size: int | None = 0
     weighed: Weighed = field(default_factory=Weighed)
-    """Of the entropy that OpenRLHF's own bonus weighs."""
+    """Looks at the entropy that OpenRLHF's own bonus weighs."""
 
     def of_actions(self, count: int) -> tuple[Tensor, Tensor]:
         """Both at the last `count` positions, as OpenRLHF cuts its `action_log_probs`.
