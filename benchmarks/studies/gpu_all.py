@@ -3,9 +3,10 @@
     python -m benchmarks.studies.gpu_all [--seconds 520] [--only statistics trainer] [--out runs/gpu_all]
 
 Each check is a process of its own with a time limit: the statistics of a real vocabulary in bfloat16, by the kernels,
-against float64; SmolLM2 in bfloat16, static clipping and control; what the measurement costs; the trainer at ZeRO 1 to
-3. One that fails, or lacks a package, leaves the others alone. Figures, output and a summary (gpu_all.md) land in
---out. Without a GPU, what can run on the CPU runs there at a size that only shows that it runs.
+against float64; SmolLM2 in bfloat16, static clipping and control; TRL's AsyncGRPO, whose tests want a GPU; what the
+measurement costs; the trainer at ZeRO 1 to 3. One that fails, or lacks a package, leaves the others alone. Figures,
+output and a summary (gpu_all.md) land in --out. Without a GPU, what can run on the CPU runs there at a size that only
+shows that it runs.
 """
 
 from __future__ import annotations
@@ -44,9 +45,11 @@ def checks(out: Path) -> dict[str, Check]:
         f"real {name}": Check(smollm2(out / name, *CUDA, *words), 90, smollm2(out / name, *TINY, *words))
         for name, words in {"static": [override("control", part("all"))], "control": []}.items()
     }
+    asynchronous = ["-m", "pytest", "-q", "tests/integrations/test_trl_async.py"]
     return {
         "statistics": Check(statistics, 60, statistics),
         **real,
+        "asynchronous": Check(asynchronous, 60),
         "measurement": Check(["-m", module, "--results", str(out)], 100),
         "trainer": Check(trainer, 200),
     }
