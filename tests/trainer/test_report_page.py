@@ -185,6 +185,7 @@ def test_one_box_beside_the_plot_has_the_values_of_all_runs(opened: Watched) -> 
     opened.page.set_viewport_size({"width": 1400, "height": 1000})
     plot = opened.page.locator(".bk-Figure").first
     plot.scroll_into_view_if_needed()
+    opened.page.wait_for_timeout(500)  # a scroll that is told late would hide the box
     frame = opened.page.evaluate("framed(overSteps().find(view => view.model.name == 'linear'))")
     opened.page.mouse.move((frame["left"] + frame["right"]) / 2, (frame["top"] + frame["bottom"]) / 2)
     box = opened.page.locator("#hover")
