@@ -90,7 +90,9 @@ def reach_of(batch: BatchStatistics) -> Limits:
     if curve is None:
         return UNIT
     unit = unit_of(curve)
-    return Limits(-curve.lowers / unit, curve.raises / unit) if unit and batch.sensitivity_rms else IDLE
+    if not (unit and batch.sensitivity_rms):
+        return IDLE
+    return Limits(-curve.lowers / unit, curve.raises / unit).within(WIDEST)  # the smallest floats divide coarsely
 
 
 def unknown(tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:

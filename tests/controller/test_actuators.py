@@ -235,6 +235,12 @@ def test_the_weight_solves_for_the_change(change):
     assert left == pytest.approx(np.clip(change, -0.4, 0.6), abs=1e-6)
 
 
+def test_no_command_is_beyond_the_largest_where_contributions_are_the_smallest_floats():
+    curve = ContributionCurve(np.array([0.0, 0.5, 1.0]), lowering=np.zeros(2), raising=np.array([0.0, 3e-322]))
+    batch = BatchStatistics(0.6, tokens=4, sensitivity_rms=1.0, contributions=curve)
+    assert SensitivityThresholds().limits(batch) == (0, WIDEST)
+
+
 @pytest.mark.parametrize("command", [-1.0, 0.3, 1.0])
 def test_without_advantages_sensitivity_thresholds_are_the_standard_ones(command):
     batch = BATCH._replace(advantages=torch.zeros(480))
