@@ -5,7 +5,7 @@
     python -m tests.soak.letter FOLDER --pages tune curve    these pages alone, in the clone if it is there already
 
 Left out are commands that a page marks as not run, but for those that only install. The quick part is what
-`tests/test_docs.py` runs, each command in a shell and a process of its own. The whole was not yet run to its end.
+`tests/test_docs.py` runs, each command in a shell and a process of its own.
 """
 
 import argparse
