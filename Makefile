@@ -18,7 +18,7 @@ demo: setup  ## train twice, static clipping against control, and draw both
 	@echo "Both runs in MLflow: $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db"
 
 test: setup-dev lint  ## lint, types and all tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(BIN)/pytest tests/controller/test_kernels.py
 
 lint: setup-dev links

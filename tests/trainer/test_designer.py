@@ -69,11 +69,11 @@ def test_a_dragged_curve_is_saved_and_loads(browser, serve, capsys) -> None:
     url, out = serve()
     opened = Watched(browser, url()).ready()
     steep = opened.page.locator(".key span", has_text="cannot follow")
-    assert steep.is_hidden()
+    steep.wait_for(state="hidden")
     drag(opened, (50, 0.8), (90, 1.1))
     opened.until("document.getElementById('says').textContent.includes('cannot follow the target at steps 9')")
     opened.until(f"Number.isInteger({POINTS}[1]) && {POINTS}[1] > 80")  # at rest on a whole step
-    assert steep.is_visible()
+    steep.wait_for(state="visible")
     opened.page.locator("#save").click()
     opened.until("document.getElementById('saved').value.startsWith('saved')")
     assert opened.page.locator("#next").inner_text() == f"entrostat train CONFIG control.target={out} --out runs/drawn"
