@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 from numpy.typing import ArrayLike
 from scipy.stats import bootstrap, trim_mean
 
@@ -72,7 +71,9 @@ def quiet(prompts: int, samples: int) -> list[str]:
 
 def override(key: str, value: Any) -> str:
     """`key=value` for the command line, whatever mapping the value is."""
-    return f"{key}={yaml.safe_dump(value, default_flow_style=True, width=10_000).strip()}"
+    from entrostat.inputs.yaml_text import yaml_line
+
+    return f"{key}={yaml_line(value)}"
 
 
 def joined(values: Iterable[Any]) -> str:

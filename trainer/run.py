@@ -263,8 +263,8 @@ def _save(session: Session, folder: RunFolder, step: int, unevaluated: dict[str,
         unevaluated: metrics of the last of them, which were not recorded, since its evaluation failed.
     """
     engine, keep = session.engine, session.config.checkpoint.keep
-    state = {"step": step, "updates": updates(engine), "control": session.control.state_dict()}
-    state |= {"unevaluated": unevaluated}
+    control = session.control.state_dict()
+    state = {"step": step, "updates": updates(engine), "control": control, "unevaluated": unevaluated}
     parts = gathered(engine)
 
     def write() -> None:
@@ -302,5 +302,7 @@ def _restore(session: Session, folder: RunFolder) -> tuple[int, dict[str, float]
         raise InputError(f"{path} has a damaged state ({error}); remove it to go on from the one before.") from None
     restore(session.engine, parts, taken)
     session.control.load_state_dict(control)
+    if unevaluated is None:
+        return step, None
     recorded = session.engine.on_rank0(lambda: any(row["step"] == step - 1 for row in folder.rows()))
-    return (step, None) if recorded or not unevaluated else (step - 1, unevaluated)
+    return (step, None) if recorded else (step - 1, unevaluated)  # an earlier resume may have made up for it
