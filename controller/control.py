@@ -13,7 +13,7 @@ from .inputs.errors import InputError, shorten
 from .inputs.scalars import real, whole
 from .laws import Reading
 from .limits import Limits
-from .loop.checks import check_density, check_reachable, plain_updates, possible
+from .loop.checks import check_density, check_reachable, plain_success, plain_updates, possible
 from .loop.config import ControlConfig, default_control, read_control
 from .loop.cycle import Rollout, decided, first_entropy, has_inner_loop, refined
 from .loop.state import LoopState, loop_state
@@ -98,6 +98,7 @@ class EntropyController:
         momentum: float | None = None,
         delayed: bool = False,
         off_policy: bool = False,
+        success: float | None = None,
     ) -> Decision:
         """Decide the thresholds for this rollout batch; every rank of the process group gets the same decision.
 
@@ -116,10 +117,12 @@ class EntropyController:
             delayed: whether this decision acts on the next rollout's updates, and this one's run under the last.
             off_policy: whether `tokens.logprob` is of earlier policies than the entropy, by design: the mean surprisal
                 is then no estimate of it, and is neither held against it nor logged.
+            success: share of the rollout's episodes that earned more than the least, 0 to 1, the same on every rank;
+                for a target with `pace: success`.
 
         Raises:
-            InputError: shapes do not match, the target exceeds ln(vocab_size), no loop has so many updates, or no
-                optimizer such a momentum.
+            InputError: shapes do not match, the target exceeds ln(vocab_size), no loop has so many updates, no
+                optimizer such a momentum, or the target's pace needs a success that was not given.
         """
         from .measure.paired import known_rows
         from .measure.ranks import ballot  # torch, which the numbers-only half does not need
@@ -138,7 +141,7 @@ class EntropyController:
             batch = replace(batch, surprisal=math.nan)
         if self.config.law.has_inner_loop:
             self._rows = known_rows(tokens, mask)
-        return self._decide(batch, None, kl=kl, updates=updates, momentum=momentum, delayed=delayed)
+        return self._decide(batch, None, kl=kl, updates=updates, momentum=momentum, delayed=delayed, success=success)
 
     def measured(self, responses: int) -> Tensor:
         """Responses of this rank that the next `step` needs, by `measurement.share`: row numbers, rising.
@@ -167,6 +170,7 @@ class EntropyController:
         updates: int | None = None,
         momentum: float | None = None,
         delayed: bool = False,
+        success: float | None = None,
     ) -> Decision:
         """The same from numbers alone, for simulators and loops without tensors.
 
@@ -179,6 +183,7 @@ class EntropyController:
             updates: as for `step`.
             momentum: as for `step`.
             delayed: as for `step`.
+            success: as for `step`.
 
         Raises:
             InputError: as for `step`.
@@ -191,7 +196,13 @@ class EntropyController:
             )
         limits = None if reach is None else Limits(*(real(end, "an end of reach") for end in reach))
         return self._decide(
-            replace(regions, entropy=entropy), limits, kl=kl, updates=updates, momentum=momentum, delayed=delayed
+            replace(regions, entropy=entropy),
+            limits,
+            kl=kl,
+            updates=updates,
+            momentum=momentum,
+            delayed=delayed,
+            success=success,
         )
 
     def refine(self, now: TokenStatistics, tokens: TokenStatistics, advantages: Tensor, mask: Tensor) -> Decision:
@@ -300,12 +311,14 @@ class EntropyController:
         updates: int | None,
         momentum: float | None,
         delayed: bool,
+        success: float | None,
     ) -> Decision:
         kl, (updates, momentum) = real(kl, "kl"), plain_updates(updates, momentum)
+        success = plain_success(success, self.config.target)
         batch = possible(batch, self._state.step)
         self._check_target(batch)
         reach = self.config.actuator.limits(batch) if reach is None else reach
-        rollout = Rollout(batch, reach, kl, updates, momentum, bool(delayed))
+        rollout = Rollout(batch, reach, kl, updates, momentum, bool(delayed), success)
         decision, reading, self._state = decided(self.config, self._state, rollout)
         self._watch.check(decision, self.config.guard)
         self._last = decision, reading

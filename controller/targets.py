@@ -60,6 +60,9 @@ class Curve(Config):
     out the curve lasts the whole run."""
     total: Steps | None = None
     """Steps of the run, for `time: run`; none: those that the loop tells."""
+    pace: Literal["time", "success"] = "time"
+    """`time`, or `success`, where rewards are rare at first: a rollout advances the curve by the share of episodes that
+    earned more than the least, and what is left of it is spread over what is left of the run."""
 
     @model_validator(mode="before")
     @classmethod
@@ -76,6 +79,12 @@ class Curve(Config):
                 f"`time` is run, which counts in shares of it, and the curve ends at {self._last():g}; write at most "
                 "1, or `time: steps`."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _know_its_end(self) -> Self:
+        if self.pace == "success" and self.time != "run":
+            raise ValueError("`pace: success` ends with the run, and `time` is steps; write `time: run`.")
         return self
 
     def with_total(self, steps: float | None) -> Self:

@@ -54,6 +54,7 @@ def simulate(
             reach=plant.reach,
             updates=ticks,
             momentum=inner.lag,
+            success=1.0,  # a plant has no rewards to wait for
         )
         rollout, commands = state.entropy, []
         for update in range(ticks):

@@ -302,6 +302,13 @@ class RunConfig(Config):
         return control_content(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
+    def _curve_goes_by_time(self) -> RunConfig:
+        target = self.control.target
+        if target is not None and target.pace == "success":
+            raise ValueError("`control.target.pace` is success, which this trainer does not count; write `pace: time`.")
+        return self
+
+    @model_validator(mode="after")
     def _minibatches_fit(self) -> RunConfig:
         responses = self.rollout.prompts * self.rollout.responses_per_prompt
         if responses % self.update.minibatches:

@@ -19,12 +19,15 @@ def without_bonus(config: ControlConfig) -> ControlConfig:
     return config.model_copy(update={"actuator": SensitivityThresholds()})
 
 
-def of_configuration(config: ControlConfig, bonus: bool = False, own_loss: bool = False) -> list[str]:
+def of_configuration(
+    config: ControlConfig, bonus: bool = False, own_loss: bool = False, episodes: bool = False
+) -> list[str]:
     """A sentence with its remedy for each part that a host's clipped loss cannot carry out.
 
     Args:
         bonus: whether the host's loss has an entropy bonus whose weight can follow the command.
         own_loss: whether the host takes our surrogate, in each of its forms, for its loss.
+        episodes: whether the returns of its episodes are counted.
     """
     found = []
     if config.surrogate.form != "clip" and not own_loss:
@@ -35,6 +38,8 @@ def of_configuration(config: ControlConfig, bonus: bool = False, own_loss: bool 
         )
     if config.guard.kl_limit is not None:
         found.append("`guard.kl_limit` needs a KL divergence that is not measured before the update; remove it.")
+    if config.target is not None and config.target.pace == "success" and not episodes:
+        found.append("`target.pace` is success, which this host does not count; write `pace: time`.")
     if config.measurement.sampled:
         found.append(
             f"`measurement.share` is {config.measurement.share:g} and the host's own pass measures every response "

@@ -80,6 +80,25 @@ def plain_updates(updates: int | None, momentum: float | None) -> tuple[int | No
     return updates, momentum
 
 
+def plain_success(success: float | None, target: Target | None) -> float:
+    """The share of episodes that earned more than the least as a plain number; NaN where none is given or needed.
+
+    Raises:
+        InputError: it is no share, or the target's pace needs one.
+    """
+    if success is None:
+        if target is not None and target.pace == "success":
+            raise InputError(
+                "the target has `pace: success` and the step was given none; give `success=`, the share of the "
+                "rollout's episodes that earned more than the least, or write `pace: time`."
+            )
+        return math.nan
+    number = real(success, "success")
+    if not 0 <= number <= 1:
+        raise InputError(f"success={number!r} is no share; give a number from 0 to 1, or leave it out.")
+    return number
+
+
 def check_density(config: ControlConfig, initial: float) -> None:
     """Whether target, law and actuator make sense for a density.
 

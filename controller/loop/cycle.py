@@ -36,6 +36,8 @@ class Rollout:
     """The optimizer's."""
     delayed: bool = False
     """Whether the decision acts on the next rollout's updates."""
+    success: float = math.nan
+    """Share of the episodes that earned more than the least."""
 
 
 def decided(config: ControlConfig, state: LoopState, rollout: Rollout) -> tuple[Decision, Reading, LoopState]:
@@ -58,7 +60,8 @@ def decided(config: ControlConfig, state: LoopState, rollout: Rollout) -> tuple[
         surrogate=config.surrogate,
         verdict=verdict,
     )
-    return decision, reading, replace(state, step=state.step + 1, held=state.held + lost)
+    clock = state.clock.advanced(_stride(config, state, rollout))
+    return decision, reading, replace(state, step=state.step + 1, clock=clock, held=state.held + lost)
 
 
 def refined(
@@ -127,9 +130,15 @@ def _reading(config: ControlConfig, state: LoopState, rollout: Rollout) -> Readi
     )
     if target is None or (target.relative and initial is None):
         return reading
-    steps = [max(state.step - 1, 0), *range(state.step, state.step + AHEAD + 1)]
+    steps = state.clock.ahead(_stride(config, state, rollout), AHEAD)
     past, *ahead = target.at(steps, initial).tolist()
     return replace(reading, setpoint=ahead[0], setpoint_next=ahead[1], setpoint_previous=past, ahead=tuple(ahead))
+
+
+def _stride(config: ControlConfig, state: LoopState, rollout: Rollout) -> float:
+    """Steps of the curve that the rollout takes; without a curve one, as most do."""
+    target = state.target(config)
+    return 1.0 if target is None else state.clock.stride(target, state.step, rollout.success)
 
 
 def _terms(config: ControlConfig, state: LoopState, reading: Reading) -> tuple[Terms, LoopState]:

@@ -12,11 +12,12 @@ from ..inputs.state import count, number, restored
 from ..laws.base import State as LawState
 from ..limits import HIGHEST, WIDEST
 from ..targets import LONGEST, Target
+from .clock import START, Clock
 
 if TYPE_CHECKING:
     from .config import ControlConfig
 
-VERSION = 5
+VERSION = 6
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class LoopState:
     guard: GuardState
     step: int = 0
     """Rollouts that were decided on."""
+    clock: Clock = START
+    """How far along the target curve."""
     initial: float | None = None
     """The run's first measured entropy, nats."""
     total: int | None = None
@@ -56,6 +59,7 @@ class LoopState:
         return {
             "version": VERSION,
             "step": self.step,
+            "clock": list(self.clock),
             "initial_entropy": self.initial,
             "total": self.total,
             "law": {"type": config.law.type} | self.law,
@@ -99,6 +103,7 @@ def _read(saved: dict[str, Any], config: ControlConfig) -> LoopState:
         law=law,
         guard=guard,
         step=count(saved["step"]),
+        clock=Clock(*(number(value, 0, LONGEST) for value in saved["clock"])),
         initial=None if initial is None else number(initial, 0, HIGHEST),
         total=None if saved["total"] is None else int(number(saved["total"], 1, LONGEST)),
         held=count(saved["held"]),

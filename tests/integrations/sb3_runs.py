@@ -19,11 +19,11 @@ FRAMES = ENVS * SETTINGS["n_steps"]
 class Guess(gymnasium.Env):
     """Episodes of uneven length; the reward is larger the nearer the action is to the context, and luck besides."""
 
-    def __init__(self, actions: spaces.Space | None = None, nested: bool = False) -> None:
+    def __init__(self, actions: spaces.Space | None = None, nested: bool = False, pays: bool = True) -> None:
         self.action_space = spaces.Discrete(4) if actions is None else actions
         vector = spaces.Box(0, 1, (4,), np.float32)
         self.observation_space = spaces.Dict({"context": vector}) if nested else vector
-        self._nested = nested
+        self._nested, self._pays = nested, pays
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict]:
         super().reset(seed=seed)
@@ -31,7 +31,7 @@ class Guess(gymnasium.Env):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
         far = np.abs(np.asarray(action, dtype=float) - self._context).mean()
-        reward = float(self.np_random.normal() / 2 - far)
+        reward = float(self.np_random.normal() / 2 - far) if self._pays else 0.0
         return self._next(), reward, bool(self.np_random.random() < 0.2), False, {}
 
     def action_masks(self) -> np.ndarray:
@@ -53,11 +53,19 @@ STATIC = {"law": {"type": "manual"}, "actuator": {"type": "static"}}
 
 
 def made(entropy_control: Any = None, kind: type = EntropyControlledPPO, **settings: Any):
-    """A model on `ENVS` such environments; `settings` are SB3's, `env` the keywords of `Guess`."""
+    """A model on `ENVS` such environments; `settings` are SB3's, `env` the keywords of `Guess`.
+
+    `monitored` says whether they count the returns of their episodes.
+    """
     from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.vec_env import DummyVecEnv
 
     torch.manual_seed(0)
-    env = make_vec_env(Guess, ENVS, seed=5, env_kwargs=settings.pop("env", {}))
+    env_kwargs = settings.pop("env", {})
+    if settings.pop("monitored", True):
+        env = make_vec_env(Guess, ENVS, seed=5, env_kwargs=env_kwargs)
+    else:
+        env = DummyVecEnv([lambda: Guess(**env_kwargs)] * ENVS)
     given = {} if entropy_control is None else {"entropy_control": entropy_control}
     policy = settings.pop("policy", "MlpPolicy")
     return kind(policy, env, **SETTINGS | {"policy_kwargs": {"net_arch": [16]}} | settings | given)

@@ -83,7 +83,7 @@ def test_a_run_fills_its_folder_and_is_not_run_again(tmp_path):
     folder = train(Job(TASK, "control", 7), tmp_path, rollouts=2)
     run = load_run(folder)
     assert run.steps.tolist() == [0, 1]
-    assert run.config["control"]["target"]["steps"] == TASKS[TASK].frames // ROLLOUT
+    assert run.config["control"]["target"]["total"] == TASKS[TASK].frames // ROLLOUT
     for name in ("actor/entropy", "controller/setpoint", "region/e1/contribution", "time/control", "frames"):
         assert np.isfinite(run.column(name)).all(), name
     assert np.isfinite(run.column("eval/greedy")[-1])

@@ -32,6 +32,7 @@ SPACES = {
     "binary": spaces.MultiBinary(2),
     "continuous": spaces.Box(-1, 4, (2,), np.float32),
 }
+PACED = {"type": "linear", "start": 0.97, "end": 0.3, "unit": "initial", "time": "run", "pace": "success"}
 
 
 class Rollouts(BaseCallback):
@@ -221,6 +222,20 @@ def test_true_is_the_recommended_curve_over_the_run_and_a_longer_run_keeps_it(tm
     assert loaded.entropy_state["total"] == 4
 
 
+@pytest.mark.parametrize(("pays", "end"), [(False, 0.97), (True, 0.3)], ids=["without rewards", "with rewards"])
+def test_a_curve_paced_by_success_waits_for_rewards(pays, end):
+    model = trained(9, control(target=PACED), env={"pays": pays})
+    last = model.entropy_loop.controller.step_scalar(1.0, success=0.0)
+    assert last.setpoint == pytest.approx(end * model.entropy_state["initial_entropy"], rel=0.03)
+
+
+def test_the_least_return_so_far_survives_a_save(tmp_path):
+    model = trained(3, control(target=PACED))
+    model.save(tmp_path / "model.zip")
+    loaded = EntropyControlledPPO.load(tmp_path / "model.zip", env=model.env)
+    assert loaded.entropy_loop.least == model.entropy_loop.least < min(e["r"] for e in model.ep_info_buffer) + 1e-9
+
+
 def test_a_saved_model_is_plain_ppo_to_sb3_and_plain_ppo_is_taken_over(tmp_path):
     model = trained(1, control())
     model.save(tmp_path / "ours.zip")
@@ -282,6 +297,7 @@ def test_the_guards_stop_ends_learning():
             r"`actuator.type` is 'split_range', made for probabilities, .*; write `sensitivity`",
         ),
         ({"target": {"type": "constant", "value": -1}}, {}, r"`target.value`: -1 is below 0"),
+        ({"target": PACED}, {"monitored": False}, r"`target.pace` is success, and no Monitor .*; make the environ"),
     ],
 )
 def test_what_cannot_be_controlled_is_refused_in_one_sentence(content, settings, message):

@@ -95,7 +95,8 @@ def blocks(results: Results) -> tuple[str, ...]:
         f"{version('gymnasium')}, {ENVS} environments, {settings}, MLP {PPO['policy_kwargs']['net_arch']}; all else "
         f"SB3's. Seeds 1 to 5. The bonus is the best of {', '.join(f'{bonus:g}' for bonus in BONUSES)}, chosen for "
         "each task on the very seeds it is compared on (in bold). Control has one rule everywhere, chosen before any "
-        f"run: `law: adaptive`, and a line from {line['start']:.0%} to {line['end']:.0%} of the initial entropy.",
+        f"run of these seeds: `law: adaptive`, and a line from {line['start']:.0%} to {line['end']:.0%} of the initial "
+        "entropy, paced by success.",
         "Return: mean of the last 100 episodes of training, actions sampled; greedy: 50 episodes of the most probable "
         "action. Interquartile means over seeds, with 95 % intervals by bootstrap. Solved: return at or above the "
         f"threshold at the end ({', '.join(f'{task.name} {task.solved:g}' for task in TASKS.values())}). Frames to "

@@ -37,10 +37,10 @@ PPO = {
 ROLLOUT = ENVS * PPO["n_steps"]
 BONUSES = (0.001, 0.003, 0.01, 0.03)
 CONTROL = {
-    "target": {"type": "linear", "start": 0.97, "end": 0.3, "unit": "initial"},
+    "target": {"type": "linear", "start": 0.97, "end": 0.3, "unit": "initial", "time": "run", "pace": "success"},
     "law": {"type": "adaptive"},
 }
-"""The one rule: a line from 97 % to 30 % of the initial entropy over the run; `steps` are the run's rollouts."""
+"""The one rule: a line from 97 % to 30 % of the initial entropy, which goes on as fast as episodes succeed."""
 METHODS = ("no bonus", *(f"bonus {bonus:g}" for bonus in BONUSES), "control")
 TIMED = ("collected", "decide", "band", "trained")
 EVALUATED = 50
@@ -125,7 +125,7 @@ class Job:
         """Configuration of the controller, if it is in charge."""
         if self.method != "control":
             return None
-        return CONTROL | {"target": CONTROL["target"] | {"steps": frames // ROLLOUT}}
+        return CONTROL | {"target": CONTROL["target"] | {"total": frames // ROLLOUT}}
 
     @property
     def bonus(self) -> float:

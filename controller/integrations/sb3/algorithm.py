@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,14 @@ class EntropyControl:
     entropy_control: Control | None
     entropy_state: dict[str, Any] | None
     """The controller's, as of the last rollout: plain JSON values."""
+    entropy_least: float
+    """Lowest return of an episode so far, for a target whose pace is success."""
     entropy_loop: EntropyLoop | None
     """The controller at work; none without `entropy_control`."""
 
     def __init__(self, *args: Any, entropy_control: Control | None = None, **kwargs: Any) -> None:
         self.entropy_control, self.entropy_state, self.entropy_loop = entropy_control, None, None
+        self.entropy_least = math.inf
         super().__init__(*args, **kwargs)
 
     def _setup_model(self) -> None:
@@ -47,7 +51,7 @@ class EntropyControl:
         if self.entropy_state is not None:
             controller.load_state_dict(self.entropy_state)
         self.entropy_control = config.model_dump(mode="json")
-        self.entropy_loop = EntropyLoop(controller)
+        self.entropy_loop = EntropyLoop(controller, self.entropy_least)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "entropy_loop"]  # type: ignore[misc]
@@ -76,7 +80,7 @@ class EntropyControl:
         loop.controller.set_total_steps(-(-self._total_timesteps // frames))  # type: ignore[attr-defined]
         with handed_over(self, loop, loop.decide(self)):
             super().train()  # type: ignore[misc]
-        self.entropy_state = loop.controller.state_dict()
+        self.entropy_state, self.entropy_least = loop.controller.state_dict(), loop.least
         self._log(loop.trained())
 
     def _log(self, numbers: dict[str, float]) -> None:

@@ -21,7 +21,7 @@ from ...measure.tokens import TokenStatistics
 from ..clamp import clamp_thresholds, weighed
 from ..handed import Handed, Weighed, bypassed, without_weight
 from .band import Band
-from .rollout import Samples, normalised, samples
+from .rollout import Samples, normalised, samples, success
 
 DECISIONS = 8
 """Decisions a rollout at most, each for as many minibatches: the updates of a small network are quick, and a decision
@@ -33,8 +33,10 @@ SHARES = ("clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean
 class EntropyLoop:
     """Decides on a rollout, and hands SB3's own `train` the thresholds of each of its minibatches."""
 
-    def __init__(self, controller: EntropyController) -> None:
+    def __init__(self, controller: EntropyController, least: float = math.inf) -> None:
         self.controller = controller
+        self.least = least
+        """Lowest return of an episode so far."""
         self.decision: Decision | None = None
         self.metrics: dict[str, float] = {}
         """Metrics of the last rollout and its updates, under the names of the metric contract."""
@@ -57,6 +59,7 @@ class EntropyLoop:
         mask = torch.ones_like(rollout.tokens.logprob, dtype=torch.bool)
         updates = model.n_epochs * math.ceil(len(advantages) / model.batch_size)
         self._every = math.ceil(updates / DECISIONS)
+        share, self.least = success(model.ep_info_buffer, self.least)
         decision = self.decision = self.controller.step(
             rollout.tokens,
             advantages,
@@ -64,6 +67,7 @@ class EntropyLoop:
             groups=rollout.groups,
             updates=math.ceil(updates / self._every),
             momentum=momentum_of(model.policy.optimizer),
+            success=share,
         )
         thresholds = decision.thresholds(rollout.tokens, advantages[:, None])
         sums = threshold_sums(thresholds, rollout.tokens, advantages, mask)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +64,18 @@ def samples(buffer: Any, seen: Sequence[Policy]) -> Samples:
     logprob, entropy, sensitivity, advantages = (x.T.reshape(-1, 1) for x in columns)
     tokens = TokenStatistics(logprob, entropy, sensitivity, tokens.vocab_size)
     return Samples(tokens, advantages[:, 0], _stretches(buffer.episode_starts, buffer.device))
+
+
+def success(episodes: Iterable[dict[str, float]], least: float) -> tuple[float, float]:
+    """Share of the last episodes that returned more than the least so far, and that least; 0 where none has finished.
+
+    Args:
+        episodes: SB3's window of them, each with its return `r`.
+        least: lowest return before; infinite at first.
+    """
+    returns = [episode["r"] for episode in episodes]
+    least = min([least, *returns])
+    return (sum(r > least for r in returns) / len(returns) if returns else 0.0), least
 
 
 def _stretches(starts: np.ndarray, device: Any) -> Tensor:

@@ -7,7 +7,9 @@ import logging
 import math
 from typing import Any
 
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor, is_vecenv_wrapped
 
 from ...inputs.errors import InputError
 from ...loop.checks import check_density, check_reachable
@@ -39,8 +41,13 @@ def check_settings(config: ControlConfig, model: Any) -> None:
         InputError: a setting leaves nothing to control, or the target is out of reach.
     """
     number = choices(model.action_space)
-    for sentence in of_configuration(config, bonus=True):
+    for sentence in of_configuration(config, bonus=True, episodes=True):
         raise InputError(sentence)
+    if config.target is not None and config.target.pace == "success" and not _monitored(model.env):
+        raise InputError(
+            "`target.pace` is success, and no Monitor counts the returns of the episodes; make the environments by "
+            "`make_vec_env`, or wrap each in Monitor."
+        )
     if model.use_sde:
         raise InputError(
             "use_sde=True draws its noise once for many steps, so that an action has no entropy of its own; set it to "
@@ -52,6 +59,11 @@ def check_settings(config: ControlConfig, model: Any) -> None:
         check_reachable(config.target, number, math.nan)
     for sentence in remarks(config, model):
         logger.warning("%s", sentence)
+
+
+def _monitored(env: VecEnv | None) -> bool:
+    """Whether episodes leave their returns; a model that is loaded gets its environments later."""
+    return env is None or is_vecenv_wrapped(env, VecMonitor) or all(env.env_is_wrapped(Monitor))
 
 
 def remarks(config: ControlConfig, model: Any) -> list[str]:
