@@ -30,8 +30,9 @@ from entrostat import InputError, batch_statistics, policy_loss, token_statistic
 from entrostat.integrations.openrlhf import EntropyHook, EntropyPolicyLoss, install  # noqa: E402
 from entrostat.integrations.openrlhf import hook as hook_module  # noqa: E402
 from entrostat.integrations.openrlhf.capture import Capture, captured  # noqa: E402
-from entrostat.integrations.openrlhf.hook import data_parallel, measured, rollouts  # noqa: E402
+from entrostat.integrations.openrlhf.hook import data_parallel, rollouts, score  # noqa: E402
 from entrostat.integrations.openrlhf.loss import correction  # noqa: E402
+from entrostat.integrations.openrlhf.scored import Scored  # noqa: E402
 from entrostat.integrations.sequence_mean import sequence_mean  # noqa: E402
 from entrostat.trainer.policy.models import ASSETS  # noqa: E402
 from tests.batches import controller, random_batch  # noqa: E402
@@ -44,15 +45,18 @@ def make_actor():
     return Actor(str(ASSETS / "expressions"), attn_implementation="eager").float()  # it loads 16-bit ones only
 
 
-def experience(actor, seed=0) -> Experience:
-    """What OpenRLHF's experience maker hands to the actor: left-padded sequences of random tokens, scored."""
+def experience(scorer, seed=0, short=0) -> Experience:
+    """What OpenRLHF's experience maker hands to the actor: left-padded sequences of random tokens, scored.
+
+    Every fourth response has `short` tokens less.
+    """
     g = torch.Generator().manual_seed(seed)
     sequences = torch.randint(2, 16, (ROWS, PROMPT + TIME), generator=g)
-    attention = torch.ones_like(sequences)
+    attention, action_mask = torch.ones_like(sequences), torch.ones(ROWS, TIME)
     attention[::3, 0] = 0
-    action_mask = torch.ones(ROWS, TIME)
+    attention[::4, PROMPT + TIME - short :], action_mask[::4, TIME - short :] = 0, 0
     with torch.no_grad():
-        scores = actor(sequences, action_mask, attention_mask=attention)
+        scores = scorer(sequences, action_mask, attention_mask=attention)
     return Experience(
         sequences=sequences,
         attention_mask=attention,
@@ -63,16 +67,25 @@ def experience(actor, seed=0) -> Experience:
     )
 
 
-def test_statistics_are_those_of_the_models_logits():
-    actor = make_actor()
-    batch = experience(actor)
-    tokens = measured(actor, batch).tokens
+def exact(actor, batch):
+    """Statistics of the actions, from the model's own logits."""
     with torch.no_grad():
         positions = (batch.attention_mask.cumsum(-1) - 1).masked_fill(batch.attention_mask == 0, 1)
         logits = actor.model(batch.sequences, attention_mask=batch.attention_mask, position_ids=positions).logits
-    exact = token_statistics(logits[:, PROMPT - 1 : -1], batch.sequences[:, PROMPT:])
+    return token_statistics(logits[:, PROMPT - 1 : -1], batch.sequences[:, PROMPT:])
+
+
+def same(tokens, others, mask):
     for name in ("logprob", "entropy", "sensitivity"):
-        torch.testing.assert_close(getattr(tokens, name), getattr(exact, name), atol=2e-6, rtol=1e-5)
+        found, expected = getattr(tokens, name), getattr(others, name)
+        torch.testing.assert_close(found[mask], expected[mask], atol=2e-6, rtol=1e-5)
+
+
+def test_statistics_are_those_of_the_models_logits():
+    actor = make_actor()
+    scored = Scored(actor)
+    batch = experience(actor, short=2)
+    same(scored.of(batch, batch.action_log_probs), exact(actor, batch), batch.action_mask)
 
 
 def test_value_and_gradient_are_those_of_our_own_loss():
@@ -106,11 +119,13 @@ def items_of(batch):
 def hook_of(actor, batch, loss=None, **content):
     """Control over an ActorPPOTrainer, made without its `__init__`, which needs CUDA; SGD in two minibatches."""
     buffer = NaiveReplayBuffer.__new__(NaiveReplayBuffer)
-    buffer.items, buffer.packing_samples, buffer.dynamic_batch, buffer.sample_batch_size = (
-        items_of(batch),
-        False,
-        False,
-        8,
+    vars(buffer).update(
+        items=items_of(batch),
+        packing_samples=False,
+        dynamic_batch=False,
+        sample_batch_size=8,
+        limit=0,
+        cpu_offload=True,
     )
     optimizer = torch.optim.SGD(actor.parameters(), lr=0.01)
     trainer = ppo_actor.ActorPPOTrainer.__new__(ppo_actor.ActorPPOTrainer)
@@ -159,14 +174,99 @@ def test_some_updates_of_openrlhfs_trainer(on_cpu):
     assert hook.controller.state_dict()["step"] == 3
 
 
+def worker_of(hook):
+    """The Ray worker around the trainer, made without Ray: it scores a rollout, and keeps its experiences."""
+    plain = ppo_actor.PolicyModelActor.__ray_metadata__.modified_class
+    worker = plain.__new__(plain)
+    worker.trainer, worker.actor, worker.strategy = hook._trainer, hook._trainer.actor, hook._trainer.strategy
+    return worker
+
+
+def passes_without_gradients(actor):
+    """A list that gets the number of sequences of each pass without gradients."""
+    passes = []
+
+    def note(_, given, __):
+        if not torch.is_grad_enabled():
+            passes.append(len(given[0]))
+
+    actor.model.register_forward_hook(note)
+    return passes
+
+
+def given_to(hook):
+    """A list that gets what each decision is made on."""
+    given, plain = [], hook.controller.step
+    hook.controller.step = lambda *parts, **more: given.append(parts) or plain(*parts, **more)
+    return given
+
+
+def test_a_rollout_is_measured_in_the_pass_that_scores_it(on_cpu):
+    actor = make_actor()
+    hook = hook_of(actor, experience(actor))
+    worker, passes = worker_of(hook), passes_without_gradients(actor)
+    for seed in range(2):
+        hook._trainer.replay_buffer.clear()
+        worker.append(experience(worker.forward, seed, short=2))
+        hook.ppo_train(0.0)
+    assert sum(passes) == 2 * ROWS
+
+
+def test_a_pass_of_its_own_measures_the_same(on_cpu):
+    actor = make_actor()
+    hook = hook_of(actor, experience(actor))
+    passes, given = passes_without_gradients(actor), given_to(hook)
+    items = items_of(experience(worker_of(hook).forward, 1, short=2))
+    for _ in range(2):  # what a decision was made on is forgotten, so the second one finds nothing
+        hook.decide(actor, PolicyLoss(), items, packed=False, rows=4)
+    assert passes == [ROWS, 4, 4, 4, 4]
+    (scored, _, mask), (measured, _, again) = given
+    assert torch.equal(mask, again)
+    same(scored, measured, mask)
+
+
+def test_log_probabilities_of_another_process_are_measured_anew():
+    actor = make_actor()
+    hook = hook_of(actor, experience(actor))
+    given, batch = given_to(hook), experience(actor)
+    batch.action_log_probs = batch.action_log_probs - 0.01
+    hook.decide(actor, PolicyLoss(), items_of(batch), packed=False, rows=4)
+    same(given[0][0], exact(actor, batch), batch.action_mask)
+
+
+def _moved(rank, folder):
+    """A rank scores one rollout and trains on the one that its peer has scored."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    actor, elsewhere = make_actor(), make_actor()
+    scored, other = Scored(actor), Scored(elsewhere)
+    experience(actor, rank)
+    batch = experience(elsewhere, 1 - rank)
+    found = scored.complete(items_of(copy.copy(batch)), torch.device("cpu"))
+    tokens, expected = (x.of(batch, batch.action_log_probs) for x in (scored, other))
+    (folder / f"{rank}").write_text(str(found and torch.equal(tokens.sensitivity, expected.sensitivity)))
+    dist.destroy_process_group()
+
+
+def test_statistics_follow_an_experience_to_another_rank(tmp_path):
+    torch.multiprocessing.spawn(_moved, (tmp_path,), nprocs=2)
+    assert [(tmp_path / str(rank)).read_text() for rank in range(2)] == ["True", "True"]
+
+
+def test_an_actor_that_scores_by_another_function_stops_the_run():
+    actor = make_actor()
+    actor.forward = lambda *_, **__: torch.zeros(ROWS, TIME)
+    Scored(actor)
+    with pytest.raises(InputError, match="scores by another function than log_probs_from_logits"):
+        experience(actor)
+
+
 def test_responses_of_a_prompt_are_one_cluster_of_the_standard_error():
     actor = make_actor()
     batch = experience(actor)
     batch.prompts = [f"prompt {row // 4}" for row in range(ROWS)]
     decision = hook_of(actor, batch).decide(actor, PolicyLoss(), items_of(batch), packed=False, rows=4)
-    whole = measured(actor, batch)
     groups = torch.arange(ROWS) // 4
-    expected = batch_statistics(whole.tokens, whole.advantages, whole.mask, groups).standard_error
+    expected = batch_statistics(exact(actor, batch), batch.advantages, batch.action_mask, groups).standard_error
     assert decision.batch.standard_error == pytest.approx(expected, rel=1e-4)
     assert decision.batch.tokens == ROWS * TIME
 
@@ -183,7 +283,7 @@ def test_the_measuring_pass_names_the_ranks_that_share_its_sequences_and_hands_o
 
     monkeypatch.setattr(actor, "forward", forward)
     monkeypatch.setattr(hook_module, "merge_mm_train_inputs", lambda inputs, device: {"images": len(inputs)})
-    measured(actor, batch, ring="these")
+    score(actor, batch, ring="these")
     assert given == {"ring_attn_group": "these", "images": 1}
 
 
@@ -236,10 +336,9 @@ def test_an_update_with_a_bonus_is_that_of_our_own_loss(on_cpu):
     taken, step = [], hook.controller.step
     hook.controller.step = lambda *given, **more: taken.append(step(*given, **more)) or taken[-1]
     status = hook.ppo_train(0.0)
-    part = measured(ours, batch)
     _, output = ours(batch.sequences, batch.action_mask, attention_mask=batch.attention_mask, return_output=True)
     now = token_statistics(output.logits[:, PROMPT - 1 : -1], batch.sequences[:, PROMPT:], entropy_gradient=True)
-    loss, _ = policy_loss(now.logprob, part.tokens, part.advantages, part.mask, taken[0], now=now)
+    loss, _ = policy_loss(now.logprob, exact(ours, batch), batch.advantages, batch.action_mask, taken[0], now=now)
     loss.backward()
     assert abs(status["controller/bonus"]) > 0.01
     assert hook._trainer.args.actor.entropy_coef is None
@@ -288,11 +387,10 @@ def test_tokens_count_as_openrlhfs_correction_weighs_them(settings, token_level)
         ("off", "mask"): torch.ones_like(ratio),
     }[loss.is_correction_level, loss.is_correction_mode]
     torch.testing.assert_close(correction(loss, batch), expected)
-    hook, given = hook_of(actor, batch), []
-    plain = hook.controller.step
-    hook.controller.step = lambda tokens, a, *rest, **more: given.append(a) or plain(tokens, a, *rest, **more)
+    hook = hook_of(actor, batch)
+    given = given_to(hook)
     hook.decide(actor, loss, items_of(batch), packed=False, rows=4)
-    torch.testing.assert_close(given[0], batch.advantages * expected)
+    torch.testing.assert_close(given[0][1], batch.advantages * expected)
 
 
 def test_a_correction_that_drops_every_token_that_is_cut_stops_no_run():
@@ -325,13 +423,12 @@ def test_under_a_mean_over_responses_each_counts_as_one():
     actor = make_actor()
     batch = experience(actor)
     batch.action_mask[::2, 3:] = False
-    hook, given = hook_of(actor, batch), []
-    plain = hook.controller.step
-    hook.controller.step = lambda tokens, a, mask, **more: given.append((a, mask)) or plain(tokens, a, mask, **more)
+    hook = hook_of(actor, batch)
+    given = given_to(hook)
     for token_level in (True, False):
         loss = PolicyLoss(token_level_loss=token_level)
         hook.decide(actor, loss, items_of(batch), packed=False, rows=4)
-    (tokens, mask), (responses, _) = given
+    (_, tokens, mask), (_, responses, _) = given
     torch.testing.assert_close(responses, sequence_mean(tokens, mask))
     assert not torch.equal(responses, tokens)
 

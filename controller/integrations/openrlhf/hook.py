@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from openrlhf.models import PolicyLoss
 from openrlhf.trainer.ppo_utils.experience import make_experience_batch
 from openrlhf.utils.vlm_utils import merge_mm_train_inputs
+from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from ...control import EntropyController
@@ -19,7 +19,6 @@ from ...decision import Decision
 from ...inputs.errors import InputError
 from ...inputs.files import read_bytes, read_json, write_atomically
 from ...loop.config import ControlConfig
-from ...measure.tokens import TokenStatistics
 from ..anew import begins_anew
 from ..environment import configured
 from ..equal_passes import equal_passes
@@ -29,6 +28,7 @@ from ..refusals import of_configuration
 from ..sequence_mean import sequence_mean
 from .capture import captured
 from .loss import EntropyPolicyLoss, correction
+from .scored import Scored
 
 logger = logging.getLogger("entrostat")
 FILE = "entropy_controller.json"
@@ -37,8 +37,8 @@ FILE = "entropy_controller.json"
 class EntropyHook:
     """Lays control over an ActorPPOTrainer: its loss, its `ppo_train`, its checkpoints.
 
-    Before the update the rollout is measured in a forward pass of its own, without gradients: OpenRLHF scores it in
-    another process. Sums are reduced over the ranks with experiences of their own: those that share a sequence (ring
+    The rollout is measured in the pass in which OpenRLHF scores it, and in one of its own where that pass was another
+    process's. Sums are reduced over the ranks with experiences of their own: those that share a sequence (ring
     attention) or a layer (tensor parallelism) hold the same ones. State is saved with the actor's checkpoints.
 
     Args:
@@ -54,7 +54,9 @@ class EntropyHook:
             raise InputError(sentence)
         for sentence in remarks(trainer.args):
             logger.warning("%s", sentence)
-        self.controller = EntropyController(config, data_parallel(trainer.strategy), total_steps=rollouts(trainer))
+        self._peers = data_parallel(trainer.strategy)
+        self.controller = EntropyController(config, self._peers, total_steps=rollouts(trainer))
+        self._scored = Scored(trainer.actor)
         self._proved = False
         self._trainer, self._train, self._save = trainer, trainer.ppo_train, trainer.strategy.save_ckpt
         trainer.ppo_train, trainer.strategy.save_ckpt = self.ppo_train, self.save_ckpt
@@ -104,14 +106,16 @@ class EntropyHook:
             ring: the ranks that share a sequence.
         """
         device = next(actor.parameters()).device
-        actor.eval()
+        known = self._scored.complete(items, device, self._peers)
         parts = []
         for some, counts in equal_passes([items[start : start + rows] for start in range(0, len(items), rows)], device):
             batch = make_experience_batch(some, packed)
             batch.to_device(device)
-            part = measured(actor, batch, ring)
+            logprob = batch.action_log_probs if known else score(actor, batch, ring)
             if counts:
-                parts.append(replace(part, advantages=part.advantages * correction(loss, batch)))
+                tokens, advantages = self._scored.of(batch, logprob), batch.advantages * correction(loss, batch)
+                parts.append(Measured(tokens, advantages, batch.action_mask.bool()))
+        self._scored.clear()
         whole = joined(parts)
         pulls = whole.advantages if loss.token_level_loss else sequence_mean(whole.advantages, whole.mask)
         return self.controller.step(whole.tokens, pulls, whole.mask, groups=prompts_of(items))
@@ -163,16 +167,14 @@ def prompts_of(items: list[Any]) -> list[str] | None:
 
 
 @torch.no_grad()
-def measured(actor: Any, batch: Any, ring: ProcessGroup | None = None) -> Measured:
-    """An experience's actions under `actor`, [batch, actions], whose sequences the ranks of `ring` share."""
+def score(actor: Any, batch: Any, ring: ProcessGroup | None = None) -> Tensor:
+    """ln p of an experience's actions under `actor`, [batch, actions], whose sequences the ranks of `ring` share."""
+    actor.eval()
     where = {"attention_mask": batch.attention_mask, "ring_attn_group": ring}
     if batch.mm_train_inputs and getattr(actor, "is_vlm", False):
         where |= merge_mm_train_inputs(batch.mm_train_inputs, batch.sequences.device)
-    with captured() as capture:
-        logprob = actor(batch.sequences, batch.action_mask, **where)
-    entropy, sensitivity = capture.of_actions(batch.action_mask.shape[1])
-    tokens = TokenStatistics(logprob, entropy, sensitivity, capture.vocab_size)
-    return Measured(tokens, batch.advantages, batch.action_mask.bool())
+    logprob: Tensor = actor(batch.sequences, batch.action_mask, **where)
+    return logprob
 
 
 def remarks(args: Any) -> list[str]:
