@@ -37,9 +37,9 @@ FILE = "entropy_controller.json"
 class EntropyHook:
     """Lays control over an ActorPPOTrainer: its loss, its `ppo_train`, its checkpoints.
 
-    The rollout is measured in the pass in which OpenRLHF scores it, and in one of its own where that pass was another
-    process's. Sums are reduced over the ranks with experiences of their own: those that share a sequence (ring
-    attention) or a layer (tensor parallelism) hold the same ones. State is saved with the actor's checkpoints.
+    The rollout is measured in the pass in which OpenRLHF scores it, and in one of our own where its log-probabilities
+    are of another source. Sums are reduced over the ranks with experiences of their own: those that share a sequence
+    (ring attention) or a layer (tensor parallelism) hold the same ones. State is saved with the actor's checkpoints.
 
     Args:
         trainer: OpenRLHF's `ActorPPOTrainer`.
