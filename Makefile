@@ -88,7 +88,7 @@ TESTS_sb3-oldest := $(patsubst %,tests/integrations/test_%.py,clamp handed sb3 s
 TESTS_newest := $(TESTS_trl-oldest) $(TESTS_sb3-oldest)
 TORCH_newest := torch
 TESTS_verl := tests/integrations/test_verl.py
-TESTS_openrlhf := tests/integrations/test_openrlhf.py
+TESTS_openrlhf := $(patsubst %,tests/integrations/test_%.py,openrlhf openrlhf_ray)
 HOST_PIP = .venv/hosts/$*/bin/pip install --quiet --disable-pip-version-check
 
 .PRECIOUS: .venv/hosts/%/ready

@@ -25,3 +25,13 @@ for package, functions in NAMES.items():
     module.__path__ = []
     for name in functions:
         setattr(module, name, _missing)
+
+
+def in_ray_worker():
+    """What Ray calls where a worker starts: the user's hook, and the one name of CUDA that scoring asks for."""
+    import torch
+
+    from entrostat.integrations.openrlhf import install
+
+    torch.cuda.current_device = lambda: "cpu"
+    install()

@@ -5,8 +5,8 @@
         "worker_process_setup_hook": "entrostat.integrations.openrlhf.install"}'
         -- python3 -m openrlhf.cli.train_ppo_ray ...
 
-Tested with OpenRLHF 0.11.2 on the CPU: its Actor, PolicyLoss, experiences, the scoring of its PolicyModelActor and the
-update of its ActorPPOTrainer. These two are made with CUDA, Ray and vLLM, which were not run.
+Tested with OpenRLHF 0.11.2 on the CPU: its Actor, PolicyLoss and the update of its ActorPPOTrainer, and two of its
+workers under Ray that score a rollout and decide. That trainer is made with CUDA and vLLM, which were not run.
 """
 
 from ..hosts import require

@@ -204,11 +204,9 @@ def install() -> None:
     config = configured()
     import openrlhf.trainer.ray.ppo_actor as host
 
-    plain = host.ActorPPOTrainer
+    class Controlled(host.ActorPPOTrainer):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            EntropyHook(self, config)
 
-    def controlled(*args: Any, **kwargs: Any) -> Any:
-        trainer = plain(*args, **kwargs)
-        EntropyHook(trainer, config)
-        return trainer
-
-    host.ActorPPOTrainer = controlled
+    host.ActorPPOTrainer = Controlled
