@@ -88,6 +88,13 @@ def test_statistics_are_those_of_the_models_logits():
     same(scored.of(batch, batch.action_log_probs), exact(actor, batch), batch.action_mask)
 
 
+def test_statistics_of_packed_samples_are_spread_over_the_batch_again():
+    actor = make_actor()
+    scored, actor.packing_samples = Scored(actor), True
+    batch = experience(actor, short=2)
+    same(scored.of(batch, batch.action_log_probs), exact(actor, batch), batch.action_mask)
+
+
 def test_value_and_gradient_are_those_of_our_own_loss():
     batch = random_batch(3)
     decision = controller(**CONTROL).step(*batch)
