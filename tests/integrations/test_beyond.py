@@ -14,9 +14,7 @@ from benchmarks.claims.beyond.runs import ROLLOUT, TASKS, Job, jobs, train
 from benchmarks.common import interval, iqm
 from entrostat.trainer.reporting.rundata import Run, load_run
 
-RUN = table.Figures(
-    score=0.9, greedy=0.9, frames=1e5, solved=True, rmse=3.0, net=2.0, entropy=0.6, seconds=100.0, control=2.0
-)
+RUN = table.Figures(score=0.9, greedy=0.9, frames=1e5, solved=True, rmse=3.0, net=2.0, entropy=0.6, seconds=100.0)
 TASK = "DoorKey-6x6"
 
 
@@ -58,24 +56,23 @@ def test_the_figures_of_a_run_are_read_off_its_log():
         "controller/setpoint": np.full(40, 1.0),
         "controller/standard_error": np.full(40, 0.03),
         "time/step": np.full(40, 2.0),
-        "time/control": np.full(40, 0.04),
     }
     found = table.figures(Run("x", columns={key: value.astype(float) for key, value in columns.items()}), TASKS[TASK])
     assert (found.score, found.greedy, found.solved) == (0.95, 0.97, True)
     assert found.frames == ROLLOUT * (1 + np.argmax(columns["reward/mean"] >= 0.8))
     assert (found.rmse, found.net) == pytest.approx((5.0, 4.0))
-    assert found.control == pytest.approx(100 * 0.04 / 1.96)
+    assert found.seconds == 80
 
 
 def test_every_claim_is_judged_and_may_fail():
     good = {(TASK, "control"): group(0.9, 0.9), (TASK, "bonus 0.01"): group(0.9, 0.7)}
     assert all("yes" in line for line in table.claims(good))
     bad = {
-        (TASK, "control"): group(0.1, 0.1, solved=False, net=7.0, control=5.0, frames=1.3e5),
+        (TASK, "control"): group(0.1, 0.1, solved=False, net=7.0, frames=1.3e5),
         (TASK, "bonus 0.01"): group(0.9, 0.9),
     }
     assert all("**no**" in line for line in table.claims(bad))
-    assert len(table.claims(good)) == len(table.claims(bad)) == 4
+    assert len(table.claims(good)) == len(table.claims(bad)) == 3
 
 
 def test_a_run_fills_its_folder_and_is_not_run_again(tmp_path):
@@ -84,7 +81,7 @@ def test_a_run_fills_its_folder_and_is_not_run_again(tmp_path):
     run = load_run(folder)
     assert run.steps.tolist() == [0, 1]
     assert run.config["control"]["target"]["total"] == TASKS[TASK].frames // ROLLOUT
-    for name in ("actor/entropy", "controller/setpoint", "region/e1/contribution", "time/control", "frames"):
+    for name in ("actor/entropy", "controller/setpoint", "region/e1/contribution", "frames"):
         assert np.isfinite(run.column(name)).all(), name
     assert np.isfinite(run.column("eval/greedy")[-1])
     written = (folder / "metrics.jsonl").read_bytes()

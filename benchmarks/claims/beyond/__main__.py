@@ -102,7 +102,7 @@ def blocks(results: Results) -> tuple[str, ...]:
         f"threshold at the end ({', '.join(f'{task.name} {task.solved:g}' for task in TASKS.values())}). Frames to "
         "threshold: first time there, all frames where never. Net RMSE: without the sampling error of the measured "
         "entropy, % of the target's mean, from rollout 20 on; mean and worst seed. CPU seconds: rollouts and updates, "
-        "one thread. Control: CPU time in the controller over that of the rest.",
+        "one thread; what control adds to them: [its cost](ppo_cost.md).",
         "![return and entropy over frames](beyond.png)",
         table("over all tasks | IQM of (return - random) / (threshold - random)", overall(results)),
         table(" | ".join(COLUMNS), rows(results)),

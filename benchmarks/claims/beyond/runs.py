@@ -21,7 +21,6 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from entrostat import BatchStatistics, batch_statistics
 from entrostat.integrations.sb3 import EntropyControlledPPO
 from entrostat.integrations.sb3.actions import unwrapped
-from entrostat.integrations.sb3.loop import EntropyLoop
 from entrostat.integrations.sb3.rollout import normalised, samples
 
 ENVS = 16
@@ -42,7 +41,6 @@ CONTROL = {
 }
 """The one rule: a line from 97 % to 30 % of the initial entropy, which goes on as fast as episodes succeed."""
 METHODS = ("no bonus", *(f"bonus {bonus:g}" for bonus in BONUSES), "control")
-TIMED = ("collected", "decide", "band", "trained")
 EVALUATED = 50
 
 
@@ -173,10 +171,6 @@ class Log(BaseCallback):
         self._path, self.last, self._step = path, {}, 0
         self._path.unlink(missing_ok=True)
 
-    def _on_training_start(self) -> None:
-        if self.model.entropy_loop is not None:
-            self._spent = timed(self.model.entropy_loop)
-
     def _on_step(self) -> bool:
         return True
 
@@ -204,7 +198,7 @@ class Log(BaseCallback):
         self.last["time/step"] = time.process_time() - self._start
         loop = self.model.entropy_loop
         if loop is not None:
-            self.last |= loop.trained() | {"time/control": self._spent.pop()}
+            self.last |= loop.trained()
 
     def write(self) -> None:
         """The row, once."""
@@ -230,33 +224,3 @@ def numbers(batch: BatchStatistics) -> dict[str, float]:
     for name, region in batch.regions.items():
         found |= {f"region/{name}/fraction": region.fraction, f"region/{name}/contribution": region.contribution}
     return found
-
-
-class Spent:
-    """CPU seconds in the calls of `timed`."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def pop(self) -> float:
-        """Since the last time."""
-        seconds, self.seconds = self.seconds, 0.0
-        return seconds
-
-
-def timed(loop: EntropyLoop) -> Spent:
-    """Counts what the calls of the loop take from now on."""
-    spent = Spent()
-
-    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any, **kwargs: Any) -> Any:
-            start = time.process_time()
-            result = call(*args, **kwargs)
-            spent.seconds += time.process_time() - start
-            return result
-
-        return run
-
-    for name in TIMED:
-        setattr(loop, name, counted(getattr(loop, name)))
-    return spent

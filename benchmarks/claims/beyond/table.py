@@ -28,7 +28,6 @@ COLUMNS = (
     "RMSE %",
     "entropy at the end",
     "CPU s",
-    "control %",
 )
 
 
@@ -49,8 +48,6 @@ class Figures:
     """Mean of the last ten rollouts, nats."""
     seconds: float
     """CPU seconds of rollouts and updates."""
-    control: float
-    """CPU time in the controller over that of the rest, %."""
 
 
 Results = Mapping[tuple[str, str], Sequence[Figures]]
@@ -61,8 +58,7 @@ def figures(run: Run, task: Task) -> Figures:
     """The figures of one run."""
     returns, frames = run.column("reward/mean"), run.column("frames")
     there = np.flatnonzero(returns >= task.solved)
-    summary, seconds, control = summarise(run), run.column("time/step"), run.column("time/control")
-    spent = np.nansum(control)
+    summary = summarise(run)
     return Figures(
         score=float(returns[-1]),
         greedy=float(run.column("eval/greedy")[-1]),
@@ -71,8 +67,7 @@ def figures(run: Run, task: Task) -> Figures:
         rmse=np.nan if summary.rmse is None else summary.rmse,
         net=np.nan if summary.net_rmse is None else summary.net_rmse,
         entropy=float(run.column("actor/entropy")[-10:].mean()),
-        seconds=float(np.nansum(seconds)),
-        control=float(100 * spent / (np.nansum(seconds) - spent)),
+        seconds=float(np.nansum(run.column("time/step"))),
     )
 
 
@@ -105,7 +100,6 @@ def _row(task: str, method: str, group: Sequence[Figures], best: str | None) -> 
         f"{np.mean([run.rmse for run in group]):.1f}" if tracked else "",
         f"{np.mean([run.entropy for run in group]):.2f}",
         f"{np.mean([run.seconds for run in group]):.0f}",
-        f"{np.mean([run.control for run in group]):.1f}" if tracked else "",
     )
 
 
@@ -140,12 +134,9 @@ def claims(results: Results) -> list[str]:
         if not group:
             continue
         limit = 8.0 if "continuous" in task else 5.0
-        worst, cost = max(run.net for run in group), np.mean([run.control for run in group])
+        worst = max(run.net for run in group)
         found.append(
             f"- {task}: net RMSE of every seed <= {limit:g} %: {_verdict(worst <= limit)} (worst {worst:.1f} %)."
-        )
-        found.append(
-            f"- {task}: control's cost <= 3 % of the training's CPU time: {_verdict(cost <= 3)} ({cost:.1f} %)."
         )
         if best is not None:
             theirs = results[task, best]
