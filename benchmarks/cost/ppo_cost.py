@@ -32,8 +32,9 @@ def main() -> None:
         "ppo_cost",
         "# The cost of control in PPO",
         f"`python -m benchmarks.cost.ppo_cost --rollouts {chosen.rollouts}`: the tasks and settings of "
-        "[beyond language models](beyond.md). CPU time of a rollout and its updates under control, less that of plain PPO beside it; "
-        "pairs in one process, in turns. Medians over the pairs, and the 95 % interval of the share by bootstrap.",
+        "[beyond language models](beyond.md). CPU time of a rollout and its updates under control, less "
+        "that of plain PPO beside it; pairs in one process, in turns. Medians over the pairs, and the 95 % interval of "
+        "the share by bootstrap.",
         table("task | layers | plain, ms | control, ms more | extra CPU time, %", rows),
     )
 
