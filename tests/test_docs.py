@@ -230,17 +230,31 @@ def test_no_link_of_a_page_is_dead_in_the_repository() -> None:
 
 
 def test_every_key_of_a_configuration_says_what_it_means() -> None:
-    from docs.site.hooks import meanings, models
+    from docs.site.hooks import meanings, settled
     from entrostat.inputs.configuration import inside
 
+    models = [RunConfig, *settled()]
     bare = [
         f"{model.__name__}.{key}"
-        for model in models(RunConfig)
+        for model in models
         for key, info in model.model_fields.items()
         if key != "type" and not meanings(model)[key] and not inside(info.annotation)
     ]
     assert bare == []
-    assert all(model.__doc__ for model in models(RunConfig))
+    assert all(model.__doc__ for model in models)
+
+
+def test_every_part_of_a_configuration_has_a_heading_of_its_own() -> None:
+    from docs.site.hooks import settled
+
+    places = list(settled().values())
+    assert len(places) > 40
+    assert len(set(places)) == len(places)
+
+
+def test_no_row_of_a_table_is_broken_by_what_stands_in_it() -> None:
+    lines = [line for page in (DOCS / "reference").rglob("*.md") for line in page.read_text().splitlines()]
+    assert [line for line in lines if line.startswith("| ") and not line.endswith("|")] == []
 
 
 def test_every_page_of_docs_is_looked_through_for_examples() -> None:
