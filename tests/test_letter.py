@@ -31,7 +31,9 @@ def test_only_what_needs_gpus_or_an_account_is_left_out():
     assert [note for note in left if "GPUs" not in note and "account" not in note] == []
 
 
-@pytest.mark.parametrize(("command", "well"), [("entrostat watch docs/data", True), ("entrostat watch examples", False)])
+@pytest.mark.parametrize(
+    ("command", "well"), [("entrostat watch docs/data", True), ("entrostat watch examples", False)]
+)
 def test_a_command_that_serves_is_interrupted_once_it_has_told_its_address(command, well, capsys):
     assert succeeds(command, ROOT, quick=True, serves=True) is well
     assert capsys.readouterr().out.startswith("ok" if well else "FAILED")

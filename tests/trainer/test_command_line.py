@@ -96,6 +96,22 @@ def test_a_file_of_another_kind_is_refused_before_anything_is_read(line, said, t
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("train --resume nosuch", "nosuch holds no run to go on with; give the folder that `entrostat train` wrote."),
+        ("identify nosuch.csv", "cannot read nosuch.csv (No such file or directory); give the path of a CSV of "),
+        ("identify nosuch", "`nosuch` is no folder and no table here, and there is no MLflow store at sqlite:///"),
+    ],
+)
+def test_what_is_not_there_is_said_to_be_missing_and_nothing_is_made_of_it(line, said, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    done = entrostat(*line.split(), folder=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert done.stderr.startswith(f"entrostat: {said}")
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_reader_who_has_seen_enough_ends_it_quietly(tmp_path):
     command = [sys.executable, "-m", "entrostat.trainer.cli", "target", "examples/controlled.yaml", "--steps", "99999"]
     with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=-1, stderr=-1, text=True) as child:
@@ -115,8 +131,8 @@ sys.meta_path.insert(0, Bare())
 from entrostat.trainer.cli import main
 done = {}
 for line in LINES:
-    out, said = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
+    code, out, said = 0, io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said), contextlib.suppress(SystemExit):  # of help
         code = main(shlex.split(line))
     done[line] = code, out.getvalue(), said.getvalue(), time.process_time()
 try:
@@ -142,7 +158,7 @@ NEEDING = {
     "compare examples/compare.yaml --out OUT": "train",
     "search examples/static.yaml --runs 2 --out OUT": "train",
     "regions examples/regions.yaml --out OUT --runs OUT/runs": "train",
-    "identify no-such-run": "train",
+    "identify no-such-run --tracking-uri http://127.0.0.1": "train",
     "completion bash": "completion",
 }
 FREE = [
@@ -179,6 +195,14 @@ def excited() -> str:
         lines.append(f"{step},{entropy + noise / 900:.4f},{command}")
         entropy += 0.03 * command - 0.001
     return "\n".join(lines)
+
+
+def test_the_help_of_every_command_needs_no_extra_and_a_second_at_most(tmp_path):
+    asked = ["--help", *(f"{name} --help" for name in COMMANDS)]
+    told = without_extras(asked, tmp_path)
+    assert [told[line][0] for line in asked] == [0] * len(asked)
+    assert all(told[line][1].startswith("usage: entrostat") for line in asked)
+    assert told[asked[-1]][3] < 1  # of them all
 
 
 def test_every_command_is_tried_without_extras():

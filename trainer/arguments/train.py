@@ -23,6 +23,8 @@ def _run(options: Namespace) -> None:
 
     if options.resume:
         out, source, overrides = options.resume, options.resume / "config.yaml", options.words
+        if not source.exists():
+            raise InputError(f"{out} holds no run to go on with; give the folder that `entrostat train` wrote.")
     elif options.words and options.out:
         out, (source, *overrides) = options.out, options.words
     else:
