@@ -56,6 +56,7 @@ def test_a_mistyped_command_brings_the_one_that_was_meant(word, remedy):
         ("report X --ot x", "there is no option `--ot`; did you mean `entrostat report --out`?"),
         ("simulate --contrl=C", "there is no option `--contrl`; did you mean `entrostat simulate --control`?"),
         ("train X --reusme=Y", "there is no option `--reusme`; did you mean `entrostat train --resume`?"),
+        ("doctor xyz", "unrecognized arguments: xyz; see `entrostat doctor --help`."),
         ("doctor --xyz", "there is no option `--xyz`; see `entrostat doctor --help`."),
     ],
 )
@@ -72,6 +73,15 @@ def test_a_mistyped_option_brings_the_one_that_was_meant(line, said):
         ("update.steps=3", "unknown key `update.steps`; did you mean `steps`?"),
         ("control.kp=3", "unknown key `control.kp`; did you mean `control.law.kp`?"),
         ("update.learning_rat=1", "`update`: unknown key `learning_rat`; did you mean `learning_rate`?"),
+        (
+            "control={target: {type: exponential, value: 1}}",
+            "`control.target` of type exponential has no key `value`; write one of: unit, time, total, pace, start, "
+            "end, steps, type.",
+        ),
+        (
+            "control={law: {type: adaptive, kp: 1}}",
+            "`control.law` of type adaptive has no key `kp`; write one of: type, effort, dead_band, limit, rate_limit.",
+        ),
     ],
 )
 def test_a_key_at_the_wrong_depth_brings_the_place_where_it_is(override, said):
@@ -83,6 +93,7 @@ def test_a_key_at_the_wrong_depth_brings_the_place_where_it_is(override, said):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
+        ("train examples/static.yaml --out README.md", "README.md is no folder; give another --out."),
         ("target examples/controlled.yaml --out OUT/a.csv", "--out is OUT/a.csv; give a file that ends in .png."),
         ("target examples/controlled.yaml --out OUT/a.yaml", "--out is OUT/a.yaml; give a file that ends in .png."),
         ("simulate --control c --plant p --out OUT/p.csv", "--out is OUT/p.csv; give a file that ends in .png."),

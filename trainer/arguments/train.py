@@ -29,6 +29,8 @@ def _run(options: Namespace) -> None:
         out, (source, *overrides) = options.out, options.words
     else:
         raise InputError("train needs CONFIG and --out OUT, or --resume OUT; see `entrostat train --help`.")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is no folder; give another --out.")
     config = load_config(source, overrides)
     from ..run import run  # torch and DeepSpeed, after the configuration has been checked
 
