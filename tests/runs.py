@@ -31,10 +31,10 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": 
 forget_launcher(ENVIRONMENT)
 
 
-def entrostat(*words: str | Path) -> subprocess.CompletedProcess:
+def entrostat(*words: str | Path, folder: Path = ROOT) -> subprocess.CompletedProcess:
     """Run the command line in this process, which has the imports already, and return what it did."""
     out, err = StringIO(), StringIO()
-    with chdir(ROOT), redirect_stdout(out), redirect_stderr(err):
+    with chdir(folder), redirect_stdout(out), redirect_stderr(err):
         code = main([*map(str, words)])
     return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 

@@ -19,7 +19,8 @@ from entrostat.trainer.cli import parsed
 from entrostat.trainer.config import RunConfig
 from tests.browser import Watched
 from tests.readers import help_examples, prepare, run
-from tests.runs import ENVIRONMENT, ROOT, interrupted
+from tests.runs import ENVIRONMENT, ROOT, entrostat, interrupted
+from tests.trainer.suites import small
 
 DOCS = ROOT / "docs"
 PAGES = [
@@ -104,17 +105,29 @@ def test_the_commands_of_a_page_run_as_they_stand(page: Path, folder: Path, done
                 assert code == 0, f"{command}\n{output[-2000:]}"
 
 
-LONG = {"regions", "compare", "search"}
-"""They train many runs; tests/trainer/test_command_line.py reads what their examples name."""
+FEWER = {"regions": ["--seeds", "0"], "compare": [], "search": ["--runs", "2"]}
+"""Commands that train many runs, and what is added to their examples to train fewer."""
 
 
-@pytest.mark.parametrize("name", [name for name in help_examples() if name not in LONG | {"watch"}])
+@pytest.mark.parametrize("name", [name for name in help_examples() if name not in FEWER.keys() | {"watch"}])
 def test_the_example_of_a_help_runs_as_it_stands(name: str, folder: Path, done: set[str]) -> None:
     """After the pages, whose runs and plants the examples name; what a page ran already is not run again."""
     command = help_examples()[name]
     if command not in done:
         code, output = run(command, folder)
         assert code == 0, f"{command}\n{output[-2000:]}"
+
+
+@pytest.mark.parametrize("name", FEWER)
+def test_the_example_of_a_help_that_trains_many_runs_does_so_where_its_file_is_a_small_one(
+    name: str, tmp_path: Path
+) -> None:
+    suite = small(seeds=[41], targets={"low": {"type": "constant", "value": 0.5}})
+    (tmp_path / "examples").mkdir()
+    for file, content in {"compare": suite, "regions": suite["run"], "static": suite["run"]}.items():
+        (tmp_path / f"examples/{file}.yaml").write_text(yaml.safe_dump(content))
+    done = entrostat(*shlex.split(help_examples()[name])[1:], *FEWER[name], folder=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_the_example_of_watch_serves_until_it_is_interrupted(folder: Path) -> None:
@@ -217,17 +230,31 @@ def test_no_link_of_a_page_is_dead_in_the_repository() -> None:
 
 
 def test_every_key_of_a_configuration_says_what_it_means() -> None:
-    from docs.site.hooks import meanings, models
+    from docs.site.hooks import meanings, settled
     from entrostat.inputs.configuration import inside
 
+    models = [RunConfig, *settled()]
     bare = [
         f"{model.__name__}.{key}"
-        for model in models(RunConfig)
+        for model in models
         for key, info in model.model_fields.items()
         if key != "type" and not meanings(model)[key] and not inside(info.annotation)
     ]
     assert bare == []
-    assert all(model.__doc__ for model in models(RunConfig))
+    assert all(model.__doc__ for model in models)
+
+
+def test_every_part_of_a_configuration_has_a_heading_of_its_own() -> None:
+    from docs.site.hooks import settled
+
+    places = list(settled().values())
+    assert len(places) > 40
+    assert len(set(places)) == len(places)
+
+
+def test_no_row_of_a_table_is_broken_by_what_stands_in_it() -> None:
+    lines = [line for page in (DOCS / "reference").rglob("*.md") for line in page.read_text().splitlines()]
+    assert [line for line in lines if line.startswith("| ") and not line.endswith("|")] == []
 
 
 def test_every_page_of_docs_is_looked_through_for_examples() -> None:

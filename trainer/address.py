@@ -66,6 +66,20 @@ def in_mlflow(source: str) -> bool:
     return path.suffix not in SUFFIXES and not path.exists()
 
 
+def check_store(name: str, uri: str) -> None:
+    """Whether a store that is a file is there: MLflow would make an empty one to look `name` up in.
+
+    Raises:
+        InputError: it is not.
+    """
+    file = uri.removeprefix("sqlite:///").partition("?")[0]
+    if uri.startswith("sqlite:///") and not Path(file).exists():
+        raise InputError(
+            f"`{name}` is no folder and no table here, and there is no MLflow store at {uri}; give a run's folder, "
+            "a CSV, or --tracking-uri."
+        )
+
+
 def check_gives(name: str, uri: str) -> None:
     """Whether MLflow can be asked for `name`, before its seconds of imports.
 

@@ -75,7 +75,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     _check_words(top, words)
     options, rest = top.parse_known_args(words)
     if rest and (not hasattr(options, "words") or any(word.startswith("-") for word in rest)):
-        top.error(f"unrecognized arguments: {' '.join(rest)}")
+        options.commands[words[0]].error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         options.words += rest
     return options

@@ -19,9 +19,11 @@ Share = Annotated[float, Field(gt=0, le=1)]
 class _UnknownKey(ValueError):
     """A key that its block does not have."""
 
-    def __init__(self, key: str, known: list[str]) -> None:
-        super().__init__(f"unknown key `{key}`; {_suggestion(key, known)}")
-        self.key = key
+    def __init__(self, key: str, block: type[BaseModel]) -> None:
+        self.key, self.known = key, list(block.model_fields)
+        super().__init__(f"unknown key `{key}`; {_suggestion(key, self.known)}")
+        kind = block.model_fields.get("type")
+        self.kind = next(iter(get_args(kind.annotation)), None) if kind else None
 
 
 class Config(BaseModel):
@@ -35,7 +37,7 @@ class Config(BaseModel):
         if isinstance(content, Mapping):
             for key, value in content.items():
                 if key not in cls.model_fields:
-                    raise _UnknownKey(str(key), list(cls.model_fields))
+                    raise _UnknownKey(str(key), cls)
                 annotation = cls.model_fields[key].annotation
                 if _holds_truth(value) and bool not in (annotation, *get_args(annotation)):
                     raise ValueError(
@@ -109,7 +111,11 @@ def _sentence(error: ValidationError, content: Mapping[str, Any], model: type[Ba
     if first["type"] == "value_error":
         wrong = first["ctx"]["error"]
         if isinstance(wrong, _UnknownKey) and (place := place_of(wrong.key, model)):
-            return f"unknown key `{f'{key}.' if key else ''}{wrong.key}`; did you mean `{place}`?"
+            given = f"{key}.{wrong.key}" if key else wrong.key
+            if place != given:
+                return f"unknown key `{given}`; did you mean `{place}`?"
+            if wrong.kind:  # another type of the same block has it
+                return f"`{key}` of type {wrong.kind} has no key `{wrong.key}`; write one of: {', '.join(wrong.known)}."
         reason = str(wrong)
         return f"`{key}`: {reason}" if key else reason
     if first["type"] == "missing":

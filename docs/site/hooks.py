@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import ast
 import inspect
+import json
 import os
 import textwrap
 import types
 import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -36,34 +39,98 @@ def on_pre_build(config: MkDocsConfig) -> None:
 
 def pages(docs: Path) -> dict[Path, str]:
     """The generated pages of the folder `docs`, and what they say."""
+    reference = docs / "reference"
     return {
-        docs / "reference" / "configuration.md": configuration(),
-        docs / "reference" / "command-line.md": command_line(),
+        **{reference / path: text for path, text in configuration().items()},
+        reference / "command-line.md": command_line(),
         docs / RESULTS / "index.md": results(docs / RESULTS),
     }
 
 
-def configuration() -> str:
-    """Every key of a run's YAML, with the models that it is made of."""
+SECTIONS = {
+    "task-and-model": ("Task and model", ["task", "adapter"]),
+    "rollout": ("Rollout", ["rollout"]),
+    "update": ("Update and machine", ["update", "engine", "hardware"]),
+    "targets": ("Targets", ["control.target"]),
+    "laws": ("Laws", ["control.law"]),
+    "actuators": ("Actuators", ["control.actuator"]),
+    "control": ("Control", ["control"]),
+    "record": ("Evaluation, checkpoints, trackers", ["evaluation", "checkpoint", "tracking"]),
+}
+"""Pages of the configuration: title, and the keys whose content they have, less what an earlier page has."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Page and heading of a model; pages by their paths within `reference`."""
+
+    page: str
+    heading: str
+
+    def link(self, page: str) -> str:
+        """A link to it from `page`."""
+        path = "" if self.page == page else os.path.relpath(self.page, Path(page).parent)
+        return f"[{self.heading}]({path}#{self.heading})"
+
+
+Places = Mapping[type[BaseModel], Place]
+
+
+def configuration() -> dict[str, str]:
+    """Every key of a run's YAML, a page a concept: path within `reference` -> text."""
+    index, places = "configuration.md", settled()
+    listed = [
+        f"- [{title}](configuration/{name}.md): {', '.join(f'`{key}`' for key in keys)}"
+        for name, (title, keys) in SECTIONS.items()
+    ]
     parts = [
         "# Configuration",
         "What `entrostat train CONFIG` reads. Keys that are not listed are refused. Any of them can be laid over the "
         "file on the command line: `entrostat train examples/controlled.yaml update.learning_rate=1e-4 --out runs/x`. "
         "A `control.yaml`, as the library reads it, is what stands under `control`.",
+        _table(RunConfig, index, places),
+        "A page each:",
+        "\n".join(listed),
     ]
-    return "\n\n".join([*parts, *(_model(model) for model in models(RunConfig))]) + "\n"
+    texts = {index: "\n\n".join(parts)}
+    for name, (title, keys) in SECTIONS.items():
+        page = f"configuration/{name}.md"
+        where = ", ".join(f"`{key}`" for key in keys)
+        models = [_model(model, page, places) for model, place in places.items() if place.page == page]
+        texts[page] = "\n\n".join([f"# {title}", f"{where} in [a run's YAML](../configuration.md).", *models])
+    return {page: f"{text}\n" for page, text in texts.items()}
 
 
-def models(root: type[BaseModel]) -> list[type[BaseModel]]:
-    """`root` and all models in its fields, each once, in reading order."""
-    found: list[type[BaseModel]] = []
-    queue = [root]
-    while queue:
-        model = queue.pop(0)
-        if model not in found:
-            found.append(model)
-            queue[:0] = [inner for info in model.model_fields.values() for inner in inside(info.annotation)]
-    return found
+def settled() -> Places:
+    """The place of every model within a run's, in reading order."""
+    places: dict[type[BaseModel], Place] = {}
+    for name, (_, keys) in SECTIONS.items():
+        for key in keys:
+            _settle(places, f"configuration/{name}.md", key.rpartition(".")[2], _annotation(key))
+    return places
+
+
+def _annotation(key: str) -> object:
+    model, (*outer, last) = RunConfig, key.split(".")
+    for name in outer:
+        [model] = inside(model.model_fields[name].annotation)
+    return model.model_fields[last].annotation
+
+
+def _settle(places: dict[type[BaseModel], Place], page: str, key: str, annotation: object) -> None:
+    """Give the models of a key, and those within them, a place on `page` unless they have one."""
+    found = inside(annotation)
+    for model in found:
+        if model not in places:
+            places[model] = Place(page, _heading(model, key if len(found) == 1 else next(iter(model.model_fields))))
+            for name, info in model.model_fields.items():
+                _settle(places, page, name, info.annotation)
+
+
+def _heading(model: type[BaseModel], key: str) -> str:
+    """A model's `type` as YAML has it; for one without, the key that it stands under."""
+    kind = model.model_fields.get("type")
+    return str(typing.get_args(kind.annotation)[0]) if kind else key
 
 
 @cache
@@ -83,20 +150,24 @@ def meanings(model: type[BaseModel]) -> dict[str, str]:
     return found
 
 
-def _model(model: type[BaseModel]) -> str:
+def _model(model: type[BaseModel], page: str, places: Places) -> str:
+    said = inspect.cleandoc(model.__doc__ or "")
+    return f"## {places[model].heading}\n\n{said}\n\n{_table(model, page, places)}".rstrip()
+
+
+def _table(model: type[BaseModel], page: str, places: Places) -> str:
+    """Keys of a model, with links to what stands below them."""
     said = {name: text.replace("|", "\\|") for name, text in meanings(model).items()}
     rows = [
-        f"| `{name}` | {_kind(info)} | {_default(info)} | {said.get(name, '')} |"
+        f"| `{name}` | {_kind(info, page, places)} | {_default(info, places)} | {said.get(name, '')} |"
         for name, info in model.model_fields.items()
     ]
-    table = ["| key | type | default | meaning |", "|---|---|---|---|", *rows] if rows else []
-    return "\n".join([f"## {model.__name__}", "", inspect.cleandoc(model.__doc__ or ""), "", *table])
+    return "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows] if rows else [])
 
 
-def _kind(info: FieldInfo) -> str:
-    inner = inside(info.annotation)
-    if inner:
-        return " or ".join(f"[{model.__name__}](#{model.__name__.lower()})" for model in inner)
+def _kind(info: FieldInfo, page: str, places: Places) -> str:
+    if inner := inside(info.annotation):
+        return " or ".join(places[model].link(page) for model in inner)
     bounds = [
         f"{sign} {getattr(part, key):g}" for part in info.metadata for key, sign in SIGNS.items() if hasattr(part, key)
     ]
@@ -121,12 +192,19 @@ def _name(annotation: object) -> str:
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 
-def _default(info: FieldInfo) -> str:
+def _default(info: FieldInfo, places: Places) -> str:
+    """The default as YAML has it; for a part with several types, its type."""
+    factory, models = info.default_factory, inside(info.annotation)
     if info.is_required():
         return "required"
-    if inside(info.annotation) or info.default_factory:
-        return "its defaults" if info.default is not None else "none"
-    return "none" if info.default is None else f"`{info.default}`"
+    if factory in (*models, list, dict) or factory is None:
+        value = factory() if factory else info.default
+        if not isinstance(value, BaseModel):
+            plain = isinstance(value, str) and value.isprintable() and value
+            return "none" if value is None else f"`{value if plain else json.dumps(value)}`"
+        if len(models) > 1:
+            return f"`{places[type(value)].heading}`"
+    return "its defaults"
 
 
 def command_line() -> str:

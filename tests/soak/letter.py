@@ -4,8 +4,8 @@
     python -m tests.soak.letter FOLDER --quick    minutes: in the present environment, nothing installed, runs short
     python -m tests.soak.letter FOLDER --pages tune curve    these pages alone, in the clone if it is there already
 
-Left out are commands that a page marks as not run, but for those that only install. The quick part is what
-`tests/test_docs.py` runs, each command in a shell and a process of its own.
+README and all pages are one call. Left out is only what needs GPUs or an account, and in the quick part what takes
+hours. A command that serves is interrupted once it has told its address.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,13 +21,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.readers import shortened
-from tests.runs import ENVIRONMENT, ROOT
+from tests.runs import ENVIRONMENT, ROOT, hear_interrupts
 from tests.test_docs import PAGES, Block, blocks, commands, logged, write_named
 
 INSTALLS = ("make", "pip", "python3 -m venv", "source")
 """Beginnings of the commands that make the environment."""
 
-
+NEEDS, TAKES, SERVES = (f"not run by the tests: it {word}" for word in ("needs", "takes", "serves"))
+"""Beginnings of the notes on what `tests/test_docs.py` does not run."""
 MIRRORED = re.compile(r"PIP_.*|SSL_CERT_.*|.*_CA_BUNDLE")
 """Variables that an installation behind a mirror needs."""
 
@@ -38,10 +40,11 @@ def main(folder: Path, quick: bool, names: Sequence[str] = ()) -> int:
     failed, done = 0, set()
     for page in chosen(names):
         write_named(page, folder)
-        for command in (line for block in wanted(page) for line in commands(block)):
-            if command not in done and not (quick and command.startswith(INSTALLS)):
-                done.add(command)
-                failed += not succeeds(command, folder, quick)
+        for block in wanted(page, quick):
+            for command in commands(block):
+                if command not in done and not (quick and command.startswith(INSTALLS)):
+                    done.add(command)
+                    failed += not succeeds(command, folder, quick, serves=block.note.startswith(SERVES))
     return failed
 
 
@@ -58,9 +61,10 @@ def chosen(names: Sequence[str] = ()) -> list[Path]:
     return [page for page in [PAGES[-1], *PAGES[:-1]] if page.stem in names or not names]
 
 
-def wanted(page: Path) -> list[Block]:
+def wanted(page: Path, quick: bool) -> list[Block]:
     """The blocks of a page that a reader is to run."""
-    return [b for b in blocks(page, "bash") if not b.note.startswith("not run") or b.note.endswith("an environment")]
+    left = (NEEDS, TAKES) if quick else (NEEDS,)
+    return [block for block in blocks(page, "bash") if not block.note.startswith(left)]
 
 
 def environment(folder: Path, quick: bool) -> dict[str, str]:
@@ -71,16 +75,32 @@ def environment(folder: Path, quick: bool) -> dict[str, str]:
     return kept | {"PATH": f"{programs}:{os.environ['PATH']}"}
 
 
-def succeeds(command: str, folder: Path, quick: bool) -> bool:
+def succeeds(command: str, folder: Path, quick: bool, serves: bool = False) -> bool:
     """Run one command and print how it ended."""
     run = shlex.join(shortened(shlex.split(command))) if quick and command.startswith("entrostat ") else command
-    start, options = time.monotonic(), {"cwd": folder, "env": environment(folder, quick), "text": True}
-    ended = subprocess.run(["bash", "-e", "-c", run], check=False, capture_output=True, **options)
-    word = "FAILED" if ended.returncode else "ok"
+    start = time.monotonic()
+    code, said = ended(run, folder, environment(folder, quick), serves)
+    word = "FAILED" if code else "ok"
     print(f"{word:6s} {time.monotonic() - start:6.0f} s  {command}", flush=True)
-    if ended.returncode:
-        print((ended.stdout + ended.stderr)[-1000:], flush=True)
-    return ended.returncode == 0
+    if code:
+        print(said[-1000:], flush=True)
+    return code == 0
+
+
+def ended(command: str, folder: Path, variables: dict[str, str], serves: bool) -> tuple[int, str]:
+    """Exit code and output of a command; one that serves gets Ctrl-C once it has told its address."""
+    line = ["bash", "-e", "-c", f"exec {command}" if serves else command]
+    options = {"cwd": folder, "env": variables, "text": True, "preexec_fn": hear_interrupts}
+    said = ""
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options) as child:
+        while serves and "http://" not in said and (more := child.stdout.readline()):
+            said += more
+        if serves:
+            child.send_signal(signal.SIGINT)
+        said += child.stdout.read()
+    silent = serves and "http://" not in said
+    foreign = serves and not command.startswith("entrostat ")  # other people's servers end as they like
+    return (0 if foreign else child.returncode) or int(silent), said
 
 
 if __name__ == "__main__":

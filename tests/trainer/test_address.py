@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import time
+from urllib.request import getproxies
 
 import pytest
 
@@ -109,3 +110,15 @@ def test_a_silent_or_refused_address_leaves_time_for_the_next(silent, refused, m
         answering = server.getsockname()[1]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: places(silent, refused, answering))
         check_answers("http://tracking")
+
+
+def test_a_model_of_a_hub_that_takes_no_connection_is_one_sentence_without_further_tries(refused, monkeypatch, caplog):
+    from entrostat.trainer.policy.models import load_tokenizer
+
+    for name in (*getproxies(), "all"):
+        monkeypatch.delenv(f"{name}_proxy", raising=False)
+        monkeypatch.delenv(f"{name.upper()}_PROXY", raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{refused}")
+    with pytest.raises(InputError, match=r"^cannot load the model `nosuch`"):
+        load_tokenizer("nosuch")
+    assert caplog.messages == []

@@ -56,6 +56,7 @@ def test_a_mistyped_command_brings_the_one_that_was_meant(word, remedy):
         ("report X --ot x", "there is no option `--ot`; did you mean `entrostat report --out`?"),
         ("simulate --contrl=C", "there is no option `--contrl`; did you mean `entrostat simulate --control`?"),
         ("train X --reusme=Y", "there is no option `--reusme`; did you mean `entrostat train --resume`?"),
+        ("doctor xyz", "unrecognized arguments: xyz; see `entrostat doctor --help`."),
         ("doctor --xyz", "there is no option `--xyz`; see `entrostat doctor --help`."),
     ],
 )
@@ -72,6 +73,15 @@ def test_a_mistyped_option_brings_the_one_that_was_meant(line, said):
         ("update.steps=3", "unknown key `update.steps`; did you mean `steps`?"),
         ("control.kp=3", "unknown key `control.kp`; did you mean `control.law.kp`?"),
         ("update.learning_rat=1", "`update`: unknown key `learning_rat`; did you mean `learning_rate`?"),
+        (
+            "control={target: {type: exponential, value: 1}}",
+            "`control.target` of type exponential has no key `value`; write one of: unit, time, total, pace, start, "
+            "end, steps, type.",
+        ),
+        (
+            "control={law: {type: adaptive, kp: 1}}",
+            "`control.law` of type adaptive has no key `kp`; write one of: type, effort, dead_band, limit, rate_limit.",
+        ),
     ],
 )
 def test_a_key_at_the_wrong_depth_brings_the_place_where_it_is(override, said):
@@ -83,6 +93,7 @@ def test_a_key_at_the_wrong_depth_brings_the_place_where_it_is(override, said):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
+        ("train examples/static.yaml --out README.md", "README.md is no folder; give another --out."),
         ("target examples/controlled.yaml --out OUT/a.csv", "--out is OUT/a.csv; give a file that ends in .png."),
         ("target examples/controlled.yaml --out OUT/a.yaml", "--out is OUT/a.yaml; give a file that ends in .png."),
         ("simulate --control c --plant p --out OUT/p.csv", "--out is OUT/p.csv; give a file that ends in .png."),
@@ -93,6 +104,22 @@ def test_a_file_of_another_kind_is_refused_before_anything_is_read(line, said, t
     done = entrostat(*line.replace("OUT", str(tmp_path)).split())
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"entrostat: {said}\n".replace("OUT", str(tmp_path))
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("train --resume nosuch", "nosuch holds no run to go on with; give the folder that `entrostat train` wrote."),
+        ("identify nosuch.csv", "cannot read nosuch.csv (No such file or directory); give the path of a CSV of "),
+        ("identify nosuch", "`nosuch` is no folder and no table here, and there is no MLflow store at sqlite:///"),
+    ],
+)
+def test_what_is_not_there_is_said_to_be_missing_and_nothing_is_made_of_it(line, said, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    done = entrostat(*line.split(), folder=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert done.stderr.startswith(f"entrostat: {said}")
     assert not [*tmp_path.iterdir()]
 
 
@@ -115,8 +142,8 @@ sys.meta_path.insert(0, Bare())
 from entrostat.trainer.cli import main
 done = {}
 for line in LINES:
-    out, said = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
+    code, out, said = 0, io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said), contextlib.suppress(SystemExit):  # of help
         code = main(shlex.split(line))
     done[line] = code, out.getvalue(), said.getvalue(), time.process_time()
 try:
@@ -142,7 +169,7 @@ NEEDING = {
     "compare examples/compare.yaml --out OUT": "train",
     "search examples/static.yaml --runs 2 --out OUT": "train",
     "regions examples/regions.yaml --out OUT --runs OUT/runs": "train",
-    "identify no-such-run": "train",
+    "identify no-such-run --tracking-uri http://127.0.0.1": "train",
     "completion bash": "completion",
 }
 FREE = [
@@ -179,6 +206,14 @@ def excited() -> str:
         lines.append(f"{step},{entropy + noise / 900:.4f},{command}")
         entropy += 0.03 * command - 0.001
     return "\n".join(lines)
+
+
+def test_the_help_of_every_command_needs_no_extra_and_a_second_at_most(tmp_path):
+    asked = ["--help", *(f"{name} --help" for name in COMMANDS)]
+    told = without_extras(asked, tmp_path)
+    assert [told[line][0] for line in asked] == [0] * len(asked)
+    assert all(told[line][1].startswith("usage: entrostat") for line in asked)
+    assert told[asked[-1]][3] < 1  # of them all
 
 
 def test_every_command_is_tried_without_extras():

@@ -13,6 +13,7 @@ from entrostat.trainer.reporting.rundata import load_runs
 from entrostat.trainer.reporting.table import COLUMNS
 from entrostat.trainer.reporting.write import write_report
 from tests.browser import Watched
+from tests.runs import ROOT
 from tests.trainer.made_runs import write_run, write_sweep
 
 DRAWN = """() => {
@@ -46,6 +47,12 @@ OUTSIDE = """() => [...document.querySelectorAll("th, td, .card, .key span, labe
   return box.width && (box.left < 0 || box.right > innerWidth + 1)
 }).map(part => part.outerHTML.slice(0, 80))"""
 """What a reader would have to scroll sideways for."""
+BROKEN = """() => [...document.querySelectorAll(".parameters tbody th, #at")].filter(part => {
+  const words = document.createRange()
+  words.selectNodeContents(part)
+  return words.getClientRects().length > 1
+}).map(part => part.textContent)"""
+"""What takes more than one line."""
 BANDS = """([...Bokeh.documents[0]._all_models.values()].filter(mark => mark.type == "GlyphRenderer" && mark.visible
   && mark.glyph.type == "VArea" && mark.glyph.y1.field == "reward/mean low"))"""
 SHADED = """() => {
@@ -237,6 +244,37 @@ def test_the_keyboard_reaches_every_control(opened: Watched) -> None:
     opened.page.locator("#step").focus()
     opened.page.keyboard.press("Home")
     assert opened.page.locator("#at").text_content() == "step 0"
+
+
+@pytest.fixture(scope="module")
+def demo(browser, tmp_path_factory: pytest.TempPathFactory) -> Watched:
+    """The page that the demo leaves: of real runs, the first without an authority curve."""
+    page = tmp_path_factory.mktemp("demo") / "report.html"
+    write(load_runs([ROOT / "docs" / "data" / name for name in ("static", "controlled")]), page)
+    return Watched(browser, page.as_uri()).drawn()
+
+
+def test_the_page_of_the_demo_opens_without_complaints(demo: Watched) -> None:
+    demo.page.wait_for_timeout(500)
+    assert demo.complaints == []
+
+
+def test_the_axes_of_the_authority_curve_hold_all_steps_of_a_run(demo: Watched) -> None:
+    card = demo.page.locator(".card", has_text="Authority: the change of entropy")
+    assert card.is_hidden()
+    demo.page.select_option("#run", label="controlled")
+    assert card.is_visible()
+    low, high = demo.page.evaluate("(({start, end}) => [start, end])(named('authority y'))")
+    changes = demo.page.evaluate("snapshots[1].flatMap(one => one.authority.change)")
+    assert (low, high) == pytest.approx((min(changes), max(changes)), abs=0.03 * (max(changes) - min(changes)))
+
+
+@pytest.mark.parametrize("width", [1400, 1200, 400])
+def test_no_name_of_a_parameter_and_no_step_is_broken(demo: Watched, width: int) -> None:
+    demo.page.set_viewport_size({"width": width, "height": 1000})
+    demo.page.wait_for_timeout(300)
+    assert demo.page.evaluate(BROKEN) == []
+    assert demo.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.fixture(scope="module", params=[6, 8])

@@ -31,14 +31,15 @@ def check_ending(out: Path, *endings: str) -> None:
 
 
 def check_sources(sources: Sequence[str], tracking: str) -> None:
-    """Whether MLflow is installed and answers, where runs are to come from it.
+    """Whether MLflow is installed, has a store and answers, where runs are to come from it.
 
     Raises:
         ModuleNotFoundError: it is not installed.
-        InputError: it does not answer.
+        InputError: it has no store, or does not answer.
     """
-    from ..address import check_gives, in_mlflow  # NumPy, which help does without
+    from ..address import check_gives, check_store, in_mlflow  # NumPy, which help does without
 
     for source in filter(in_mlflow, sources):
+        check_store(source, tracking)
         check_modules(["mlflow"])
         check_gives(source, tracking)

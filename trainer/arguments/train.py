@@ -23,10 +23,14 @@ def _run(options: Namespace) -> None:
 
     if options.resume:
         out, source, overrides = options.resume, options.resume / "config.yaml", options.words
+        if not source.exists():
+            raise InputError(f"{out} holds no run to go on with; give the folder that `entrostat train` wrote.")
     elif options.words and options.out:
         out, (source, *overrides) = options.out, options.words
     else:
         raise InputError("train needs CONFIG and --out OUT, or --resume OUT; see `entrostat train --help`.")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is no folder; give another --out.")
     config = load_config(source, overrides)
     from ..run import run  # torch and DeepSpeed, after the configuration has been checked
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import getproxies
 
 import torch
 
 from entrostat.inputs.errors import InputError, one_line
 from entrostat.inputs.files import check_regular
 
+from ..address import check_answers
 from . import gguf
 
 ASSETS = Path(__file__).parents[1] / "assets"
+HUB = "https://huggingface.co"
 
 
 def model_source(name: str) -> str:
@@ -47,7 +51,7 @@ def load_model(name: str, dtype: torch.dtype = torch.float32, chat: bool = False
 
     tokenizer, source = load_tokenizer(name, chat), model_source(name)
     with _one_sentence(name):
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, local_files_only=_hub_is_away(source))
     return model, tokenizer
 
 
@@ -67,7 +71,7 @@ def load_tokenizer(name: str, chat: bool = False) -> Any:
 
     source = model_source(name)
     with _one_sentence(name):
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=_hub_is_away(source))
     if tokenizer.eos_token_id is None:
         raise InputError(
             f"the tokenizer of `{name}` has no end-of-sequence token, so no answer would end and none could be padded; "
@@ -78,6 +82,20 @@ def load_tokenizer(name: str, chat: bool = False) -> Any:
     if chat and not tokenizer.chat_template:
         raise InputError(f"the tokenizer of `{name}` has no chat template; write `chat: false`, or give it one.")
     return tokenizer
+
+
+def _hub_is_away(source: str) -> bool:
+    """Whether the Hub, which what is no folder comes from, takes no connection.
+
+    Its client would try for half a minute, with a warning each time, before it looks at what it has on the disk.
+    """
+    if Path(source).is_dir() or getproxies():
+        return False
+    try:
+        check_answers(os.environ.get("HF_ENDPOINT") or HUB)
+    except (OSError, ValueError):
+        return True
+    return False
 
 
 @contextmanager

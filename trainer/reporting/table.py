@@ -83,7 +83,7 @@ def closing_table(runs: Sequence[Run], width: int | None = None) -> str:
     Args:
         width: characters; none: the terminal's, or 110. Where a line a run does not fit, a run is a column.
     """
-    width = shutil.get_terminal_size((WIDTH, 24)).columns if width is None else width
+    width = width or _columns()
     summaries = [summarise(run) for run in runs]
     names = ["run", *(summary.name for summary in summaries)]
     rows = [[column.head for column in COLUMNS]] + [[c.cell(s) for c in COLUMNS] for s in summaries]
@@ -104,6 +104,20 @@ LEGEND = (
     f"first step from which entropy stays within {NEAR} of the target + 2 standard errors. H end: entropy at the "
     "end, % of its start. All others: docs/how-to/read-the-report.md"
 )
+
+
+def below_labels(text: str, width: int | None = None) -> str:
+    """Lines of a label and words, broken between words where the terminal ends; the words go on below themselves."""
+    lines = [_wrapped(line, width or _columns(), LABEL) for line in text.splitlines()]
+    return "\n".join(part for parts in lines for part in parts)
+
+
+LABEL = 12
+"""Characters of a label."""
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size((WIDTH, 24)).columns
 
 
 def _wide(names: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int], room: int) -> list[str]:
@@ -134,8 +148,8 @@ def _shortened(name: str, room: int) -> str:
     return name if len(name) <= room else f"{name[:head]}..{name[len(name) - (room - head - 2) :]}"
 
 
-def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+def _wrapped(text: str, width: int, indent: int = 2) -> list[str]:
+    return textwrap.wrap(text, width, subsequent_indent=indent * " ", break_long_words=False, break_on_hyphens=False)
 
 
 def headline(summary: RunSummary) -> str:

@@ -14,6 +14,7 @@ from ..config import RunConfig
 from ..engine.launcher import resuming
 from ..reporting.estimate import in_words
 from ..reporting.rundata import load_run
+from ..reporting.table import below_labels
 from .delivery import Delivery
 from .folder import RunFolder
 from .status import Status
@@ -52,7 +53,7 @@ class Tracker:
                 run = load_run(self._folder.path)
                 from ..reporting.write import write_report  # Bokeh takes seconds to import
 
-                print("\n".join([write_report([run], self._folder.path), in_words(run)]).rstrip())
+                print("\n".join([write_report([run], self._folder.path), below_labels(in_words(run))]).rstrip())
         with complaining("the run's end was not noted"):
             self._folder.set_status(status)
         self._finish()

@@ -190,12 +190,13 @@ function chooseRun(keepStep) {
   // One scale for all steps of a run: what moves is the policy, not the axes.
   named("map x").setv({start: -0.02 * most("entropy"), end: 1.05 * most("entropy")})
   named("map y").setv({start: -0.02 * most("surprisal"), end: 1.05 * most("surprisal")})
-  const commands = run.flatMap(one => one.authority.command)
-  if (commands.length) {
-    const low = Math.min(...commands), high = Math.max(...commands), margin = 0.025 * (high - low)
-    named("authority x").setv({start: low - margin, end: high + margin})
+  const curves = run.map(one => one.authority).filter(curve => curve.command.length)
+  for (const [axis, name] of curves.length ? [["authority x", "command"], ["authority y", "change"]] : []) {
+    const values = curves.flatMap(curve => curve[name]), low = Math.min(...values), high = Math.max(...values)
+    const margin = 0.025 * (high - low) || 0.1
+    named(axis).setv({start: low - margin, end: high + margin})
   }
-  all(".card").find(card => plots(card).includes(named("authority curve"))).hidden = !commands.length
+  all(".card").find(card => plots(card).includes(named("authority curve"))).hidden = !curves.length
   showStep()
 }
 

@@ -112,9 +112,10 @@ def _momentum(config: dict[str, Any], name: str) -> float:
 
 
 def _from_table(source: Path, lag: float | None, noise: float | None) -> LoggedRun:
+    table = read_table(source, "a CSV of step,entropy,command", MAX_LOG_BYTES)
     if lag is None:
         raise InputError(f"{source} does not tell its momentum; {LAG}.")
-    columns = _columns(read_table(source, "a CSV of step,entropy,command", MAX_LOG_BYTES))
+    columns = _columns(table)
     if missing := [name for name in NEEDED if name not in columns]:
         raise InputError(f"{source} has no column `{missing[0]}`; write a header line `step,entropy,command`.")
     unknown = np.full(len(columns["step"]), np.nan)

@@ -75,6 +75,7 @@ def _region_map(first: dict[str, Any]) -> figure:
 def _authority(first: dict[str, Any]) -> figure:
     plot = blank(Panel("", "D(v), mean of -A S", {}), "command v", 400)
     plot.name, plot.x_range = "authority curve", Range1d(-1.05, 1.05, name="authority x")
+    plot.y_range = Range1d(-1, 1, name="authority y")
     plot.line("command", "change", source=ColumnDataSource(first["authority"], name="authority"), width=2, color=BLUE)
     point = ColumnDataSource(first["point"], name="point")
     plot.scatter("command", "change", source=point, size=12, marker="diamond", color=ORANGE)
