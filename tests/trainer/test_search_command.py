@@ -134,6 +134,11 @@ def test_a_goal_is_a_metric_and_a_direction():
         Goal.read("x:least")
 
 
+def test_a_goal_that_no_evaluation_measures_is_refused_before_anything_is_trained(tmp_path):
+    with pytest.raises(InputError, match=r"^no evaluation measures the goal `pass_at_2`; write one of .*16, or"):
+        run_search(parse(RunConfig, RUN), "run", tmp_path, ["pass_at_2"], [1], Budget(9, None))
+
+
 def test_a_budget_of_hours_alone_is_said_too():
     assert cost(parse(RunConfig, RUN), 2, Budget(None, 1.5)).startswith(
         "cost        as many runs as fit in 1.5 hours, 2 a"

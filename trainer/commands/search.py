@@ -23,10 +23,12 @@ from ..compare.pool import train_all
 from ..compare.study import AS_WRITTEN, Found, Search, Settings, Values, found, means, search
 from ..config import RunConfig
 from ..reporting.rundata import Run, load_run
+from ..reporting.summary import EVALUATED
 
 SPACE = {"hold": (0.4, 1.1), "turn": (0.0, 0.85), "end": (0.05, 0.6)}
 """Space of hold_then_anneal, in multiples of the initial entropy and shares of the run: from a fall over the whole run,
 or nearly a constant, to a late and steep fall."""
+EVALUATIONS = (*EVALUATED, "pass_at_16")
 RECOMMENDED: Settings = {"hold": HOLD, "turn": TURN, "end": END}
 
 
@@ -43,6 +45,11 @@ class Goal:
         name, _, end = text.partition(":")
         if end not in ("", "max", "min"):
             raise InputError(f"the goal `{text}` ends in `:{end}`; write `{name}:max` or `{name}:min`.")
+        if "/" not in name and name not in EVALUATIONS:
+            raise InputError(
+                f"no evaluation measures the goal `{name}`; write one of {', '.join(EVALUATIONS)}, or the whole name of a "
+                "metric of the log, as reward/mean."
+            )
         return cls(name if "/" in name else f"eval/{name}", "minimize" if end == "min" else "maximize")
 
     @property
