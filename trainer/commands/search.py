@@ -47,8 +47,8 @@ class Goal:
             raise InputError(f"the goal `{text}` ends in `:{end}`; write `{name}:max` or `{name}:min`.")
         if "/" not in name and name not in EVALUATIONS:
             raise InputError(
-                f"no evaluation measures the goal `{name}`; write one of {', '.join(EVALUATIONS)}, or the whole name of "
-                "a metric of the log, as reward/mean."
+                f"no evaluation measures the goal `{name}`; write one of {', '.join(EVALUATIONS)}, or the whole name "
+                "of a metric of the log, as reward/mean."
             )
         return cls(name if "/" in name else f"eval/{name}", "minimize" if end == "min" else "maximize")
 
