@@ -233,7 +233,11 @@ def test_the_least_return_so_far_survives_a_save(tmp_path):
     model = trained(3, control(target=PACED))
     model.save(tmp_path / "model.zip")
     loaded = EntropyControlledPPO.load(tmp_path / "model.zip", env=model.env)
-    assert loaded.entropy_loop.least == model.entropy_loop.least < min(e["r"] for e in model.ep_info_buffer) + 1e-9
+    assert (
+        loaded.entropy_loop.successes.least
+        == model.entropy_loop.successes.least
+        < min(e["r"] for e in model.ep_info_buffer) + 1e-9
+    )
 
 
 def test_a_saved_model_is_plain_ppo_to_sb3_and_plain_ppo_is_taken_over(tmp_path):
