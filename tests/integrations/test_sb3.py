@@ -229,6 +229,34 @@ def test_a_curve_paced_by_success_waits_for_rewards(pays, end):
     assert last.setpoint == pytest.approx(end * model.entropy_state["initial_entropy"], rel=0.03)
 
 
+class Returns(Rollouts):
+    """And the returns of the episodes that ended in each rollout."""
+
+    def __init__(self):
+        super().__init__()
+        self.ended = []
+
+    def _on_step(self):
+        self.ended[-1] += [info["episode"]["r"] for info in self.locals["infos"] if "episode" in info]
+        return True
+
+    def _on_rollout_start(self):
+        super()._on_rollout_start()
+        self.ended.append([])
+
+
+def test_a_rollouts_success_is_that_of_the_episodes_that_ended_in_it():
+    seen, total = Returns(), 8
+    model = trained(total, control(target=PACED), callback=seen)
+    least, passed, expected = math.inf, 0.0, []
+    for step, returns in enumerate(seen.ended):
+        expected.append(0.97 - 0.67 * passed / total)
+        least = min([least, *returns])
+        passed += np.mean([r > least for r in returns]) * (total - passed) / (total - step)
+    found = [decision.setpoint / model.entropy_state["initial_entropy"] for decision in seen.decisions]
+    assert found == pytest.approx(expected)
+
+
 def test_the_least_return_so_far_survives_a_save(tmp_path):
     model = trained(3, control(target=PACED))
     model.save(tmp_path / "model.zip")
