@@ -80,7 +80,7 @@ class EntropyControl:
         loop.controller.set_total_steps(-(-self._total_timesteps // frames))  # type: ignore[attr-defined]
         with handed_over(self, loop, loop.decide(self)):
             super().train()  # type: ignore[misc]
-        self.entropy_state, self.entropy_least = loop.controller.state_dict(), loop.successes.least
+        self.entropy_state, self.entropy_least = loop.controller.state_dict(), loop.least
         self._log(loop.trained())
 
     def _log(self, numbers: dict[str, float]) -> None:

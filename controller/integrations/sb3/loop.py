@@ -21,7 +21,7 @@ from ...measure.tokens import TokenStatistics
 from ..clamp import clamp_thresholds, weighed
 from ..handed import Handed, Weighed, bypassed, without_weight
 from .band import Band
-from .rollout import Samples, Successes, normalised, samples
+from .rollout import Samples, normalised, samples, success
 
 DECISIONS = 8
 """Decisions a rollout at most, each for as many minibatches: the updates of a small network are quick, and a decision
@@ -35,7 +35,8 @@ class EntropyLoop:
 
     def __init__(self, controller: EntropyController, least: float = math.inf) -> None:
         self.controller = controller
-        self.successes = Successes(least)
+        self.least = least
+        """Lowest return of an episode so far."""
         self.decision: Decision | None = None
         self.metrics: dict[str, float] = {}
         """Metrics of the last rollout and its updates, under the names of the metric contract."""
@@ -58,6 +59,7 @@ class EntropyLoop:
         mask = torch.ones_like(rollout.tokens.logprob, dtype=torch.bool)
         updates = model.n_epochs * math.ceil(len(advantages) / model.batch_size)
         self._every = math.ceil(updates / DECISIONS)
+        share, self.least = success(model.ep_info_buffer, self.least)
         decision = self.decision = self.controller.step(
             rollout.tokens,
             advantages,
@@ -65,7 +67,7 @@ class EntropyLoop:
             groups=rollout.groups,
             updates=math.ceil(updates / self._every),
             momentum=momentum_of(model.policy.optimizer),
-            success=self.successes.of(model),
+            success=share,
         )
         thresholds = decision.thresholds(rollout.tokens, advantages[:, None])
         sums = threshold_sums(thresholds, rollout.tokens, advantages, mask)

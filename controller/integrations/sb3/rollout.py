@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -67,22 +66,18 @@ def samples(buffer: Any, seen: Sequence[Policy]) -> Samples:
     return Samples(tokens, advantages[:, 0], _stretches(buffer.episode_starts, buffer.device))
 
 
-class Successes:
-    """The share of a rollout's episodes that returned more than the least so far."""
+def success(episodes: Iterable[dict[str, float]], least: float) -> tuple[float, float]:
+    """Share of the last episodes that returned more than the least so far, and that least; 0 where none has finished.
 
-    def __init__(self, least: float = math.inf) -> None:
-        self.least = least
-        """Lowest return of an episode so far."""
-        self._share = 0.0
+    Those that ended in this rollout alone would not do: where failures last longer, successes end at other times.
 
-    def of(self, model: Any) -> float:
-        """The share in the rollout that has just been collected; where no episode ended in it, the last one's."""
-        ended = int(model.rollout_buffer.episode_starts[1:].sum() + model._last_episode_starts.sum())
-        returns = [episode["r"] for episode in model.ep_info_buffer][-ended:] if ended else []
-        if returns:
-            self.least = min(self.least, *returns)
-            self._share = sum(r > self.least for r in returns) / len(returns)
-        return self._share
+    Args:
+        episodes: SB3's window of them, each with its return `r`.
+        least: lowest return before; infinite at first.
+    """
+    returns = [episode["r"] for episode in episodes]
+    least = min([least, *returns])
+    return (sum(r > least for r in returns) / len(returns) if returns else 0.0), least
 
 
 def _stretches(starts: np.ndarray, device: Any) -> Tensor:
