@@ -6,6 +6,7 @@ Beside it, in the same setting, the thresholds that the same paper builds on thi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -30,6 +31,8 @@ PAIRS = tuple("+".join(pair) for pair in combinations(REGIONS, 2))
 PARTS = (*REGIONS, *PAIRS, "all")
 COLOURS = {"e1": "#0072b2", "e2": "#e69f00", "e3": "#d55e00", "e4": "#56b4e9", "all": "black"}
 """Blues lower entropy, oranges raise it."""
+LABEL = 9
+"""Height of a curve's name, points."""
 PAIR_COLOURS = {-1: "#0072b2", 0: "0.6", 1: "#d55e00"}
 """Direction by the published sign of a pair."""
 THRESHOLDS: dict[str, dict[str, Any]] = {
@@ -104,16 +107,27 @@ def _runs(
 
 def draw_parts(axes: Axes, curves: Mapping[str, Floats]) -> None:
     """Curves [seeds, steps + 1] of each part: the mean over seeds, every seed a thin line, the whole batch dashed."""
+    colours = {name: COLOURS.get(name, PAIR_COLOURS[published_sign(name)]) for name in curves}
     for name, runs in curves.items():
         mean, end = runs.mean(0), runs.shape[1] - 1
-        colour = COLOURS.get(name, PAIR_COLOURS[published_sign(name)])
-        axes.semilogy(runs.T, color=colour, linewidth=0.5, alpha=0.5)
-        axes.semilogy(mean, "--" if name == "all" else "-", color=colour, linewidth=1.8)
-        label = "all tokens" if name == "all" else name.upper()
-        axes.annotate(label, (end, mean[-1]), (6, 0), textcoords="offset points", va="center", color=colour, fontsize=8)
+        axes.semilogy(runs.T, color=colours[name], linewidth=0.5, alpha=0.5)
+        axes.semilogy(mean, "--" if name == "all" else "-", color=colours[name], linewidth=1.8)
     axes.axhline(next(iter(curves.values()))[:, 0].mean(), color="0.7", linewidth=0.8, zorder=0)
     axes.set(xlabel="step [rollouts]", ylabel="policy entropy [nats]", xlim=(0, end))
     axes.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5, 1, 2])
     axes.minorticks_off()
     axes.yaxis.set_major_formatter("{x:g}")
     axes.spines[["top", "right"]].set_visible(False)
+    _label({name: runs.mean(0)[-1] for name, runs in curves.items()}, end, colours, axes)
+
+
+def _label(ends: Mapping[str, float], step: int, colours: Mapping[str, str], axes: Axes) -> None:
+    """The name beside each curve's end, above the one below where both would lie on one line."""
+    below, points = -math.inf, 72 / axes.get_figure(root=True).dpi
+    for name, value in sorted(ends.items(), key=lambda item: item[1]):
+        height = axes.transData.transform((step, value))[1] * points
+        below = max(height, below + LABEL)
+        text, place = "all" if name == "all" else name.upper(), (6, below - height)
+        axes.annotate(
+            text, (step, value), place, textcoords="offset points", va="center", color=colours[name], fontsize=8
+        )

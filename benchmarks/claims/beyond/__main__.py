@@ -110,7 +110,7 @@ def blocks(results: Results) -> tuple[str, ...]:
         "\n".join(claims(results)),
         "## Regions",
         "What E1 to E4 contribute to the first-order change of entropy along the controlled runs. Which way each moves "
-        "it alone: `python -m benchmarks.claims.beyond.signs`.",
+        "it alone: [training on one at a time](beyond_signs.md).",
         "![regions](beyond_regions.png)",
     )
 
