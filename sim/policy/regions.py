@@ -123,7 +123,7 @@ def draw_parts(axes: Axes, curves: Mapping[str, Floats]) -> None:
 
 def _label(ends: Mapping[str, float], step: int, colours: Mapping[str, str], axes: Axes) -> None:
     """The name beside each curve's end, above the one below where both would lie on one line."""
-    below, points = -math.inf, 72 / axes.get_figure(root=True).dpi
+    below, points = -math.inf, 72 / axes.figure.dpi
     for name, value in sorted(ends.items(), key=lambda item: item[1]):
         height = axes.transData.transform((step, value))[1] * points
         below = max(height, below + LABEL)
