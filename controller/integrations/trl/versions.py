@@ -24,8 +24,7 @@ READ = {
     "RLOOTrainer": {"_compute_loss": THRESHOLDS | {"old_logps"}, "_prepare_inputs": BUFFER},
 }
 """Attributes, and fields of a batch, that a trainer's method reads."""
-HEAD = ("hidden", "weight", "bias", "targets", "temperature", "chunk_size")
-HEAD += ("final_logit_softcapping", "logit_scale", "outputs")
+HEAD = tuple("hidden weight bias targets temperature chunk_size final_logit_softcapping logit_scale outputs".split())
 """Positional parameters of the function that turns hidden states into log-probabilities."""
 
 
