@@ -24,7 +24,10 @@ READ = {
     "RLOOTrainer": {"_compute_loss": THRESHOLDS | {"old_logps"}, "_prepare_inputs": BUFFER},
 }
 """Attributes, and fields of a batch, that a trainer's method reads."""
-HEAD = tuple("hidden weight bias targets temperature chunk_size final_logit_softcapping logit_scale outputs".split())
+HEAD = (
+    *("hidden", "weight", "bias", "targets", "temperature", "chunk_size"),
+    *("final_logit_softcapping", "logit_scale", "outputs"),
+)
 """Positional parameters of the function that turns hidden states into log-probabilities."""
 
 
