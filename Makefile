@@ -79,13 +79,14 @@ docs: setup-dev links  ## the documentation site, in build/site; warnings and br
 pictures: setup-dev  ## all pictures of README and docs, from the run data in docs/data
 	$(BIN)/python docs/site/pictures.py
 
-# Other trainers, each in an environment of its own: the oldest TRL and Stable-Baselines3 that are supported, verl,
-# OpenRLHF (`make test` has the newest TRL and SB3 that are pinned). NEWEST have what the registry has today, made anew
+# Other trainers, each in an environment of its own: the oldest TRL and Stable-Baselines3 that are supported, the newest
+# TRL that Unsloth takes, verl, OpenRLHF (`make test` has the newest TRL and SB3 that are pinned). NEWEST have what the registry has today, made anew
 # every time, so that a break is seen; those of verl and OpenRLHF are the pinned ones without their versions. torch
 # first, as above; OpenRLHF without its GPU-only requirements.
 NEWEST := newest verl-newest openrlhf-newest
-HOSTS := trl-oldest sb3-oldest verl openrlhf $(NEWEST)
+HOSTS := trl-oldest trl-unsloth sb3-oldest verl openrlhf $(NEWEST)
 TESTS_trl-oldest := $(patsubst %,tests/integrations/test_%.py,trl trl_kinds trl_record trl_settings trl_ranks unsloth)
+TESTS_trl-unsloth := $(patsubst %,tests/integrations/test_%.py,trl_kinds trl_settings unsloth)
 TESTS_sb3-oldest := $(patsubst %,tests/integrations/test_%.py,clamp handed sb3 sb3_contrib)
 TESTS_newest := $(TESTS_trl-oldest) tests/integrations/test_trl_async.py $(TESTS_sb3-oldest)
 TESTS_verl := tests/integrations/test_verl.py
