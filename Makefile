@@ -79,17 +79,20 @@ docs: setup-dev links  ## the documentation site, in build/site; warnings and br
 pictures: setup-dev  ## all pictures of README and docs, from the run data in docs/data
 	$(BIN)/python docs/site/pictures.py
 
-# Other trainers, each in an environment of its own: the oldest TRL and Stable-Baselines3 that are supported, verl,
-# OpenRLHF (`make test` has the newest TRL and SB3 that are pinned), and `newest`: what the registry has today, made anew
-# every time, so that a break is seen. torch first, as above; OpenRLHF without its GPU-only requirements.
-HOSTS := trl-oldest sb3-oldest verl openrlhf newest
+# Other trainers, each in an environment of its own: the oldest TRL and Stable-Baselines3 that are supported, the newest
+# TRL that Unsloth takes, verl, OpenRLHF (`make test` has the newest TRL and SB3 that are pinned). NEWEST have what the registry has today, made anew
+# every time, so that a break is seen; those of verl and OpenRLHF are the pinned ones without their versions. torch
+# first, as above; OpenRLHF without its GPU-only requirements.
+NEWEST := newest verl-newest openrlhf-newest
+HOSTS := trl-oldest trl-unsloth sb3-oldest verl openrlhf $(NEWEST)
 TESTS_trl-oldest := $(patsubst %,tests/integrations/test_%.py,trl trl_kinds trl_record trl_settings trl_ranks unsloth)
+TESTS_trl-unsloth := $(patsubst %,tests/integrations/test_%.py,trl_kinds trl_settings unsloth)
 TESTS_sb3-oldest := $(patsubst %,tests/integrations/test_%.py,clamp handed sb3 sb3_contrib)
-TESTS_newest := $(TESTS_trl-oldest) $(TESTS_sb3-oldest)
-TORCH_newest := torch
+TESTS_newest := $(TESTS_trl-oldest) tests/integrations/test_trl_async.py $(TESTS_sb3-oldest)
 TESTS_verl := tests/integrations/test_verl.py
 TESTS_openrlhf := $(patsubst %,tests/integrations/test_%.py,openrlhf openrlhf_ray)
 HOST_PIP = .venv/hosts/$*/bin/pip install --quiet --disable-pip-version-check
+LISTED = <($(if $(filter %-newest,$*),sed 's/==.*//',cat) $(1))
 
 .PRECIOUS: .venv/hosts/%/ready
 hosts: $(HOSTS:%=test-%) unchanged  ## the integrations' tests with each host
@@ -103,16 +106,17 @@ unchanged: .venv/hosts/newest/ready
 
 .PHONY: renewed
 renewed:
-	rm -rf .venv/hosts/newest
-.venv/hosts/newest/ready: renewed
+	rm -rf $(NEWEST:%=.venv/hosts/%)
+$(NEWEST:%=.venv/hosts/%/ready): renewed
 
 test-%: .venv/hosts/%/ready
-	OMP_NUM_THREADS=1 .venv/hosts/$*/bin/python -m pytest $(TESTS_$*)
+	OMP_NUM_THREADS=1 .venv/hosts/$*/bin/python -m pytest $(TESTS_$(*:-newest=))
 
-.venv/hosts/%/ready: constraints/hosts/%.txt pyproject.toml setup.py
+.SECONDEXPANSION:
+.venv/hosts/%/ready: constraints/hosts/$$(subst -newest,,$$*).txt pyproject.toml setup.py
 	$(PYTHON) -m venv .venv/hosts/$*
-	$(HOST_PIP) $(or $(TORCH_$*),torch==2.13.0)
-	$(HOST_PIP) -r $<
-	$(if $(wildcard constraints/hosts/$*-no-deps.txt),$(HOST_PIP) --no-deps -r constraints/hosts/$*-no-deps.txt)
+	$(HOST_PIP) $(if $(filter %newest,$*),torch,torch==2.13.0)
+	$(HOST_PIP) -r $(call LISTED,$<)
+	$(foreach list,$(wildcard $(<:.txt=-no-deps.txt)),$(HOST_PIP) --no-deps -r $(call LISTED,$(list)))
 	$(HOST_PIP) --no-deps -e .
 	touch $@

@@ -30,6 +30,7 @@ HOSTS = {
     "trl": "trl",
     "verl": "verl",
     "openrlhf": "openrlhf",
+    "skyrl": "skyrl",
     "gymnasium": "sb3",
     "sb3_contrib": "sb3",
     "stable_baselines3": "sb3",

@@ -84,8 +84,9 @@ def blocks(runs: dict[Name, Run], seeds: list[int], updates: list[int], rollouts
         "RMSE, net RMSE (without the sampling error of the measured entropy) and bias in % of the target, from the "
         "rollout on whose measured entropy first reaches it. What follows is by the entropy that TRL logs, a mean over "
         "a rollout's updates. Reached: the rollout, under control and under static clipping at 0.2. Descent: the "
-        "largest excess of the controlled run over the static one on the way down, nats, means of three rollouts. "
-        "Mean +- standard deviation over the seeds.",
+        "largest excess of the controlled run over the static one until either is at the target, nats, means of three "
+        "rollouts; below zero control is the faster throughout. Mean +- standard deviation over the seeds, in brackets "
+        "the seed with the largest figure; descents seed by seed.",
         table(
             "updates a rollout | RMSE % | net RMSE % | bias % | reached | reached, static | descent | reward, end | "
             "reward, static",
@@ -100,10 +101,11 @@ def _row(runs: dict[Name, Run], updates: int, seeds: list[int]) -> Iterator[str]
     found = [summarise(run, skip=max(_reached(run, "actor/entropy"), 0)) for run in controlled]
     for name in ("rmse", "net_rmse", "bias"):
         values = [getattr(figures, name) for figures in found]
-        yield "-" if None in values else plus_minus(values, "+.2f" if name == "bias" else ".2f")
+        form = "+.2f" if name == "bias" else ".2f"
+        yield "-" if None in values else f"{plus_minus(values, form)} ({max(values, key=abs):{form}})"
     for group in (controlled, static):
         yield ", ".join(str(_reached(run)) if _reached(run) >= 0 else "never" for run in group)
-    yield plus_minus([_excess(*pair) for pair in zip(controlled, static, strict=True)], "+.3f")
+    yield ", ".join(f"{excess(*pair):+.3f}" for pair in zip(controlled, static, strict=True))
     for group in (controlled, static):
         yield plus_minus([float(run.column("reward")[-10:].mean()) for run in group])
 
@@ -114,9 +116,9 @@ def _reached(run: Run, entropy: str = LOGGED) -> int:
     return int(below.argmax()) if below.any() else -1
 
 
-def _excess(controlled: Run, static: Run) -> float:
-    """How far the controlled run lies above the static one until the static one is at the target."""
-    end = _reached(static) if _reached(static) >= 0 else len(static.steps)
+def excess(controlled: Run, static: Run) -> float:
+    """How far the controlled run lies above the static one until either is at the target."""
+    end = min((reached for run in (controlled, static) if (reached := _reached(run)) >= 0), default=len(static.steps))
     apart = np.convolve(controlled.column(LOGGED) - static.column(LOGGED), np.full(3, 1 / 3), "valid")
     return float(apart[: max(end - 2, 1)].max())
 

@@ -3,7 +3,7 @@
     python -m benchmarks.studies.gpu_all [--seconds 520] [--only statistics trainer] [--out runs/gpu_all]
 
 Each check is a process of its own with a time limit: the statistics of a real vocabulary in bfloat16, by the kernels,
-against float64; SmolLM2 in bfloat16, static clipping and control; TRL's AsyncGRPO, whose tests want a GPU; what the
+against float64; SmolLM2 in bfloat16, static clipping and control; TRL's AsyncGRPO with its kernel; what the
 measurement costs; the trainer at ZeRO 1 to 3. One that fails, or lacks a package, leaves the others alone. Figures,
 output and a summary (gpu_all.md) land in --out. Without a GPU, what can run on the CPU runs there at a size that only
 shows that it runs.
@@ -49,7 +49,7 @@ def checks(out: Path) -> dict[str, Check]:
     return {
         "statistics": Check(statistics, 60, statistics),
         **real,
-        "asynchronous": Check(asynchronous, 60),
+        "asynchronous": Check(asynchronous, 60, asynchronous),
         "measurement": Check(["-m", module, "--results", str(out)], 100),
         "trainer": Check(trainer, 200),
     }

@@ -6,7 +6,10 @@ import pytest
 
 from entrostat import ControlConfig
 from entrostat.inputs.configuration import parse
+from entrostat.integrations.environment import VARIABLE, configured
 from entrostat.integrations.refusals import of_configuration, without_bonus
+from entrostat.laws import Adaptive
+from entrostat.loop.config import read_control
 
 TARGET = {"target": {"type": "constant", "value": 0.6}}
 
@@ -41,3 +44,15 @@ def test_a_surrogate_of_ones_own_is_refused_only_where_the_loss_is_the_hosts(sur
     (sentence,) = of_configuration(config)
     assert f"`surrogate.{next(iter(surrogate))}`" in sentence
     assert not of_configuration(config, own_loss=True)
+
+
+def test_a_target_alone_is_followed_by_the_adaptive_law_however_a_host_is_told(tmp_path, monkeypatch):
+    path = tmp_path / "control.yaml"
+    path.write_text("target: {type: constant, value: 0.55}\n")
+    monkeypatch.setenv(VARIABLE, str(path))
+    for config in (
+        configured(),
+        read_control(str(path)),
+        read_control({"target": {"type": "constant", "value": 0.55}}),
+    ):
+        assert isinstance(config.law, Adaptive)

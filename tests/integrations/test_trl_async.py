@@ -1,6 +1,8 @@
 """TRL's AsyncGRPOTrainer under control: rollouts of a worker of one's own, as TRL lets one hand it in."""
 
 import queue
+from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ import torch
 pytest.importorskip("trl.experimental.async_grpo")
 
 from datasets import Dataset
-from trl.experimental.async_grpo import AsyncGRPOConfig
+from torch.nn.functional import scaled_dot_product_attention
+from trl.experimental.async_grpo import AsyncGRPOConfig, packing
 from trl.experimental.async_grpo.async_rollout_worker import RolloutSample
 
 from entrostat import InputError
@@ -17,8 +20,6 @@ from entrostat.integrations.trl.async_grpo import EntropyControlledAsyncGRPOTrai
 from entrostat.trainer.policy.models import ASSETS
 from tests.integrations.trl_runs import control, rows
 
-# TRL's own requirement, which nothing on a CPU can stand in for
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="its packed attention is a kernel for GPUs")
 HIGH = control(law={"type": "manual", "command": 1.0})
 
 
@@ -57,6 +58,28 @@ class NoTransfer:
     def destroy(self): ...
 
 
+def slow_attention(query, key, value, cu_q, cu_k, max_q, max_k, softmax_scale, causal, window_size):
+    """Attention of packed segments, [tokens, heads, width], by a mask: the last query of each sees all of its keys."""
+    assert causal
+    assert window_size == (-1, -1)
+    out = []
+    for (q0, q1), (k0, k1) in zip(*(pairwise(ends.tolist()) for ends in (cu_q, cu_k)), strict=True):
+        places = torch.arange(k1 - k0)
+        seen = places <= places[q0 - q1 :, None]
+        parts = (x.transpose(0, 1)[None] for x in (query[q0:q1], key[k0:k1], value[k0:k1]))
+        segment = scaled_dot_product_attention(*parts, attn_mask=seen, scale=softmax_scale, enable_gqa=True)
+        out.append(segment[0].transpose(0, 1))
+    return torch.cat(out)
+
+
+@pytest.fixture(autouse=True)
+def attention(monkeypatch):
+    """TRL's packed attention is a kernel for GPUs, elsewhere the same in plain torch; and TRL asks for a GPU's name."""
+    if not torch.cuda.is_available():
+        monkeypatch.setattr(packing, "_flash_attn", lambda: SimpleNamespace(flash_attn_varlen_func=slow_attention))
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "none")
+
+
 def made(tmp_path, kind=EntropyControlledAsyncGRPOTrainer):
     args = AsyncGRPOConfig(
         output_dir=str(tmp_path),
@@ -69,6 +92,7 @@ def made(tmp_path, kind=EntropyControlledAsyncGRPOTrainer):
         save_strategy="no",
         report_to=[],
         bf16=False,
+        use_cpu=not torch.cuda.is_available(),
         gradient_checkpointing=False,
         disable_tqdm=True,
         learning_rate=1e-3,
@@ -91,6 +115,8 @@ def test_a_decision_an_optimizer_step_acts_on_the_next(tmp_path):
     assert run.entropy_loop.controller.state_dict()["step"] == 3
     assert len(rows(run, "controller/command")) == 3
     assert cut[-1] > 0.1
+    for measured, logged in rows(run, "actor/entropy", "entropy"):
+        assert measured == pytest.approx(logged, rel=1e-5)
     run.entropy_loop.close()
 
 

@@ -8,7 +8,11 @@ import torch
 trl = pytest.importorskip("trl")
 
 from entrostat import InputError, TokenStatistics, token_statistics  # noqa: E402
-from entrostat.integrations.trl import EntropyControlledGRPOTrainer, EntropyControlledRLOOTrainer  # noqa: E402
+from entrostat.integrations.trl import (  # noqa: E402
+    EntropyCallback,
+    EntropyControlledGRPOTrainer,
+    EntropyControlledRLOOTrainer,
+)
 from entrostat.integrations.trl.form import Form  # noqa: E402
 from entrostat.integrations.trl.trainer import CORRECTION, ENTROPY, SENSITIVITY, EntropyControl, loss_mask  # noqa: E402
 from tests.batches import random_batch  # noqa: E402
@@ -75,6 +79,21 @@ def test_a_loss_that_does_not_read_its_thresholds_stops_the_run(tmp_path, host, 
     kind = type("Controlled", (EntropyControl, host), {})
     with pytest.raises(InputError, match=r"does not read the thresholds that it was handed"):
         trained(tmp_path, HIGH, kind=kind, **QUICK | setting)
+
+
+class Logged(Deaf):
+    """The same, with an entropy in its log."""
+
+    def log(self, logs, *args, **kwargs):
+        super().log(logs | {"entropy": 0.5} if "loss" in logs else logs, *args, **kwargs)
+
+
+@pytest.mark.parametrize(("host", "reason"), [(Logged, "does not read the thresholds"), (Rewritten, "has no entropy")])
+def test_the_callback_stops_a_run_that_it_does_not_reach(tmp_path, host, reason):
+    run = small(tmp_path, None, kind=host, **QUICK)
+    run.add_callback(EntropyCallback(run, control(actuator={"type": "split_range"})))
+    with pytest.raises(InputError, match=reason):
+        run.train()
 
 
 @pytest.mark.skipif(not hasattr(trl.GRPOConfig, "entropy_coef"), reason="this TRL has no entropy bonus")

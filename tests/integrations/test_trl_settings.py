@@ -189,6 +189,15 @@ def test_a_later_version_is_tried_and_refused_where_its_inside_has_changed(monke
         require("trl", SUPPORTED, older, changed)
 
 
+def test_a_later_version_whose_loss_reads_other_thresholds_is_refused(monkeypatch):
+    def scalar(self, model, inputs):
+        return inputs["old_logps"] * self.epsilon_low
+
+    monkeypatch.setattr(trl.RLOOTrainer, "_compute_loss", scalar)
+    with pytest.raises(InputError, match=r"and RLOOTrainer\._compute_loss does not read epsilon_high; install it with"):
+        require("trl", SUPPORTED, "0.9", changed)
+
+
 def test_a_trl_whose_asyncgrpo_is_another_is_one_sentence(monkeypatch):
     name = "entrostat.integrations.trl.async_grpo"
     monkeypatch.delitem(sys.modules, name, raising=False)

@@ -6,10 +6,11 @@ import torch
 pytest.importorskip("trl")
 
 from entrostat import InputError
+from entrostat.integrations.trl import EntropyCallback
 from entrostat.integrations.trl.trainer import EntropyControl
 from entrostat.integrations.trl.unsloth import _laid_out
 from tests.integrations import unsloth_like
-from tests.integrations.trl_runs import ON_POLICY, control, rows, trained
+from tests.integrations.trl_runs import ON_POLICY, control, rows, small, trained
 
 torch.set_num_threads(1)
 HIGH = control(law={"type": "manual", "command": 1.0})
@@ -52,6 +53,11 @@ def test_a_loss_that_leaves_the_compiled_one_out_stops_the_run(tmp_path):
     kind = type("Controlled", (EntropyControl, Slow), {})
     with pytest.raises(InputError, match="does not read the thresholds that it was handed"):
         trained(tmp_path, HIGH, kind=kind, **SETTINGS | ON_POLICY)
+
+
+def test_a_callback_is_refused(tmp_path):
+    with pytest.raises(InputError, match="under Unsloth the gradient is taken inside the loss"):
+        EntropyCallback(small(tmp_path, None, kind=unsloth_like.Compiled), control(actuator={"type": "split_range"}))
 
 
 def test_a_ratio_of_whole_responses_is_refused(tmp_path):

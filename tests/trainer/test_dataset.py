@@ -85,7 +85,7 @@ def test_answers_are_compared_as_mathematics(verifier, answer, gold, reward):
 
 @pytest.fixture(scope="module")
 def verifier():
-    verifier = Verifier(5.0)
+    verifier = Verifier(300.0)
     yield verifier
     verifier.close()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import TrainerCallback
 
 from ...control import EntropyController
@@ -15,10 +16,13 @@ from ...inputs.errors import InputError
 from ...loop.config import ControlConfig, read_control
 from ...measure.tokens import TokenStatistics
 from ..anew import begins_anew
+from ..handed import bypassed
 from .loop import KEY
 from .settings import SCALAR, one_update
+from .unsloth import rewritten
 
 logger = logging.getLogger("entrostat")
+NAMES = ("epsilon_low", "epsilon_high")
 PATIENCE = 10
 """Logged steps without one clipped token before the warning."""
 
@@ -37,7 +41,7 @@ class EntropyCallback(TrainerCallback):
         control: path of a `control.yaml`, or its content; its actuator is `split_range` or `upper_clip`.
 
     Raises:
-        InputError: the file does not fit, or its actuator ranks tokens.
+        InputError: the file does not fit, its actuator ranks tokens, or the loss does not read the thresholds.
     """
 
     def __init__(self, trainer: Any, control: str | Path | dict[str, Any] | ControlConfig) -> None:
@@ -47,9 +51,15 @@ class EntropyCallback(TrainerCallback):
                 f"`actuator.type` is {config.actuator.type!r}, and a callback moves two scalar thresholds, no "
                 "bonus and none of single tokens; write `split_range`, or use EntropyControlledGRPOTrainer."
             )
+        if rewritten(trainer) is not None:
+            raise InputError(
+                "under Unsloth the gradient is taken inside the loss, where nothing shows whether two scalar "
+                "thresholds are read; use EntropyControlledGRPOTrainer."
+            )
         self._trainer, self.controller = trainer, EntropyController(config)
         self._decision: Decision | None = None
-        self._untouched, self._warned = 0, False
+        self._leaves: dict[str, Tensor] = {}
+        self._untouched, self._warned, self._proved = 0, False, False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A resumed run finds the state in the checkpoint's, and trains under its thresholds until the next log.
@@ -60,7 +70,7 @@ class EntropyCallback(TrainerCallback):
         saved = state.stateful_callbacks.get(KEY)
         if isinstance(saved, dict) and saved.keys() >= {"state", "thresholds"}:
             self.controller.load_state_dict(saved["state"])
-            self._trainer.epsilon_low, self._trainer.epsilon_high = saved["thresholds"]
+            self._hand_over(dict(zip(NAMES, saved["thresholds"], strict=True)))
         elif state.global_step:
             begins_anew(f"the checkpoint of step {state.global_step}")
         self.controller.set_total_steps(max(1, state.max_steps // state.logging_steps))
@@ -68,28 +78,55 @@ class EntropyCallback(TrainerCallback):
             self._warn("each rollout is used for one optimizer step, so that every ratio is 1")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """One decision; the thresholds hold until the next."""
+        """One decision; the thresholds hold until the next.
+
+        Raises:
+            InputError: the log of the training has no entropy.
+        """
         entropy = (logs or {}).get("entropy")
         if entropy is None:
+            if "loss" in (logs or {}):
+                raise InputError(
+                    f"the log of {type(self._trainer).__name__} has no entropy, so that nothing would be controlled; "
+                    "set use_liger_kernel=False where it is on, or use EntropyControlledGRPOTrainer."
+                )
             return
         decision = self._decision = self.controller.step_scalar(float(entropy))
         surprisal = torch.tensor([[float(entropy)]])
         typical = TokenStatistics(-surprisal, surprisal, torch.zeros(1, 1), 1)
-        low, high = (float(x) for x in decision.thresholds(typical, torch.ones(1, 1)))
-        self._trainer.epsilon_low, self._trainer.epsilon_high = low, high
+        found = [float(x) for x in decision.thresholds(typical, torch.ones(1, 1))]
+        self._hand_over(dict(zip(NAMES, found, strict=True)))
         # transformers saves it with every checkpoint, which it makes after this
-        state.stateful_callbacks[KEY] = {"state": self.controller.state_dict(), "thresholds": [low, high]}
+        state.stateful_callbacks[KEY] = {"state": self.controller.state_dict(), "thresholds": found}
         clipped = (logs or {}).get("clip_ratio/region_mean")
         self._untouched = self._untouched + 1 if clipped == 0 else 0
         if self._untouched == PATIENCE:
             self._warn(f"no token was clipped in the last {PATIENCE} logged steps")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Write the thresholds in force to TRL's log."""
+        """Write the thresholds in force to TRL's log; once, look whether the loss has read them.
+
+        Raises:
+            InputError: it has not.
+        """
+        if self._leaves:
+            if any(leaf.grad is None for leaf in self._leaves.values()):
+                raise bypassed(f"the loss of {type(self._trainer).__name__}")
+            self._proved, self._leaves = True, {}
+            self._hand_over(self._thresholds)
         if self._decision is not None:
             known = self._decision.metrics()
             for name in known.keys() & {"controller/setpoint", "controller/command", "controller/error"}:
                 self._trainer._metrics["train"][name].append(known[name])
+
+    def _hand_over(self, thresholds: dict[str, float]) -> None:
+        """Set both; at first as leaves, to which the backward pass of a loss that reads them gives a gradient."""
+        self._thresholds, device = thresholds, self._trainer.accelerator.device
+        if not self._proved:
+            self._leaves = {
+                name: torch.tensor(value, device=device, requires_grad=True) for name, value in thresholds.items()
+            }
+        vars(self._trainer).update(thresholds | self._leaves)
 
     def _warn(self, reason: str) -> None:
         if not self._warned:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -30,6 +29,7 @@ from .loop import Checkpoints, EntropyLoop
 from .settings import check_settings, updates_to_come
 from .truncation import Truncate, say_sampled, truncation
 from .unsloth import CompiledLoss
+from .versions import words_in
 
 BONUS = ("entropy_coef", "_entropy_bonus_enabled")
 """Settings of a loss with an entropy bonus."""
@@ -59,7 +59,7 @@ class EntropyControl(Host):
             self._form = Form.of(self._tag_names, self.args)
             self._compiled = CompiledLoss.of(self, self._form)
             vocab_size = self.model.config.get_text_config().vocab_size
-            bonus = self._compiled is None and set(BONUS) <= _names_in(super()._compute_loss)
+            bonus = self._compiled is None and set(BONUS) <= words_in(super()._compute_loss)
             config = config if bonus else without_bonus(config)
             check_settings(config, self.args, vocab_size, self._form, self._compiled is not None, bonus)
             self.entropy_loop = EntropyLoop(EntropyController(config))
@@ -318,11 +318,6 @@ class _FirstPass:
         # TRL's own: later ones of this rollout are recognised by them, to the bit
         self.tokens = replace(capture.tokens, logprob=scored[0].detach().float())
         return scored
-
-
-def _names_in(loss: Callable[..., Any]) -> set[str]:
-    """Attributes that a method reads."""
-    return set(inspect.unwrap(loss).__code__.co_names)
 
 
 def loss_mask(batch: Batch) -> Tensor:

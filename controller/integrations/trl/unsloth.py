@@ -49,18 +49,14 @@ class CompiledLoss:
         Raises:
             InputError: the loss has no threshold per token.
         """
-        losses = (vars(kind).get("compute_loss") for kind in type(trainer).__mro__)
-        for names in (getattr(inspect.unwrap(loss), "__globals__", {}) for loss in losses if loss is not None):
-            if NAME not in names:
-                continue
-            if form.scalar_advantages or not form.clamped:
-                raise InputError(
-                    f"loss_type={trainer.args.loss_type!r} with importance_sampling_level="
-                    f"{trainer.args.importance_sampling_level!r} has no threshold of single tokens that Unsloth's "
-                    "compiled loss would take; write loss_type='dapo' and importance_sampling_level='token'."
-                )
-            return cls(names)
-        return None
+        names = rewritten(trainer)
+        if names is not None and (form.scalar_advantages or not form.clamped):
+            raise InputError(
+                f"loss_type={trainer.args.loss_type!r} with importance_sampling_level="
+                f"{trainer.args.importance_sampling_level!r} has no threshold of single tokens that Unsloth's "
+                "compiled loss would take; write loss_type='dapo' and importance_sampling_level='token'."
+            )
+        return None if names is None else cls(names)
 
     @staticmethod
     @torch.no_grad()
@@ -139,6 +135,13 @@ class CompiledLoss:
         finally:
             self.names[NAME] = original
             trainer.epsilon_low, trainer.epsilon_high = epsilon
+
+
+def rewritten(trainer: Any) -> dict[str, Any] | None:
+    """The globals of a `compute_loss` that Unsloth has rewritten; none of another."""
+    losses = (vars(kind).get("compute_loss") for kind in type(trainer).__mro__)
+    found = (getattr(inspect.unwrap(loss), "__globals__", {}) for loss in losses if loss is not None)
+    return next((names for names in found if NAME in names), None)
 
 
 def _gradient(loss: Any, logprob: Tensor, low: Tensor, high: Tensor) -> Tensor:

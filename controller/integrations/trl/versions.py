@@ -18,7 +18,16 @@ METHODS = {
     "_get_per_token_logps_and_entropies": ("model", "input_ids", "attention_mask", "logits_to_keep"),
 }
 """Methods of both trainers, with the parameters that are given by position."""
-HEAD = ("hidden", "weight", "bias", "targets", "temperature", "chunk_size")
+THRESHOLDS, BUFFER = {"epsilon_low", "epsilon_high"}, {"_step", "_buffered_inputs"}
+READ = {
+    "GRPOTrainer": {"_compute_loss": THRESHOLDS | {"old_per_token_logps"}, "_prepare_inputs": BUFFER},
+    "RLOOTrainer": {"_compute_loss": THRESHOLDS | {"old_logps"}, "_prepare_inputs": BUFFER},
+}
+"""Attributes, and fields of a batch, that a trainer's method reads."""
+HEAD = (
+    *("hidden", "weight", "bias", "targets", "temperature", "chunk_size"),
+    *("final_logit_softcapping", "logit_scale", "outputs"),
+)
 """Positional parameters of the function that turns hidden states into log-probabilities."""
 
 
@@ -42,6 +51,9 @@ def changed() -> str | None:
         for name, expected in METHODS.items():
             if _parameters(getattr(trainer, name, None))[1 : len(expected) + 1] != expected:
                 return f"{trainer.__name__}.{name} is not given {', '.join(expected)}"
+        for name, words in READ[trainer.__name__].items():
+            if missing := words - words_in(getattr(trainer, name, None)):
+                return f"{trainer.__name__}.{name} does not read {', '.join(sorted(missing))}"
     head = getattr(getattr(utils, "_ChunkedLogProbFunction", None), "forward", None)
     if hasattr(utils, "add_fused_lm_head"):
         if _parameters(head)[1 : len(HEAD) + 1] != HEAD:
@@ -51,6 +63,12 @@ def changed() -> str | None:
     ):
         return "the function that scores tokens is not given logits, index"
     return None
+
+
+def words_in(function: Any) -> set[str]:
+    """Attributes that a function reads, and its constant strings."""
+    code = getattr(inspect.unwrap(function), "__code__", None) if function else None
+    return set() if code is None else {*code.co_names, *(x for x in code.co_consts if isinstance(x, str))}
 
 
 def _parameters(function: Any) -> tuple[str, ...]:

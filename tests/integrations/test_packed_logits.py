@@ -1,4 +1,4 @@
-"""slime's custom loss, called as slime 0.3.1 calls it; slime itself needs Megatron and GPUs."""
+"""The custom losses for slime and miles, called as slime 0.3.1 and miles 31f1ca9 call them; both need GPUs."""
 
 import sys
 from argparse import Namespace
@@ -8,9 +8,10 @@ import torch
 import yaml
 
 from entrostat import EntropyController, InputError, token_statistics
-from entrostat.integrations import slime
+from entrostat.integrations import miles, slime
 from entrostat.integrations.environment import VARIABLE
-from tests.integrations.slime_like import ARGS, deaf, modules
+from entrostat.integrations.late import LateLoop
+from tests.integrations.packed_like import ARGS, deaf, miles_modules, slime_modules
 
 VOCAB, TOTALS, LENGTHS = 16, [5, 8, 4, 9], [3, 5, 2, 6]
 CONTROL = {
@@ -22,7 +23,8 @@ CONTROL = {
 class Run:
     """A policy of one table of logits; a step is one microbatch, then the optimizer."""
 
-    def __init__(self, **settings):
+    def __init__(self, host, **settings):
+        self.host = host
         g = torch.Generator().manual_seed(0)
         self.args = Namespace(**vars(ARGS) | settings)
         self.logits = torch.randn(1, sum(TOTALS), VOCAB, generator=g).requires_grad_()
@@ -45,8 +47,9 @@ class Run:
         return token_statistics(self.logits[0, self.rows], self.actions)
 
     def step(self):
-        """Which response tokens have a gradient, and what slime logs."""
-        loss, metrics = slime.loss(self.args, self.batch, self.logits, lambda x: sum(map(torch.mean, x.split(LENGTHS))))
+        """Which response tokens have a gradient, and what the host logs."""
+        whole = self.args, self.batch, self.logits, lambda x: sum(map(torch.mean, x.split(LENGTHS)))
+        loss, metrics = self.host.loss(*whole)
         loss.backward()
         moved = self.logits.grad[0, self.rows].abs().sum(1) > 0
         self.optimizer.step()
@@ -56,23 +59,34 @@ class Run:
 
 
 @pytest.fixture
-def host(monkeypatch, tmp_path):
-    def stand_in(*args, **kwargs):
-        for name, module in modules(*args, **kwargs).items():
-            monkeypatch.setitem(sys.modules, name, module)
-
+def stands(monkeypatch, tmp_path):
+    """Puts functions in the place of the host's."""
     (tmp_path / "control.yaml").write_text(yaml.safe_dump(CONTROL))
     monkeypatch.setenv(VARIABLE, str(tmp_path / "control.yaml"))
-    stand_in()
-    yield stand_in
-    if slime._loop.cache_info().currsize:
-        slime._loop(ARGS.train_iters).close()
-    slime._loop.cache_clear()
-    slime._logged.clear()
+
+    def stand(modules):
+        for name, module in modules.items():
+            monkeypatch.setitem(sys.modules, name, module)
+
+    yield stand
+    for host in MODULES:
+        if host._loop.cache_info().currsize:
+            host._loop(ARGS.train_iters).close()
+        host._loop.cache_clear()
+        host._logged.clear()
+
+
+MODULES = {slime: slime_modules, miles: miles_modules}
+
+
+@pytest.fixture(params=MODULES, ids=["slime", "miles"])
+def host(request, stands):
+    stands(MODULES[request.param]())
+    return request.param
 
 
 def test_the_decision_on_a_step_acts_on_the_next_and_cuts_what_raises_entropy(host):
-    run = Run()
+    run = Run(host)
     assert run.step()[0].all()
     sensitivity = run.tokens().sensitivity
     moved, _ = run.step()
@@ -80,8 +94,8 @@ def test_the_decision_on_a_step_acts_on_the_next_and_cuts_what_raises_entropy(ho
 
 
 @pytest.mark.parametrize("per_token", [False, True])
-def test_slime_logs_the_decision_in_force_and_a_curve_in_shares_of_its_iterations(host, per_token):
-    run = Run(calculate_per_token_loss=per_token)
+def test_the_host_logs_the_decision_in_force_and_a_curve_in_shares_of_its_iterations(host, per_token):
+    run = Run(host, calculate_per_token_loss=per_token)
     assert "controller/setpoint" not in run.step()[1]
     run.step()
     _, logged = run.step()
@@ -90,14 +104,14 @@ def test_slime_logs_the_decision_in_force_and_a_curve_in_shares_of_its_iteration
 
 
 @pytest.mark.parametrize("per_token", [False, True])
-def test_a_response_counts_as_one_where_slimes_loss_is_a_mean_over_responses(host, monkeypatch, per_token):
+def test_a_response_counts_as_one_where_the_loss_is_a_mean_over_responses(host, monkeypatch, per_token):
     given, plain = [], EntropyController.step
     monkeypatch.setattr(
         EntropyController,
         "step",
         lambda self, tokens, a, *rest, **more: given.append(a) or plain(self, tokens, a, *rest, **more),
     )
-    run = Run(calculate_per_token_loss=per_token)
+    run = Run(host, calculate_per_token_loss=per_token)
     run.step()
     lengths = torch.tensor(LENGTHS)
     weights = torch.ones(len(LENGTHS)) if per_token else lengths.float().mean() / lengths
@@ -105,9 +119,9 @@ def test_a_response_counts_as_one_where_slimes_loss_is_a_mean_over_responses(hos
     torch.testing.assert_close(given[0][:, 0], first * weights)
 
 
-def test_a_policy_loss_that_does_not_read_its_thresholds_is_stopped(host):
-    host(deaf)
-    run = Run()
+def test_a_policy_loss_that_does_not_read_its_thresholds_is_stopped(host, stands):
+    stands(MODULES[host](deaf))
+    run = Run(host)
     run.step()
     with pytest.raises(InputError, match="policy_loss_function does not read the thresholds"):
         run.step()
@@ -115,18 +129,30 @@ def test_a_policy_loss_that_does_not_read_its_thresholds_is_stopped(host):
 
 @pytest.mark.parametrize(
     ("settings", "remedy"),
-    [
-        ({"advantage_estimator": "gspo"}, "--advantage-estimator grpo"),
-        ({"recompute_loss_function": True}, "leave it out"),
-        ({"rollout_top_p": 0.9}, "--rollout-top-p 1.0"),
-    ],
+    [({"advantage_estimator": "gspo"}, "--advantage-estimator grpo"), ({"recompute_loss_function": True}, "leave it")],
 )
 def test_a_setting_that_hides_the_ratios_of_tokens_is_refused(host, settings, remedy):
     with pytest.raises(InputError, match=remedy):
-        Run(**settings).step()
+        Run(host, **settings).step()
 
 
-def test_responses_split_over_ranks_are_refused(host):
-    host(context_ranks=2)
+def test_a_truncated_softmax_is_refused_where_ratios_are_of_it(stands):
+    stands(slime_modules())
+    with pytest.raises(InputError, match=r"--rollout-top-p 1\.0"):
+        Run(slime, rollout_top_p=0.9).step()
+
+
+def test_responses_split_over_ranks_are_refused(host, stands):
+    stands(MODULES[host](context_ranks=2))
     with pytest.raises(InputError, match="--context-parallel-size 1"):
-        Run().step()
+        Run(host).step()
+
+
+def test_without_a_pass_that_scores_the_rollout_ratios_are_1(stands, monkeypatch):
+    seen = []
+    monkeypatch.setattr(LateLoop, "thresholds", lambda self, now, tokens, *rest: seen.append((now, tokens.logprob)))
+    stands(miles_modules())
+    run = Run(miles, skip_actor_forward_only=True)
+    run.batch["log_probs"] = [x - 1 for x in run.batch["log_probs"]]
+    run.step()
+    assert torch.equal(*seen[0])

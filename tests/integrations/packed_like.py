@@ -1,4 +1,4 @@
-"""The functions of slime and Megatron that the loss calls, by their names and arguments: the parts that bear on it."""
+"""The functions of slime, miles and Megatron that the losses call, by their names and arguments: what bears on them."""
 
 from argparse import Namespace
 from types import ModuleType, SimpleNamespace
@@ -10,9 +10,11 @@ ARGS = Namespace(
     calculate_per_token_loss=False,
     eps_clip=0.2,
     eps_clip_high=0.28,
+    get_mismatch_metrics=False,
     recompute_loss_function=False,
     rollout_temperature=1.0,
     rollout_top_p=1.0,
+    skip_actor_forward_only=False,
     train_iters=4,
     use_opsm=False,
     use_rollout_logprobs=False,
@@ -55,8 +57,8 @@ def deaf(args, batch, logits, sum_of_sample_mean):
     return policy_loss_function(unclipped, batch, logits, sum_of_sample_mean)
 
 
-def modules(loss=policy_loss_function, context_ranks=1):
-    """What stands at the hosts' names in `sys.modules`, of one rank."""
+def slime_modules(loss=policy_loss_function, context_ranks=1):
+    """What stands at slime's names in `sys.modules`, of one rank."""
     host, core = ModuleType("slime.backends.megatron_utils.loss"), ModuleType("megatron.core")
     host.get_responses, host.get_log_probs_and_entropy = get_responses, get_log_probs_and_entropy
     host.policy_loss_function = loss
@@ -66,10 +68,36 @@ def modules(loss=policy_loss_function, context_ranks=1):
         get_data_parallel_rank=lambda with_context_parallel: 0,
         get_tensor_model_parallel_group=lambda: None,
     )
-    names = ("slime", "slime.backends", "slime.backends.megatron_utils", "megatron")
-    found = {name: ModuleType(name) for name in names} | {host.__name__: host, core.__name__: core}
-    for name, module in found.items():
-        if "." in name:
+    return _with_parents(host, core)
+
+
+def miles_modules(loss=policy_loss_function, context_ranks=1):
+    """What stands at miles' names in `sys.modules`, of one rank."""
+    hub = "miles.backends.training_utils.loss_hub"
+    scores, losses, parallel = map(
+        ModuleType, (f"{hub}.logit_processors", f"{hub}.losses", "miles.backends.training_utils.parallel")
+    )
+
+    def lists_alone(logits, *, args, max_seq_lens=None, entropy_requires_grad=True, **rest):
+        assert not (entropy_requires_grad and rest.get("with_entropy"))
+        return get_log_probs_and_entropy(logits, args=args, **rest)[1]
+
+    def rows(logits, *, args, max_seq_lens=None, **spans):
+        return get_responses(logits, args=args, **spans)
+
+    scores.get_log_probs_and_entropy, scores.get_responses, losses.policy_loss_function = lists_alone, rows, loss
+    alone = SimpleNamespace(group=None, rank=0, size=1)
+    state = SimpleNamespace(cp=SimpleNamespace(size=context_ranks), tp=alone, effective_dp=alone)
+    parallel.get_parallel_state = lambda: state
+    return _with_parents(scores, losses, parallel)
+
+
+def _with_parents(*modules):
+    """By their names, with the packages that they lie in."""
+    found = {module.__name__: module for module in modules}
+    for name in list(found):
+        while "." in name:
             parent, _, child = name.rpartition(".")
-            setattr(found[parent], child, module)
+            setattr(found.setdefault(parent, ModuleType(parent)), child, found[name])
+            name = parent
     return found
