@@ -89,7 +89,7 @@ TESTS_trl-oldest := $(patsubst %,tests/integrations/test_%.py,trl trl_kinds trl_
 TESTS_trl-unsloth := $(patsubst %,tests/integrations/test_%.py,trl_kinds trl_settings unsloth)
 TESTS_sb3-oldest := $(patsubst %,tests/integrations/test_%.py,clamp handed sb3 sb3_contrib)
 TESTS_newest := $(TESTS_trl-oldest) tests/integrations/test_trl_async.py $(TESTS_sb3-oldest)
-TESTS_verl := tests/integrations/test_verl.py
+TESTS_verl := tests/integrations/test_verl.py tests/integrations/test_verl_megatron.py
 TESTS_openrlhf := $(patsubst %,tests/integrations/test_%.py,openrlhf openrlhf_ray)
 HOST_PIP = .venv/hosts/$*/bin/pip install --quiet --disable-pip-version-check
 LISTED = <($(if $(filter %-newest,$*),sed 's/==.*//',cat) $(1))

@@ -116,16 +116,22 @@ def rollout(seed=0, rows=16, prompt=4, time=5):
     return TensorDict(fields, batch_size=[rows])
 
 
+def to_score(batch, temperature=1.0):
+    """What verl's trainer sends to have old log-probabilities computed."""
+    data = left_right_2_no_padding(batch.clone())
+    tu.assign_non_tensor(data, calculate_entropy=True, compute_loss=False, temperature=temperature)
+    return data
+
+
 def scored(worker, batch):
     """The pass in which verl's trainer computes old log-probabilities."""
-    data = left_right_2_no_padding(batch.clone())
-    tu.assign_non_tensor(data, calculate_entropy=True, compute_loss=False, temperature=1.0)
+    data = to_score(batch)
     output = worker.infer_batch(data)
     return no_padding_2_padding(tu.get(output, "log_probs"), data).float()
 
 
-def updated(worker, batch, old):
-    """The call in which verl's trainer updates the actor: two minibatches of two microbatches each."""
+def to_train(batch, old, temperature=1.0):
+    """What verl's trainer sends to have the actor updated: two minibatches of two microbatches each."""
     batch = batch.clone()
     batch["old_log_probs"] = old
     data = left_right_2_no_padding(batch)
@@ -138,9 +144,14 @@ def updated(worker, batch, old):
         seed=1,
         dataloader_kwargs={"shuffle": False},
         compute_loss=True,
-        temperature=1.0,
+        temperature=temperature,
     )
-    return tu.get(worker.train_mini_batch(data), "metrics")
+    return data
+
+
+def updated(worker, batch, old):
+    """The metrics of an update."""
+    return tu.get(worker.train_mini_batch(to_train(batch, old)), "metrics")
 
 
 def test_verl_knows_the_loss_by_its_name():

@@ -5,7 +5,8 @@
         actor_rollout_ref.actor.policy_loss.loss_mode=entrostat
         +actor_rollout_ref.entrostat.config=control.yaml
 
-verl imports `external_lib` in every worker before it makes the actor. Tested with verl 0.9.1 and its FSDP2 engine.
+verl imports `external_lib` in every worker before it makes the actor. Tested with verl 0.9.1: its FSDP2 engine,
+and its Megatron engine without Megatron's models and schedules.
 """
 
 from ..hosts import require

@@ -1,34 +1,56 @@
-"""Entropy and sensitivity out of the pass in which verl's FSDP engines score the rollout."""
+"""Entropy and sensitivity out of the pass in which verl's engines score the rollout."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+import verl.workers.engine as engines
 import verl.workers.engine.fsdp.transformer_impl as fsdp
 from torch import Tensor
 
 from ...inputs.errors import InputError
 from ...measure.tokens import token_statistics
+from .scores import ENTROPY, SENSITIVITY, Scores
 
-ENTROPY, SENSITIVITY = "exact_entropy", "sensitivity"
+
+def measure_in(engine: Any) -> Scores:
+    """From now on every forward-only pass of `engine` leaves its measurement in the scores.
+
+    verl's worker hands the outputs on from one of the ranks that share sequences, so they are taken before that.
+
+    Raises:
+        InputError: an engine that is not measured.
+    """
+    if isinstance(engine, fsdp.FSDPEngineWithLMHead):
+        scores = _scores_of_fsdp(engine)
+    elif engines.MegatronEngineWithLMHead and isinstance(engine, engines.MegatronEngineWithLMHead):
+        from .megatron import scores_of_megatron
+
+        scores = scores_of_megatron(engine)
+    else:
+        raise InputError(
+            f"the actor's engine is {type(engine).__name__}, and only FSDP's and Megatron's are measured; set "
+            "actor_rollout_ref.actor.strategy=fsdp2."
+        )
+    infer = engine.infer_batch
+
+    def infer_batch(*args: Any, **kwargs: Any) -> Any:
+        output = infer(*args, **kwargs)
+        scores.keep(output)
+        return output
+
+    engine.infer_batch = infer_batch
+    return scores
 
 
-def measure_in(engine: Any) -> None:
-    """From now on `engine` gives both in its forward-only passes, beside `log_probs`, packed as they are.
+def _scores_of_fsdp(engine: Any) -> Scores:
+    """Both beside `log_probs`, packed as they are.
 
     Its `prepare_model_outputs` turns logits (already divided by the temperature) into log-probabilities by one
     function of its module, which is wrapped meanwhile.
-
-    Raises:
-        InputError: another engine than FSDP or FSDP2.
     """
-    if not isinstance(engine, fsdp.FSDPEngineWithLMHead):
-        raise InputError(
-            f"the actor's engine is {type(engine).__name__}, and only FSDP's is measured; set "
-            "actor_rollout_ref.actor.strategy=fsdp2."
-        )
-    prepare = engine.prepare_model_outputs
+    scores, prepare = Scores(), engine.prepare_model_outputs
 
     def prepare_model_outputs(output: Any, output_args: Any, micro_batch: Any, *args: Any, **kwargs: Any) -> Any:
         if torch.is_grad_enabled():
@@ -37,7 +59,7 @@ def measure_in(engine: Any) -> None:
         original = fsdp.logprobs_from_logits
 
         def logprobs_from_logits(logits: Tensor, labels: Tensor, *rest: Any, **more: Any) -> Tensor:
-            engine.vocab_size = logits.shape[-1]
+            scores.vocab_size = logits.shape[-1]
             tokens = token_statistics(logits[None], labels.reshape(1, -1))
             seen.append((tokens.entropy[0], tokens.sensitivity[0]))
             return original(logits, labels, *rest, **more)
@@ -52,6 +74,7 @@ def measure_in(engine: Any) -> None:
         return result
 
     engine.prepare_model_outputs = prepare_model_outputs
+    return scores
 
 
 def _packed(engine: Any, column: Tensor, padding: int | None, like: Any) -> Tensor:

@@ -29,6 +29,8 @@ class InForce:
     vocab_size: int
     entropy_now: Tensor | None = None
     """Entropy of the current policy, [batch, time], with its gradient; for a bonus."""
+    skips: bool = True
+    """Whether verl's engine skips an update whose gradient is no number."""
     read: bool = False
     """Whether the loss has been here."""
 
@@ -59,7 +61,8 @@ def entrostat(
     """The surrogate under the thresholds in force, aggregated as verl does; all tensors [batch, time].
 
     `clip_ratio*` of the config are not read: dual clip is `surrogate.ratio_limit` of the control.yaml. A token that is
-    not finite leaves the loss; above `LOST` of them the loss and its gradient are NaN, and verl skips the update.
+    not finite leaves the loss; above `LOST` of them the loss and its gradient are NaN, and verl skips the update. An
+    engine that would not skip it gets a loss and a gradient of 0.
 
     Raises:
         InputError: no decision is in force.
@@ -78,11 +81,12 @@ def entrostat(
         losses = losses * rollout_is_weights
     if now.entropy_now is not None:
         losses = losses - now.decision.actuation.bonus * now.entropy_now
-    losses = torch.where(found.live, losses, 0.0)
+    lost = found.lost(mask)
+    losses = torch.where(found.live if now.skips else found.live & ~lost, losses, 0.0)
     shared = {} if config is None else config.global_batch_info
     loss = agg_loss(loss_mat=losses, loss_mask=response_mask, loss_agg_mode=loss_agg_mode, **shared)
-    skipped = torch.where(found.lost(mask), torch.nan, 0.0)  # in the gradient, as verl looks at its norm alone
-    loss = loss + skipped * log_prob.nan_to_num(0.0, 0.0, 0.0).sum()
+    if now.skips:  # for a gradient that is no number, as the engine looks at its norm alone
+        loss = loss + torch.where(lost, torch.nan, 0.0) * log_prob.nan_to_num(0.0, 0.0, 0.0).sum()
     shares = {
         "actor/ppo_kl": -found.log_ratio.detach(),
         "clip_ratio/low_mean": found.low.float(),

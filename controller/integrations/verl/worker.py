@@ -1,4 +1,4 @@
-"""verl's training worker under control: every data-parallel rank holds the same controller and decides the same."""
+"""verl's training worker under control: every rank that takes a loss holds the same controller and decides the same."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from ...measure.tokens import TokenStatistics
 from ..anew import begins_anew
 from ..handed import bypassed, without_weight
 from ..sequence_mean import sequence_mean
-from .capture import ENTROPY, SENSITIVITY, measure_in
+from .capture import measure_in
 from .loss import InForce, in_force
+from .scores import ENTROPY, SENSITIVITY
 from .settings import check_settings
 
 FILE = "entropy_controller.json"
@@ -50,7 +51,8 @@ def _actor_worker(worker: Any) -> Any:
 class EntropyTrainingWorker(TrainingWorker):
     """Measures in the pass that scores the rollout, decides before the first update, and trains with the decision.
 
-    Sums are reduced over the data-parallel group. The state is saved with the actor.
+    Sums are reduced over the data-parallel group, in which every sequence counts once. The ranks that share sequences
+    hold the same measurement. A pipeline stage that takes no loss decides nothing. The state is saved with the actor.
 
     Args:
         config: verl's.
@@ -60,7 +62,7 @@ class EntropyTrainingWorker(TrainingWorker):
 
     def __init__(self, config: Any, control: ControlConfig, divides: bool = False) -> None:
         super().__init__(config)
-        measure_in(self.engine)
+        self._scores = measure_in(self.engine)
         self._control_config, self._divides = control, divides
         self.controller: EntropyController | None = None
         self._scored: dict[str, Tensor] = {}
@@ -83,9 +85,9 @@ class EntropyTrainingWorker(TrainingWorker):
         """verl's; the policy's own statistics stay on this rank until the update."""
         reference = tu.get(data, key="no_lora_adapter", default=False)
         output = super().infer_batch(data)
-        if output is not None and not reference and SENSITIVITY in output.keys():  # noqa: SIM118
-            names = ("log_probs", ENTROPY, SENSITIVITY)
-            self._scored = {name: no_padding_2_padding(output[name], data).float() for name in names}
+        columns = self._scores.columns
+        if columns and not reference:
+            self._scored = {name: no_padding_2_padding(x, data).float().cpu() for name, x in columns.items()}
         return output
 
     def train_mini_batch(self, data: Any) -> Any:
@@ -94,6 +96,8 @@ class EntropyTrainingWorker(TrainingWorker):
         Raises:
             InputError: the batch is not the one that was scored last, or the update does not read the decision.
         """
+        if not self._scores.takes_loss:
+            return super().train_mini_batch(data)
         tokens = self._tokens(data)
         mask = _padded(data["response_mask"]).bool()
         pulls = _padded(data["advantages"])
@@ -117,7 +121,8 @@ class EntropyTrainingWorker(TrainingWorker):
     def save_checkpoint(self, local_path: str, *args: Any, **kwargs: Any) -> Any:
         """verl's, and the controller's state beside it."""
         done = super().save_checkpoint(local_path, *args, **kwargs)
-        if self.controller is not None and torch.distributed.get_rank() == 0:
+        first = self.engine.is_mp_src_rank_with_outputs() and self.engine.get_data_parallel_rank() == 0
+        if self.controller is not None and first:
             write_atomically(Path(local_path, FILE), json.dumps(self.controller.state_dict()))
         return done
 
@@ -132,7 +137,9 @@ class EntropyTrainingWorker(TrainingWorker):
         return super().load_checkpoint(local_path, *args, **kwargs)
 
     def _controlled(self, loss_fn: Any, model_output: Any, data: Any, dp_group: Any = None) -> Any:
-        what = InForce(self._decision, data[ENTROPY], data[SENSITIVITY], self.engine.vocab_size)
+        what = InForce(
+            self._decision, data[ENTROPY], data[SENSITIVITY], self._scores.vocab_size, skips=self._scores.skips
+        )
         if self._decision.reads_entropy:
             what.entropy_now = no_padding_2_padding(model_output["entropy"], data)
             if not what.entropy_now.requires_grad:
@@ -154,7 +161,7 @@ class EntropyTrainingWorker(TrainingWorker):
                 "rollout_correction.bypass_mode off, and balance batches before old log-probabilities are computed."
             )
         entropy, sensitivity = (self._scored[name].to(old.device) for name in (ENTROPY, SENSITIVITY))
-        return TokenStatistics(old, entropy, sensitivity, self.engine.vocab_size)
+        return TokenStatistics(old, entropy, sensitivity, self._scores.vocab_size)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
