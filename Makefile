@@ -80,9 +80,9 @@ pictures: setup-dev  ## all pictures of README and docs, from the run data in do
 	$(BIN)/python docs/site/pictures.py
 
 # Other trainers, each in an environment of its own: the oldest TRL and Stable-Baselines3 that are supported, the newest
-# TRL that Unsloth takes, verl, OpenRLHF (`make test` has the newest TRL and SB3 that are pinned). NEWEST have what the registry has today, made anew
-# every time, so that a break is seen; those of verl and OpenRLHF are the pinned ones without their versions. torch
-# first, as above; OpenRLHF without its GPU-only requirements.
+# TRL that Unsloth takes, verl, OpenRLHF (`make test` has the newest TRL and SB3 that are pinned). NEWEST have what the
+# registry has today, made anew every time, so that a break is seen; those of verl and OpenRLHF are the pinned ones
+# without their versions. torch first, as above; OpenRLHF without its GPU-only requirements.
 NEWEST := newest verl-newest openrlhf-newest
 HOSTS := trl-oldest trl-unsloth sb3-oldest verl openrlhf $(NEWEST)
 TESTS_trl-oldest := $(patsubst %,tests/integrations/test_%.py,trl trl_kinds trl_record trl_settings trl_ranks unsloth)

@@ -30,9 +30,9 @@ class Clock(NamedTuple):
         """
         if curve.pace == "time":
             return 1.0
-        assert curve.total is not None, "a curve paced by success counts in shares of the run"
-        left = curve.total - step
-        return success * (curve.total - self.now) / left if left > 0 else 0.0
+        if curve.total is None or curve.total <= step:  # a run of unknown length is refused once its curve is read
+            return 0.0
+        return success * (curve.total - self.now) / (curve.total - step)
 
     def ahead(self, stride: float, number: int) -> list[float]:
         """The position a rollout ago, now, and at the next `number` rollouts if they stride as this one."""
@@ -41,6 +41,3 @@ class Clock(NamedTuple):
     def advanced(self, stride: float) -> Clock:
         """The clock at the next rollout."""
         return Clock(self.now + stride, self.now)
-
-
-START = Clock()

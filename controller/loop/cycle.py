@@ -44,7 +44,8 @@ def decided(config: ControlConfig, state: LoopState, rollout: Rollout) -> tuple[
     """The decision on a rollout batch, the reading that it was made from, and the state after it."""
     batch, lost = rollout.batch, not math.isfinite(rollout.batch.entropy)
     state = state if lost else replace(state, initial=first_entropy(state, batch))
-    reading = _reading(config, state, rollout)
+    stride = _stride(config, state, rollout)
+    reading = _reading(config, state, rollout, stride)
     terms, state = _terms(config, state, reading)
     verdict, state = _verdict(config, state, reading, terms, rollout.kl)
     actuation = config.actuator.actuate(terms.command, batch)
@@ -60,8 +61,8 @@ def decided(config: ControlConfig, state: LoopState, rollout: Rollout) -> tuple[
         surrogate=config.surrogate,
         verdict=verdict,
     )
-    clock = state.clock.advanced(_stride(config, state, rollout))
-    return decision, reading, replace(state, step=state.step + 1, clock=clock, held=state.held + lost)
+    state = replace(state, step=state.step + 1, clock=state.clock.advanced(stride), held=state.held + lost)
+    return decision, reading, state
 
 
 def refined(
@@ -113,7 +114,7 @@ def first_entropy(state: LoopState, batch: BatchStatistics) -> float | None:
     return state.initial
 
 
-def _reading(config: ControlConfig, state: LoopState, rollout: Rollout) -> Reading:
+def _reading(config: ControlConfig, state: LoopState, rollout: Rollout, stride: float) -> Reading:
     initial, entropy, target = state.initial, rollout.batch.entropy, state.target(config)
     reading = Reading(
         setpoint=math.nan,
@@ -130,7 +131,7 @@ def _reading(config: ControlConfig, state: LoopState, rollout: Rollout) -> Readi
     )
     if target is None or (target.relative and initial is None):
         return reading
-    steps = state.clock.ahead(_stride(config, state, rollout), AHEAD)
+    steps = state.clock.ahead(stride, AHEAD)
     past, *ahead = target.at(steps, initial).tolist()
     return replace(reading, setpoint=ahead[0], setpoint_next=ahead[1], setpoint_previous=past, ahead=tuple(ahead))
 

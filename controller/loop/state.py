@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..guard import State as GuardState
@@ -12,7 +12,7 @@ from ..inputs.state import count, number, restored
 from ..laws.base import State as LawState
 from ..limits import HIGHEST, WIDEST
 from ..targets import LONGEST, Target
-from .clock import START, Clock
+from .clock import Clock
 
 if TYPE_CHECKING:
     from .config import ControlConfig
@@ -28,7 +28,7 @@ class LoopState:
     guard: GuardState
     step: int = 0
     """Rollouts that were decided on."""
-    clock: Clock = START
+    clock: Clock = field(default_factory=Clock)
     """How far along the target curve."""
     initial: float | None = None
     """The run's first measured entropy, nats."""

@@ -68,6 +68,13 @@ def test_a_success_that_is_none_is_refused_in_one_sentence(success, message):
         controller(pace="success").step_scalar(0.9, success=success)
 
 
+def test_a_run_of_unknown_length_is_refused_in_one_sentence_after_a_lost_measurement_too():
+    made = EntropyController(ControlConfig(target=LINE | {"unit": "initial", "pace": "success"}))
+    assert made.step_scalar(float("nan"), success=0.5).held
+    with pytest.raises(InputError, match=r"the target counts in shares of the run, whose length is not known; give"):
+        made.step_scalar(0.9, success=0.5)
+
+
 def test_a_curve_in_steps_has_no_end_to_be_spread_over():
     with pytest.raises(ValueError, match="`pace: success` ends with the run, and `time` is steps; write `time: run`"):
         ControlConfig(target={"type": "linear", "start": 1.0, "end": 0.2, "steps": 9, "pace": "success"})
