@@ -15,6 +15,8 @@ from ..measure.tokens import TokenStatistics
 from .late import LateLoop
 
 Loss = tuple[Tensor, dict[str, Tensor]]
+logged: dict[str, float] = {}
+"""The metrics of the decision in force; a process has one loop, of one host."""
 
 
 @torch.no_grad()
@@ -37,7 +39,6 @@ def statistics(
 
 def controlled(
     loop: LateLoop,
-    logged: dict[str, float],
     policy_loss: Callable[..., Loss],
     measured: tuple[TokenStatistics, Tensor],
     args: Namespace,
@@ -48,7 +49,6 @@ def controlled(
     """The host's own policy loss, with tensors in place of `eps_clip` and `eps_clip_high`.
 
     Args:
-        logged: metrics of the decision in force.
         measured: what `statistics` gives.
         rest: further arguments of the host's loss.
         drops: whether it leaves tokens out by a setting of its own.

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from entrostat import EntropyController, InputError, token_statistics
-from entrostat.integrations import miles, slime
+from entrostat.integrations import miles, packed_logits, slime
 from entrostat.integrations.environment import VARIABLE
 from entrostat.integrations.late import LateLoop
 from tests.integrations.packed_like import ARGS, deaf, miles_modules, slime_modules
@@ -73,7 +73,7 @@ def stands(monkeypatch, tmp_path):
         if host._loop.cache_info().currsize:
             host._loop(ARGS.train_iters).close()
         host._loop.cache_clear()
-        host._logged.clear()
+    packed_logits.logged.clear()
 
 
 MODULES = {slime: slime_modules, miles: miles_modules}

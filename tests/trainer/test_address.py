@@ -118,7 +118,7 @@ def test_a_model_of_a_hub_that_takes_no_connection_is_one_sentence_without_furth
     for name in (*getproxies(), "all"):
         monkeypatch.delenv(f"{name}_proxy", raising=False)
         monkeypatch.delenv(f"{name.upper()}_PROXY", raising=False)
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{refused}")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{refused}")
     with pytest.raises(InputError, match=r"^cannot load the model `nosuch`"):
         load_tokenizer("nosuch")
     assert caplog.messages == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,6 @@ from ..address import check_answers
 from . import gguf
 
 ASSETS = Path(__file__).parents[1] / "assets"
-HUB = "https://huggingface.co"
 
 
 def model_source(name: str) -> str:
@@ -89,10 +87,12 @@ def _hub_is_away(source: str) -> bool:
 
     Its client would try for half a minute, with a warning each time, before it looks at what it has on the disk.
     """
+    from huggingface_hub import constants
+
     if Path(source).is_dir() or getproxies():
         return False
     try:
-        check_answers(os.environ.get("HF_ENDPOINT") or HUB)
+        check_answers(constants.ENDPOINT)
     except (OSError, ValueError):
         return True
     return False

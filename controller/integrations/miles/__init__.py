@@ -20,7 +20,7 @@ from torch import Tensor
 from ...control import EntropyController
 from ..environment import configured
 from ..late import LateLoop
-from ..packed_logits import Loss, check, controlled, statistics
+from ..packed_logits import Loss, check, controlled, logged, statistics
 from ..refusals import without_bonus
 
 __all__ = ["loss"]
@@ -33,11 +33,7 @@ def _loop(updates: int | None) -> LateLoop:
 
     peers = get_parallel_state().effective_dp
     controller = EntropyController(without_bonus(configured()), peers.group, total_steps=updates)
-    return LateLoop(controller, _logged.update, "miles' policy_loss_function", peers.rank)
-
-
-_logged: dict[str, float] = {}
-"""The metrics of the decision in force."""
+    return LateLoop(controller, logged.update, "miles' policy_loss_function", peers.rank)
 
 
 def loss(
@@ -65,4 +61,4 @@ def loss(
     measured = statistics(rows, scored, old, groups.tp.group)
     whole = args, batch, logits, sum_of_sample_mean
     drops = args.use_opsm or args.use_tis or args.get_mismatch_metrics
-    return controlled(_loop(args.train_iters), _logged, policy_loss_function, measured, *whole, drops=drops)
+    return controlled(_loop(args.train_iters), policy_loss_function, measured, *whole, drops=drops)

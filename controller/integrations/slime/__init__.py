@@ -21,7 +21,7 @@ from ...control import EntropyController
 from ...inputs.errors import InputError
 from ..environment import configured
 from ..late import LateLoop
-from ..packed_logits import Loss, check, controlled, statistics
+from ..packed_logits import Loss, check, controlled, logged, statistics
 from ..refusals import without_bonus
 
 __all__ = ["loss"]
@@ -35,11 +35,7 @@ def _loop(updates: int | None) -> LateLoop:
     group = mpu.get_data_parallel_group(with_context_parallel=True)
     controller = EntropyController(without_bonus(configured()), group, total_steps=updates)
     rank = mpu.get_data_parallel_rank(with_context_parallel=True)
-    return LateLoop(controller, _logged.update, "slime's policy_loss_function", rank)
-
-
-_logged: dict[str, float] = {}
-"""The metrics of the decision in force."""
+    return LateLoop(controller, logged.update, "slime's policy_loss_function", rank)
 
 
 def loss(
@@ -67,4 +63,4 @@ def loss(
     measured = statistics(rows, scored, old, mpu.get_tensor_model_parallel_group())
     whole = args, batch, logits, sum_of_sample_mean
     drops = args.use_opsm or args.use_tis
-    return controlled(_loop(args.train_iters), _logged, host.policy_loss_function, measured, *whole, drops=drops)
+    return controlled(_loop(args.train_iters), host.policy_loss_function, measured, *whole, drops=drops)
