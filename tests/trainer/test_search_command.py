@@ -11,6 +11,7 @@ from entrostat.inputs.configuration import parse
 from entrostat.inputs.errors import InputError
 from entrostat.loop.config import ControlConfig
 from entrostat.trainer.commands.search import Budget, Goal, choose, cost, run_search
+from entrostat.trainer.compare import study as study_of_curves
 from entrostat.trainer.compare.study import Found, _ask_again, is_hopeless
 from entrostat.trainer.config import RunConfig
 from tests.runs import SMALL, entrostat, mlflow_store
@@ -98,6 +99,39 @@ def test_a_trial_that_did_not_end_is_asked_for_again_under_its_name():
     _ask_again(study)
     waiting = study.get_trials(states=(optuna.trial.TrialState.WAITING,))
     assert [trial.user_attrs["name"] for trial in waiting] == ["000"]
+
+
+def test_trials_side_by_side_are_each_begun_once(tmp_path, monkeypatch):
+    begun, config = [], parse(RunConfig, RUN)
+    monkeypatch.setattr(
+        study_of_curves, "train_one", lambda config, folder, hopeless: begun.append(folder.name) or True
+    )
+    wanted = study_of_curves.Search(
+        name="side by side",
+        space={"hold": (0.0, 1.0)},
+        jobs=lambda trial, settings: {f"{trial}/1": config, f"{trial}/2": config},
+        values=lambda folder: (float(folder.parent.name),),
+        directions=["maximize"],
+        first=[{"hold": 0.1 * number} for number in range(8)],
+    )
+    study_of_curves.search(wanted, tmp_path, 12, workers=4)
+    assert sorted(begun) == 12 * ["1"] + 12 * ["2"]
+    assert [trial.values for trial in study_of_curves.found(wanted, tmp_path)] == [(float(n),) for n in range(12)]
+
+
+def test_an_error_lets_no_further_trial_begin(tmp_path, monkeypatch):
+    begun, config = [], parse(RunConfig, RUN)
+
+    def values(folder):
+        raise InputError("the run has no such metric.")
+
+    monkeypatch.setattr(study_of_curves, "train_one", lambda config, folder, hopeless: begun.append(folder) or True)
+    wanted = study_of_curves.Search(
+        "an error", {"hold": (0.0, 1.0)}, lambda trial, settings: {trial: config}, values, ["maximize"]
+    )
+    with pytest.raises(InputError, match="no such metric"):
+        study_of_curves.search(wanted, tmp_path, 50, workers=2)
+    assert len(begun) < 10
 
 
 def test_a_run_is_hopeless_only_where_every_goal_is_below_the_median():

@@ -5,10 +5,14 @@ A study lies in SQLite beside its runs: one that was cut short goes on, its unfi
 
 from __future__ import annotations
 
+import math
+import os
+import threading
+import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +92,8 @@ def search(
     _ask_again(study)
     study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))  # one that goes on draws nothing twice
     left = None if trials is None else trials - len(study.get_trials(states=ENDED))
-    if left is None or left > 0:
-        study.optimize(partial(_tried, wanted, out), left, seconds, n_jobs=workers or -1, catch=(_Unfinished,))
+    end = math.inf if seconds is None else time.monotonic() + seconds
+    _Trials(wanted, out, study, math.inf if left is None else left, end).try_all(workers or os.cpu_count() or 1)
 
 
 def found(wanted: Search, out: Path) -> list[Found]:
@@ -128,8 +132,44 @@ def is_hopeless(mine: Mapping[int, Values], others: Sequence[Mapping[int, Values
     return bool((behind < 0).all())
 
 
-class _Unfinished(Exception):
-    """A run of the trial did not come to its end."""
+@dataclass
+class _Trials:
+    """Trials side by side. Of Optuna's own threads two can begin the same queued one: SQLite locks no row."""
+
+    wanted: Search
+    out: Path
+    study: optuna.Study
+    left: float
+    """Trials that may still begin."""
+    end: float
+    """Time from which on none does, `time.monotonic()`."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def try_all(self, workers: int) -> None:
+        """Return when the last has ended; an error, and Ctrl-C, lets none begin any more."""
+        with ThreadPoolExecutor(workers) as pool:
+            try:
+                for ended in as_completed([pool.submit(self._try_in_turn) for _ in range(workers)]):
+                    ended.result()
+            except BaseException:
+                self.left = 0
+                raise
+
+    def _try_in_turn(self) -> None:
+        while (trial := self._next()) is not None:
+            state, values = _tried(self.wanted, self.out, trial)
+            with self.lock:
+                self.study.tell(trial, values, state)
+
+    def _next(self) -> optuna.Trial | None:
+        with self.lock:
+            if self.left <= 0 or time.monotonic() >= self.end:
+                return None
+            self.left -= 1
+            trial = self.study.ask()
+            for key, (low, high) in self.wanted.space.items():
+                trial.suggest_float(key, low, high, log=self.wanted.log)
+            return trial
 
 
 def _opened(wanted: Search, out: Path) -> optuna.Study:
@@ -153,16 +193,14 @@ def _ask_again(study: optuna.Study) -> None:
             study.enqueue_trial(trial.params, user_attrs={"name": _name(trial)})
 
 
-def _tried(wanted: Search, out: Path, trial: optuna.Trial) -> Values:
-    """A trial's goals, once its runs are trained."""
-    for key, (low, high) in wanted.space.items():
-        trial.suggest_float(key, low, high, log=wanted.log)
+def _tried(wanted: Search, out: Path, trial: optuna.Trial) -> tuple[TrialState, Values | None]:
+    """How a trial ended, and its goals if its runs are trained."""
     jobs = wanted.jobs(_name(trial), _settings(trial))
     for index, (name, config) in enumerate(jobs.items()):
         watch = _Watch(wanted, out, trial.study, name, index, int(WARM_UP * config.steps))
         if not train_one(config, out / name, watch):
-            raise optuna.TrialPruned if watch.fired else _Unfinished(name)
-    return means(wanted, [out / name for name in jobs])
+            return TrialState.PRUNED if watch.fired else TrialState.FAIL, None
+    return TrialState.COMPLETE, means(wanted, [out / name for name in jobs])
 
 
 @dataclass
