@@ -147,11 +147,19 @@ class Guard(Config):
         return replace(
             actuation,
             rule=rule,
+            uniform=self._uniform(actuation, static_share),
             change=known.get(static_share, math.nan),
             weigh=_faded(actuation.weigh, 1.0, static_share),
             penalty=_faded(actuation.penalty, 0.0, static_share),
             bonus=(1 - static_share) * actuation.bonus,
         )
+
+    def _uniform(self, actuation: Actuation, static_share: float) -> tuple[float, float] | None:
+        """The thresholds of every token where they are the same: the actuator's alone, or the fallback's alone."""
+        own = {0.0: actuation.uniform, 1.0: (self.fallback.low, self.fallback.high)}.get(static_share)
+        if own is None:
+            return None
+        return min(max(own[0], self.low[0]), self.low[1]), min(max(own[1], self.high[0]), self.high[1])
 
     def _counted(self, state: State, seen: Watched) -> State:
         width = self.band * scale(seen.setpoint, seen.density)

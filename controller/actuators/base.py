@@ -91,6 +91,8 @@ class Actuation:
     """D at ratio 1: predicted first-order change of entropy, in units of mean(-A S); NaN: not predicted."""
     rule: Rule
     """(tokens, advantages, current logprob) -> (eps_low, eps_high), each shaped like the tokens."""
+    uniform: tuple[float, float] | None = None
+    """eps_low and eps_high where the rule gives every token the same, so that a host can take two numbers."""
     reads_logprob: bool = False
     """Whether the rule reads the current logprob: its thresholds then change from update to update."""
     weigh: PerToken | None = None

@@ -27,7 +27,7 @@ class Static(Fixed):
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
         """The same thresholds for every command."""
-        return Actuation(unclipped(batch), self._thresholds)
+        return Actuation(unclipped(batch), self._thresholds, uniform=(self.low, self.high))
 
     def _thresholds(self, tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:
         like = tokens.logprob.detach()

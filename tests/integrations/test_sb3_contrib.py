@@ -72,17 +72,18 @@ def test_before_the_first_update_every_sample_meets_its_own_statistics(host, mon
     _, ours, settings = host
     apart = []
 
-    def band(self, logprob, entropy, old, advantages, stops):
-        apart.append(
-            max(float((logprob - old.logprob[:, 0]).abs().max()), float((entropy - old.entropy[:, 0]).abs().max()))
-        )
-        return original(self, logprob, entropy, old, advantages, stops)
+    def band(self, drawn, rollout, stops):
+        now, old, *_ = drawn.tokens(rollout)
+        pairs = (now.logprob, old.logprob), (drawn.before[:, None], old.logprob), (now.entropy, old.entropy)
+        apart.append([float((left - right).abs().max()) for left, right in pairs])
+        return original(self, drawn, rollout, stops)
 
     original = EntropyLoop.band
     monkeypatch.setattr(EntropyLoop, "band", band)
     trained(2, control(), kind=ours, **settings | {"learning_rate": 3e-2})
     updates = len(apart) // 2
-    assert max(apart[0], apart[updates]) < 1e-5 < 1e-3 < apart[-1]
+    assert max(apart[0] + apart[updates]) < 1e-5 < 1e-3 < min(apart[-1][0], apart[-1][2])
+    assert max(column for _, column, _ in apart) < 1e-5
 
 
 def test_a_saved_model_goes_on_where_it_was(host, tmp_path):

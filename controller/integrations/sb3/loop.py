@@ -20,12 +20,12 @@ from ...measure.policy.distributions import Policy
 from ...measure.tokens import TokenStatistics
 from ..clamp import clamp_thresholds, weighed
 from ..handed import Handed, Weighed, bypassed, without_weight
-from .band import Band
+from .band import Band, Drawn
 from .rollout import Samples, normalised, samples, success
 
-DECISIONS = 8
-"""Decisions a rollout at most, each for as many minibatches: the updates of a small network are quick, and a decision
-for each would cost a tenth of the training."""
+SEPARATE, DECISIONS = 8, 2
+"""Updates a rollout up to which each gets a decision of its own, and decisions for more of them. Many updates are
+small and quick, and a decision for each would cost a tenth of the training."""
 HOST = "the `train` of this algorithm"
 SHARES = ("clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean", "gradient/zero_fraction")
 
@@ -45,7 +45,14 @@ class EntropyLoop:
         self._samples: Samples | None = None
         self._every = 1
         """Minibatches to a decision."""
+        self._taken = 0
+        """Minibatches of this rollout so far."""
+        self._plain: list[Drawn] = []
+        """Those under one threshold for all samples."""
+        self._width = 0.0
+        """That threshold, the same on both sides."""
         self._shares: list[Tensor] = []
+        """Of the others, [samples, 4], bool: each sample's part in `SHARES`."""
 
     def collected(self, model: Any, seen: Sequence[Policy]) -> None:
         """Keep a rollout that has just been collected."""
@@ -58,7 +65,7 @@ class EntropyLoop:
         advantages = normalised(rollout.advantages) if model.normalize_advantage else rollout.advantages
         mask = torch.ones_like(rollout.tokens.logprob, dtype=torch.bool)
         updates = model.n_epochs * math.ceil(len(advantages) / model.batch_size)
-        self._every = math.ceil(updates / DECISIONS)
+        self._every = 1 if updates <= SEPARATE else math.ceil(updates / DECISIONS)
         share, self.least = success(model.ep_info_buffer, self.least)
         decision = self.decision = self.controller.step(
             rollout.tokens,
@@ -72,42 +79,59 @@ class EntropyLoop:
         thresholds = decision.thresholds(rollout.tokens, advantages[:, None])
         sums = threshold_sums(thresholds, rollout.tokens, advantages, mask)
         means = {name: float(total / count) for name, (total, count) in sums.items() if count}
-        self.metrics, self._shares = decision.metrics() | means, []
+        self.metrics = decision.metrics() | means
+        self._taken, self._plain, self._shares = 0, [], []
         return rollout
 
-    def band(self, logprob: Tensor, entropy: Tensor, old: TokenStatistics, advantages: Tensor, stops: bool) -> Band:
-        """Thresholds for the samples of a minibatch, and their advantages weighed in place; all but `old` [samples].
+    def band(self, drawn: Drawn, rollout: TokenStatistics, stops: bool) -> Band:
+        """Thresholds for the samples of a minibatch, and their advantages weighed in place.
 
         Args:
-            old: the rollout's statistics, [samples, 1].
+            rollout: its statistics, [samples of the rollout, 1].
             stops: whether SB3 takes no more updates, this minibatch's included.
         """
-        now = TokenStatistics(logprob[:, None].detach(), entropy[:, None].detach(), old.sensitivity, old.vocab_size)
-        a, mask = advantages[:, None], torch.ones_like(old.logprob, dtype=torch.bool)
-        if not stops and len(self._shares) % self._every == 0:
-            self.decision = self._refined(now, old, a, mask)
+        if not stops and self._taken % self._every == 0:
+            self.decision = self._refined(drawn, rollout)
+        self._taken += 1
         assert self.decision is not None
+        actuation = self.decision.actuation
+        if self.proved and actuation.uniform is not None and actuation.weigh is None:
+            low, high = actuation.uniform
+            if low == high > 0:  # SB3's own scalar: in a small network two thresholds a sample cost a tenth of all
+                self._width = low
+                self._plain.append(drawn)
+                return Band(low, high)
+        return self._per_sample(drawn, rollout)
+
+    def _per_sample(self, drawn: Drawn, rollout: TokenStatistics) -> Band:
+        assert self.decision is not None
+        now, old, a, mask = drawn.tokens(rollout)
         low, high = clamp_thresholds(self.decision, old, a, now.logprob)
-        cut_low, cut_high = cut_tokens((now.logprob - old.logprob).exp(), a, low, high)
-        cut = cut_low | cut_high
+        by_low, by_high = cut_tokens(drawn.ratio[:, None], a, low, high)
+        cut = by_low | by_high
         if (heavier := weighed(self.decision, old, a, mask, now.logprob)) is not a:
             cut |= (heavier == 0) & (a != 0)
-            advantages.copy_(heavier[:, 0])
-        self._shares.append(torch.stack([cut_low, cut_high, cut, cut | (a == 0)]))
+            drawn.advantages.copy_(heavier[:, 0])
+        self._shares.append(torch.cat([by_low, by_high, cut, cut | (a == 0)], 1))
         return Band(low[:, 0], high[:, 0], cut[:, 0])
 
-    def _refined(self, now: TokenStatistics, old: TokenStatistics, a: Tensor, mask: Tensor) -> Decision:
+    def _refined(self, drawn: Drawn, rollout: TokenStatistics) -> Decision:
         """The decision for the coming minibatches. One for several takes the rollout's contributions, not the first
         one's, whose chance would count several times."""
         if self._every == 1 or not self.controller.config.law.has_inner_loop:
-            return self.controller.refine(now, old, a, mask)
-        moved = (now.entropy - old.entropy).double()
+            return self.controller.refine(*drawn.tokens(rollout))
+        moved = (drawn.entropy - rollout.entropy[drawn.places, 0]).double()
         return self.controller.refine_scalar(float(moved.mean()), float(moved.std()) / math.sqrt(len(moved)))
 
     def trained(self) -> dict[str, float]:
         """The metrics of the rollout with what its updates add; those that are numbers."""
+        if self._plain:
+            drawn = Drawn.cat(self._plain)
+            by_low, by_high = cut_tokens(drawn.ratio, drawn.advantages, self._width, self._width)
+            cut = by_low | by_high
+            self._shares.append(torch.stack([by_low, by_high, cut, cut | (drawn.advantages == 0)], 1))
         if self._shares:
-            shares = torch.cat(self._shares, 1).float().mean((1, 2)).tolist()
+            shares = torch.cat(self._shares).float().mean(0).tolist()
             self.metrics |= dict(zip(SHARES, shares, strict=True))
         self.metrics |= self.controller.estimate
         return {name: value for name, value in self.metrics.items() if math.isfinite(value)}
@@ -124,7 +148,7 @@ def handed_over(model: Any, loop: EntropyLoop, rollout: Samples) -> Iterator[Non
     Raises:
         InputError: the first minibatch did not read its thresholds, or no minibatch the weight of its bonus.
     """
-    buffer, policy, band = model.rollout_buffer, model.policy, Band.shut()
+    buffer, policy, band = model.rollout_buffer, model.policy, Band(0.0, 0.0)
     draw, evaluate = buffer._get_samples, policy.evaluate_actions
     normalises, clip_range, ent_coef = model.normalize_advantage, model.clip_range, model.ent_coef
     drawn: list[tuple[np.ndarray, Any]] = []
@@ -143,19 +167,20 @@ def handed_over(model: Any, loop: EntropyLoop, rollout: Samples) -> Iterator[Non
         values, logprob, entropy = evaluate(*args, **kwargs)
         seen[:] = [len(logprob)]
         (rows, data), real = drawn[0], _real(drawn[0][1])
-        old = rollout.tokens[torch.as_tensor(rows, device=logprob.device)]
-        columns = [x if real is None else x[real] for x in (logprob.detach(), entropy.detach(), data.advantages)]
-        stops = model.target_kl is not None and _kl(columns[0] - old.logprob[:, 0]) > 1.5 * model.target_kl
-        found = loop.band(columns[0], columns[1], old, columns[2], stops)
+        columns = (logprob.detach(), entropy.detach(), data.old_log_prob, data.advantages)
+        minibatch = Drawn(rows, *(x if real is None else x[real] for x in columns))
+        stops = model.target_kl is not None and _kl(minibatch.logprob - minibatch.before) > 1.5 * model.target_kl
+        found = loop.band(minibatch, rollout.tokens, stops)
         assert loop.decision is not None
         model.ent_coef = ent_coef + loop.decision.actuation.bonus
         if real is not None:
-            data.advantages[real] = columns[2]
+            data.advantages[real] = minibatch.advantages
             found = _padded(found, real)
         band.low, band.high, band.cut = found.low, found.high, found.cut
         if not loop.proved:
             weighed.watch(entropy)
         if not (loop.proved or stops or asked):
+            assert found.cut is not None
             asked.append(Handed.asked(found.low, found.high, found.cut, data.advantages != 0))
         return values, logprob, entropy
 
@@ -189,5 +214,7 @@ def _kl(log_ratio: Tensor) -> float:
 
 def _padded(band: Band, real: Tensor) -> Band:
     """The samples in their positions, zeros elsewhere."""
-    columns = (x.new_zeros(real.shape).masked_scatter(real, x) for x in (band.low, band.high, band.cut))
-    return Band(*columns)
+
+    if band.cut is None:
+        return band
+    return Band(*(x.new_zeros(real.shape).masked_scatter(real, x) for x in (band.low, band.high, band.cut)))

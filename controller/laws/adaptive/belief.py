@@ -144,9 +144,9 @@ class Belief:
     def bounded(self) -> Belief:
         """Clip every mean to its range, so that a saved belief loads again."""
         prior = math.log(_usual_gain(self.ticks))
-        mean = np.clip(self.mean, -LARGEST, LARGEST)
-        mean[:, CARRY] = np.clip(mean[:, CARRY], *CARRY_RANGE)
-        mean[:, LOG_GAIN] = np.clip(mean[:, LOG_GAIN], prior - FARTHEST, prior + FARTHEST)
+        mean = self.mean.clip(-LARGEST, LARGEST)
+        mean[:, CARRY].clip(*CARRY_RANGE, out=mean[:, CARRY])
+        mean[:, LOG_GAIN].clip(prior - FARTHEST, prior + FARTHEST, out=mean[:, LOG_GAIN])
         return replace(self, mean=mean)
 
     def counted(self, ticks: int) -> Belief:

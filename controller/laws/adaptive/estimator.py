@@ -75,7 +75,8 @@ def after_tick(belief: Belief, command: float, longest: float = 1.0) -> Belief:
     push = response * (command + mean[:, DRIFT])
     mean[:, RATE] = lags * mean[:, RATE] + push
     mean[:, CHANGE] += mean[:, RATE]
-    step[:, CHANGE : RATE + 1, RATE : LOG_GAIN + 1] = np.stack([lags, response, push], axis=-1)[:, None]
+    for place, moved in ((RATE, lags), (DRIFT, response), (LOG_GAIN, push)):
+        step[:, CHANGE : RATE + 1, place] = moved[:, None]
     covariance = step @ belief.covariance @ step.transpose(0, 2, 1)
     covariance[:, CHANGE : RATE + 1, CHANGE : RATE + 1] += (response**2 * belief.push)[:, None, None]
     covariance[:, CHANGE, CHANGE] += DIRECT * belief.push * belief.gain**2

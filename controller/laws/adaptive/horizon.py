@@ -32,6 +32,8 @@ from .box import least_within
 
 EDGES = np.array([0, 1, 2, 4, 8, 16, AHEAD])
 """Edges of the blocks, rollouts: commands far ahead need less detail."""
+FIRST = np.eye(len(EDGES) - 1)[0]
+"""Picks the first block's command."""
 FORESIGHT = 8
 """Rollouts until an error counts 1 / e of one now: drift and gain are not known further ahead."""
 
@@ -87,6 +89,11 @@ def _shares(ahead: tuple[float, ...]) -> Floats:
     return np.asarray(middle / entropy[0])
 
 
+def _bank(weight: Floats, each: Floats) -> Floats:
+    """The candidates' matrices, [lags, blocks, blocks], weighed and added."""
+    return np.asarray((weight[None] @ each.reshape(len(weight), -1)).reshape(each.shape[1:]))
+
+
 def planned(
     belief: Belief,
     ahead: tuple[float, ...],
@@ -122,14 +129,14 @@ def planned(
     once, twice = weight * scale, weight * scale**2
     share = np.ones(len(EDGES) - 1) if density else _shares(ahead)
     cost = response.length * (effort * belief.ticks * once.sum() * share) ** 2
-    square = np.tensordot(twice, response.squared, 1) * np.outer(share, share)
-    square[np.diag_indices_from(square)] += cost
+    square = _bank(twice, response.squared) * np.outer(share, share)
+    square.flat[:: len(square) + 1] += cost
     drift = mean[:, DRIFT]
     pulls = np.array(
         [
             share * ((once * error) @ response.of_step),
             -share * ((once * mean[:, OFFSET]) @ response.of_ramp)
-            - share * (np.tensordot(twice * drift, response.squared, 1) @ share)
+            - share * (_bank(twice * drift, response.squared) @ share)
             - cost * (weight @ drift),
             -share * ((once * mean[:, CARRY] * mean[:, RATE]) @ response.of_coast),
             share * (once @ (response.weighed @ curve)),
@@ -139,7 +146,7 @@ def planned(
     command = least_within(square, pull, reach)
     free = (command > reach.low) & (command < reach.high)
     free[0] = True
-    first = np.linalg.solve(square[np.ix_(free, free)], np.eye(free.sum())[0])
+    first = np.linalg.solve(square[free][:, free], FIRST[: free.sum()])
     p, i, d, feedforward = (pulls[:, free] @ first).tolist()
-    feedforward -= float(first @ square[np.ix_(free, ~free)] @ command[~free])
+    feedforward -= float(first @ square[free][:, ~free] @ command[~free])
     return Terms(p=p, i=i, d=d, feedforward=feedforward, demand=p + i + d + feedforward)
