@@ -90,6 +90,8 @@ def refined(
             f"refine() was called after the last of the {reading.updates} updates that step(updates=) announced; "
             "call it once an optimizer step."
         )
+    if state.law["refined"] == 0 and batch is decision.batch and reach == decision.reach and math.isfinite(change):
+        return decision, replace(state, law=state.law | {"refined": 1})  # it knows no more than the rollout's own
     limits = reach.near(state.law["before"], config.guard.rate)
     terms, law = config.law.refine(state.law, reading, change, error, limits)
     if reach.idle:  # what no command moves leaves no command to go on from

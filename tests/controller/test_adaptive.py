@@ -171,6 +171,15 @@ def test_pid_to_adaptive_and_back_keeps_the_command():
         assert right[0] == pytest.approx(left[-1], abs=1e-9)
 
 
+def test_before_the_first_update_the_rollouts_own_decision_stands():
+    control = controller(law=ADAPTIVE)
+    for entropy in (0.5, 0.52, 0.49):
+        decision = control.step_scalar(entropy, standard_error=0.01)
+        assert control.refine_scalar(0.0, 0.001) is decision
+        assert control.refine_scalar(0.01, 0.001) is not decision
+        assert control.state_dict()["law"]["refined"] == 2
+
+
 def test_a_measurement_that_is_no_number_holds_the_command_and_changes_nothing():
     control = controller(law=ADAPTIVE)
     for _ in range(5):

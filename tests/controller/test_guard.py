@@ -52,6 +52,23 @@ def test_the_default_limits_change_no_threshold(actuator):
         assert torch.equal(guarded, own)
 
 
+@pytest.mark.parametrize("guard", [{}, {"low": [0.05, 0.1], "high": [0.25, 0.4]}])
+@pytest.mark.parametrize("actuator", ["static", "balanced_bonus", "entropy_bonus", "sensitivity", "region"])
+def test_two_numbers_stand_for_the_thresholds_where_all_are_alike(actuator, guard):
+    decision = decide(BATCH, 0.7, actuator={"type": actuator}, guard=guard)
+    ends = [sorted({round(float(eps), 6) for eps in side.flatten()}) for side in thresholds(decision)]
+    alike = actuator in ("static", "balanced_bonus", "entropy_bonus")
+    assert (decision.actuation.uniform is not None) == alike == (max(map(len, ends)) == 1)
+    assert not alike or [*decision.actuation.uniform] == pytest.approx([end[0] for end in ends])
+
+
+def test_two_numbers_stand_for_the_fallbacks_thresholds_once_it_is_reached():
+    shares = {}
+    for decision in run(falling_back(), [LOST] * 8):
+        shares[decision.verdict.static_share] = decision.actuation.uniform
+    assert shares == {0: None, 0.25: None, 0.5: None, 0.75: None, 1: (0.1, 0.3)}
+
+
 @pytest.mark.parametrize("law", [SHARP, {"type": "manual", "command": 1.0}, {"type": "excitation", "hold": 1}])
 def test_the_command_moves_by_no_more_than_the_rate_whatever_the_law(law):
     decisions = run(controller(law=law, guard={"rate": 0.07}), [0.1, 0.9, 0.1, NAN, 1.5, 0.0, 0.6] * 6)

@@ -20,7 +20,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 from entrostat import BatchStatistics, batch_statistics
 from entrostat.integrations.sb3 import EntropyControlledPPO
-from entrostat.integrations.sb3.actions import unwrapped
+from entrostat.integrations.sb3.actions import inner
 from entrostat.integrations.sb3.rollout import normalised, samples
 
 ENVS = 16
@@ -212,7 +212,7 @@ def measured(model: Any) -> BatchStatistics:
     """Entropy and regions of the rollout in the buffer, before its updates."""
     buffer = model.rollout_buffer
     with torch.no_grad():
-        seen = [unwrapped(model.policy.get_distribution(torch.as_tensor(row))) for row in buffer.observations]
+        seen = [inner(model.policy.get_distribution(torch.as_tensor(row))) for row in buffer.observations]
     rollout = samples(buffer, seen)
     mask = torch.ones_like(rollout.tokens.logprob, dtype=torch.bool)
     return batch_statistics(rollout.tokens, normalised(rollout.advantages), mask, rollout.groups)

@@ -38,8 +38,8 @@ def choices(space: spaces.Space[Any]) -> int | None:
     return number
 
 
-def unwrapped(action_dist: Any) -> Policy:
-    """The torch distribution inside SB3's or sb3-contrib's, with an action's coordinates as `Independent`.
+def inner(action_dist: Any) -> Any:
+    """The torch distribution inside SB3's or sb3-contrib's, or several; an action's coordinates are a batch of them.
 
     Raises:
         InputError: it has no entropy in closed form, or is none of theirs.
@@ -55,23 +55,29 @@ def unwrapped(action_dist: Any) -> Policy:
             f"the policy's `action_dist` is {type(action_dist).__name__}, which holds no torch distribution; give a "
             "policy with one of SB3's action distributions."
         )
-    return Independent(found, 1) if isinstance(found, Normal | Bernoulli) else found
+    return found
+
+
+def unwrapped(action_dist: Any) -> Policy:
+    """The same with an action's coordinates as `Independent`."""
+    return _of_actions(inner(action_dist))
 
 
 def stacked(parts: Sequence[Any]) -> Policy:
-    """Distributions of the same kind, [steps] of [envs] each, as one of [steps, envs]."""
-    first = parts[0]
-    if isinstance(first, list):
+    """Distributions from `inner`, [steps] of [envs] each, as one of [steps, envs]."""
+    if isinstance(parts[0], list):
         return [_stacked_one(column) for column in zip(*parts, strict=True)]
-    return _stacked_one(parts)
+    return _of_actions(_stacked_one(parts))
+
+
+def _of_actions(found: Any) -> Policy:
+    return Independent(found, 1) if isinstance(found, Normal | Bernoulli) else found
 
 
 def _stacked_one(parts: Sequence[Any]) -> Distribution:
     first = parts[0]
-    if isinstance(first, Independent):
-        return Independent(_stacked_one([part.base_dist for part in parts]), first.reinterpreted_batch_ndims)
     if isinstance(first, Normal):
         mean, std = (torch.stack([getattr(part, name) for part in parts]) for name in ("loc", "scale"))
-        return Normal(mean, std)
+        return Normal(mean, std, validate_args=False)
     kind = Categorical if isinstance(first, Categorical) else Bernoulli
-    return kind(logits=torch.stack([part.logits for part in parts]))
+    return kind(logits=torch.stack([part.logits for part in parts]), validate_args=False)

@@ -16,14 +16,13 @@ from ...control import EntropyController
 from ...decision import Decision
 from ...laws.momentum import momentum_of
 from ...loss import threshold_sums
-from ...measure.policy.distributions import Policy
 from ...measure.tokens import TokenStatistics
 from ..clamp import clamp_thresholds, weighed
 from ..handed import Handed, Weighed, bypassed, without_weight
 from .band import Band, Drawn
 from .rollout import Samples, normalised, samples, success
 
-SEPARATE, DECISIONS = 8, 2
+SEPARATE, DECISIONS = 8, 4
 """Updates a rollout up to which each gets a decision of its own, and decisions for more of them. Many updates are
 small and quick, and a decision for each would cost a tenth of the training."""
 HOST = "the `train` of this algorithm"
@@ -52,9 +51,9 @@ class EntropyLoop:
         self._width = 0.0
         """That threshold, the same on both sides."""
         self._shares: list[Tensor] = []
-        """Of the others, [samples, 4], bool: each sample's part in `SHARES`."""
+        """Each other sample's part in `SHARES`, [samples, 4] a minibatch, bool."""
 
-    def collected(self, model: Any, seen: Sequence[Policy]) -> None:
+    def collected(self, model: Any, seen: Sequence[Any]) -> None:
         """Keep a rollout that has just been collected."""
         self._samples = samples(model.rollout_buffer, seen)
 

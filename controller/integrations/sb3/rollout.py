@@ -11,23 +11,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...measure.policy.distributions import Policy, distribution_statistics
+from ...measure.policy.distributions import distribution_statistics
 from ...measure.tokens import TokenStatistics
-from .actions import stacked, unwrapped
+from .actions import inner, stacked
 
 
 @contextmanager
-def recorded(policy: Any) -> Iterator[list[Policy]]:
-    """The distributions that a policy samples from in the block, one a step.
+def recorded(policy: Any) -> Iterator[list[Any]]:
+    """The torch distributions that a policy samples from in the block, one a step.
 
     It samples in `forward`; what callbacks ask of it in between, `predict` and its kin, does not pass there.
     """
-    seen: list[Policy] = []
+    seen: list[Any] = []
     forward = policy.forward
 
     def listening(*args: Any, **kwargs: Any) -> Any:
         result = forward(*args, **kwargs)
-        seen.append(unwrapped(policy.action_dist))
+        seen.append(inner(policy.action_dist))
         return result
 
     policy.forward = listening
@@ -49,7 +49,7 @@ class Samples:
     """[samples], the stretch of an episode that a sample lies in: what counts as independent."""
 
 
-def samples(buffer: Any, seen: Sequence[Policy]) -> Samples:
+def samples(buffer: Any, seen: Sequence[Any]) -> Samples:
     """The samples of a buffer that has just been filled, and not yet been read.
 
     Args:
