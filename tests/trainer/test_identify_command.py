@@ -48,6 +48,21 @@ def test_the_plant_file_tunes_a_controller(log, tmp_path):
     assert (tmp_path / "tuned" / "control.yaml").exists()
 
 
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_what_the_three_commands_print_fits_the_terminal(columns, log, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    plant, curve, gains = tmp_path / "plant.yaml", tmp_path / "curve.yaml", tmp_path / "tuned"
+    curve.write_text("{type: constant, value: 0.6}")
+    tune = ("tune", "--target", curve, "--plant", plant, "--out", gains, "--steps", "60")
+    simulate = ("simulate", "--control", gains / "control.yaml", "--plant", plant, "--out", tmp_path / "p.png")
+    for words in (("identify", log, "--out", plant, "--lag", "0.43"), tune, simulate):
+        done = entrostat(*words)
+        assert done.returncode == 0, done.stderr
+        own = [line.replace(str(tmp_path), "") for line in done.stdout.splitlines()]  # a path is not broken
+        assert max(map(len, own)) <= max(columns, 80)  # the table of gains has 79
+        assert [line for line in own if line.startswith(12 * " ")]
+
+
 def test_the_characteristic_is_drawn_beside_the_plant(log, tmp_path):
     run_identify([str(log)], tmp_path / "plant.yaml", lag=0.43)
     assert (tmp_path / "plant.png").read_bytes().startswith(b"\x89PNG")

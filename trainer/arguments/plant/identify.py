@@ -25,5 +25,6 @@ def _run(options: Namespace) -> None:
     tracking = options.tracking_uri or tracking_uri()
     check_sources(options.runs, tracking)
     from ...commands.plant.identify import run_identify
+    from ...reporting.table import below_labels
 
-    print(run_identify(options.runs, options.out, options.lag, options.noise, tracking))
+    print(below_labels(run_identify(options.runs, options.out, options.lag, options.noise, tracking)))

@@ -21,5 +21,6 @@ def register(commands: Commands) -> None:
 def _run(options: Namespace) -> None:
     check_ending(options.out, ".png")
     from ...commands.plant.simulate import run_simulate
+    from ...reporting.table import below_labels
 
-    print(run_simulate(options.control, options.plant, options.steps, options.seeds, options.out))
+    print(below_labels(run_simulate(options.control, options.plant, options.steps, options.seeds, options.out)))

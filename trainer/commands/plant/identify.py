@@ -39,7 +39,8 @@ def run_identify(
     family = [plant.model_dump(mode="json") for plant in fitted.family()]
     comments = "".join(f"# {line}\n" for line in report.splitlines())
     write_atomically(out, comments + yaml.safe_dump({"family": family}, sort_keys=False))
-    return f"{report}\nwrote       {_written(fitted, runs, out)}; next: entrostat tune --target FILE --plant {out}"
+    following = f"entrostat tune --target FILE --plant {out}"
+    return f"{report}\nwrote       {_written(fitted, runs, out)}\nnext        {following}"
 
 
 def _written(fitted: Identified, runs: Sequence[LoggedRun], out: Path) -> str:

@@ -28,6 +28,7 @@ from entrostat.sim.tune.search import Tuning, tune
 from entrostat.targets import Target
 
 from ...config import load_config
+from ...reporting.table import below_labels
 from ..bar import bar
 from .plant_file import read_plants
 
@@ -73,10 +74,10 @@ def run_tune(
     _write(task, tuning, out)
     _draw(task, tuning, settings, runs["tuned"], found, out)
     curve = task.target.at(np.arange(task.steps), family.nominal.initial)
-    print(_report(tuning, runs["tuned"], curve))
+    print(below_labels(_report(tuning, runs["tuned"], curve)))
     print(_table(laws, family, runs, found))
-    print(f"assumed     {family.assumed}")
-    print(f"wrote       {out / 'control.yaml'}, {out / 'tuning.png'}")
+    print("rms change  of the command, from one step to the next")
+    print(below_labels(f"assumed     {family.assumed}\nwrote       {out / 'control.yaml'}, {out / 'tuning.png'}"))
 
 
 def _read_task(file: Path, steps: int | None, minibatches: int | None) -> _Task:
@@ -152,12 +153,12 @@ def _table(
     laws: dict[str, PID], family: PlantFamily, runs: dict[str, Prediction], found: dict[str, tuple[PID, Costs]]
 ) -> str:
     peaks = sensitivity_peaks(list(laws.values()), family.extremes).max(0)
-    lines = ["            rule              kp      ki      kd   worst Ms   RMSE %   worst %   change of command, rms"]
+    lines = ["rule               kp      ki      kd   worst Ms   RMSE %   worst %   rms change"]
     for (name, law), peak in zip(laws.items(), peaks, strict=True):
         error, rate = runs[name].error, float(np.sqrt(found[name][1].rate.mean()))
         robust = f"{peak:.2f}" if np.isfinite(peak) else "unstable"
         gains = f"{law.kp:5.3g} {law.ki:7.3g} {law.kd:7.3g} {robust:>10s}"
-        lines.append(f"            {name:15s} {gains} {np.median(error):8.1f} {error.max():9.1f} {rate:12.3f}")
+        lines.append(f"{name:15s} {gains} {np.median(error):8.1f} {error.max():9.1f} {rate:11.3f}")
     return "\n".join(lines)
 
 
