@@ -147,3 +147,10 @@ def test_a_configuration_class_was_found():
     assert {"entrostat.loop.config.ControlConfig", "entrostat.laws.pid.PID", "entrostat.sim.plants.MomentumPlant"} <= {
         name for name, _ in CONFIGS
     }
+
+
+@pytest.mark.parametrize("package", ["controller", "sim", "trainer", "benchmarks"])
+def test_no_room_has_more_than_twelve_files_at_its_root(package):
+    rooms = {path.parent for path in (ROOT / package).rglob("*.py")}
+    files = {str(room.relative_to(ROOT)): len([*room.glob("*.py")]) for room in rooms}
+    assert {room: count for room, count in files.items() if count > 12} == {}

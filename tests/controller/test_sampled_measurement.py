@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from entrostat import ControlConfig, InputError, TokenStatistics, batch_statistics, policy_loss
-from entrostat.integrations.refusals import of_configuration
+from entrostat.integrations.shared.refusals import of_configuration
 from entrostat.measure.sampling import Measurement
 from entrostat.trainer.config import load_config
 from entrostat.trainer.loop import train_step

@@ -2,7 +2,7 @@
 
 import torch
 
-from entrostat.integrations.clamp import clamp_thresholds
+from entrostat.integrations.shared.losses.clamp import clamp_thresholds
 from tests.batches import controller, random_batch
 
 

@@ -8,7 +8,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from entrostat import InputError
-from entrostat.integrations.equal_passes import equal_passes
+from entrostat.integrations.shared.equal_passes import equal_passes
 
 CPU = torch.device("cpu")
 

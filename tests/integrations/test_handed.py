@@ -5,8 +5,8 @@ import torch
 
 from entrostat import InputError
 from entrostat.clipping import cut_tokens
-from entrostat.integrations.clamp import clamp_thresholds
-from entrostat.integrations.handed import Handed
+from entrostat.integrations.shared.losses.clamp import clamp_thresholds
+from entrostat.integrations.shared.losses.handed import Handed
 from tests.batches import decide, random_batch
 
 

@@ -12,9 +12,9 @@ import torch
 
 from entrostat import InputError, token_statistics
 from entrostat.integrations import areal as areal_module
-from entrostat.integrations import hosts, late
 from entrostat.integrations.areal import LOSS, controlled, install
-from entrostat.integrations.late import STATE, LateLoop
+from entrostat.integrations.shared import hosts, late
+from entrostat.integrations.shared.late import STATE, LateLoop
 from tests.batches import controller
 
 VOCAB, LENGTHS = 16, [3, 5, 2, 6]

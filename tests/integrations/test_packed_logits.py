@@ -8,9 +8,10 @@ import torch
 import yaml
 
 from entrostat import EntropyController, InputError, token_statistics
-from entrostat.integrations import miles, packed_logits, slime
-from entrostat.integrations.environment import VARIABLE
-from entrostat.integrations.late import LateLoop
+from entrostat.integrations import miles, slime
+from entrostat.integrations.shared import packed_logits
+from entrostat.integrations.shared.environment import VARIABLE
+from entrostat.integrations.shared.late import LateLoop
 from tests.integrations.packed_like import ARGS, deaf, miles_modules, slime_modules
 
 VOCAB, TOTALS, LENGTHS = 16, [5, 8, 4, 9], [3, 5, 2, 6]

@@ -6,8 +6,8 @@ import pytest
 
 from entrostat import ControlConfig
 from entrostat.inputs.configuration import parse
-from entrostat.integrations.environment import VARIABLE, configured
-from entrostat.integrations.refusals import of_configuration, without_bonus
+from entrostat.integrations.shared.environment import VARIABLE, configured
+from entrostat.integrations.shared.refusals import of_configuration, without_bonus
 from entrostat.laws import Adaptive
 from entrostat.loop.config import read_control
 

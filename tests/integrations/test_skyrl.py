@@ -9,8 +9,8 @@ import torch
 import yaml
 
 from entrostat import InputError, token_statistics
-from entrostat.integrations import hosts
-from entrostat.integrations.environment import VARIABLE
+from entrostat.integrations.shared import hosts
+from entrostat.integrations.shared.environment import VARIABLE
 
 VOCAB, PROMPT, ACTIONS = 16, 3, 6
 NAME = "entrostat.integrations.skyrl"

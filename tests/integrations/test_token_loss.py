@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from entrostat import policy_loss
-from entrostat.integrations.token_loss import token_losses
+from entrostat.integrations.shared.losses.token_loss import token_losses
 from tests.batches import decide, random_batch
 
 BATCH = random_batch(5, batch=64)

@@ -12,8 +12,8 @@ from packaging.specifiers import SpecifierSet
 trl = pytest.importorskip("trl")
 
 from entrostat import EntropyController, InputError  # noqa: E402
-from entrostat.integrations import hosts  # noqa: E402
-from entrostat.integrations.hosts import require  # noqa: E402
+from entrostat.integrations.shared import hosts  # noqa: E402
+from entrostat.integrations.shared.hosts import require  # noqa: E402
 from entrostat.integrations.trl import EntropyCallback, RecordCallback  # noqa: E402
 from entrostat.integrations.trl.form import Form  # noqa: E402
 from entrostat.integrations.trl.settings import check_settings, refusals, remarks, updates_to_come  # noqa: E402

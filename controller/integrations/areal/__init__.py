@@ -19,11 +19,11 @@ from ...control import EntropyController
 from ...inputs.errors import InputError
 from ...measure.policy.without_logits import statistics_without_logits
 from ...measure.tokens import TokenStatistics
-from ..environment import configured
-from ..handed import bypassed
-from ..hosts import require
-from ..late import LateLoop
-from ..refusals import without_bonus
+from ..shared.environment import configured
+from ..shared.hosts import require
+from ..shared.late import LateLoop
+from ..shared.losses.handed import bypassed
+from ..shared.refusals import without_bonus
 
 __all__ = ["controlled", "install"]
 

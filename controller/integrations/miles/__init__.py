@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from ...control import EntropyController
-from ..environment import configured
-from ..late import LateLoop
-from ..packed_logits import Loss, check, controlled, logged, statistics
-from ..refusals import without_bonus
+from ..shared.environment import configured
+from ..shared.late import LateLoop
+from ..shared.packed_logits import Loss, check, controlled, logged, statistics
+from ..shared.refusals import without_bonus
 
 __all__ = ["loss"]
 

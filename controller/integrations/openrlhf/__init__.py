@@ -9,7 +9,7 @@ Tested with OpenRLHF 0.11.2 on the CPU: its Actor, PolicyLoss and the update of 
 workers under Ray that score a rollout and decide. That trainer is made with CUDA and vLLM, which were not run.
 """
 
-from ..hosts import require
+from ..shared.hosts import require
 
 SUPPORTED = ">=0.11.2,<0.12"
 require("openrlhf", SUPPORTED)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...measure.tokens import token_statistics
-from ..handed import Weighed, bypassed
+from ..shared.losses.handed import Weighed, bypassed
 
 
 @dataclass

@@ -19,13 +19,13 @@ from ...decision import Decision
 from ...inputs.errors import InputError
 from ...inputs.files import read_bytes, read_json, write_atomically
 from ...loop.config import ControlConfig
-from ..anew import begins_anew
-from ..environment import configured
-from ..equal_passes import equal_passes
-from ..handed import bypassed, without_weight
-from ..measured import Measured, joined
-from ..refusals import of_configuration
-from ..sequence_mean import sequence_mean
+from ..shared.anew import begins_anew
+from ..shared.environment import configured
+from ..shared.equal_passes import equal_passes
+from ..shared.losses.handed import bypassed, without_weight
+from ..shared.losses.sequence_mean import sequence_mean
+from ..shared.measured import Measured, joined
+from ..shared.refusals import of_configuration
 from .capture import captured
 from .loss import EntropyPolicyLoss, correction
 from .scored import Scored

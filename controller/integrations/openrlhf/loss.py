@@ -13,8 +13,8 @@ from ...clipping import cut_tokens, importance_ratio
 from ...decision import Decision
 from ...inputs.errors import InputError
 from ...measure.tokens import TokenStatistics
-from ..clamp import clamp_thresholds, weighed
-from ..handed import Handed
+from ..shared.losses.clamp import clamp_thresholds, weighed
+from ..shared.losses.handed import Handed
 from .capture import Capture
 
 

@@ -17,8 +17,8 @@ from ...decision import Decision
 from ...laws.momentum import momentum_of
 from ...loss import threshold_sums
 from ...measure.tokens import TokenStatistics
-from ..clamp import clamp_thresholds, weighed
-from ..handed import Handed, Weighed, bypassed, without_weight
+from ..shared.losses.clamp import clamp_thresholds, weighed
+from ..shared.losses.handed import Handed, Weighed, bypassed, without_weight
 from .band import Band, Drawn
 from .rollout import Samples, normalised, samples, success
 

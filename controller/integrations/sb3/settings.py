@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor, is_vecenv_wrapp
 from ...inputs.errors import InputError
 from ...loop.checks import check_density, check_reachable
 from ...loop.config import ControlConfig
-from ..refusals import acts_at_ratio_one, of_configuration
+from ..shared.refusals import acts_at_ratio_one, of_configuration
 from .actions import choices
 
 logger = logging.getLogger("entrostat")

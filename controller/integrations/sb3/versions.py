@@ -1,6 +1,6 @@
 """Versions of Stable-Baselines3 that the integration knows."""
 
-from ..hosts import require
+from ..shared.hosts import require
 
 SUPPORTED = ">=2.4.0,<2.10"
 """Their `train` reads the clip range, the samples and the policy's evaluation in the same order."""

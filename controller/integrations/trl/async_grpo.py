@@ -10,10 +10,10 @@ from torch import Tensor
 from ...control import EntropyController
 from ...loop.config import read_control
 from ...measure.tokens import TokenStatistics
-from ..handed import bypassed
-from ..hosts import require
-from ..late import LateLoop
-from ..refusals import without_bonus
+from ..shared.hosts import require
+from ..shared.late import LateLoop
+from ..shared.losses.handed import bypassed
+from ..shared.refusals import without_bonus
 from .capture import captured
 from .trainer import Control
 

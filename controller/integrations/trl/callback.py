@@ -15,8 +15,8 @@ from ...decision import Decision
 from ...inputs.errors import InputError
 from ...loop.config import ControlConfig, read_control
 from ...measure.tokens import TokenStatistics
-from ..anew import begins_anew
-from ..handed import bypassed
+from ..shared.anew import begins_anew
+from ..shared.losses.handed import bypassed
 from .loop import KEY
 from .settings import SCALAR, one_update
 from .unsloth import rewritten

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from ...measure.tokens import TokenStatistics, token_statistics
-from ..handed import bypassed
+from ..shared.losses.handed import bypassed
 from .truncation import Truncate, entropy_of
 
 CHUNK_ELEMENTS = 1 << 26

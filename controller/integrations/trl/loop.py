@@ -9,9 +9,9 @@ from transformers import TrainerCallback
 
 from ...control import EntropyController
 from ...decision import Decision
-from ..anew import begins_anew
-from ..measured import Measured, joined
-from ..saved_batch import batch_from_plain, plain_batch
+from ..shared.anew import begins_anew
+from ..shared.measured import Measured, joined
+from ..shared.saved_batch import batch_from_plain, plain_batch
 from .settings import rollouts
 
 logger = logging.getLogger("entrostat")

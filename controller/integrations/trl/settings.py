@@ -11,7 +11,7 @@ from trl import GRPOTrainer
 from ...inputs.errors import InputError
 from ...loop.checks import check_reachable
 from ...loop.config import ControlConfig
-from ..refusals import acts_at_ratio_one, of_configuration
+from ..shared.refusals import acts_at_ratio_one, of_configuration
 from .form import CLAMPED, WEIGHED, Form
 
 logger = logging.getLogger("entrostat")

@@ -19,10 +19,10 @@ from ...laws.momentum import momentum_of
 from ...loop.config import ControlConfig, read_control
 from ...measure.tensors import per_token
 from ...measure.tokens import TokenStatistics
-from ..clamp import clamp_thresholds, weighed
-from ..handed import Handed, bypassed
-from ..measured import Measured
-from ..refusals import without_bonus
+from ..shared.losses.clamp import clamp_thresholds, weighed
+from ..shared.losses.handed import Handed, bypassed
+from ..shared.measured import Measured
+from ..shared.refusals import without_bonus
 from .capture import captured
 from .form import Form
 from .loop import Checkpoints, EntropyLoop

@@ -23,8 +23,8 @@ from ...decision import Decision
 from ...inputs.errors import InputError
 from ...measure.tensors import per_token
 from ...measure.tokens import TokenStatistics, token_statistics
-from ..clamp import clamp_thresholds, weighed
-from ..handed import Handed, bypassed
+from ..shared.losses.clamp import clamp_thresholds, weighed
+from ..shared.losses.handed import Handed, bypassed
 from .form import Form
 
 NAME = "UnslothEfficientGRPO"

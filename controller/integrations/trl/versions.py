@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from ..hosts import require
+from ..shared.hosts import require
 
 SUPPORTED = ">=1.0.0,!=1.14.*,!=1.15.*"
 """1.0 to 1.13 score tokens from logits, 1.16 from hidden states; 1.14 and 1.15 from either, by device."""

@@ -9,7 +9,7 @@ verl imports `external_lib` in every worker before it makes the actor. Tested wi
 and its Megatron engine without Megatron's models and schedules.
 """
 
-from ..hosts import require
+from ..shared.hosts import require
 
 SUPPORTED = ">=0.9.1,<0.10"
 require("verl", SUPPORTED)

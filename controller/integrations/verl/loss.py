@@ -15,7 +15,7 @@ from verl.utils.torch_functional import masked_mean
 from ...decision import Decision
 from ...inputs.errors import InputError
 from ...measure.tokens import TokenStatistics
-from ..token_loss import token_losses
+from ..shared.losses.token_loss import token_losses
 
 
 @dataclass

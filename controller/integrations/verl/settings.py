@@ -7,7 +7,7 @@ from typing import Any
 
 from ...inputs.errors import InputError
 from ...loop.config import ControlConfig
-from ..refusals import of_configuration
+from ..shared.refusals import of_configuration
 
 logger = logging.getLogger("entrostat")
 

@@ -18,9 +18,9 @@ from ...inputs.errors import InputError
 from ...inputs.files import read_json, write_atomically
 from ...loop.config import ControlConfig, read_control
 from ...measure.tokens import TokenStatistics
-from ..anew import begins_anew
-from ..handed import bypassed, without_weight
-from ..sequence_mean import sequence_mean
+from ..shared.anew import begins_anew
+from ..shared.losses.handed import bypassed, without_weight
+from ..shared.losses.sequence_mean import sequence_mean
 from .capture import measure_in
 from .loss import InForce, in_force
 from .scores import ENTROPY, SENSITIVITY

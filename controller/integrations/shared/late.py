@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from ..clipping import cut_tokens, importance_ratio
-from ..control import EntropyController
-from ..inputs.errors import InputError
-from ..inputs.files import read_json, write_atomically
-from ..laws.momentum import momentum_of
-from ..measure.batch import BatchStatistics
-from ..measure.tokens import TokenStatistics
-from .clamp import clamp_thresholds
-from .handed import Handed
+from ...clipping import cut_tokens, importance_ratio
+from ...control import EntropyController
+from ...inputs.errors import InputError
+from ...inputs.files import read_json, write_atomically
+from ...laws.momentum import momentum_of
+from ...measure.batch import BatchStatistics
+from ...measure.tokens import TokenStatistics
+from .losses.clamp import clamp_thresholds
+from .losses.handed import Handed
+from .losses.sequence_mean import sequence_mean
 from .measured import Measured, joined
 from .refusals import of_configuration
-from .sequence_mean import sequence_mean
 
 logger = logging.getLogger("entrostat")
 STATE = "ENTROSTAT_STATE"

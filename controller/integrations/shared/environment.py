@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from ..inputs.configuration import parse, read_yaml
-from ..inputs.errors import InputError
-from ..loop.config import ControlConfig
+from ...inputs.configuration import parse, read_yaml
+from ...inputs.errors import InputError
+from ...loop.config import ControlConfig
 
 VARIABLE = "ENTROSTAT_CONTROL"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..inputs.errors import InputError
+from ....inputs.errors import InputError
 
 ELSEWHERE = "use the host's own loss, in a version that docs/integrations.md names, or leave control out"
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..measure.tokens import TokenStatistics
+from ...measure.tokens import TokenStatistics
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
-from ..inputs.errors import InputError
+from ...inputs.errors import InputError
 
 logger = logging.getLogger("entrostat")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..actuators import Minibatch
-from ..decision import Decision
-from ..measure.tensors import per_token
-from ..measure.tokens import TokenStatistics
+from ....actuators import Minibatch
+from ....decision import Decision
+from ....measure.tensors import per_token
+from ....measure.tokens import TokenStatistics
 
 APART = 1e-3
 """Between a clamp's two bounds, which must not cross; where they are equal torch gives neither a derivative."""

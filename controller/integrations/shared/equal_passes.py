@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import torch
 
-from ..inputs.errors import InputError
-from ..measure.ranks import all_reduced
+from ...inputs.errors import InputError
+from ...measure.ranks import all_reduced
 
 Part = TypeVar("Part")
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..inputs.errors import InputError
-from ..measure.policy.vocab_parallel import parallel_sensitivity
-from ..measure.tokens import TokenStatistics
+from ...inputs.errors import InputError
+from ...measure.policy.vocab_parallel import parallel_sensitivity
+from ...measure.tokens import TokenStatistics
 from .late import LateLoop
 
 Loss = tuple[Tensor, dict[str, Tensor]]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..inputs.errors import InputError
-from ..measure.batch import BatchStatistics, ContributionCurve, Region
+from ...inputs.errors import InputError
+from ...measure.batch import BatchStatistics, ContributionCurve, Region
 
 
 def plain_batch(batch: BatchStatistics) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from ..actuators import SensitivityThresholds
-from ..loop.config import ControlConfig
-from ..measure.batch import BatchStatistics
+from ...actuators import SensitivityThresholds
+from ...loop.config import ControlConfig
+from ...measure.batch import BatchStatistics
 
 logger = logging.getLogger("entrostat")
 

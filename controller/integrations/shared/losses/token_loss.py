@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..decision import Decision
-from ..loss import TokenSurrogate, token_surrogate
-from ..measure.tensors import per_token
-from ..measure.tokens import TokenStatistics
+from ....decision import Decision
+from ....loss import TokenSurrogate, token_surrogate
+from ....measure.tensors import per_token
+from ....measure.tokens import TokenStatistics
 
 
 def token_losses(

@@ -1,0 +1,1 @@
+"""Rooms and files that several hosts share."""
