@@ -6,7 +6,8 @@
 Every run is a folder in --out that `entrostat report` reads too; one that is finished there, or has its row in
 docs/results/beyond.csv, is not run again, so that the command goes on where it was stopped, and several may share the
 work by their seeds or tasks. Writes the rows, docs/results/beyond.md, and two pictures of the runs in --out; --table
-runs nothing. What the page has below `## Notes` stays. All runs take about five hours of one idle core.
+runs nothing, and takes all of --seeds. What the page has below `## Notes` stays. All runs take about five hours of one
+idle core.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def main() -> None:
         there = read_rows(ROWS)
         wanted = jobs(chosen.tasks, chosen.methods, chosen.seeds)
         run_all([job for job in wanted if (job.task, job.method, job.seed) not in there], chosen.out, chosen.workers)
-    write(chosen.out, SEEDS)
+    write(chosen.out, chosen.seeds if chosen.table else SEEDS)
 
 
 def run_all(wanted: Sequence[Job], out: Path, workers: int) -> None:

@@ -117,7 +117,9 @@ def overall(results: Results) -> list[tuple[str, str]]:
     lines = []
     for name, methods in kinds.items():
         strata = [
-            _normalised(results[task, methods[task]], TASKS[task]) for task in TASKS if (task, methods[task]) in results
+            _normalised(results[task, methods[task]][:FIRST], TASKS[task])
+            for task in TASKS
+            if (task, methods[task]) in results
         ]
         if strata:
             lines.append((name, middle(strata, 2)))
@@ -152,8 +154,8 @@ def _beside(task: str, group: Sequence[Figures], best: str, theirs: Sequence[Fig
         ours, others = (round(sum(run.solved for run in runs)) for runs in pair)
         ratio = _frames(pair[0]) / _frames(pair[1])
         found += [
-            f"- {task}, {count} seeds: solves as many as {best}: {_verdict(ours >= others)} ({ours} and {others}).",
-            f"- {task}, {count} seeds: frames to threshold within 1.2 x of {best}: {_verdict(ratio <= 1.2)} "
+            f"- {task}, seeds up to {count}: solves as many as {best}: {_verdict(ours >= others)} ({ours} and {others}).",
+            f"- {task}, seeds up to {count}: frames to threshold within 1.2 x of {best}: {_verdict(ratio <= 1.2)} "
             f"({ratio:.2f} x).",
         ]
     return found
