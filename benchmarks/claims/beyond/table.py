@@ -154,7 +154,8 @@ def _beside(task: str, group: Sequence[Figures], best: str, theirs: Sequence[Fig
         ours, others = (round(sum(run.solved for run in runs)) for runs in pair)
         ratio = _frames(pair[0]) / _frames(pair[1])
         found += [
-            f"- {task}, seeds up to {count}: solves as many as {best}: {_verdict(ours >= others)} ({ours} and {others}).",
+            f"- {task}, seeds up to {count}: solves as many as {best}: {_verdict(ours >= others)} "
+            f"({ours} and {others}).",
             f"- {task}, seeds up to {count}: frames to threshold within 1.2 x of {best}: {_verdict(ratio <= 1.2)} "
             f"({ratio:.2f} x).",
         ]
