@@ -136,6 +136,8 @@ class Law(Config, ABC):
     ) -> tuple[Terms, State]:
         """A decision before an update of the rollout, for a law that `has_inner_loop`; the others keep their command.
 
+        Not called before the first update where nothing is known of its minibatch: the rollout's own decision stands.
+
         Args:
             reading: the rollout's.
             change: mean of H now - H at the rollout over the minibatch's tokens, nats.

@@ -19,8 +19,8 @@ from stable_baselines3.common.logger import configure  # noqa: E402
 
 from entrostat import policy_loss  # noqa: E402
 from entrostat.integrations.sb3 import EntropyControlledPPO  # noqa: E402
-from entrostat.integrations.sb3.actions import unwrapped  # noqa: E402
-from entrostat.integrations.sb3.loop import DECISIONS  # noqa: E402
+from entrostat.integrations.sb3.actions import inner, of_actions  # noqa: E402
+from entrostat.integrations.sb3.loop import DECISIONS, SHARES  # noqa: E402
 from entrostat.measure.policy.distributions import distribution_statistics  # noqa: E402
 from tests.integrations.sb3_runs import ENVS, FRAMES, SETTINGS, STATIC, Guess, control, made, same_weights, trained  # noqa: E402
 
@@ -79,6 +79,22 @@ def test_static_thresholds_train_as_ppo_does(space, normalize):
     assert theirs.logger.name_to_value[fraction] > 0
 
 
+class Unproved(EntropyControlledPPO):
+    """Takes two thresholds a sample in every rollout."""
+
+    def train(self):
+        self.entropy_loop.proved = False
+        super().train()
+
+
+def test_one_threshold_for_all_samples_is_counted_as_one_for_each():
+    settings = {"env": {"actions": SPACES["discrete"]}, "learning_rate": 3e-2}
+    alike, each = (trained(2, control(**STATIC), kind=kind, **settings) for kind in (EntropyControlledPPO, Unproved))
+    left, right = ([model.entropy_loop.metrics[name] for name in SHARES] for model in (alike, each))
+    assert min(left) > 0
+    assert left == pytest.approx(right, abs=1e-3)
+
+
 class Copied(EntropyControlledPPO):
     """Keeps the rollout, the decision and the policy of before its updates."""
 
@@ -133,7 +149,7 @@ def evaluated(policy, model):
     if isinstance(model.action_space, spaces.Discrete):
         actions = actions[:, 0]
     made = policy.get_distribution(torch.as_tensor(buffer.observations))
-    return distribution_statistics(unwrapped(made), actions, entropy_gradient=True)
+    return distribution_statistics(of_actions(inner(made)), actions, entropy_gradient=True)
 
 
 @pytest.mark.parametrize("space", SPACES)

@@ -96,6 +96,7 @@ def test_the_callback_stops_a_run_that_it_does_not_reach(tmp_path, host, reason)
         run.train()
 
 
+# the oldest TRL has none; `make hosts` runs it
 @pytest.mark.skipif(not hasattr(trl.GRPOConfig, "entropy_coef"), reason="this TRL has no entropy bonus")
 @pytest.mark.parametrize("setting", [{}, ON_POLICY], ids=["off policy", "on policy"])
 def test_a_loss_without_the_entropy_that_a_bonus_weighs_stops_the_run(tmp_path, setting):

@@ -137,7 +137,8 @@ def claims(results: Results) -> list[str]:
         group, best = results.get((task, "control")), best_bonus(results, task)
         if not group:
             continue
-        limit, worst = 8.0 if "continuous" in task else 5.0, max(run.net for run in group)
+        limit = 8.0 if "continuous" in task else 5.0
+        worst = max(run.net for run in group)
         found.append(
             f"- {task}: net RMSE of every seed <= {limit:g} %: {_verdict(worst <= limit)} (worst {worst:.1f} %)."
         )

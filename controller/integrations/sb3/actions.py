@@ -58,19 +58,15 @@ def inner(action_dist: Any) -> Any:
     return found
 
 
-def unwrapped(action_dist: Any) -> Policy:
-    """The same with an action's coordinates as `Independent`."""
-    return _of_actions(inner(action_dist))
-
-
 def stacked(parts: Sequence[Any]) -> Policy:
     """Distributions from `inner`, [steps] of [envs] each, as one of [steps, envs]."""
     if isinstance(parts[0], list):
         return [_stacked_one(column) for column in zip(*parts, strict=True)]
-    return _of_actions(_stacked_one(parts))
+    return of_actions(_stacked_one(parts))
 
 
-def _of_actions(found: Any) -> Policy:
+def of_actions(found: Any) -> Policy:
+    """A distribution from `inner`, with the coordinates of an action as one action."""
     return Independent(found, 1) if isinstance(found, Normal | Bernoulli) else found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +10,6 @@ import torch
 from torch import Tensor
 
 from ...measure.tokens import TokenStatistics
-
-COLUMNS = ("logprob", "entropy", "before", "advantages")
 
 
 @dataclass(frozen=True)
@@ -28,12 +25,6 @@ class Drawn:
     before: Tensor
     """ln p at the rollout."""
     advantages: Tensor
-
-    @classmethod
-    def cat(cls, parts: Sequence[Drawn]) -> Drawn:
-        """Several minibatches as one."""
-        columns = (torch.cat([getattr(part, name) for part in parts]) for name in COLUMNS)
-        return cls(np.concatenate([part.rows for part in parts]), *columns)
 
     @property
     def places(self) -> Tensor:

@@ -44,14 +44,10 @@ class EntropyLoop:
         self._samples: Samples | None = None
         self._every = 1
         """Minibatches to a decision."""
-        self._taken = 0
-        """Minibatches of this rollout so far."""
         self._plain: list[Drawn] = []
-        """Those under one threshold for all samples."""
-        self._width = 0.0
-        """That threshold, the same on both sides."""
+        """Minibatches of this rollout so far that were under one threshold for all samples."""
         self._shares: list[Tensor] = []
-        """Each other sample's part in `SHARES`, [samples, 4] a minibatch, bool."""
+        """Parts in `SHARES` of the other minibatches' samples, [samples, 4] each, bool."""
 
     def collected(self, model: Any, seen: Sequence[Any]) -> None:
         """Keep a rollout that has just been collected."""
@@ -79,7 +75,7 @@ class EntropyLoop:
         sums = threshold_sums(thresholds, rollout.tokens, advantages, mask)
         means = {name: float(total / count) for name, (total, count) in sums.items() if count}
         self.metrics = decision.metrics() | means
-        self._taken, self._plain, self._shares = 0, [], []
+        self._plain, self._shares = [], []
         return rollout
 
     def band(self, drawn: Drawn, rollout: TokenStatistics, stops: bool) -> Band:
@@ -89,15 +85,13 @@ class EntropyLoop:
             rollout: its statistics, [samples of the rollout, 1].
             stops: whether SB3 takes no more updates, this minibatch's included.
         """
-        if not stops and self._taken % self._every == 0:
+        if not stops and (len(self._plain) + len(self._shares)) % self._every == 0:
             self.decision = self._refined(drawn, rollout)
-        self._taken += 1
         assert self.decision is not None
         actuation = self.decision.actuation
         if self.proved and actuation.uniform is not None and actuation.weigh is None:
             low, high = actuation.uniform
             if low == high > 0:  # SB3's own scalar: in a small network two thresholds a sample cost a tenth of all
-                self._width = low
                 self._plain.append(drawn)
                 return Band(low, high)
         return self._per_sample(drawn, rollout)
@@ -111,7 +105,7 @@ class EntropyLoop:
         if (heavier := weighed(self.decision, old, a, mask, now.logprob)) is not a:
             cut |= (heavier == 0) & (a != 0)
             drawn.advantages.copy_(heavier[:, 0])
-        self._shares.append(torch.cat([by_low, by_high, cut, cut | (a == 0)], 1))
+        self._shares.append(_parts(by_low[:, 0], by_high[:, 0], cut[:, 0], drawn.advantages))
         return Band(low[:, 0], high[:, 0], cut[:, 0])
 
     def _refined(self, drawn: Drawn, rollout: TokenStatistics) -> Decision:
@@ -125,15 +119,22 @@ class EntropyLoop:
     def trained(self) -> dict[str, float]:
         """The metrics of the rollout with what its updates add; those that are numbers."""
         if self._plain:
-            drawn = Drawn.cat(self._plain)
-            by_low, by_high = cut_tokens(drawn.ratio, drawn.advantages, self._width, self._width)
-            cut = by_low | by_high
-            self._shares.append(torch.stack([by_low, by_high, cut, cut | (drawn.advantages == 0)], 1))
+            assert self.decision is not None
+            assert self.decision.actuation.uniform is not None  # the same in all of a rollout's decisions
+            columns = zip(*((drawn.ratio, drawn.advantages) for drawn in self._plain), strict=True)
+            ratio, a = (torch.cat(column) for column in columns)
+            by_low, by_high = cut_tokens(ratio, a, *self.decision.actuation.uniform)
+            self._shares.append(_parts(by_low, by_high, by_low | by_high, a))
         if self._shares:
             shares = torch.cat(self._shares).float().mean(0).tolist()
             self.metrics |= dict(zip(SHARES, shares, strict=True))
         self.metrics |= self.controller.estimate
         return {name: value for name, value in self.metrics.items() if math.isfinite(value)}
+
+
+def _parts(by_low: Tensor, by_high: Tensor, cut: Tensor, advantages: Tensor) -> Tensor:
+    """Each sample's part in `SHARES`, [samples, 4], bool; those without an advantage have no gradient either."""
+    return torch.stack([by_low, by_high, cut, cut | (advantages == 0)], 1)
 
 
 @contextmanager
@@ -213,7 +214,6 @@ def _kl(log_ratio: Tensor) -> float:
 
 def _padded(band: Band, real: Tensor) -> Band:
     """The samples in their positions, zeros elsewhere."""
-
     if band.cut is None:
         return band
     return Band(*(x.new_zeros(real.shape).masked_scatter(real, x) for x in (band.low, band.high, band.cut)))

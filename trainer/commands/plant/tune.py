@@ -76,8 +76,12 @@ def run_tune(
     curve = task.target.at(np.arange(task.steps), family.nominal.initial)
     print(below_labels(_report(tuning, runs["tuned"], curve)))
     print(_table(laws, family, runs, found))
-    print("rms change  of the command, from one step to the next")
-    print(below_labels(f"assumed     {family.assumed}\nwrote       {out / 'control.yaml'}, {out / 'tuning.png'}"))
+    told = [
+        "rms change  of the command, from one step to the next",
+        f"assumed     {family.assumed}",
+        f"wrote       {out / 'control.yaml'}, {out / 'tuning.png'}",
+    ]
+    print(below_labels("\n".join(told)))
 
 
 def _read_task(file: Path, steps: int | None, minibatches: int | None) -> _Task:
