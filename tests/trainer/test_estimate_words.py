@@ -46,3 +46,10 @@ def test_the_words_fit_the_terminal_below_themselves(width):
     assert [line[:12].rstrip() for line in fitted if line[0] != " "] == [
         line[:12].rstrip() for line in words.splitlines()
     ]
+
+
+def test_a_path_and_a_command_are_not_broken():
+    words = (
+        f"wrote       {'/a' * 30}/plant.yaml\nnext        entrostat tune --target FILE --plant {'/a' * 30}/plant.yaml"
+    )
+    assert below_labels(words, 60) == words

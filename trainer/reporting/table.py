@@ -108,12 +108,16 @@ LEGEND = (
 
 def below_labels(text: str, width: int | None = None) -> str:
     """Lines of a label and words, broken between words where the terminal ends; the words go on below themselves."""
-    lines = [_wrapped(line, width or _columns(), LABEL) for line in text.splitlines()]
+    lines = [
+        [line] if line.startswith(WHOLE) else _wrapped(line, width or _columns(), LABEL) for line in text.splitlines()
+    ]
     return "\n".join(part for parts in lines for part in parts)
 
 
 LABEL = 12
 """Characters of a label."""
+WHOLE = ("wrote ", "next ")
+"""Labels of lines that are not broken: paths and commands are copied."""
 
 
 def _columns() -> int:
