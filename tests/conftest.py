@@ -1,4 +1,4 @@
-"""One thread for every test, and for the processes that tests start: the sizes here gain nothing from more."""
+"""One thread and one width of the terminal for every test, and for the processes that tests start."""
 
 import os
 
@@ -7,6 +7,8 @@ import pytest
 from entrostat.trainer.engine.launcher import forget_launcher
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Not setdefault: a width that a caller's terminal exports would break sentences elsewhere than the tests expect.
+os.environ["COLUMNS"] = "110"
 LONG = {
     f"test_{name}.py"
     for name in ("vllm", "lost_rank", "docs", "compare_command", "trl_ranks", "beyond", "sampler_trust", "two_ranks")
