@@ -17,7 +17,7 @@ from .clock import Clock
 if TYPE_CHECKING:
     from .config import ControlConfig
 
-VERSION = 6
+VERSION = 7
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from entrostat.laws.adaptive.estimator import (
     after_tick,
     read_change,
     read_entropy,
+    usual_error,
 )
 
 UPDATES = 4
@@ -69,7 +70,7 @@ def test_the_bank_filters_as_a_dense_filter_with_numerical_derivatives(lag):
             x, p = next_rollout(x), step @ p @ step.T
             p = p + np.diag([belief.shift, 0, 0, 0, 0, CARRY_WALK**2, (OFFSET_WALK * x[0]) ** 2])
             belief = after_rollout(belief)
-            x, p = dense_reading(x, p, 0, 0.61, 0.02)
+            x, p = dense_reading(x, p, 0, 0.61, usual_error(belief, 0.02))
             belief = read_entropy(belief, 0.61, 0.02)
         assert belief.mean[index] == pytest.approx(x, rel=1e-4, abs=1e-6)
         assert belief.covariance[index] == pytest.approx(p, rel=1e-3, abs=1e-8)
@@ -142,6 +143,25 @@ def test_whatever_is_read_the_covariances_stay_symmetric_and_positive():
         assert np.isfinite(belief.numbers()).all()
         assert np.array_equal(belief.covariance, belief.covariance.transpose(0, 2, 1))
         assert np.linalg.eigvalsh(belief.covariance).min() > -1e-7 * np.abs(belief.covariance).max()
+
+
+def test_a_sample_that_is_low_by_chance_and_so_sure_of_itself_counts_no_more_than_any_other():
+    rng, errors = np.random.default_rng(3), []
+    for _ in range(40):
+        belief = None
+        for _ in range(30):
+            prompts = rng.gamma(0.5, 0.8, size=12)  # few prompts of very different entropies about 0.4 nats
+            read = float(prompts.mean()), float(prompts.std(ddof=1) / math.sqrt(12))
+            belief = first_belief(*read, UPDATES) if belief is None else read_entropy(after_rollout(belief), *read)
+        errors.append(belief.figures()["estimate/entropy"] / 0.4 - 1)
+    assert abs(np.mean(errors)) < 2 * np.std(errors) / math.sqrt(len(errors)) + 0.02
+
+
+def test_a_rollout_of_another_kind_counts_by_its_own_standard_error():
+    belief = first_belief(0.6, 0.02, UPDATES)
+    assert usual_error(belief, 0.03) == pytest.approx(0.02)
+    assert usual_error(belief, 0.8) == pytest.approx(0.2)
+    assert usual_error(belief, 0.0) == 0.0
 
 
 def test_a_jump_of_the_entropy_is_believed_after_few_readings():

@@ -18,7 +18,7 @@ START, CHANGE, RATE, DRIFT, LOG_GAIN, CARRY, OFFSET = range(7)
 SIZE = 7
 UNMOVED: Floats = np.tile(np.eye(SIZE), (len(LAGS), 1, 1))
 ENDS = np.cumsum([SIZE * len(LAGS), SIZE * SIZE * len(LAGS), len(LAGS)])
-NUMBERS = int(ENDS[-1]) + 4
+NUMBERS = int(ENDS[-1]) + 5
 USUAL_TICKS = 8
 """Optimizer steps of the first rollout, where the loop does not say."""
 USUAL_GAIN = 0.025
@@ -27,13 +27,13 @@ GAIN_SPREAD = 1.4
 """Standard deviation of ln gain to begin with: a factor of 4. A pretrained model moves ten times as fast as a small
 one that is trained from nothing."""
 DRIFT_SPREAD = 0.5
-USUAL_CARRY, CARRY_SPREAD = 0.9, 0.15
+USUAL_CARRY, CARRY_SPREAD = 1.0, 0.1
 """Share of a paired change that the next rollout shows: contexts move with the policy towards what lies near."""
 PUSH_NOISE = 0.3
 """Standard deviation of w to begin with, in units of the command."""
 SHIFT_NOISE = 0.005
 """Standard deviation of the shift to begin with, as a share of the entropy."""
-OFFSET_SPREAD = 0.001
+OFFSET_SPREAD = 0.002
 """Standard deviation of the shift's mean to begin with, as a share of the entropy."""
 WIDEST: Floats = np.array([100.0] * 3 + [4 * x**2 for x in (DRIFT_SPREAD, GAIN_SPREAD, CARRY_SPREAD)] + [0.01])
 """Largest variances: (10 nats)^2, four times the prior's of drift, ln gain and carry, and (0.1 nats)^2."""
@@ -58,6 +58,8 @@ class Belief:
     """Variance of w."""
     shift: float
     """Variance of the shift about its mean, nats^2."""
+    noise: float
+    """Running mean of the squared standard errors of the entropies that were read, as shares of them."""
     ticks: int
     """Ticks a rollout."""
     scale: float = 1.0
@@ -81,7 +83,7 @@ class Belief:
 
     def numbers(self) -> list[float]:
         """All of it as one list, for a saved state."""
-        rest = [self.push, self.shift, self.ticks, self.scale]
+        rest = [self.push, self.shift, self.noise, self.ticks, self.scale]
         numbers = np.concatenate([self.mean.ravel(), self.covariance.ravel(), self.log_weight, rest])
         return numbers.tolist()  # type: ignore[no-any-return]
 
@@ -96,9 +98,9 @@ class Belief:
         if values.shape != (NUMBERS,):
             raise ValueError(f"a belief is {NUMBERS} numbers")
         mean, covariance, log_weight, rest = np.split(values, ENDS)
-        push, shift, ticks, scale = rest.tolist()
+        push, shift, noise, ticks, scale = rest.tolist()
         shapes = mean.reshape(-1, SIZE), covariance.reshape(-1, SIZE, SIZE)
-        return cls(*shapes, log_weight, push, shift, int(ticks), scale)
+        return cls(*shapes, log_weight, push, shift, noise, int(ticks), scale)
 
     def check(self) -> None:
         """Whether a filter can go on from here.
@@ -109,7 +111,7 @@ class Belief:
         numbers = np.array(self.numbers())
         prior = math.log(_usual_gain(self.ticks)) if 1 <= self.ticks <= MOST_TICKS else math.nan
         inside = np.abs(self.mean).max() <= LARGEST and np.abs(self.mean[:, LOG_GAIN] - prior).max() <= FARTHEST + 1e-9
-        if not (np.isfinite(numbers).all() and inside and min(self.push, self.shift, self.scale) > 0):
+        if not (np.isfinite(numbers).all() and inside and min(self.push, self.shift, self.noise, self.scale) > 0):
             raise ValueError("a number of the belief is not in its range")
         c = self.covariance
         variances = np.diagonal(c, axis1=1, axis2=2)
@@ -189,7 +191,8 @@ def first_belief(entropy: float, error: float, ticks: int, density: bool = False
     spreads = np.array([error, 0.0, share * prior_gain, DRIFT_SPREAD, GAIN_SPREAD, CARRY_SPREAD, offset])
     covariance = np.tile(np.diag(spreads**2), (len(LAGS), 1, 1))
     shift = (SHIFT_NOISE * scale) ** 2
-    return Belief(mean, covariance, np.zeros(len(LAGS)), PUSH_NOISE**2, shift, ticks, share)
+    noise = (error / share) ** 2
+    return Belief(mean, covariance, np.zeros(len(LAGS)), PUSH_NOISE**2, shift, noise, ticks, share)
 
 
 def gain_scale(entropy: float, density: bool) -> float:

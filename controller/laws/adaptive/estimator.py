@@ -12,10 +12,12 @@ mean is the offset. The gain's scale is the rollout's entropy: an optimizer step
 entropy (a density's counts as 1 nat), so that log_gain stays while a curve falls.
 
 Two readings: the rollout's entropy of `start`, with its sampling error, and the minibatches' paired difference of
-`change`, without it. `drift`, w and z are in units of the command, so that their sizes carry over from one learning
-rate to another. Updates are in Joseph's form. The candidates are weighed by their likelihoods (multiple-model
-estimation, Magill 1965, with forgetting); a reading far off what was thought possible widens the belief at once (strong
-tracking filter, Zhou and Frank 1996). The variances of w and of the shift follow the squared innovations.
+`change`, without it. The sampling error is a running mean over rollouts, as a share of the entropy: a single sample's
+standard error is small exactly where its entropy is, and a filter that weighed by it would follow the low readings.
+`drift`, w and z are in units of the command, so that their sizes carry over from one learning rate to another. Updates
+are in Joseph's form. The candidates are weighed by their likelihoods (multiple-model estimation, Magill 1965, with
+forgetting); a reading far off what was thought possible widens the belief at once (strong tracking filter, Zhou and
+Frank 1996). The variances of w and of the shift follow the squared innovations.
 """
 
 from __future__ import annotations
@@ -55,6 +57,10 @@ LEARNING = 0.03
 """Share by which a noise's ln variance follows one normalised squared innovation."""
 FORGETTING = 0.998
 """Factor on the candidates' log-weights at each reading: a lag lasts as long as its optimizer."""
+NOISE_SHARE = 0.2
+"""Share of a rollout's own standard error, squared, in the running mean."""
+UNUSUAL = 4.0
+"""A standard error that differs from the running mean by a larger factor is another kind of rollout's, not chance."""
 GATE, INSIDE = 16.0, 9.0
 """A normalised squared innovation above the gate widens the belief until it counts as `INSIDE`."""
 NOISE_RANGE = (1e-4, 100.0)
@@ -99,9 +105,21 @@ def after_rollout(belief: Belief, density: bool = False) -> Belief:
     return replace(belief, mean=mean, covariance=_bounded(covariance)).bounded()
 
 
+def usual_error(belief: Belief, error: float, density: bool = False) -> float:
+    """The running mean's standard error at the entropy that is expected, nats.
+
+    Args:
+        error: the rollout's own, nats; the result lies within a factor of `UNUSUAL` of it.
+    """
+    usual = math.sqrt(belief.noise) * gain_scale(float(belief.weight @ belief.mean[:, START]), density)
+    return min(max(usual, error / UNUSUAL), error * UNUSUAL)
+
+
 def read_entropy(belief: Belief, entropy: float, error: float, density: bool = False) -> Belief:
     """Correct by a rollout's measured entropy and its standard error, nats."""
-    belief, surprise = _corrected(belief, START, entropy, error**2)
+    used = usual_error(belief, error, density)
+    noise = belief.noise + NOISE_SHARE * ((error / gain_scale(entropy, density)) ** 2 - belief.noise)
+    belief, surprise = _corrected(replace(belief, noise=noise), START, entropy, used**2)
     belief = replace(belief, scale=gain_scale(float(belief.weight @ belief.mean[:, START]), density))
     if belief.ticks == 1:
         return _followed(belief, surprise)
