@@ -18,17 +18,29 @@ INCREMENTS = (0.003, 0.01, 0.03)
 REGION_STEPS, REGION_RATE = 10, 2e-5
 """So few, so large: what one region does is to be seen above the sampling error."""
 STATIC = part("all")
+CHAIN_STEPS = 20
+"""Its answers are eight times as long."""
+
+
+def worked(first: int, sign: str, second: int) -> str:
+    """A problem with its solution in words, in digits and as a number: some 45 tokens."""
+    digits, result = f"{first} {sign} {second}", first + second if sign == "+" else first - second
+    words = "zero one two three four five six seven eight nine".split()
+    task = f"add {words[second]} to {words[first]}" if sign == "+" else f"take {words[second]} from {words[first]}"
+    chain = f"We have to {task}. In digits this is {digits}, and {digits} = {result}. So the result is {result}."
+    return f"Problem: {digits}\n{chain}\nAnswer: {result}\n\n"
+
+
 CHAIN = {
     "task": {
         "reasoning_gym": "chain_sum",
         "max_terms": 2,
         "max_digits": 1,
         "seconds": 60,
-        "template": "{question} Think step by step, then write `Answer:` and the number.",
+        "template": worked(4, "+", 3) + worked(8, "-", 6) + worked(3, "+", 5) + "Problem: {expression}\n",
     },
-    "chat": True,
     "rollout.max_new_tokens": 64,
-    "rollout.stop": [],
+    "rollout.stop": ["\n\n"],
 }
 """Settings of the task with a chain of thought, in place of the example's."""
 
@@ -106,8 +118,8 @@ def short(size: Size, increment: float | None) -> dict[str, list[str]]:
 
 def chain(size: Size) -> dict[str, list[str]]:
     """The task with a chain of thought, on one seed."""
-    controls = {"static": STATIC, "control": {"target": CURVES["hold"]}}
-    return {f"chain-{name}": [*run(size, SEEDS[0], c), *overrides(CHAIN)] for name, c in controls.items()}
+    controls, more = {"static": STATIC, "control": {"target": CURVES["hold"]}}, {"steps": min(CHAIN_STEPS, size.steps)}
+    return {f"chain-{name}": run(size, SEEDS[0], c, **CHAIN, **more) for name, c in controls.items()}
 
 
 def regions(size: Size) -> dict[str, list[str]]:
