@@ -25,7 +25,7 @@ CHAIN_STEPS = 20
 def worked(first: int, sign: str, second: int) -> str:
     """A problem with its solution in words, in digits and as a number: some 45 tokens."""
     digits, result = f"{first} {sign} {second}", first + second if sign == "+" else first - second
-    words = "zero one two three four five six seven eight nine".split()
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     task = f"add {words[second]} to {words[first]}" if sign == "+" else f"take {words[second]} from {words[first]}"
     chain = f"We have to {task}. In digits this is {digits}, and {digits} = {result}. So the result is {result}."
     return f"Problem: {digits}\n{chain}\nAnswer: {result}\n\n"
