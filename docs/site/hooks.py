@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from entrostat.inputs.configuration import inside
+from entrostat.targets import Curve
 from entrostat.trainer.cli import parser
 from entrostat.trainer.config import RunConfig
 
@@ -159,7 +160,7 @@ def _table(model: type[BaseModel], page: str, places: Places) -> str:
     """Keys of a model, with links to what stands below them."""
     said = {name: text.replace("|", "\\|") for name, text in meanings(model).items()}
     rows = [
-        f"| `{name}` | {_kind(info, page, places)} | {_default(info, places)} | {said.get(name, '')} |"
+        f"| `{name}` | {_kind(info, page, places)} | {_default(info, places, model)} | {said.get(name, '')} |"
         for name, info in model.model_fields.items()
     ]
     return "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows] if rows else [])
@@ -192,11 +193,11 @@ def _name(annotation: object) -> str:
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 
-def _default(info: FieldInfo, places: Places) -> str:
+def _default(info: FieldInfo, places: Places, model: type[BaseModel]) -> str:
     """The default as YAML has it; for a part with several types, its type."""
     factory, models = info.default_factory, inside(info.annotation)
     if info.is_required():
-        return "required"
+        return "the whole run" if issubclass(model, Curve) and info is model.model_fields.get("steps") else "required"
     if factory in (*models, list, dict) or factory is None:
         value = factory() if factory else info.default
         if not isinstance(value, BaseModel):

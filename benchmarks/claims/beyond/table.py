@@ -110,20 +110,23 @@ def _frames(group: Sequence[Figures]) -> float:
 
 
 def overall(results: Results) -> list[tuple[str, str]]:
-    """The interquartile mean over all tasks and seeds of (return - random) / (threshold - random), and its interval."""
+    """The interquartile mean of (return - random) / (threshold - random) over all runs that every kind has."""
     kinds = {"no bonus": dict.fromkeys(TASKS, "no bonus"), "control": dict.fromkeys(TASKS, "control")}
     kinds["best bonus of each task"] = {task: best_bonus(results, task) or "" for task in TASKS}
     kinds["bonus 0.01 in all"] = dict.fromkeys(TASKS, "bonus 0.01")
-    lines = []
-    for name, methods in kinds.items():
-        strata = [
-            _normalised(results[task, methods[task]][:FIRST], TASKS[task])
-            for task in TASKS
-            if (task, methods[task]) in results
-        ]
-        if strata:
-            lines.append((name, middle(strata, 2)))
-    return lines
+    seeds = {
+        task: min(FIRST, *(len(results.get((task, methods[task]), ())) for methods in kinds.values())) for task in TASKS
+    }
+    shared = [task for task, count in seeds.items() if count]
+    if not shared:
+        return []
+    return [
+        (
+            f"{name}, {sum(seeds.values())} runs",
+            middle([_normalised(results[task, methods[task]][: seeds[task]], TASKS[task]) for task in shared], 2),
+        )
+        for name, methods in kinds.items()
+    ]
 
 
 def _normalised(group: Sequence[Figures], task: Task) -> list[float]:

@@ -18,8 +18,8 @@ from entrostat.trainer.config import load_config
 HEAD = """`python -m benchmarks.claims.real_model`: SmolLM2-135M-Instruct (135 M parameters, vocabulary 49,152), all
 weights trained in float32 on one core of a CPU; reasoning-gym's `chain_sum` with two one-digit terms after three solved
 ones; {steps} steps of {answers} answers, 4 minibatches, learning rate {rate:g}. `hold` asks for the initial entropy
-throughout, `anneal` for the recommended curve, from 0.85 of it down to 0.25. `control` has nothing else set, `cuts`
-is the same law over clip thresholds; `bonus` is the rival, whose step is {increment}. The number is the seed. Entropy
+throughout, `anneal` for the recommended curve, from 0.85 of it down to 0.25. `control` has nothing else set{cuts};
+`bonus` is the rival, whose step is {increment}. The number is the seed. Entropy
 and reward: means of the first three and of the last ten steps. RMSE, net RMSE (without the sampling error of the
 measured entropy) and bias in % of the target's mean, from step {skip} on; over all seeds with what one standard error
 of the measured entropy leaves open, where a claim within it cannot be told. Update noise: the standard deviation of
@@ -27,7 +27,7 @@ what a rollout's minibatches change by chance, as the law estimates it, in % of 
 out: {heldout} prompts x {samples} answers at the end."""
 STEP = """CPU seconds of one thread by phase, mean of the steps after a first one: examples/smollm2.yaml, 12 prompts x 8
 answers of up to 6 tokens, 4 minibatches (`python -m benchmarks.cost.real_step`). Each row keeps what the rows above it
-have."""
+have; one that was not run is missing, and what it adds is in the next."""
 Claim = tuple[str, list[list[float]], str, Callable[[], bool | None]]
 """Text, figures, how they are shown, and whether it holds; none: the figures cannot tell."""
 HOLDS = {True: "yes", False: "**no**", None: "cannot be told"}
@@ -61,7 +61,7 @@ def write(figures: Figures, size: runs.Size, increment: float | None, folder: Pa
         increment: the rival's step, once it is chosen.
     """
     short, chain = of(figures, "static-", "control-", "cuts-", "bonus-"), of(figures, "chain-")
-    blocks = ["# A real model", _head(size, increment), _verdicts(figures, size.steps)]
+    blocks = ["# A real model", _head(size, increment, bool(of(figures, "cuts-"))), _verdicts(figures, size.steps)]
     blocks += ["## Short answers", _columns(short)] if short else []
     blocks += ["## With a chain of thought", _columns(chain)] if chain else []
     steps = {name: figures[name] for name in ROWS if name in figures}
@@ -70,9 +70,10 @@ def write(figures: Figures, size: runs.Size, increment: float | None, folder: Pa
     page("real_model", *blocks, folder=folder)
 
 
-def _head(size: runs.Size, increment: float | None) -> str:
+def _head(size: runs.Size, increment: float | None, cuts: bool) -> str:
     chosen = "yet to be chosen" if increment is None else f"{increment:g}"
     return HEAD.format(
+        cuts=", `cuts` is the same law over clip thresholds" if cuts else "",
         steps=size.steps,
         answers=8 * size.prompts,
         rate=load_config(runs.EXAMPLE).update.learning_rate,
