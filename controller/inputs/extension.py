@@ -64,12 +64,20 @@ def custom(base: type[ConfigT], kind: str = "") -> tuple[WrapValidator, WrapSeri
     def write(part: Any, known: SerializerFunctionWrapHandler) -> Any:
         if not _own(part, base):
             return known(part)
-        kind = type(part)
-        return {"type": CUSTOM, "import_path": f"{kind.__module__}:{kind.__qualname__}"} | {
+        return {"type": CUSTOM, "import_path": _path(part)} | {
             key: value for key, value in part.model_dump(mode="json").items() if key != "type"
         }
 
     return WrapValidator(read), WrapSerializer(write)
+
+
+def identity(part: Any, base: type[BaseModel]) -> str:
+    """The `type` by which a configuration names a part, or the import path of a class of the user's own."""
+    return _path(part) if _own(part, base) else str(part.type)
+
+
+def _path(part: object) -> str:
+    return f"{type(part).__module__}:{type(part).__qualname__}"
 
 
 def _own(part: Any, base: type[BaseModel]) -> bool:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..guard import State as GuardState
 from ..inputs.errors import InputError, one_line
+from ..inputs.extension import identity
 from ..inputs.state import count, number, restored
+from ..laws.base import Law
 from ..laws.base import State as LawState
 from ..limits import HIGHEST, WIDEST
 from ..targets import LONGEST, Target
@@ -46,7 +48,7 @@ class LoopState:
 
     def under(self, old: ControlConfig, new: ControlConfig) -> LoopState:
         """The state as `new` takes it over from `old` during a run: the command goes on from where it is."""
-        law = self.law if new.law.type == old.law.type else new.law.start(self.law["command"])
+        law = self.law if identity(new.law, Law) == identity(old.law, Law) else new.law.start(self.law["command"])
         guard = new.guard.start() | {"static_share": self.guard["static_share"]}
         return replace(self, law=law, guard=guard, hand_over=True)
 
@@ -62,7 +64,7 @@ class LoopState:
             "clock": list(self.clock),
             "initial_entropy": self.initial,
             "total": self.total,
-            "law": {"type": config.law.type} | self.law,
+            "law": {"type": identity(config.law, Law)} | self.law,
             "guard": self.guard,
             "held": self.held,
             "hand_over": self.hand_over,
@@ -87,12 +89,13 @@ def loop_state(saved: Any, config: ControlConfig) -> LoopState:
 
 def followed(config: ControlConfig) -> int:
     """A checksum of what makes a command of a reading: under another law or target a saved state's terms are others."""
-    return zlib.crc32(f"{config.law.model_dump_json()} {config.target and config.target.model_dump_json()}".encode())
+    law = f"{identity(config.law, Law)} {config.law.model_dump_json()}"
+    return zlib.crc32(f"{law} {config.target and config.target.model_dump_json()}".encode())
 
 
 def _read(saved: dict[str, Any], config: ControlConfig) -> LoopState:
     law = dict(saved["law"])
-    foreign = law.pop("type") != config.law.type
+    foreign = law.pop("type") != identity(config.law, Law)
     fresh = config.law.start(number(law["command"], -WIDEST, WIDEST))
     law = fresh if foreign else restored(fresh, law)
     config.law.check(law)

@@ -27,7 +27,7 @@ class Paired:
     change: float
     """Mean of H now - H at the rollout over the minibatch's tokens, nats; NaN where too many are not finite."""
     standard_error: float
-    """Standard error of `change`, clustered by response."""
+    """Standard error of `change`, clustered by response; its size where a single response tells none."""
     contributions: ContributionCurve
     """The minibatch's own: what its update will do to the entropy is known before."""
     sensitivity_rms: float
@@ -116,10 +116,11 @@ def _means(sums: np.ndarray, density: bool) -> Paired:
         )
     count = max(measured, 1.0)
     mean = float(change / count) if measured > 0 and tokens - measured <= LOST * tokens else math.nan
+    error = standard_error(cluster, mean, count)
     pulls = sums[SCALARS + len(CLUSTERS) :].reshape(2, -1, 3)[..., 2] / max(counted, 1.0)
     return Paired(
         change=mean,
-        standard_error=standard_error(cluster, mean, count),
+        standard_error=abs(mean) if math.isnan(error) else error,
         contributions=ContributionCurve(edges(density), lowering=pulls[0], raising=pulls[1]),
         sensitivity_rms=math.sqrt(squares / max(active, 1.0)),
     )

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +13,7 @@ from entrostat import EntropyController, InputError, TokenStatistics
 from entrostat.laws import AHEAD, Adaptive, Reading
 from entrostat.laws.adaptive.belief import Belief
 from entrostat.loop.config import ControlConfig
+from entrostat.measure.paired import known_rows, paired_statistics
 from entrostat.sim.closed_loop import simulate
 from entrostat.sim.plants import MomentumPlant
 from entrostat.sim.policy.plant import PolicyPlant
@@ -262,6 +264,14 @@ def test_a_minibatch_gets_thresholds_of_its_own():
     part = batch.rows(slice(0, 8))
     refined = control.refine(part.tokens, *part[:3])
     assert refined.actuation.change != step.actuation.change
+
+
+def test_the_change_of_a_single_response_is_as_uncertain_as_it_is_large():
+    batch = random_batch(0)
+    known, moved = known_rows(batch.tokens, batch.mask), replace(batch.tokens, entropy=batch.tokens.entropy + 0.03)
+    rows = batch.tokens, batch.advantages, batch.mask, known
+    assert paired_statistics(moved[:1], *rows).standard_error == pytest.approx(0.03, rel=1e-5)
+    assert paired_statistics(moved[:2], *rows).standard_error < 1e-6
 
 
 def test_refine_after_the_last_minibatch_is_refused_in_one_sentence():

@@ -210,6 +210,10 @@ def test_a_belief_is_what_it_says():
     Belief.from_numbers(excited(0.7, 0.03, 0.1, rollouts=5).numbers()).check()
 
 
+def test_the_belief_after_the_first_rollout_can_be_saved_at_any_size_of_a_density():
+    first_belief(-90.0, 0.5, 8, density=True).check()
+
+
 def test_the_drift_never_becomes_less_certain_than_four_times_its_prior():
     belief = first_belief(0.6, 0.02, 1)
     for _ in range(5000):

@@ -36,6 +36,11 @@ class Bang(Law):
         return terms, {"command": terms.command}
 
 
+class Again(Bang):
+    def start(self, command=0.0):
+        return {"command": command, "steps": 0}
+
+
 class Wider(Actuator):
     """An upper threshold that the command widens."""
 
@@ -81,6 +86,15 @@ def test_their_state_is_saved_and_restored():
     other = EntropyController(control.config)
     other.load_state_dict(control.state_dict())
     assert other.state_dict() == control.state_dict()
+
+
+def test_the_state_of_another_law_of_ones_own_is_taken_over_without_a_bump():
+    control = controller(law=LAW)
+    control.step_scalar(0.5)
+    other = controller(law=LAW | {"import_path": "users_module:Again"})
+    other.load_state_dict(control.state_dict())
+    assert other.state_dict()["law"]["command"] == control.state_dict()["law"]["command"]
+    assert other.state_dict()["hand_over"]
 
 
 @pytest.mark.parametrize(

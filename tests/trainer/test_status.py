@@ -89,6 +89,8 @@ def test_the_remaining_time_follows_from_the_last_steps() -> None:
         (0.45, (-3, 1), "···············|██···"),
         (-0.5, (-10, 0), "···················█|"),
         (0.0, (0, 0), "··········|··········"),
+        (2.5, (2, 3), "|██████████··········"),
+        (-1.0, (-2, -1), "····················|"),
     ],
 )
 def test_the_bar_goes_from_nothing_to_the_command_between_its_ends(

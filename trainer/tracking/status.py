@@ -102,10 +102,13 @@ def sparks(values: list[float]) -> str:
 
 
 def bar(command: float, low: float, high: float) -> str:
-    """The command between its ends as a bar from 0, which is marked: left of it entropy falls, right of it it rises."""
+    """The command between its ends as a bar from 0, or from the end nearest to it, which is marked.
+
+    Left of 0 entropy falls, right of it it rises.
+    """
     ends = Limits(low, high)
     ends, command = (UNIT, 0.0) if ends.idle or not math.isfinite(command) else (ends, ends.nearest(command))
-    zero, place = (round((BAR - 1) * (v - ends.low) / (ends.high - ends.low)) for v in (0.0, command))
+    zero, place = (round((BAR - 1) * (v - ends.low) / (ends.high - ends.low)) for v in (ends.nearest(0.0), command))
     cells = ["█" if min(zero, place) <= cell <= max(zero, place) else "·" for cell in range(BAR)]
     cells[zero] = "|"
     return "".join(cells)

@@ -189,7 +189,7 @@ def first_belief(entropy: float, error: float, ticks: int, density: bool = False
     mean = np.tile([entropy, 0.0, 0.0, 0.0, math.log(prior_gain), USUAL_CARRY, 0.0], (len(LAGS), 1))
     offset = OFFSET_SPREAD * scale if ticks > 1 else 0.0
     spreads = np.array([error, 0.0, share * prior_gain, DRIFT_SPREAD, GAIN_SPREAD, CARRY_SPREAD, offset])
-    covariance = np.tile(np.diag(spreads**2), (len(LAGS), 1, 1))
+    covariance = np.tile(np.diag(np.minimum(spreads**2, WIDEST)), (len(LAGS), 1, 1))
     shift = (SHIFT_NOISE * scale) ** 2
     noise = (error / share) ** 2
     return Belief(mean, covariance, np.zeros(len(LAGS)), PUSH_NOISE**2, shift, noise, ticks, share)
