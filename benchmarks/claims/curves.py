@@ -44,6 +44,7 @@ from benchmarks.common import (
     table,
 )
 from entrostat.inputs.configuration import set_dotted
+from entrostat.trainer.compare.pool import failure
 from entrostat.trainer.compare.study import Search, Settings, Values, found, search
 from entrostat.trainer.config import RunConfig, load_config
 from entrostat.trainer.reporting.rundata import Run, load_run
@@ -183,7 +184,8 @@ def tuned(name: str, seed: int, trials: int, common: Sequence[str], out: Path) -
         return (last(run, "pass_at_1") + last(run, "pass_at_8"),)
 
     wanted = Search(name, SPACES[name], jobs, worth, ["maximize"], log=True, first=[FIRST[name]])
-    search(wanted, out, trials)
+    if failed := search(wanted, out, trials):
+        raise failure(failed, out)
     ended = [trial for trial in found(wanted, out) if trial.values]
     return laid_over(max(ended, key=lambda trial: trial.values[0]).settings)
 

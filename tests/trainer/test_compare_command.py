@@ -9,6 +9,8 @@ import mlflow
 import pytest
 import yaml
 
+from entrostat.inputs.errors import InputError
+from entrostat.trainer.compare.command import run_compare
 from tests.runs import ENVIRONMENT, ROOT, entrostat, mlflow_store
 from tests.trainer.suites import SMALL, TUNING, small
 
@@ -99,3 +101,38 @@ def test_a_table_of_nothing_gets_one_sentence(compared, tmp_path):
     done = entrostat("compare", folder / "suite.yaml", "--out", tmp_path, "--table")
     assert done.returncode == 2
     assert done.stderr.strip().endswith("train it without --table.")
+
+
+def fail(folder, *names):
+    """Let runs fail for real: the file of each one's log is a folder."""
+    for name in names:
+        (folder / f"{name}.log").mkdir(parents=True)
+
+
+def one_run_each(folder, **changes):
+    """A suite of one target and one seed, written to `folder`; no tracking."""
+    changes = {"targets": {"low": SMALL["targets"]["low"]}, "seeds": [41]} | changes
+    (folder / "suite.yaml").write_text(yaml.safe_dump(small(**changes)))
+    return folder / "suite.yaml", folder / "out"
+
+
+def test_tuning_runs_that_fail_are_named_and_leave_no_number(tmp_path):
+    ours = SMALL["strategies"]["ours"] | {"search": {"law.kp": [1, 9]}}
+    suite, out = one_run_each(tmp_path, strategies={"ours": ours}, tuning=TUNING | {"trials": 2})
+    fail(out / "tuning/ours", "as-written/other/100", "000/other/100")
+    with pytest.raises(InputError) as error:
+        run_compare(suite, out, workers=1)
+    first = "tuning/ours/as-written/other/100"
+    assert str(error.value) == f"2 runs failed, the first is {first}; read {out / first}.log, then run this again."
+    tuned = json.loads((out / "tuned.json").read_text(), parse_constant=pytest.fail)
+    assert tuned == {"ours": {"gains": {}, "trials": 0, "rmse": None, "as_written": None}}
+    assert "trials in the search" not in (out / "compare.md").read_text()
+
+
+def test_a_suite_of_which_all_runs_fail_names_the_log_of_the_first(tmp_path):
+    suite, out = one_run_each(tmp_path)
+    fail(out / "runs", "ours/low-41", "static/41")
+    with pytest.raises(InputError) as error:
+        run_compare(suite, out, workers=1)
+    log = out / "runs/ours/low-41.log"
+    assert str(error.value) == f"2 runs failed, the first is runs/ours/low-41; read {log}, then run this again."

@@ -8,6 +8,9 @@ from entrostat.inputs.errors import InputError
 from entrostat.trainer.compare.suite import Suite, held_out_jobs, load_suite, run_config
 from tests.trainer.suites import SMALL, TUNING, small
 
+BY_SUCCESS = {"type": "hold_then_anneal", "pace": "success"}
+"""A target that the trainer cannot follow."""
+
 
 def suite(**changes) -> Suite:
     return parse(Suite, small(**changes))
@@ -48,7 +51,21 @@ def test_a_single_target_of_its_own_is_kept():
         ({"tuning": TUNING | {"seeds": [41]}}, "seed 41 is in `seeds` and in `tuning.seeds`"),
         ({"tuning": TUNING | {"targets": SMALL["targets"]}}, "a tuning target is one of `targets`"),
         ({"targets": {"a/b": SMALL["targets"]["low"]}}, "names folders too"),
+        ({"targets": {"..": SMALL["targets"]["low"]}}, "names folders too"),
         ({"seeds": []}, "`seeds` is"),
+        ({"seeds": [1, 2, 1]}, "`seeds`: seed 1 is given more than once; write every seed once."),
+        ({"tuning": TUNING | {"seeds": []}}, "`tuning.seeds` is"),
+        ({"tuning": TUNING | {"seeds": [7, 7]}}, "`tuning.seeds`: seed 7 is given more than once"),
+        ({"tuning": TUNING | {"targets": {}}}, "`tuning.targets` is"),
+        ({"tuning": TUNING | {"targets": {"a/b": {"type": "constant", "value": 0.7}}}}, "names folders too"),
+        ({"tuning": TUNING, "strategies": searched(**{"law.kp": [30, 1]})}, "[30, 1] is no range; write the lowest"),
+        ({"tuning": TUNING, "strategies": searched(**{"law.kpp": [1, 30]})}, "unknown key `kpp`; did you mean `kp`?"),
+        ({"tuning": TUNING, "strategies": searched(**{"law.kp": [1, 1e8]})}, "`control.law.kp` is 100000000.0"),
+        ({"targets": SMALL["targets"] | {"untold": BY_SUCCESS}}, "target `untold`: `control.target.pace` is success"),
+        (
+            {"tuning": TUNING | {"targets": {"untold": BY_SUCCESS}}, "strategies": searched()},
+            "target `untold`: `control.target.pace` is success",
+        ),
         ({"strategy": {}}, "did you mean `strategies`"),
         ({"run": {"stepz": 3}}, "did you mean `steps`"),
     ],

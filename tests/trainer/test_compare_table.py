@@ -11,11 +11,12 @@ from scipy.stats import ttest_rel
 from entrostat.inputs.configuration import parse
 from entrostat.targets import Constant
 from entrostat.trainer.compare.search import Tuned
-from entrostat.trainer.compare.suite import Suite, against
-from entrostat.trainer.compare.table import COLUMNS, Cell, Row, marked, paired_p
-from entrostat.trainer.compare.write import as_csv, as_markdown, lost_columns
+from entrostat.trainer.compare.suite import Suite, against, held_out_jobs
+from entrostat.trainer.compare.table import COLUMNS, Cell, Row, marked, paired_p, rows
+from entrostat.trainer.compare.write import as_csv, as_markdown, lost_columns, notes
 from entrostat.trainer.reporting.rundata import Run
-from tests.trainer.suites import small
+from tests.trainer.made_runs import write_run
+from tests.trainer.suites import SMALL, small
 
 
 def row(name: str, target: str = "low", **figures) -> Row:
@@ -66,6 +67,20 @@ def test_a_column_that_another_row_wins_is_said_with_its_reason():
     assert sentence.endswith("it samples fewer wrong answers.")
 
 
+def test_where_the_first_strategy_has_no_finished_run_nothing_is_tested(tmp_path):
+    dapo = {"control": {"law": {"type": "manual"}, "actuator": {"type": "static", "high": 0.28}}, "follows": False}
+    suite = parse(Suite, small(strategies=SMALL["strategies"] | {"dapo": dapo}))
+    for name, job in held_out_jobs(suite, {}).items():
+        if not name.startswith("ours/low-"):
+            write_run(tmp_path / "runs" / name, 30, not name.startswith("dapo"), job.model_dump(mode="json"))
+    found = rows(suite, {}, tmp_path)
+    tested = [(row.strategy, row.target) for row in found if math.isfinite(row.cells["rmse"].p)]
+    assert tested == [("dapo", "high")]
+    low, high = ([row for row in found if row.target == target] for target in ("low", "high"))
+    assert lost_columns(suite, low) == ["no run of ours is finished here, so that no row is tested against it."]
+    assert lost_columns(suite, high) == []
+
+
 def test_the_csv_holds_every_figure_of_every_seed():
     block = marked([row("ours", rmse=(1.0, 2.0)), row("static", rmse=(3.0, None))])
     lines = list(csv.DictReader(io.StringIO(as_csv(block))))
@@ -82,6 +97,13 @@ def test_the_markdown_records_budgets_and_missing_runs():
     assert "| ours | **1.00 (1 none)**" in text
     assert "static (not told)" in text
     assert "6 trials in the search: RMSE 3.5 % as written, 2.5 % at best (law.kp 9)" in text
+
+
+def test_a_search_of_which_nothing_came_is_not_in_the_notes():
+    suite, block = parse(Suite, small()), marked([row("ours", rmse=(1.0, 2.0)), row("static", rmse=(3.0, 4.0))])
+    assert not any("search" in line for line in notes(suite, {"ours": Tuned({})}, block))
+    (line,) = (line for line in notes(suite, {"ours": Tuned({"law.kp": 9.0}, 2, 2.5)}, block) if "search" in line)
+    assert "2 trials in the search: RMSE unknown as written, 2.5 % at best (law.kp 9)" in line
 
 
 def test_a_run_is_judged_against_a_target_that_it_was_not_told():

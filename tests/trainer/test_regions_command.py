@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from entrostat.inputs.errors import InputError
 from entrostat.sim.policy.regions import Touched
 from entrostat.trainer.commands.regions import Experiment, as_markdown, run_regions
 from entrostat.trainer.config import dump_config, load_config
@@ -48,3 +49,9 @@ def test_both_settings_are_run_and_drawn(tmp_path, base):
     lines = (tmp_path / "out/regions.csv").read_text().splitlines()
     assert sum(line.startswith("real trainer,e1,0,") for line in lines) == 2
     assert (tmp_path / "out/regions.png").stat().st_size > 20_000
+
+
+def test_a_seed_that_is_given_twice_is_refused_before_anything_is_trained(tmp_path, base):
+    (tmp_path / "regions.yaml").write_text(dump_config(base))
+    with pytest.raises(InputError, match=r"^seed 3 is given more than once; write every seed once\.$"):
+        run_regions(tmp_path / "regions.yaml", tmp_path / "runs", tmp_path / "out", [3, 3])

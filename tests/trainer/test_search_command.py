@@ -187,3 +187,25 @@ def test_a_budget_for_no_trial_is_refused_before_anything_is_trained(tmp_path):
 def test_a_search_without_a_budget_gets_one_sentence():
     done = entrostat("search", SMALL[0])
     assert done.stderr.strip() == "entrostat: search has no budget; write --runs N, --hours H, or both."
+
+
+def test_trials_that_fail_are_named_and_end_the_search_where_none_is_left(tmp_path):
+    config, goals = parse(RunConfig, RUN), ["pass_at_1"]
+    for number in range(3):  # the file of its log is a folder
+        (tmp_path / f"00{number}/1.log").mkdir(parents=True)
+    with pytest.raises(InputError) as error:
+        run_search(config, "run", tmp_path, goals, [1], Budget(2, None, 1))
+    log = tmp_path / "000/1.log"
+    assert str(error.value) == f"000/1 failed; read {log}, then run this again."
+    log.rmdir()
+    printed = run_search(config, "run", tmp_path, goals, [1], Budget(3, None, 1)).splitlines()
+    log = tmp_path / "002/1.log"  # 001 was 000 again
+    assert printed[:2] == [
+        "tried       1 curves, 0 of them ended early",
+        f"            002/1 failed; read {log}, then run this again.",
+    ]
+
+
+def test_a_seed_that_is_given_twice_is_refused_before_anything_is_trained(tmp_path):
+    with pytest.raises(InputError, match=r"^seed 1 is given more than once; write every seed once\.$"):
+        run_search(parse(RunConfig, RUN), "run", tmp_path, ["pass_at_1"], [1, 2, 1], Budget(9, None))

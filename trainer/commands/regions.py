@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from entrostat.inputs.errors import InputError
 from entrostat.inputs.files import write_atomically
 from entrostat.sim.closed_loop import Floats
 from entrostat.sim.policy.regions import (
@@ -25,7 +24,8 @@ from entrostat.sim.policy.regions import (
     touched,
 )
 
-from ..compare.pool import train_all
+from ..compare.pool import failure, train_all
+from ..compare.suite import distinct
 from ..config import RunConfig, load_config
 from ..reporting.rundata import Run, load_run
 from ..reporting.summary import measured_entropy
@@ -65,9 +65,9 @@ def run_regions(
         The Markdown, the same on every run with the same seeds.
 
     Raises:
-        InputError: the configuration does not fit, or runs failed.
+        InputError: the configuration does not fit, a seed is given twice, or runs failed.
     """
-    base = load_config(config)
+    base, seeds = load_config(config), distinct(seeds)
     plant = Experiment("policy plant", region_curves(seeds=seeds, parts=parts), touched(seeds=seeds))
     found = [plant, trained(base, runs, seeds, workers, parts)]
     out.mkdir(parents=True, exist_ok=True)
@@ -85,9 +85,7 @@ def trained(
     controls = {name: part(name) for name in parts} | {name: THRESHOLDS[name] for name in ("Hup", "Mlow")}
     jobs = {f"{name}-{seed}": _run_config(base, control, seed) for name, control in controls.items() for seed in seeds}
     if failed := train_all(jobs, folder, workers):
-        raise InputError(
-            f"{len(failed)} runs failed, the first is {failed[0]}; read {folder / failed[0]}.log, then run this again."
-        )
+        raise failure(failed, folder)
     logged = {name: [load_run(folder / f"{name}-{seed}") for seed in seeds] for name in controls}
     curves = {name: np.array([measured_entropy(run) for run in logged[name]]) for name in parts}
     thresholds = {name: _touched(logged["all" if name == "static" else name], base) for name in THRESHOLDS}

@@ -19,8 +19,9 @@ from entrostat.targets import END, HOLD, TURN, HoldThenAnneal
 
 from ..compare.page import as_page
 from ..compare.parent import parent_run
-from ..compare.pool import train_all
+from ..compare.pool import failure, train_all
 from ..compare.study import AS_WRITTEN, Found, Search, Settings, Values, found, means, search
+from ..compare.suite import distinct
 from ..config import RunConfig
 from ..reporting.rundata import Run, load_run
 from ..reporting.summary import EVALUATED
@@ -101,11 +102,12 @@ def run_search(
         What was found, in words, and where the files are.
 
     Raises:
-        InputError: a goal is not logged, the budget is too small, or a run fails.
+        InputError: a goal is not logged, a seed is given twice, the budget is too small, the run as it is written
+            fails, or no trial comes to its end.
     """
     if len(goals) not in (1, 2):
         raise InputError(f"--goals names {len(goals)} metrics; write one, or two to weigh against each other.")
-    wanted, seeds = [Goal.read(goal) for goal in goals], seeds or [config.seed]
+    wanted, seeds = [Goal.read(goal) for goal in goals], distinct(seeds) or [config.seed]
     trials = None if budget.runs is None else budget.runs // len(seeds) - 1
     if trials is not None and trials < 1:
         raise InputError(f"--runs is {budget.runs}; write at least {2 * len(seeds)}: two trials of every seed.")
@@ -119,8 +121,9 @@ def run_search(
         raise InputError(f"the run as it is written failed; read {out / failed[0]}.log, then run this again.")
     reference, spent = means(task, [out / job for job in written]), monotonic() - start
     print(f"the first {len(seeds)} took {spent / 60:.1f} minutes.", flush=True)
-    search(task, out, trials, budget.workers, None if budget.hours is None else 3600 * budget.hours - spent)
-    return _conclude(config, wanted, reference, found(task, out), out)
+    seconds = None if budget.hours is None else 3600 * budget.hours - spent
+    failed = search(task, out, trials, budget.workers, seconds)
+    return _conclude(config, wanted, reference, found(task, out), failed, out)
 
 
 def cost(config: RunConfig, seeds: int, budget: Budget) -> str:
@@ -176,9 +179,13 @@ def _control(config: RunConfig, settings: Settings) -> ControlConfig:
     return base.model_copy(update={"target": parse(HoldThenAnneal, {"type": "hold_then_anneal"} | settings)})
 
 
-def _conclude(config: RunConfig, goals: Sequence[Goal], reference: Values, trials: list[Found], out: Path) -> str:
+def _conclude(
+    config: RunConfig, goals: Sequence[Goal], reference: Values, trials: list[Found], failed: list[str], out: Path
+) -> str:
     """Write the chosen curve, the picture and the page."""
     if not any(trial.values for trial in trials):
+        if failed:
+            raise failure(failed, out)
         raise InputError(f"no trial has come to its end in {out}; give it more hours, or read the logs there.")
     best = choose(trials, reference, tuple(goal.sign for goal in goals))
     control = _control(config, best.settings).model_dump(mode="json", exclude_unset=True)
@@ -188,6 +195,7 @@ def _conclude(config: RunConfig, goals: Sequence[Goal], reference: Values, trial
     draw_front(goals, reference, trials, best, out / "front.png")
     lines = [
         f"tried       {len(trials)} curves, {sum(not trial.values for trial in trials)} of them ended early",
+        *([f"            {failure(failed, out)}"] if failed else []),
         f"as written  {_values(goals, reference)}",
         *(f"front       {_settings(t)}: {_values(goals, t.values)}" for t in trials if t.front and t.values),
         f"chosen      {_settings(best)}: {_values(goals, best.values)}",

@@ -9,7 +9,7 @@ from entrostat.inputs.errors import InputError
 
 from ..config import RunConfig
 from .parent import parent_run
-from .pool import train_all
+from .pool import failure, train_all
 from .search import best_gains, tune
 from .suite import Suite, held_out_jobs, load_suite, run_config
 from .table import rows
@@ -34,20 +34,21 @@ def run_compare(
     """
     suite = load_suite(file)
     out.mkdir(parents=True, exist_ok=True)
-    chosen = [] if table else _chosen(suite, only)
+    chosen, failed = [] if table else _chosen(suite, only), []
     if chosen:
         suite = _under_one_parent(suite, file.stem, out)
-        tune(suite, chosen, out / "tuning", workers)
+        failed += [f"tuning/{run}" for run in tune(suite, chosen, out / "tuning", workers)]
     tuned = best_gains(suite, out)
     gains = {name: found.gains for name, found in tuned.items()}
-    failed = train_all(_of(chosen, held_out_jobs(suite, gains)), out / "runs", workers) if chosen else []
+    if chosen:
+        jobs = _of(chosen, held_out_jobs(suite, gains))
+        failed += [f"runs/{run}" for run in train_all(jobs, out / "runs", workers)]
     found = rows(suite, gains, out)
+    text = write_comparison(suite, tuned, found, out, f"entrostat compare {file} --out {out}") if found else ""
+    if failed:
+        raise failure(failed, out)
     if not found:
         raise InputError(f"no run of {file} is finished in {out}; train it without --table.")
-    text = write_comparison(suite, tuned, found, out, f"entrostat compare {file} --out {out}")
-    if failed:
-        first = f"{out / 'runs' / failed[0]}.log"
-        raise InputError(f"{len(failed)} runs failed, the first is {failed[0]}; read {first}, then run this again.")
     return f"{text}\n{out / 'compare.html'}\n{out / 'compare.csv'}"
 
 

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -55,6 +55,13 @@ def train_all(jobs: Mapping[str, RunConfig], out: Path, workers: int | None = No
             pool.shutdown(cancel_futures=True)
             raise
     return [name for name, well in zip(waiting, done, strict=True) if not well]
+
+
+def failure(failed: Sequence[str], out: Path) -> InputError:
+    """The error that says which runs under `out` failed, and whose log to read."""
+    first = failed[0]
+    what = f"{first} failed" if len(failed) == 1 else f"{len(failed)} runs failed, the first is {first}"
+    return InputError(f"{what}; read {out / first}.log, then run this again.")
 
 
 def train_one(config: RunConfig, folder: Path, hopeless: Callable[[], bool] = lambda: False) -> bool:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from entrostat.inputs.files import write_atomically
 
@@ -18,9 +17,6 @@ from .pool import is_finished, train_all
 from .study import AS_WRITTEN, Search, Settings, Values, found, means, search
 from .suite import Suite, Tuning, against, run_config
 
-QUICK: dict[str, Any] = {"evaluation": {"every": 10**9, "prompts": 8, "samples": 8}}
-"""A trial is judged by its tracking alone."""
-
 
 @dataclass(frozen=True)
 class Tuned:
@@ -30,18 +26,25 @@ class Tuned:
     """Dotted keys -> values; empty where the constants of the suite were the best, or nothing was searched for."""
     trials: int = 0
     """Trials, those of the suite's own constants included."""
-    rmse: float = math.nan
-    """Error of the best trial, % of the target's mean, mean over the tuning runs."""
-    as_written: float = math.nan
+    rmse: float | None = None
+    """Error of the best trial, % of the target's mean, mean over the tuning runs; none where no trial has one."""
+    as_written: float | None = None
     """The same of the constants that the suite gives."""
 
 
-def tune(suite: Suite, chosen: Sequence[str], out: Path, workers: int | None = None) -> None:
-    """Spend the budget of every chosen strategy that has gains: first its own constants, then what Optuna proposes."""
+def tune(suite: Suite, chosen: Sequence[str], out: Path, workers: int | None = None) -> list[str]:
+    """Spend the budget of every chosen strategy that has gains: first its own constants, then what Optuna proposes.
+
+    Returns:
+        The names of the runs that failed.
+    """
+    failed = []
     for name, wanted in _searches(suite).items():
         if suite.tuning and name in chosen:
-            train_all(wanted.jobs(AS_WRITTEN, {}), out / name, workers)
-            search(wanted, out / name, suite.tuning.trials - 1, workers)
+            runs = train_all(wanted.jobs(AS_WRITTEN, {}), out / name, workers)
+            runs += search(wanted, out / name, suite.tuning.trials - 1, workers)
+            failed += [f"{name}/{run}" for run in runs]
+    return failed
 
 
 def best_gains(suite: Suite, out: Path) -> dict[str, Tuned]:
@@ -58,7 +61,12 @@ def _best(wanted: Search, out: Path) -> Tuned:
     if done:
         tried.insert(0, (means(wanted, [out / name for name in written])[0], {}))
     rmse, gains = min(tried, key=lambda trial: trial[0], default=(math.nan, {}))
-    return Tuned(gains, len(tried), rmse, tried[0][0] if done else math.nan)
+    return Tuned(gains, len(tried), _finite(rmse), _finite(tried[0][0]) if done else None)
+
+
+def _finite(value: float) -> float | None:
+    """The value, if JSON can hold it."""
+    return value if math.isfinite(value) else None
 
 
 def _searches(suite: Suite) -> dict[str, Search]:
@@ -73,7 +81,7 @@ def _search(suite: Suite, tuning: Tuning, name: str) -> Search:
 
     def jobs(trial: str, gains: Settings) -> dict[str, RunConfig]:
         return {
-            f"{trial}/{target}/{seed}": run_config(suite, strategy, seed, curve, gains, steps=tuning.steps, **QUICK)
+            f"{trial}/{target}/{seed}": run_config(suite, strategy, seed, curve, gains, **tuning.overrides)
             for target, curve in tuning.targets.items()
             for seed in tuning.seeds
         }

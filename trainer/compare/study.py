@@ -76,13 +76,16 @@ class Found:
 
 def search(
     wanted: Search, out: Path, trials: int | None, workers: int | None = None, seconds: float | None = None
-) -> None:
+) -> list[str]:
     """Try settings until so many have been tried in all, or no time is left in which to begin another trial.
 
     Args:
         out: folder of the study, `search.db`, and of its runs.
         workers: trials at a time; one a core if none.
         seconds: of this call.
+
+    Returns:
+        The names of the runs that failed; their trials are tried again in the next call.
     """
     out.mkdir(parents=True, exist_ok=True)
     study = _opened(wanted, out)
@@ -93,7 +96,9 @@ def search(
     study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))  # one that goes on draws nothing twice
     left = None if trials is None else trials - len(study.get_trials(states=ENDED))
     end = math.inf if seconds is None else time.monotonic() + seconds
-    _Trials(wanted, out, study, math.inf if left is None else left, end).try_all(workers or os.cpu_count() or 1)
+    begun = _Trials(wanted, out, study, math.inf if left is None else left, end)
+    begun.try_all(workers or os.cpu_count() or 1)
+    return sorted(begun.failed)
 
 
 def found(wanted: Search, out: Path) -> list[Found]:
@@ -143,6 +148,8 @@ class _Trials:
     """Trials that may still begin."""
     end: float
     """Time from which on none does, `time.monotonic()`."""
+    failed: list[str] = field(default_factory=list)
+    """Runs that failed."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def try_all(self, workers: int) -> None:
@@ -157,9 +164,10 @@ class _Trials:
 
     def _try_in_turn(self) -> None:
         while (trial := self._next()) is not None:
-            state, values = _tried(self.wanted, self.out, trial)
+            state, values, last = _tried(self.wanted, self.out, trial)
             with self.lock:
                 self.study.tell(trial, values, state)
+                self.failed += [last] if state == TrialState.FAIL else []
 
     def _next(self) -> optuna.Trial | None:
         with self.lock:
@@ -193,14 +201,14 @@ def _ask_again(study: optuna.Study) -> None:
             study.enqueue_trial(trial.params, user_attrs={"name": _name(trial)})
 
 
-def _tried(wanted: Search, out: Path, trial: optuna.Trial) -> tuple[TrialState, Values | None]:
-    """How a trial ended, and its goals if its runs are trained."""
+def _tried(wanted: Search, out: Path, trial: optuna.Trial) -> tuple[TrialState, Values | None, str]:
+    """How a trial ended, its goals if its runs are trained, and the last of these."""
     jobs = wanted.jobs(_name(trial), _settings(trial))
     for index, (name, config) in enumerate(jobs.items()):
         watch = _Watch(wanted, out, trial.study, name, index, int(WARM_UP * config.steps))
         if not train_one(config, out / name, watch):
-            return TrialState.PRUNED if watch.fired else TrialState.FAIL, None
-    return TrialState.COMPLETE, means(wanted, [out / name for name in jobs])
+            return TrialState.PRUNED if watch.fired else TrialState.FAIL, None, name
+    return TrialState.COMPLETE, means(wanted, [out / name for name in jobs]), name
 
 
 @dataclass

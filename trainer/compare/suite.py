@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from entrostat.inputs.configuration import Config, parse, read_yaml, set_dotted
+from entrostat.inputs.errors import InputError
 from entrostat.loop.config import ControlConfig
 from entrostat.targets import Target
 
@@ -18,8 +20,38 @@ from ..config import Count, RunConfig
 from ..reporting.rundata import Run
 from ..reporting.summary import measured_entropy
 
-Seed = Annotated[int, Field(ge=0, le=2**63)]
-Range = tuple[Annotated[float, Field(gt=0, le=1e9)], Annotated[float, Field(gt=0, le=1e9)]]
+
+def distinct(seeds: Sequence[int]) -> Sequence[int]:
+    """The seeds, each of them once: a run that counts twice would make differences look surer than they are.
+
+    Raises:
+        InputError: one is there more than once.
+    """
+    if again := [seed for index, seed in enumerate(seeds) if seed in seeds[:index]]:
+        raise InputError(f"seed {again[0]} is given more than once; write every seed once.")
+    return seeds
+
+
+def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
+    low, high = ends
+    if low >= high:
+        raise ValueError(f"[{low:g}, {high:g}] is no range; write the lowest value first, and a higher one.")
+    return ends
+
+
+def _folders(named: dict[str, Any]) -> dict[str, Any]:
+    for name in named:
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.]*(-[A-Za-z0-9_.]+)*", name):
+            raise ValueError(
+                f"{name!r} names folders too; write letters, digits, `_`, `.` and single `-`, but no `.` or `-` first."
+            )
+    return named
+
+
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0, le=2**63)], ...], Field(min_length=1), AfterValidator(distinct)]
+Gain = Annotated[float, Field(gt=0, le=1e9)]
+Range = Annotated[tuple[Gain, Gain], AfterValidator(_ascending)]
+Targets = Annotated[dict[str, Target], Field(min_length=1), AfterValidator(_folders)]
 
 
 class Strategy(Config):
@@ -48,9 +80,14 @@ class Tuning(Config):
 
     trials: Count = 6
     """Settings that are tried, the one written in the suite first."""
-    seeds: tuple[Seed, ...]
-    targets: dict[str, Target]
+    seeds: Seeds
+    targets: Targets
     steps: Count = 150
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Keys of a run by which a trial's differ from those of the table: they are judged by their tracking alone."""
+        return {"steps": self.steps, "evaluation": {"every": 10**9, "prompts": 8, "samples": 8}}
 
 
 class Suite(Config):
@@ -58,21 +95,18 @@ class Suite(Config):
 
     run: dict[str, Any]
     """Common part of all runs: a run's configuration without `seed` and `control`."""
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
-    targets: Annotated[dict[str, Target], Field(min_length=1)]
-    strategies: Annotated[dict[str, Strategy], Field(min_length=1)]
+    seeds: Seeds
+    targets: Targets
+    strategies: Annotated[dict[str, Strategy], Field(min_length=1), AfterValidator(_folders)]
     """The first one is what the others are tested against."""
     tuning: Tuning | None = None
     remarks: dict[str, str] = Field(default={})
     """Why a column is won by another row than the first: the column's field -> a sentence."""
 
-    @field_validator("targets", "strategies")
-    @classmethod
-    def _names_are_folders(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for name in value:
-            if not re.fullmatch(r"[A-Za-z0-9_.]+(-[A-Za-z0-9_.]+)*", name):
-                raise ValueError(f"{name!r} names folders too; write it in letters, digits, `_`, `.` and single `-`.")
-        return value
+    @property
+    def baseline(self) -> str:
+        """The strategy that the others are tested against."""
+        return next(iter(self.strategies))
 
     @model_validator(mode="after")
     def _tuning_is_apart(self) -> Suite:
@@ -88,14 +122,19 @@ class Suite(Config):
 
 
 def load_suite(path: str | Path) -> Suite:
-    """Read a suite and check every run in it.
+    """Read a suite and check every run in it: all targets, the gains as written and at both ends of their search.
 
     Raises:
         InputError: the file cannot be read, or something in it does not fit.
     """
     suite = parse(Suite, read_yaml(path), source=str(path))
     for name, strategy in suite.strategies.items():
-        run_config(suite, strategy, 0, next(iter(suite.targets.values())), {}, source=f"{path}: strategy `{name}`")
+        curves: list[tuple[str, Target, dict[str, Any]]] = [(*curve, {}) for curve in suite.targets.items()]
+        if suite.tuning and strategy.search:
+            curves += [(*curve, suite.tuning.overrides) for curve in suite.tuning.targets.items()]
+        low, high = ({key: ends[end] for key, ends in strategy.search.items()} for end in (0, 1))
+        for (label, target, overrides), gains in product(curves, ({}, low, high)):
+            run_config(suite, strategy, 0, target, gains, f"{path}: strategy `{name}`, target `{label}`", **overrides)
     return suite
 
 

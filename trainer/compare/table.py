@@ -107,7 +107,7 @@ def rows(suite: Suite, gains: dict[str, dict[str, float]], out: Path) -> list[Ro
     found = []
     for target in suite.targets:
         block = [_row(suite, gains, out, name, target) for name in suite.strategies]
-        found += marked([row for row in block if row.runs])
+        found += [row for row in marked(block) if row.runs]
     return found
 
 
@@ -130,7 +130,7 @@ def _value(summary: RunSummary | None, column: Column) -> float | None:
 
 
 def marked(block: Sequence[Row]) -> list[Row]:
-    """The rows of one target with their tests and with the best of every column marked."""
+    """The rows of one target with their tests against the first and with the best of every column marked."""
     if not block:
         return []
     columns = {column.field: _column(column, [row.cells[column.field] for row in block]) for column in COLUMNS}

@@ -62,11 +62,14 @@ def as_markdown(suite: Suite, tuned: Mapping[str, Tuned], rows: Sequence[Row], c
 
 def lost_columns(suite: Suite, block: Sequence[Row]) -> list[str]:
     """For every column of a target that the first strategy does not win: who does, by how much, and why."""
+    first = next((row for row in block if row.strategy == suite.baseline), None)
+    if first is None:
+        return [f"no run of {suite.baseline} is finished here, so that no row is tested against it."]
     found = []
     for column in COLUMNS:
         winners = [row for row in block if row.cells[column.field].best]
-        if winners and winners[0].strategy != block[0].strategy:
-            mine, theirs = block[0].cells[column.field], winners[0].cells[column.field]
+        if winners and winners[0].strategy != first.strategy:
+            mine, theirs = first.cells[column.field], winners[0].cells[column.field]
             why = suite.remarks.get(column.field, "no reason has been established.")
             found.append(
                 f"{column.head}: {winners[0].strategy} wins, {theirs.mean:{column.form}} against "
@@ -84,14 +87,18 @@ def notes(suite: Suite, tuned: Mapping[str, Tuned], rows: Sequence[Row]) -> list
             continue
         told = "told the target" if strategy.follows else "has no set-point, judged against the target all the same"
         parts = [told, strategy.note] if strategy.note else [told]
-        if found := tuned.get(name):
+        if (found := tuned.get(name)) and found.trials:
             gains = ", ".join(f"{key} {value:g}" for key, value in found.gains.items()) or "those written in the suite"
             parts.append(
-                f"{found.trials} trials in the search: RMSE {found.as_written:.1f} % as written, {found.rmse:.1f} % at "
-                f"best ({gains})"
+                f"{found.trials} trials in the search: RMSE {_percent(found.as_written)} as written, "
+                f"{_percent(found.rmse)} at best ({gains})"
             )
         lines.append(f"{name}: {'; '.join(part.rstrip('.') for part in parts)}.")
     return lines
+
+
+def _percent(error: float | None) -> str:
+    return "unknown" if error is None else f"{error:.1f} %"
 
 
 def as_html(suite: Suite, tuned: Mapping[str, Tuned], rows: Sequence[Row], picture: Path, command: str) -> str:
@@ -108,15 +115,15 @@ def as_html(suite: Suite, tuned: Mapping[str, Tuned], rows: Sequence[Row], pictu
 
 def _legend(suite: Suite) -> str:
     """How the runs were made, what the marks mean, what everyone was given to tune."""
-    run, tuning, first = parse(RunConfig, suite.run), suite.tuning, next(iter(suite.strategies))
+    run, tuning = parse(RunConfig, suite.run), suite.tuning
     rollout, held_out = run.rollout, run.evaluation
     sentences = [
         f"Task `{run.task}`, {run.steps} steps of {rollout.prompts} prompts x {rollout.responses_per_prompt}, "
         f"{run.update.minibatches} minibatches, learning rate {run.update.learning_rate:g}; evaluated on "
         f"{held_out.prompts} held-out prompts x {held_out.samples} answers after the last step.",
         f"Seeds {', '.join(map(str, suite.seeds))}; mean +- standard deviation over them. Bold: best of its column.",
-        f"*: differs from {first} with q < {SIGNIFICANT} (paired t test over the seeds, Benjamini-Hochberg within a "
-        "column); p and q of every cell are in compare.csv.",
+        f"*: differs from {suite.baseline} with q < {SIGNIFICANT} (paired t test over the seeds, Benjamini-Hochberg "
+        "within a column); p and q of every cell are in compare.csv.",
     ]
     if tuning:
         sentences.append(
