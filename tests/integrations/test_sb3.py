@@ -439,3 +439,48 @@ def test_the_numbers_go_into_mlflows_active_run(tmp_path, monkeypatch):
     logged = mlflow.MlflowClient().get_run(run.info.run_id).data.metrics
     assert logged["controller/setpoint"] == 0.9
     assert {"time/total_timesteps", "region/e1/fraction", "estimate/gain"} <= logged.keys()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "follows a target and none is given; add `target:`"),
+        ("", "give the path of a YAML file"),
+        (0, "entropy_control is a int; give True"),
+        ([], "entropy_control is a list; give True"),
+    ],
+)
+def test_what_is_empty_is_no_control_and_refused(given, message):
+    from entrostat import InputError
+
+    with pytest.raises(InputError, match=message):
+        made(given)
+    assert made(False).entropy_loop is made(None).entropy_loop is None
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("PPO", "the algorithm is 'PPO', which is no class; give PPO itself"),
+        (None, "the algorithm is None, which is no class"),
+        (EntropyControlledPPO, "EntropyControlledPPO takes `entropy_control` already; make the model with it"),
+    ],
+)
+def test_what_is_no_algorithm_of_theirs_is_refused_in_one_sentence(given, message):
+    from entrostat import InputError
+    from entrostat.integrations.sb3 import entropy_controlled
+
+    with pytest.raises(InputError, match=message):
+        entropy_controlled(given)
+
+
+def test_a_loaded_model_that_is_paced_by_success_needs_a_monitor_too(tmp_path):
+    from entrostat import InputError
+
+    trained(1, control(target=PACED)).save(tmp_path / "model.zip")
+    loaded = EntropyControlledPPO.load(tmp_path / "model.zip")
+    loaded.set_env(made(monitored=False).env)
+    with pytest.raises(InputError, match=r"`target.pace` is success, and no Monitor .*; make the environ"):
+        loaded.learn(FRAMES)
+    loaded.set_env(made().env)
+    assert decision(loaded.learn(FRAMES)).step == 1

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from entrostat.inputs.errors import InputError
 from entrostat.sim.feasibility import envelope, reach
 from entrostat.sim.plants import MomentumPlant
 from entrostat.targets import Cosine, Table
@@ -228,3 +229,27 @@ def test_a_curve_of_another_kind_becomes_points_near_it() -> None:
     steps, values = zip(*points_of(curve, 100, None), strict=True)
     assert len(steps) < 12
     assert np.interp(np.arange(100), steps, values) == pytest.approx(curve.at(np.arange(100)), abs=0.011)
+
+
+def entropies(folder: Path, values: list[float | None]) -> str:
+    """A run's folder with these entropies; none stands for a step without one."""
+    rows = [
+        {"step": step, "controller/command": 0.1} | ({} if value is None else {"actor/entropy": value})
+        for step, value in enumerate(values)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "config.yaml").write_text("update: {minibatches: 4, epochs: 1, betas: [0.9, 0.999]}\n")
+    (folder / "plant.yaml").write_text("gain: 0.02\n")
+    return str(folder)
+
+
+def test_the_flat_curve_begins_at_the_first_entropy_that_was_logged(tmp_path) -> None:
+    run = entropies(tmp_path, [None, None, 0.7, 0.6])
+    begun = design(None, tmp_path / "plant.yaml", [run], 100, None, tmp_path / "x.yaml")
+    assert begun.points == [(0.0, 0.7), (99.0, 0.7)]
+
+
+def test_a_logged_density_is_refused_in_one_sentence(tmp_path) -> None:
+    run = entropies(tmp_path, [-1.0, -1.1])
+    with pytest.raises(InputError, match=r"the flat curve to begin with: .*-1 is below 0"):
+        design(None, tmp_path / "plant.yaml", [run], 100, None, tmp_path / "x.yaml")

@@ -190,3 +190,18 @@ def test_mlflows_own_variables_say_where_it_is(experiment, uri, monkeypatch, tmp
     assert load_config("examples/static.yaml", ["tracking.mlflow=null"]).tracking.mlflow is None
     shown = design(None, None, ["excited"], 20, None, tmp_path / "target.yaml")
     assert [name for name, *_ in shown.logged] == ["excited (whole)"]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"model": "gpt2", "model.lr": "0.1"}, {"date": "2020-99-99"}, {"note": "[" * 3000}],
+    ids=["a key within a value", "no such day", "no YAML"],
+)
+def test_a_foreign_run_does_not_hide_the_others_of_an_experiment(experiment, uri, params):
+    client, number = experiment
+    foreign = client.create_run(number, run_name="foreign")
+    client.log_batch(foreign.info.run_id, params=[Param(key, value) for key, value in params.items()])
+    assert [run.name for run in load_logged("excited", None, None, uri)] == ["excited (whole)"]
+    read = {run.name: run.config for run in load_mlflow("excited", uri)}
+    assert read["foreign"].keys() == params.keys()
+    assert read["whole"]["update"]["betas"] == [0.9, 0.999]

@@ -12,6 +12,7 @@ from entrostat.trainer.reporting.groups import grouped
 from entrostat.trainer.reporting.parameters import parameters
 from entrostat.trainer.reporting.progress import ahead, progress
 from entrostat.trainer.reporting.rundata import Run, load_run, load_runs
+from entrostat.trainer.reporting.sources import sources
 from tests.runs import ROOT
 from tests.trainer.made_runs import write_run, write_sweep
 
@@ -108,3 +109,31 @@ def test_a_run_that_has_ended_has_nothing_ahead(tmp_path: Path) -> None:
     line = {"type": "constant", "value": 0.8}
     run = load_run(write_run(tmp_path / "run", steps=23, config={"steps": 150, "control": {"target": line}}))
     assert (progress(run), len(ahead(run)[0])) == ("finished, 23 of 150 steps done", 0)
+
+
+def test_the_target_that_lies_ahead_may_count_in_shares_of_the_run(tmp_path: Path) -> None:
+    steps, values = ahead(running(tmp_path / "nats", control={"target": {"type": "linear", "start": 0.8, "end": 0.4}}))
+    assert (steps[0], steps[-1]) == (22, 149)
+    assert values == pytest.approx(0.8 - 0.4 * steps / 150)
+
+
+@pytest.mark.parametrize(
+    ("content", "last"),
+    [({}, 0.25 / 0.85), ({"hold": 1.0, "end": 0.1, "end_unit": "nats"}, 0.1 / 0.8)],
+    ids=["the recommended one", "of an end in nats"],
+)
+def test_a_target_in_multiples_goes_on_from_where_the_run_is(tmp_path: Path, content: dict, last: float) -> None:
+    curve = {"type": "hold_then_anneal", "turn": 0.5} | content
+    steps, values = ahead(running(tmp_path / "run", control={"target": curve}))
+    assert len(steps) == 128
+    assert values[steps <= 75] == pytest.approx(0.8)  # the target of the step that is done
+    assert values[steps >= 140] == pytest.approx(0.8 * last)
+
+
+def test_what_lies_ahead_begins_at_the_first_step_on_every_axis(tmp_path: Path) -> None:
+    write_run(tmp_path, steps=1, config={"steps": 10, "control": {"target": {"type": "constant", "value": 0.8}}})
+    (tmp_path / "status.json").write_text('{"status": "RUNNING"}')
+    coming = sources([load_run(tmp_path)])["ahead 0"]
+    assert coming["step"] == pytest.approx(np.arange(10))
+    assert coming["minutes"] == pytest.approx(0.1 / 60 * np.arange(1, 11))
+    assert coming["tokens"] == pytest.approx(6 * 32 * np.arange(1, 11))

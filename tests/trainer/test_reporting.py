@@ -10,7 +10,11 @@ from matplotlib.image import imread
 
 from entrostat.inputs.errors import InputError
 from entrostat.trainer.reporting import table, targets
+from entrostat.trainer.reporting.drawing.figure import draw
+from entrostat.trainer.reporting.drawing.page import header
+from entrostat.trainer.reporting.groups import grouped
 from entrostat.trainer.reporting.rundata import Run, load_run, load_runs
+from entrostat.trainer.reporting.sources import sources
 from entrostat.trainer.reporting.story import story
 from entrostat.trainer.reporting.summary import summarise
 from tests.trainer.made_runs import write_run
@@ -236,3 +240,33 @@ def test_a_run_that_left_its_band_is_told_when_why_and_what_to_do() -> None:
     assert "at steps 60 to 79, where its command was at its limit: slow the curve down" in told(leaves, 0.8, 1.0)
     assert "at steps 60 to 79, where its command had room left" in told(leaves, 0.8)
     assert "stayed within 5 % of its target" in told(np.full(80, 0.8), 0.8)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_log_without_entropy_is_told_in_words() -> None:
+    assert told(np.full(60, np.nan), None) == told(np.full(60, np.nan), 0.8) == "no entropy was logged"
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_entropy_without_a_share_of_its_start_is_told_in_nats() -> None:
+    assert told(np.linspace(-1, -2, 60), None).startswith("follows no target; its entropy went from -1.02 to -1.92")
+    assert told(np.zeros(60), None) == "follows no target; its entropy went from 0 to 0 nats"
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_run_whose_limits_were_not_logged_had_room_left() -> None:
+    assert "had room left" in told(np.where(np.arange(80) >= 60, 0.6, 0.8), 0.8, np.nan)
+
+
+def test_the_band_of_a_density_is_drawn_as_it_is_judged() -> None:
+    columns = {"step": np.arange(3.0), "actor/entropy": np.zeros(3), "controller/setpoint": np.array([-4, -1, 0.1])}
+    drawn = sources([Run("run", {}, columns)])["steps 0"]
+    assert drawn["target high"] - drawn["target low"] == pytest.approx([0.4, 0.1, 0.1])
+
+
+def test_seven_runs_of_one_configuration_without_entropy_are_reported(tmp_path: Path) -> None:
+    columns = {"step": np.arange(30.0), "reward/mean": np.ones(30)}
+    alike = grouped([Run(f"run-{seed}", {"model": "sums"}, columns) for seed in range(7)])
+    assert len(alike) == 1
+    draw(alike, tmp_path / "picture.png")
+    assert "no entropy was logged" in header(alike)

@@ -65,3 +65,8 @@ def test_a_law_that_follows_nothing_is_refused(predict):
 def test_too_few_steps_are_refused(predict):
     with pytest.raises(InputError, match="--steps is 3"):
         predict(steps=3, target={"type": "constant", "value": 0.6}, law=LAW)
+
+
+def test_a_target_of_a_density_is_refused(predict):
+    with pytest.raises(InputError, match="has a target of `unit: differential`, and a plant's entropy is above zero"):
+        predict(target={"type": "constant", "value": -3, "unit": "differential"}, law=LAW | {"error": "nats"})

@@ -5,7 +5,7 @@ import pytest
 
 from entrostat.trainer.reporting import summary as s
 from entrostat.trainer.reporting.rundata import Run
-from entrostat.trainer.reporting.table import warnings
+from entrostat.trainer.reporting.table import headline, warnings
 
 STEPS = np.arange(200)
 TARGET = np.full(200, 0.5)
@@ -223,3 +223,33 @@ def test_skipped_updates_and_faults_are_counted_and_told() -> None:
     told = warnings(summary)
     assert "survived: reward hung 3" in told
     assert any("left out at 2 steps" in text for text in told)
+
+
+def test_a_collapse_to_exactly_zero_is_warned_of() -> None:
+    found = s.summarise(run(actor__entropy=np.maximum(1 - STEPS / 50, 0)))
+    assert found.entropy_kept == 0.0
+    assert warnings(found) == ["entropy collapsed to 0 % of its start"]
+    assert headline(found) == "no target; entropy ended at 0 % of its start"
+
+
+def test_percentages_of_a_density_are_of_the_size_of_its_target_and_at_least_of_a_nat() -> None:
+    target = -1 - 0.01 * STEPS
+    found = s.summarise(run(actor__entropy=target + 0.02, controller__setpoint=target))
+    assert found.rmse == found.bias == pytest.approx(100 * 0.02 / -target[s.SKIP :].mean())
+    assert found.overshoot is not None
+    assert found.overshoot >= 0
+    assert (found.entropy_kept, found.entropy_over_target) == (None, None)
+    assert headline(found) == "followed its target with an error of 1.0 %; entropy ended at -2.92 nats"
+    near = s.summarise(run(actor__entropy=np.full(200, -0.03), controller__setpoint=np.full(200, -0.05)))
+    assert (near.rmse, near.settling) == (pytest.approx(2.0), 0)
+
+
+def test_a_target_in_differential_nats_makes_a_density_of_any_entropy() -> None:
+    columns = {"step": STEPS, "actor/entropy": np.full(200, 0.03), "controller/setpoint": np.full(200, 0.01)}
+    found = s.summarise(Run("run", {"control": {"target": {"unit": "differential"}}}, columns))
+    assert found.bias == pytest.approx(2.0)
+    assert found.entropy_kept is None
+
+
+def test_an_entropy_that_rounding_brings_below_zero_is_no_density() -> None:
+    assert s.summarise(run(actor__entropy=np.where(STEPS < 100, 0.8, -1e-6))).entropy_kept == pytest.approx(0, abs=0.01)

@@ -5,6 +5,7 @@ import yaml
 
 from entrostat import EntropyController, InputError
 from entrostat.sim.tune.objective import TuningSettings
+from entrostat.trainer.commands.pages.designer import design
 from entrostat.trainer.commands.plant.simulate import run_simulate
 from entrostat.trainer.commands.plant.target import read_target, show_target
 from entrostat.trainer.commands.plant.tune import run_tune
@@ -115,3 +116,14 @@ def test_tune_simulate_and_target_give_one_answer(write, capsys, tmp_path):
     assert said in " ".join(run_simulate(control, plant, 150, 1, tmp_path / "p.png").split())
     run_tune(control, plant, tmp_path / "tuned", 150, None, TuningSettings(generations=1, runs=1))
     assert said in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_density_is_asked_of_no_plant(write, capsys):
+    curve = write("curve.yaml", {"type": "constant", "value": -3, "unit": "differential"})
+    show_target(curve, 2, None, None, None)
+    assert capsys.readouterr().out == "step,value\n0,-3\n1,-3\n"
+    plant = write("plant.yaml", {"gain": 0.03, "lag": 0.4})
+    with pytest.raises(InputError, match="has a target of `unit: differential`, and a plant's entropy is above zero"):
+        show_target(curve, 150, None, plant, None)
+    with pytest.raises(InputError, match="has a target of `unit: differential`, and a plant's entropy is above zero"):
+        design(curve, plant, [], 150, None, curve)

@@ -109,3 +109,12 @@ sys.exit(main(["tune", "--target", {target!r}, "--out", {out!r}]))
 """
     subprocess.run([sys.executable, "-c", code], check=True)
     assert (tmp_path / "tuned" / "control.yaml").exists()
+
+
+@pytest.mark.parametrize("with_plant", [True, False])
+def test_a_target_of_a_density_is_refused(tmp_path, capsys, with_plant):
+    plant = ["--plant", write(tmp_path, "plant.yaml", PLANT)] if with_plant else []
+    code, out = run(tmp_path, {"type": "constant", "value": -3, "unit": "differential"}, *plant)
+    assert code == 2
+    assert "has a target of `unit: differential`, and a plant's entropy is above zero" in capsys.readouterr().err
+    assert not (out / "control.yaml").exists()

@@ -40,17 +40,18 @@ def started(run: Run) -> str:
 
 def ahead(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """Steps and target in nats, from the last step of a run that goes on to the last one planned."""
-    content, last = run.config.get("control", {}), run.steps[-1]
+    content, planned = run.config.get("control", {}), run.config.get("steps") or 0
     asked = content.get("target") if isinstance(content, dict) else None
-    steps = np.arange(last, run.config.get("steps") or 0)
+    steps = np.arange(run.steps[-1], planned)
     if run.status != "RUNNING" or not isinstance(asked, dict) or len(steps) < 2:
         return np.empty(0), np.empty(0)
-    relative = asked.get("unit") == "initial"
     with suppress(InputError):
-        curve = parse(_Asked, {"target": asked | ({"unit": "nats"} if relative else {})}, source="the target").target
-        values = curve.at(steps)
-        # The run's own target at its last step says what a multiple of the initial entropy is.
-        return steps, values * (run.column("controller/setpoint")[-1] / values[0] if relative else 1.0)
+        curve = parse(_Asked, {"target": asked}, source="the target").target.with_total(planned)
+        nats = curve.at(steps, 0.0)
+        multiple = curve.at(steps, 1.0) - nats
+        # The run's own target at its last step says what the initial entropy is.
+        initial = (run.column("controller/setpoint")[-1] - nats[0]) / (multiple[0] or np.nan)
+        return steps, nats + np.where(multiple == 0, 0.0, multiple * initial)
     return np.empty(0), np.empty(0)
 
 

@@ -8,7 +8,7 @@ from entrostat.trainer.reporting import PANELS, TERMS
 from entrostat.trainer.reporting.progress import ahead
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.snapshots import Snapshot
-from entrostat.trainer.reporting.summary import BAND, measured_entropy
+from entrostat.trainer.reporting.summary import half_width, is_density, measured_entropy
 
 Columns = dict[str, np.ndarray]
 REGIONS = ("e1", "e2", "e3", "e4")
@@ -92,10 +92,11 @@ def _derived(run: Run) -> Columns:
     columns |= {"lowest": lowest, "highest": highest}
     columns["limit"] = np.where(saturated, run.column("controller/command"), 0)
     if run.has("controller/setpoint"):
-        columns |= {"target": target, "error": entropy - target, "low": -BAND * target, "high": BAND * target}
+        half = half_width(target, is_density(run))
+        columns |= {"target": target, "error": entropy - target, "low": -half, "high": half}
         if run.members:
             columns |= {f"error {end}": entropy - target + side * noise for end, side in SIDES}
-        columns |= {"target low": (1 - BAND) * target, "target high": (1 + BAND) * target}
+        columns |= {"target low": target - half, "target high": target + half}
     return columns
 
 
@@ -146,8 +147,8 @@ def _bands(run: Run) -> Columns:
 def _ahead(run: Run) -> Columns:
     """The target that a run still has to follow; minutes and tokens grow as they did on the mean."""
     steps, target = ahead(run)
-    done = max(run.steps[-1], 1)
-    return {name: values[-1] / done * steps for name, values in places(run).items()} | {"target": target}
+    share = (steps + 1) / max(run.steps[-1] + 1, 1)
+    return {name: values[-1] * share for name, values in places(run).items()} | {"step": steps, "target": target}
 
 
 def _spread(snapshot: Snapshot, region: int) -> tuple[float, float]:

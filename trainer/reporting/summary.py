@@ -3,12 +3,15 @@
 Throughout, error = entropy - target in nats, so a positive bias means more entropy than was asked for.
 `target` and `se` (the sampling error of the measured entropy, one standard deviation) are in nats too.
 Every array has one value a step; steps where a value that is needed is NaN are left out.
+The entropy of a density may be zero or negative: its percentages are of the mean's size, or of 1 nat where that is
+less.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from entrostat.measure.policy.density import SMALLEST_SCALE, scale
 from entrostat.trainer.reporting.rundata import Run
 
 SKIP = 20
@@ -16,6 +19,8 @@ SKIP = 20
 EVALUATED = ("pass_at_1", "pass_at_8", "greedy", "greedy_train", "distinct", "kl")
 BAND = 0.05
 """Half-width of the band that counts as on target, as a share of the target."""
+ROUNDING = 0.01
+"""Nats below zero to which rounding may bring an entropy that is none of a density."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,9 @@ class RunSummary:
     ripple: float | None  # % of the target's mean
     saturated: float | None  # % of steps
     oscillation_grows: bool
-    entropy_kept: float | None  # entropy at the end, % of its start
-    entropy_over_target: float | None  # entropy at the end, % of the target there
+    entropy_end: float | None  # nats, at the end; None where no entropy was logged
+    entropy_kept: float | None  # the same, % of its start; None for a density, and so is the next
+    entropy_over_target: float | None  # the same, % of the target there
     reward: float | None  # mean of the last 10 steps
     gradient_norm: float | None  # mean of the last 10 steps
     zero_gradient: float | None  # % of tokens, mean over the run
@@ -57,23 +63,24 @@ def summarise(run: Run, skip: int = SKIP) -> RunSummary:
     """All figures of one run. RMSE and bias are taken from step `skip` on."""
     entropy, target = measured_entropy(run), followed_target(run)
     error, se, cut = entropy - target, run.column("controller/standard_error"), "clip_ratio/region_mean"
-    rest = run.steps >= skip
+    rest, density, ends = run.steps >= skip, is_density(run), start_and_end(entropy)
     return RunSummary(
         name=run.name,
         steps=len(run.steps),
-        rmse=rmse(error[rest], target[rest]),
-        net_rmse=net_rmse(error[rest], target[rest], se[rest]),
-        bias=bias(error[rest], target[rest]),
-        bias_falling=moving_bias(error[rest], target[rest], -1),
-        bias_rising=moving_bias(error[rest], target[rest], +1),
-        settling=settling(run.steps, error, target, se),
-        within=_percent_of_steps(on_target(error, target, se)[rest], error[rest]),
-        overshoot=overshoot(error, target, se),
-        ripple=ripple(error[rest], target[rest]),
+        rmse=rmse(error[rest], target[rest], density),
+        net_rmse=net_rmse(error[rest], target[rest], se[rest], density),
+        bias=bias(error[rest], target[rest], density),
+        bias_falling=moving_bias(error[rest], target[rest], -1, density),
+        bias_rising=moving_bias(error[rest], target[rest], +1, density),
+        settling=settling(run.steps, error, target, se, density=density),
+        within=_percent_of_steps(on_target(error, target, se, density)[rest], error[rest]),
+        overshoot=overshoot(error, target, se, density),
+        ripple=ripple(error[rest], target[rest], density),
         saturated=time_saturated(run.column("controller/saturated")),
         oscillation_grows=oscillation_grows(error, se),
-        entropy_kept=end_over_start(entropy),
-        entropy_over_target=_percent(_mean(_finite(entropy)[-10:]), _mean(_finite(target)[-10:])),
+        entropy_end=ends[1] if ends else None,
+        entropy_kept=None if density else end_over_start(entropy),
+        entropy_over_target=None if density else _percent(_mean(_finite(entropy)[-10:]), _mean(_finite(target)[-10:])),
         reward=_mean(_finite(run.column("reward/mean"))[-10:]),
         gradient_norm=_mean(_finite(run.column("actor/grad_norm"))[-10:]),
         zero_gradient=_percent(_mean(_finite(run.column("gradient/zero_fraction"))), 1.0),
@@ -104,71 +111,87 @@ def measured_entropy(run: Run) -> np.ndarray:
     return run.column(key)
 
 
-def rmse(error: np.ndarray, target: np.ndarray) -> float | None:
+def is_density(run: Run) -> bool:
+    """Whether its entropy is a density's: below zero, or on a target of `unit: differential`."""
+    control = run.config.get("control")
+    target = control.get("target") if isinstance(control, dict) else None
+    differential = isinstance(target, dict) and target.get("unit") == "differential"
+    lowest = np.fmin(measured_entropy(run), run.column("controller/setpoint"))
+    return differential or bool((lowest < -ROUNDING).any())
+
+
+def rmse(error: np.ndarray, target: np.ndarray, density: bool = False) -> float | None:
     """Root mean square error with the sampling error in it: 100 sqrt(mean(error^2)) / mean(target), in %."""
     error, target = _together(error, target)
-    return _percent(np.sqrt(np.mean(error**2)), np.mean(target)) if len(error) else None
+    return _percent(np.sqrt(np.mean(error**2)), _level(target, density)) if len(error) else None
 
 
-def net_rmse(error: np.ndarray, target: np.ndarray, se: np.ndarray) -> float | None:
+def net_rmse(error: np.ndarray, target: np.ndarray, se: np.ndarray, density: bool = False) -> float | None:
     """RMSE without the noise of the measurement itself, in %:
     100 sqrt(max(mean(error^2) - mean(se^2), 0)) / mean(target)."""
     error, target, se = _together(error, target, se)
     if not len(error):
         return None
-    return _percent(np.sqrt(max(np.mean(error**2) - np.mean(se**2), 0.0)), np.mean(target))
+    return _percent(np.sqrt(max(np.mean(error**2) - np.mean(se**2), 0.0)), _level(target, density))
 
 
-def bias(error: np.ndarray, target: np.ndarray) -> float | None:
+def bias(error: np.ndarray, target: np.ndarray, density: bool = False) -> float | None:
     """100 mean(error) / mean(target), in %."""
     error, target = _together(error, target)
-    return _percent(np.mean(error), np.mean(target)) if len(error) else None
+    return _percent(np.mean(error), _level(target, density)) if len(error) else None
 
 
-def moving_bias(error: np.ndarray, target: np.ndarray, direction: int) -> float | None:
+def moving_bias(error: np.ndarray, target: np.ndarray, direction: int, density: bool = False) -> float | None:
     """100 mean(error) / mean(target), in %, over the steps at which the target moves up (direction 1) or down (-1).
 
     None where it moves that way at fewer than 10 steps.
     """
     chosen = direction * np.gradient(target) > 1e-9 if len(target) > 1 else np.zeros(len(target), dtype=bool)
-    return bias(error[chosen], target[chosen]) if chosen.sum() >= 10 else None
+    return bias(error[chosen], target[chosen], density) if chosen.sum() >= 10 else None
 
 
-def settling(steps: np.ndarray, error: np.ndarray, target: np.ndarray, se: np.ndarray, stay: int = 10) -> int | None:
+def settling(
+    steps: np.ndarray, error: np.ndarray, target: np.ndarray, se: np.ndarray, stay: int = 10, density: bool = False
+) -> int | None:
     """First step from which |error| <= 5 % of the target + 2 se at all later steps; None if there is none.
 
     The 2 se are there because a perfect controller's measurements still scatter: without them one
     unlucky batch late in a long run would undo the settling. A run's last `stay` steps alone do not count.
     """
-    steps, inside = steps[np.isfinite(error)], on_target(error, target, se)[np.isfinite(error)]
+    steps, inside = steps[np.isfinite(error)], on_target(error, target, se, density)[np.isfinite(error)]
     outside = np.flatnonzero(~inside)
     first = outside[-1] + 1 if len(outside) else 0
     return int(steps[first]) if len(steps) - first >= stay else None
 
 
-def on_target(error: np.ndarray, target: np.ndarray, se: np.ndarray) -> np.ndarray:
+def on_target(error: np.ndarray, target: np.ndarray, se: np.ndarray, density: bool = False) -> np.ndarray:
     """Whether |error| <= 5 % of the target + 2 se, step by step; an unknown se counts as 0."""
-    return np.abs(error) <= BAND * np.abs(target) + 2 * np.nan_to_num(se) + 1e-12
+    return np.abs(error) <= half_width(target, density) + 2 * np.nan_to_num(se) + 1e-12
 
 
-def overshoot(error: np.ndarray, target: np.ndarray, se: np.ndarray) -> float | None:
+def half_width(target: np.ndarray, density: bool = False) -> np.ndarray:
+    """Half the band that counts as on target, nats: 5 % of the target, for a density 5 % of at least 1 nat."""
+    return BAND * np.maximum(np.abs(target), SMALLEST_SCALE if density else 0.0)
+
+
+def overshoot(error: np.ndarray, target: np.ndarray, se: np.ndarray, density: bool = False) -> float | None:
     """Largest excursion past the target, in % of the target's mean: 100 max(-side error, 0) / mean(target),
     where side is the sign of the first error. A run that starts on its target has no side to come from:
     then it is the largest |error|."""
-    inside = on_target(error, target, se)
+    inside = on_target(error, target, se, density)
     error, target, inside = _together(error, target, inside)
     if not len(error):
         return None
     past = np.abs(error) if inside[0] else -np.sign(error[0]) * error
-    return _percent(max(past.max(), 0.0), np.mean(target))
+    return _percent(max(past.max(), 0.0), _level(target, density))
 
 
-def ripple(error: np.ndarray, target: np.ndarray) -> float | None:
+def ripple(error: np.ndarray, target: np.ndarray, density: bool = False) -> float | None:
     """Peak to peak of the steady error, in % of the target's mean: from the 5th to the 95th percentile of its last
     half, so that a single batch does not make it. The sampling error of the measured entropy is in it."""
     error, target = _together(error, target)
     half = error[len(error) // 2 :]
-    return _percent(float(np.ptp(np.percentile(half, [5, 95]))), np.mean(target)) if len(half) else None
+    return _percent(float(np.ptp(np.percentile(half, [5, 95]))), _level(target, density)) if len(half) else None
 
 
 def time_saturated(saturated: np.ndarray) -> float | None:
@@ -192,11 +215,17 @@ def oscillation_grows(error: np.ndarray, se: np.ndarray, factor: float = 1.5, le
 
 
 def end_over_start(entropy: np.ndarray) -> float | None:
-    """100 mean(last 10 steps) / mean(first 3 steps), in %. A run of fewer than 30 steps takes its last third
-    for the end, so that a short run does not compare its start with itself."""
+    """100 end / start of `start_and_end`, in %."""
+    ends = start_and_end(entropy)
+    return _percent(ends[1], ends[0]) if ends else None
+
+
+def start_and_end(entropy: np.ndarray) -> tuple[float, float] | None:
+    """Mean of the first 3 steps and of the last 10, nats; None where no step has one. A run of fewer than 30 steps
+    takes its last third for the end, so that a short run does not compare its start with itself."""
     values = _finite(entropy)
     width = max(1, min(10, len(values) // 3))
-    return _percent(_mean(values[-width:]), _mean(values[: min(3, width)]))
+    return (float(np.mean(values[: min(3, width)])), float(np.mean(values[-width:]))) if len(values) else None
 
 
 def last(values: np.ndarray) -> float | None:
@@ -229,6 +258,11 @@ def _rms(values: np.ndarray) -> float:
 def _detrended(values: np.ndarray) -> np.ndarray:
     steps = np.arange(len(values))
     return values - np.polyval(np.polyfit(steps, values, 1), steps)
+
+
+def _level(target: np.ndarray, density: bool) -> float:
+    """The nats that figures are percentages of."""
+    return scale(float(np.mean(target)), density)
 
 
 def _percent(part: float | None, whole: float | None) -> float | None:

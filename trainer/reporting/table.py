@@ -158,15 +158,29 @@ def _wrapped(text: str, width: int, indent: int = 2) -> list[str]:
 
 def headline(summary: RunSummary) -> str:
     """One sentence on a run's entropy."""
-    kept = summary.entropy_kept
-    if kept is None:
-        return "no entropy was logged"
-    end = f"entropy ended at {kept:.0f} % of its start"
+    end = ending([summary])
+    if summary.entropy_end is None:
+        return end
     if summary.rmse is None:
-        asked = "no target" if summary.entropy_over_target is None else "too short to judge the tracking"
+        asked = "too short to judge the tracking" if _controlled(summary) else "no target"
         return f"{asked}; {end}"
     net = "" if summary.net_rmse is None else f" ({summary.net_rmse:.1f} % without sampling error)"
     return f"followed its target with an error of {summary.rmse:.1f} %{net}; {end}"
+
+
+def ending(summaries: Sequence[RunSummary]) -> str:
+    """The entropy at the end of one run or several: % of its start, or nats where it has no such share."""
+    for field, form, unit in (("entropy_kept", ".0f", "% of its start"), ("entropy_end", ".3g", "nats")):
+        values = sorted(value for summary in summaries if (value := getattr(summary, field)) is not None)
+        if values:
+            least_and_most = dict.fromkeys(format(value, form) for value in (values[0], values[-1]))
+            return f"entropy ended at {' to '.join(least_and_most)} {unit}"
+    return "no entropy was logged"
+
+
+def _controlled(summary: RunSummary) -> bool:
+    """Whether there was a target: past it lies an excursion, if only one of 0."""
+    return summary.overshoot is not None
 
 
 def warnings(summary: RunSummary) -> list[str]:
@@ -175,11 +189,7 @@ def warnings(summary: RunSummary) -> list[str]:
 
 
 def _checks(s: RunSummary) -> list[tuple[bool, str]]:
-    kept, ratio, controlled = (
-        s.entropy_kept or 100.0,
-        s.entropy_over_target,
-        s.entropy_over_target is not None,
-    )
+    kept, ratio = 100.0 if s.entropy_kept is None else s.entropy_kept, s.entropy_over_target
     # A target may itself ask for little or much entropy: only a run that is off its target is to blame.
     return [
         (kept < 20 and (ratio is None or ratio < 80), f"entropy collapsed to {kept:.0f} % of its start"),
@@ -192,7 +202,7 @@ def _checks(s: RunSummary) -> list[tuple[bool, str]]:
         ),
         ((s.saturated or 0) >= 10, f"command saturated {s.saturated or 0:.0f} % of steps"),
         (
-            controlled and (s.uncut or 0) >= 50,
+            _controlled(s) and (s.uncut or 0) >= 50,
             f"no token was cut at {s.uncut or 0:.0f} % of steps: thresholds that cut nothing steer nothing; "
             "use more updates a rollout, or an actuator whose thresholds may go negative",
         ),

@@ -9,10 +9,11 @@ from typing import Any
 from stable_baselines3 import PPO
 
 from ...control import EntropyController
+from ...inputs.errors import InputError
 from ...loop.config import ControlConfig, read_control
 from .loop import EntropyLoop, handed_over
 from .rollout import recorded
-from .settings import check_algorithm, check_settings
+from .settings import check_algorithm, check_monitored, check_settings
 
 ON_SCREEN = ("controller/setpoint", "controller/measurement", "controller/error", "controller/command")
 """The others go to every output but the table in the terminal."""
@@ -43,7 +44,7 @@ class EntropyControl:
     def _setup_model(self) -> None:
         """When a model is made, and again when it is loaded, with the attributes that were saved."""
         super()._setup_model()  # type: ignore[misc]
-        if not self.entropy_control:
+        if self.entropy_control is None or self.entropy_control is False:
             return
         config = read_control(self.entropy_control)
         check_settings(config, self)
@@ -55,6 +56,12 @@ class EntropyControl:
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "entropy_loop"]  # type: ignore[misc]
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        """Before the first rollout, when a model that was loaded has its environments too."""
+        if self.entropy_loop is not None:
+            check_monitored(self.entropy_loop.controller.config, self.env)  # type: ignore[attr-defined]
+        return super()._setup_learn(*args, **kwargs)  # type: ignore[misc]
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
         """A rollout, and what its actions were sampled from; no further one where the guard wants the run to end."""
@@ -95,8 +102,8 @@ class EntropyControlledPPO(EntropyControl, PPO):
     """A PPO whose thresholds follow an entropy target; every option of PPO is kept, but for `clip_range`.
 
     Args:
-        entropy_control: true for the recommended control, the path of a `control.yaml`, or its content; none: PPO, to
-            the bit.
+        entropy_control: true for the recommended control, the path of a `control.yaml`, or its content; none or false:
+            PPO, to the bit.
 
     Raises:
         InputError: the file does not fit, or a setting leaves nothing to control.
@@ -109,7 +116,9 @@ def entropy_controlled(algorithm: type) -> type:
         EntropyControlledMaskablePPO = entropy_controlled(MaskablePPO)
 
     Raises:
-        InputError: the algorithm has no clipped surrogate.
+        InputError: it is no class, has no clipped surrogate, or takes `entropy_control` already.
     """
     check_algorithm(algorithm)
+    if issubclass(algorithm, EntropyControl):
+        raise InputError(f"{algorithm.__name__} takes `entropy_control` already; make the model with it as it is.")
     return type(f"EntropyControlled{algorithm.__name__}", (EntropyControl, algorithm), {"__doc__": algorithm.__doc__})

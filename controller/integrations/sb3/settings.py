@@ -11,7 +11,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, is_vecenv_wrapped
 
-from ...inputs.errors import InputError
+from ...inputs.errors import InputError, shorten
 from ...loop.checks import check_density, check_reachable
 from ...loop.config import ControlConfig
 from ..shared.refusals import acts_at_ratio_one, of_configuration
@@ -24,8 +24,10 @@ def check_algorithm(algorithm: type) -> None:
     """Whether an algorithm's loss is a clipped surrogate.
 
     Raises:
-        InputError: it is another one.
+        InputError: it is another one, or no class.
     """
+    if not isinstance(algorithm, type):
+        raise InputError(f"the algorithm is {shorten(algorithm)}, which is no class; give PPO itself.")
     clips = any("clip_range" in inspect.signature(base.__init__).parameters for base in algorithm.__mro__)  # type: ignore[misc]
     if not (issubclass(algorithm, OnPolicyAlgorithm) and clips):
         raise InputError(
@@ -43,11 +45,7 @@ def check_settings(config: ControlConfig, model: Any) -> None:
     number = choices(model.action_space)
     for sentence in of_configuration(config, bonus=True, episodes=True):
         raise InputError(sentence)
-    if config.target is not None and config.target.pace == "success" and not _monitored(model.env):
-        raise InputError(
-            "`target.pace` is success, and no Monitor counts the returns of the episodes; make the environments by "
-            "`make_vec_env`, or wrap each in Monitor."
-        )
+    check_monitored(config, model.env)
     if model.use_sde:
         raise InputError(
             "use_sde=True draws its noise once for many steps, so that an action has no entropy of its own; set it to "
@@ -59,6 +57,19 @@ def check_settings(config: ControlConfig, model: Any) -> None:
         check_reachable(config.target, number, math.nan)
     for sentence in remarks(config, model):
         logger.warning("%s", sentence)
+
+
+def check_monitored(config: ControlConfig, env: VecEnv | None) -> None:
+    """Whether a target that is paced by success can see it.
+
+    Raises:
+        InputError: no Monitor counts the returns of the episodes.
+    """
+    if config.target is not None and config.target.pace == "success" and not _monitored(env):
+        raise InputError(
+            "`target.pace` is success, and no Monitor counts the returns of the episodes; make the environments by "
+            "`make_vec_env`, or wrap each in Monitor."
+        )
 
 
 def _monitored(env: VecEnv | None) -> bool:

@@ -40,7 +40,11 @@ class EntropyControlledAsyncGRPOTrainer(AsyncGRPOTrainer):
     epsilon_high: Any
 
     def __init__(self, *args: Any, entropy_control: Control = None, **kwargs: Any) -> None:
-        config = without_bonus(read_control(entropy_control)) if entropy_control else None
+        config = (
+            None
+            if entropy_control is None or entropy_control is False
+            else without_bonus(read_control(entropy_control))
+        )
         super().__init__(*args, **kwargs)
         self.entropy_loop: LateLoop | None = None
         if config is not None:

@@ -51,7 +51,7 @@ class EntropyControl(Host):
     epsilon_high: Any
 
     def __init__(self, *args: Any, entropy_control: Control = None, **kwargs: Any) -> None:
-        config = read_control(entropy_control) if entropy_control else None
+        config = None if entropy_control is None or entropy_control is False else read_control(entropy_control)
         super().__init__(*args, **kwargs)
         self.entropy_loop: EntropyLoop | None = None
         self._scorer: Callable[..., Any] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,12 +21,13 @@ from entrostat.inputs.files import write_atomically
 from entrostat.inputs.table_file import SUFFIXES
 from entrostat.sim.feasibility import envelope, reach
 from entrostat.sim.identify.fit import identify
+from entrostat.sim.identify.logged import LoggedRun
 from entrostat.sim.plants import MomentumPlant
 from entrostat.targets import Table
 
 from ...address import tracking_uri
 from ..plant.logged_runs import load_logged
-from ..plant.plant_file import read_plants
+from ..plant.plant_file import check_simulated, read_plants
 from ..plant.target import read_target
 from .designer_page import render
 from .loopback import Request, Response, Server
@@ -64,11 +66,23 @@ def design(
     logged = [run for source in runs for run in load_logged(source, None, None, tracking_uri())]
     plants = read_plants(plant, seed=0).plants if plant else identify(logged).family() if logged else ()
     shown = [(run.name, run.steps, run.entropy) for run in logged]
-    level = float(logged[0].entropy[0]) if logged else initial or 0.8
-    curve = read_target(file) if file else Table(points=[(0.0, level), (float(steps - 1), level)])
+    curve = read_target(file) if file else _flat(_level(logged, initial), steps)
+    if file and plants:
+        check_simulated(curve, file)
     interpolation = curve.interpolation if isinstance(curve, Table) else "linear"
     config = file if file and file.suffix not in SUFFIXES and "control" in read_yaml(file) else None
     return Design(points_of(curve, steps, initial), steps, out, plants, shown, interpolation, config)
+
+
+def _level(logged: Sequence[LoggedRun], initial: float | None) -> float:
+    """The first entropy that the runs logged, else the one given."""
+    known = (entropy for run in logged for entropy in run.entropy.tolist() if math.isfinite(entropy))
+    return next(known, initial or 0.8)
+
+
+def _flat(level: float, steps: int) -> Table:
+    points = [(0.0, level), (float(steps - 1), level)]
+    return parse(Table, {"type": "table", "points": points}, source="the flat curve to begin with")
 
 
 def edit(design: Design, port: int = 0) -> None:

@@ -6,6 +6,7 @@ from entrostat.inputs.configuration import Config, parse, read_yaml
 from entrostat.inputs.errors import InputError
 from entrostat.sim.plants import MomentumPlant
 from entrostat.sim.tune.priors import PlantFamily, family_around, family_of
+from entrostat.targets import Target
 
 
 class _PlantFile(Config):
@@ -25,3 +26,16 @@ def read_plants(path: Path, seed: int) -> PlantFamily:
     if not plants:
         raise InputError(f"`family` of {path} is empty; write at least one plant.")
     return family_of(plants)
+
+
+def check_simulated(target: Target, source: Path) -> None:
+    """Whether a plant can be asked to follow `target`.
+
+    Raises:
+        InputError: it is that of a density, and the entropy of a plant is above zero.
+    """
+    if target.unit == "differential":
+        raise InputError(
+            f"{source} has a target of `unit: differential`, and a plant's entropy is above zero, as a density's need "
+            "not be; write a target in `nats` or `initial`."
+        )

@@ -15,7 +15,7 @@ from entrostat.sim.tune.costs import Prediction, predict, predict_adaptive
 from entrostat.sim.tune.plots import draw_prediction
 
 from ...config import load_config
-from .plant_file import read_plants
+from .plant_file import check_simulated, read_plants
 
 PLANTS = 5
 """Plants of the family on which the adaptive law is run, one seed each: its inner loop takes about a second a run."""
@@ -29,7 +29,7 @@ def run_simulate(control: Path, plant: Path, steps: int, seeds: int, out: Path) 
     A PID is drawn, and the adaptive law stands beside it in the words.
 
     Raises:
-        InputError: a file does not fit, there is no target, or the law is neither a PID nor adaptive.
+        InputError: a file does not fit, there is no target or a density's, or the law is neither a PID nor adaptive.
     """
     if steps < 20 or seeds < 1:
         raise InputError(f"--steps is {steps} and --seeds {seeds}; write at least 20 and 1.")
@@ -39,6 +39,7 @@ def run_simulate(control: Path, plant: Path, steps: int, seeds: int, out: Path) 
         raise InputError(
             f"{control} has the law `{config.law.type}`; give a target and a law of type pid or adaptive to simulate."
         )
+    check_simulated(config.target, control)
     plants, target = read_plants(plant, seed=0).plants, config.target.with_total(steps)
     adaptive = config.law if isinstance(config.law, Adaptive) else Adaptive()
     updates = run.updates if run else UPDATES

@@ -12,7 +12,7 @@ from entrostat.inputs.errors import InputError
 from entrostat.sim.feasibility import Reach, reach
 from entrostat.targets import Target, target_in
 
-from .plant_file import read_plants
+from .plant_file import check_simulated, read_plants
 
 
 class _TargetFile(Config):
@@ -23,11 +23,13 @@ def show_target(file: Path, steps: int, initial: float | None, plant: Path | Non
     """Print the curve in `file` as CSV, or draw it to `out`; with a plant, say where it cannot be followed.
 
     Raises:
-        InputError: a file holds nothing that fits, or the step count is below 2.
+        InputError: a file holds nothing that fits, the step count is below 2, or a plant is to follow a density.
     """
     if steps < 2:
         raise InputError(f"--steps is {steps}; write at least 2.")
     target = read_target(file)
+    if plant:
+        check_simulated(target, file)
     plants, target = read_plants(plant, seed=0).plants if plant else [], target.with_total(steps)
     values = target.at(np.arange(steps), plants[0].initial if plants and initial is None else initial)
     band = reach(values, plants) if plants else None

@@ -30,7 +30,7 @@ from entrostat.targets import Target
 from ...config import load_config
 from ...reporting.table import below_labels
 from ..bar import bar
-from .plant_file import read_plants
+from .plant_file import check_simulated, read_plants
 
 FRESH = 1000
 """First seed of the predicted runs: noise that the search has not seen."""
@@ -61,7 +61,7 @@ def run_tune(
         steps, minibatches: in place of those of the file (150 and 8 where it has none).
 
     Raises:
-        InputError: a file does not fit, or no gains keep the margins.
+        InputError: a file does not fit, the target is a density's, or no gains keep the margins.
     """
     task = _read_task(file, steps, minibatches)
     family = _family(task, plant, settings.seed)
@@ -96,6 +96,7 @@ def _read_task(file: Path, steps: int | None, minibatches: int | None) -> _Task:
     config = parse(ControlConfig, {name: part for name, part in control.items() if name != "law"}, source=str(file))
     if config.target is None:
         raise InputError(f"{file} holds no target; write `target: {{type: constant, value: 0.5}}`, or another curve.")
+    check_simulated(config.target, file)
     length = known[0] if steps is None else steps
     updates = known[1] if minibatches is None else minibatches
     if length < 20 or updates < 1:

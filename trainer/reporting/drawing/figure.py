@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from entrostat.inputs.files import write_atomically
 from entrostat.trainer.reporting import PANELS, colour, targets
 from entrostat.trainer.reporting.rundata import Run
-from entrostat.trainer.reporting.summary import BAND, measured_entropy
+from entrostat.trainer.reporting.summary import BAND, half_width, is_density, measured_entropy
 
 SIZE, DPI = (10.0, 3.9), 150
 STYLES: dict[Any, Any] = {
@@ -64,14 +64,17 @@ def _entropy(ax: Axes, runs: Sequence[Run]) -> None:
     ax.set_ylabel(PANELS["entropy"].axis)
     for index, ink in targets(runs):
         steps, target = runs[index].steps, runs[index].column("controller/setpoint")
-        ax.fill_between(steps, (1 - BAND) * target, (1 + BAND) * target, color=ink, alpha=0.15, lw=0)
+        half = half_width(target, is_density(runs[index]))
+        ax.fill_between(steps, target - half, target + half, color=ink, alpha=0.15, lw=0)
         ax.plot(steps, target, color=ink, ls=(0, (5, 2)), lw=1.8, zorder=4)
     for index, run in enumerate(runs):
         ax.plot(run.steps, measured_entropy(run), color=colour(index), lw=1.6, ls=DASHES[index // 6 % len(DASHES)])
-        spread = run.spread["actor/entropy"] if run.members else 2 * run.column("controller/standard_error")
+        noise = 2 * run.column("controller/standard_error")
+        spread = run.spread.get("actor/entropy", noise) if run.members else noise
         low, high = measured_entropy(run) - spread, measured_entropy(run) + spread
         ax.fill_between(run.steps, low, high, color=colour(index), alpha=0.2, lw=0)
-    ax.set_ylim(bottom=0)
+    if not any(map(is_density, runs)):
+        ax.set_ylim(bottom=0)
 
 
 def _outcome(ax: Axes, runs: Sequence[Run]) -> None:

@@ -25,7 +25,7 @@ from entrostat.trainer.reporting.progress import progress
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.sources import log_range, sources
 from entrostat.trainer.reporting.summary import BAND, RunSummary, summarise
-from entrostat.trainer.reporting.table import COLUMNS, headline, warnings
+from entrostat.trainer.reporting.table import COLUMNS, ending, headline, warnings
 
 ASSETS = files("entrostat.trainer") / "assets"
 AT_ONCE = 4
@@ -136,9 +136,8 @@ def _words(run: Run, summaries: Sequence[RunSummary]) -> str:
     if not run.members:
         return "; ".join(filter(None, [progress(run), headline(summaries[0])]))
     errors = sorted(summary.rmse for summary in summaries if summary.rmse is not None)
-    kept = sorted(summary.entropy_kept for summary in summaries if summary.entropy_kept is not None)
     followed = f"error of the tracking {errors[0]:.1f} to {errors[-1]:.1f} %; " if errors else ""
-    return followed + (f"entropy ended at {kept[0]:.0f} to {kept[-1]:.0f} % of its start" if kept else "no entropy")
+    return followed + ending(summaries)
 
 
 def _warnings(summaries: Sequence[RunSummary]) -> list[str]:

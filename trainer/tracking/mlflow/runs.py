@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
-import yaml
 
 from entrostat.inputs.configuration import set_dotted
 from entrostat.inputs.errors import InputError
+from entrostat.inputs.yaml_text import load_yaml
 
 from ...address import check_gives, not_given, without_password
 from ...reporting.rundata import Run
@@ -93,11 +94,18 @@ def _load(client: Any, run: Any) -> Run:
 
 
 def _nested(params: dict[str, str]) -> dict[str, Any]:
-    """Dotted parameters, which MLflow keeps as text, as nested values."""
+    """Dotted parameters, which MLflow keeps as text, as nested values; a key that cannot be nested stays dotted."""
     tree: dict[str, Any] = {}
     for key, value in params.items():
         try:
-            set_dotted(tree, key, yaml.safe_load(value))
-        except yaml.YAMLError:
-            set_dotted(tree, key, value)
+            set_dotted(tree, key, _plain(value))
+        except InputError:  # another program's run, with both `model` and `model.lr`
+            tree[key] = _plain(value)
     return tree
+
+
+def _plain(text: str) -> Any:
+    """The value that YAML reads in `text`; the text itself where it is no YAML."""
+    with suppress(InputError):
+        return load_yaml(text, "a parameter", "write a plain value")
+    return text
