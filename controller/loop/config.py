@@ -96,6 +96,15 @@ def read_control(given: Any, source: str = "entropy_control") -> ControlConfig:
     )
 
 
+def optional_control(given: Any) -> ControlConfig | None:
+    """The control that a trainer was given; none or false: none. Anything else that is empty is refused.
+
+    Raises:
+        InputError: as for `read_control`.
+    """
+    return None if given is None or given is False else read_control(given)
+
+
 def check_sampled(measurement: Measurement, law: Law, actuator: Actuator) -> None:
     """Whether `law` and `actuator` do without the entropy of every token at the rollout.
 

@@ -10,7 +10,7 @@ import yaml
 
 from entrostat import ControlConfig, EntropyController, InputError
 from entrostat.inputs.configuration import parse, read_yaml
-from entrostat.loop.config import read_control
+from entrostat.loop.config import optional_control, read_control
 from entrostat.trainer.config import load_config
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -271,3 +271,14 @@ def test_the_actuator_that_none_names_is_the_one_that_the_law_copes_with(law, ac
     config = parse(ControlConfig, {"target": {"type": "constant", "value": 0.6}, "law": {"type": law}})
     assert config.actuator.type == actuator
     assert "actuator" not in config.model_fields_set
+
+
+@pytest.mark.parametrize("given", [None, False])
+def test_a_trainer_that_is_given_no_control_has_none(given):
+    assert optional_control(given) is None
+
+
+@pytest.mark.parametrize("given", ["", 0, []])
+def test_an_empty_control_is_refused_and_not_taken_for_none(given):
+    with pytest.raises(InputError):
+        optional_control(given)

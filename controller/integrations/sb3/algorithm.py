@@ -10,7 +10,7 @@ from stable_baselines3 import PPO
 
 from ...control import EntropyController
 from ...inputs.errors import InputError
-from ...loop.config import ControlConfig, read_control
+from ...loop.config import ControlConfig, optional_control
 from .loop import EntropyLoop, handed_over
 from .rollout import recorded
 from .settings import check_algorithm, check_monitored, check_settings
@@ -44,9 +44,9 @@ class EntropyControl:
     def _setup_model(self) -> None:
         """When a model is made, and again when it is loaded, with the attributes that were saved."""
         super()._setup_model()  # type: ignore[misc]
-        if self.entropy_control is None or self.entropy_control is False:
+        config = optional_control(self.entropy_control)
+        if config is None:
             return
-        config = read_control(self.entropy_control)
         check_settings(config, self)
         controller = EntropyController(config)
         if self.entropy_state is not None:

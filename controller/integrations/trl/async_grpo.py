@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...control import EntropyController
-from ...loop.config import read_control
+from ...loop.config import optional_control
 from ...measure.tokens import TokenStatistics
 from ..shared.hosts import require
 from ..shared.late import LateLoop
@@ -40,11 +40,8 @@ class EntropyControlledAsyncGRPOTrainer(AsyncGRPOTrainer):
     epsilon_high: Any
 
     def __init__(self, *args: Any, entropy_control: Control = None, **kwargs: Any) -> None:
-        config = (
-            None
-            if entropy_control is None or entropy_control is False
-            else without_bonus(read_control(entropy_control))
-        )
+        given = optional_control(entropy_control)
+        config = given and without_bonus(given)
         super().__init__(*args, **kwargs)
         self.entropy_loop: LateLoop | None = None
         if config is not None:

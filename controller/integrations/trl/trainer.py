@@ -16,7 +16,7 @@ from trl import GRPOTrainer, RLOOTrainer
 from ...control import EntropyController
 from ...decision import Decision
 from ...laws.momentum import momentum_of
-from ...loop.config import ControlConfig, read_control
+from ...loop.config import ControlConfig, optional_control
 from ...measure.tensors import per_token
 from ...measure.tokens import TokenStatistics
 from ..shared.losses.clamp import clamp_thresholds, weighed
@@ -51,7 +51,7 @@ class EntropyControl(Host):
     epsilon_high: Any
 
     def __init__(self, *args: Any, entropy_control: Control = None, **kwargs: Any) -> None:
-        config = None if entropy_control is None or entropy_control is False else read_control(entropy_control)
+        config = optional_control(entropy_control)
         super().__init__(*args, **kwargs)
         self.entropy_loop: EntropyLoop | None = None
         self._scorer: Callable[..., Any] | None = None
