@@ -117,7 +117,7 @@ class Guard(Config):
     def step(self, state: State, seen: Watched) -> tuple[Verdict, State]:
         """One step of the watchdog, pure."""
         state = self._counted(state, seen)
-        alarm = self._alarm(seen) if state["outside"] == self.patience else None
+        alarm = self._alarm(seen) if self._due(state) else None
         if alarm and self.action != "warn":
             mode = "control" if self.action == "stop" else self.action
             state = state | {"mode": mode, "outside": 0, "inside": 0}
@@ -131,6 +131,11 @@ class Guard(Config):
             stop=alarm if self.action == "stop" else None,
         )
         return verdict, state | {"static_share": share}
+
+    def _due(self, state: State) -> bool:
+        """Whether patience ends now, or had ended under a guard that only warned, as that of a resumed run may have."""
+        late = state["outside"] > self.patience and self.action != "warn" and state["mode"] == "control"
+        return state["outside"] == self.patience or bool(late)
 
     def limited(self, actuation: Actuation, static_share: float, batch: BatchStatistics) -> Actuation:
         """The same actuation with `static_share` of the fallback in its thresholds, and within the limits."""

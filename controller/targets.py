@@ -230,6 +230,11 @@ class HoldThenAnneal(Curve):
                 f"`turn` is {self.turn:g}, not before `steps`, {self.steps:g}, at which the end is reached; write a "
                 "smaller `turn`."
             )
+        if self.end < 0 and self.end_unit is not None:
+            raise ValueError(
+                f"`end` is {self.end:g}, and its `end_unit` {self.end_unit}, in which nothing is below 0; leave "
+                "`end_unit` out."
+            )
         return self
 
     @property
@@ -417,12 +422,12 @@ def target_in(path: Path, naming: tuple[Path, ...] = ()) -> Any:
     """Target of a file: alone, in a control.yaml or in a run's YAML, or a table of step and value.
 
     Args:
-        naming: the files that led here, each by its name in the one before.
+        naming: the files that led here, resolved.
 
     Raises:
         InputError: the file cannot be read, a run follows no target, or files name each other in a circle.
     """
-    if path in naming:
+    if path.resolve() in naming:
         raise InputError(f"{path} names itself as its target; write the curve there.")
     if path.suffix in SUFFIXES:
         return {"type": "table", "file": str(path)}
@@ -434,7 +439,7 @@ def target_in(path: Path, naming: tuple[Path, ...] = ()) -> Any:
     if "control" in content and not (isinstance(control, dict) and control.get("target")):
         raise InputError(f"{path} follows no target; give a run or a control.yaml with `target:`, or a target alone.")
     target = anchored(control if "target" in control else {"target": control}, home.parent)["target"]
-    return target_in(Path(target), (*naming, path)) if isinstance(target, str) else target
+    return target_in(Path(target), (*naming, path.resolve())) if isinstance(target, str) else target
 
 
 def anchored(control: dict[str, Any], folder: Path) -> dict[str, Any]:

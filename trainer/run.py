@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -37,7 +38,8 @@ from .seeds import seed_of
 from .step.reference import start_policy
 from .step.session import Session
 from .step.snapshots import Snapshots
-from .tasks import load_task
+from .tasks import Task, load_task
+from .tasks.base import Split
 from .tracking.folder import RunFolder
 from .tracking.record import Tracker, complaining
 
@@ -117,12 +119,30 @@ def open_session(config: RunConfig) -> Session:
     config.control.measurement.rows(responses // world, 0)  # refuses too small a share before the first rollout
     torch.manual_seed(seed_of(config.seed))
     task, control = load_task(config.task), EntropyController(config.control, total_steps=config.steps)
+    check_prompts(task, config)
     settings = deepspeed_settings(config.update, config.engine, rows=responses // (world * config.update.minibatches))
     model, tokenizer = load_policy(config, settings)
     engine = Engine(model, config.update, settings)
     sampler = open_sampler(config, engine.model, tokenizer, model_source(config.model))
     reference = start_policy(config, engine.model)
     return Session(config, engine, tokenizer, sampler, task, control, reference, learning_rate(config))
+
+
+def check_prompts(task: Task, config: RunConfig) -> None:
+    """Whether the task has as many prompts as rollouts and evaluations draw, before anything is trained.
+
+    Raises:
+        InputError: it has fewer.
+    """
+    evaluated = config.evaluation.prompts
+    wanted: list[tuple[str, int, Split]] = [("rollout.prompts", config.rollout.prompts, "train")]
+    wanted += [("evaluation.prompts", evaluated, "heldout"), ("evaluation.prompts", evaluated, "train")]
+    for key, prompts, split in wanted:
+        try:
+            task.sample(prompts, random.Random(0), split)
+        except InputError as error:
+            reason = str(error).partition(";")[0]
+            raise InputError(f"`{key}` is too large ({reason}); write a smaller one.") from None
 
 
 def load_policy(config: RunConfig, settings: dict[str, Any]) -> tuple[Any, Any]:

@@ -19,17 +19,18 @@ from entrostat.limits import Limits
 
 from ..plants import MomentumPlant
 from .likelihood import ALL, BLIND, Model, Shape, Space, estimate, whiten
-from .logged import REMEDY, LoggedRun, check_excitation
+from .logged import DELAYS, REMEDY, LoggedRun, check_excitation, excited
 
 Floats = NDArray[np.float64]
 SPACES: tuple[Space, ...] = ("nats", "log")
-DELAYS = (0, 1, 2)
 KINDS = ((True, False), (False, True), (True, True))
 """Whether the input bends and whether the plant leaks, beside the straight one without a leak."""
 FITS = len(SPACES) * (len(DELAYS) + len(KINDS))
 Progress = Callable[[float], None]
 HELD_OUT = 0.3
 """Share of every run, its end, on which the fit is judged."""
+FASTEST = 10.0
+"""Largest rate that a plant can have (`sim/plants.py`)."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,17 @@ class Identified:
     bic: float
     """Schwarz's criterion; lower is better."""
     held_out: float
-    """1 - (one-step errors)^2 / (those of the same model without input)^2 on the held-out ends; 1 is perfect."""
+    """1 - (one-step errors)^2 / (those of the same model without input)^2 on the held-out ends; 1 is perfect.
+
+    NaN where the beginnings do not show what a command does, or nothing is measured on the ends.
+    """
     reach: Limits
     """The command's ends, medians over the runs."""
+
+    @property
+    def unit(self) -> str:
+        """Unit of the rates, a step."""
+        return "log-nats" if self.model.space == "log" else "nats"
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -75,7 +84,7 @@ class Identified:
         """The most likely plant, and `count` draws of gain, drift and ramp from their joint uncertainty."""
         rng = np.random.default_rng(seed)
         mean = np.array([self.gain, self.drift, self.ramp])
-        draws = rng.multivariate_normal(mean, self.covariance, size=count)
+        draws = rng.multivariate_normal(mean, self.covariance, size=count).clip(-FASTEST, FASTEST)
         return [self.plant(), *(self._plant(*map(float, draw)) for draw in draws)]
 
     def _plant(self, gain: float, drift: float, ramp: float) -> MomentumPlant:
@@ -103,7 +112,8 @@ def identify(runs: Sequence[LoggedRun], progress: Progress | None = None) -> Ide
         progress: called with the share of the fits that is done, 0 to 1.
 
     Raises:
-        InputError: no run, runs of unequal lag, no excitation, or a gain whose 95 % interval holds zero.
+        InputError: no run, runs of unequal lag, no excitation, a gain whose 95 % interval holds zero, or one that
+            no plant can have.
     """
     if not runs:
         raise InputError("no run is given to identify from; give run folders or CSV files.")
@@ -128,6 +138,11 @@ def identify(runs: Sequence[LoggedRun], progress: Progress | None = None) -> Ide
         raise InputError(
             f"the gain is {best.gain:.3g} with a 95 % interval from {low:.3g} to {high:.3g}, which holds zero, so its "
             f"sign is not known; {REMEDY}, with a larger amplitude or a longer hold."
+        )
+    if abs(best.gain) > FASTEST:
+        raise InputError(
+            f"the gain is {best.gain:.3g} {best.unit} a step for a command of 1, beyond {FASTEST:g}; give the command "
+            "in a smaller unit, so that its numbers are larger."
         )
     return replace(best, held_out=_held_out(runs, best))
 
@@ -159,9 +174,9 @@ def fit(runs: Sequence[LoggedRun], model: Model) -> Identified:
         drift=drift - towards,
         ramp=ramp,
         covariance=best.covariance,
-        measurement_noise=float(np.nanmedian(np.concatenate([run.standard_error for run in runs]))),
+        measurement_noise=float(np.median(np.concatenate([run.errors for run in runs]))),
         lag=runs[0].lag,
-        initial=float(np.mean([np.nanmean(run.entropy[:5]) for run in runs])),
+        initial=float(np.mean([run.entropy[np.isfinite(run.entropy)][:5].mean() for run in runs])),
         bic=2 * best.loss + math.log(best.count) * (len(start) + len(best.theta) + len(runs)),
         held_out=math.nan,
         reach=Limits(*np.median([run.reach for run in runs], axis=0).tolist()),
@@ -187,11 +202,13 @@ def _shape(logarithms: Sequence[float] | Floats, model: Model) -> Shape:
 def _held_out(runs: Sequence[LoggedRun], best: Identified) -> float:
     """One-step errors on the ends of the runs, fitted on their beginnings, against a model without input."""
     heads = [run.part(int((1 - HELD_OUT) * len(run.steps))) for run in runs]
+    if not excited(heads) or any(np.isfinite(head.entropy).sum() <= len(ALL) for head in heads):
+        return math.nan
     errors = {
         keep: sum(_one_step(run, best, keep, estimate(heads, best.model, best.shape, keep).theta) for run in runs)
         for keep in (ALL, BLIND)
     }
-    return 1 - errors[ALL] / errors[BLIND]
+    return 1 - errors[ALL] / errors[BLIND] if errors[BLIND] else math.nan
 
 
 def _one_step(run: LoggedRun, fitted: Identified, keep: tuple[int, ...], theta: Floats) -> float:

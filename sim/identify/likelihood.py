@@ -134,8 +134,7 @@ def whiten(run: LoggedRun, model: Model, shape: Shape) -> Whitened:
 def _measured(run: LoggedRun, space: Space) -> tuple[Floats, Floats, NDArray[np.intp]]:
     """y and its standard errors where the entropy was measured, and at which steps that was."""
     seen = np.flatnonzero(np.isfinite(run.entropy))
-    entropy, errors = run.entropy[seen], run.standard_error[seen]
-    errors = np.where(np.isfinite(errors) & (errors > 0), errors, np.nanmedian(run.standard_error))
+    entropy, errors = run.entropy[seen], run.errors[seen]
     if space == "nats":
         return entropy, errors, seen
     entropy = np.maximum(entropy, FLOOR)

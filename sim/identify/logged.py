@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 SHORTEST = 60
 """Steps below which a drift, its change and random steps cannot be told apart: 40 real ones gave a drift that, carried
 on to 150, left the target by twice its size."""
+DELAYS = (0, 1, 2)
+"""Steps before a command begins to act, beyond the one that every update takes: those that are tried."""
 OWN = "law: {type: excitation, shape: prbs}"
 """The same in a `control.yaml`, for a loop that is not ours."""
 REMEDY = (
@@ -57,6 +59,18 @@ class LoggedRun:
         return self.command.reshape(len(self.command), -1)
 
     @property
+    def errors(self) -> Floats:
+        """Standard errors, those that are missing or 0 replaced by the median of the others."""
+        known = np.isfinite(self.standard_error) & (self.standard_error > 0)
+        return np.where(known, self.standard_error, np.median(self.standard_error[known]))
+
+    @property
+    def shown(self) -> Floats:
+        """Commands, parts added up, that had the time to act between the first and the last measured entropy."""
+        seen = np.flatnonzero(np.isfinite(self.entropy))
+        return self.parts[seen[0] : max(seen[-1] - max(DELAYS), 0)].sum(1) if len(seen) else np.zeros(0)
+
+    @property
     def stride(self) -> float:
         """Steps of the log from one entry to the next, the most frequent: TRL counts every optimizer step."""
         jumps, counts = np.unique(np.diff(self.steps), return_counts=True)
@@ -77,9 +91,8 @@ class LoggedRun:
 
     def part(self, end: int) -> LoggedRun:
         """The first `end` steps."""
-        columns = {
-            name: getattr(self, name) for name in ("steps", "entropy", "command", "standard_error", "low", "high")
-        }
+        columns = {name: getattr(self, name) for name in ("steps", "entropy", "command", "low", "high")}
+        columns["standard_error"] = self.errors  # the median is the whole run's
         return replace(self, **{name: values[:end] for name, values in columns.items() if values is not None})
 
     def check(self) -> None:
@@ -124,15 +137,18 @@ class LoggedRun:
                 raise InputError(f"{self.name} has {what} of {wrong[0]:g}; give a log in [{low:g}, {high:g}].")
 
 
+def excited(runs: Sequence[LoggedRun]) -> bool:
+    """Whether the runs, taken together, show what a command does: whether the commands that could act differ."""
+    commands = np.concatenate([run.shown for run in runs])
+    return len(commands) > 0 and float(np.ptp(commands)) >= 1e-3
+
+
 def check_excitation(runs: Sequence[LoggedRun]) -> None:
     """Whether the runs, taken together, show what a command does.
 
     Raises:
         InputError: the command is the same throughout.
     """
-    commands = np.concatenate([run.parts.sum(1) for run in runs])
-    if np.ptp(commands) < 1e-3:
-        names = " and ".join(run.name for run in runs)
-        raise InputError(
-            f"{names}: the command stays at {commands[0]:.3g}, so nothing shows what a command does; {REMEDY}."
-        )
+    if not excited(runs):
+        names, first = " and ".join(run.name for run in runs), runs[0].parts[0].sum()
+        raise InputError(f"{names}: the command stays at {first:.3g}, so nothing shows what a command does; {REMEDY}.")

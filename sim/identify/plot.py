@@ -25,14 +25,15 @@ def draw_characteristic(fitted: Identified, runs: Sequence[LoggedRun], path: Pat
     unit = "ln H" if fitted.model.space == "log" else "H (nats)"
     command, rate = measured_rates(fitted, runs)
     low, high = fitted.reach
-    grid = np.linspace(min(low, float(command.min())), max(high, float(command.max())), 81)
+    grid = np.linspace(command.min(initial=low), command.max(initial=high), 81)
     curves = [characteristic(plant, grid) for plant in fitted.family(200)]
     figure = Figure(figsize=(6, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.fill_between(grid, *np.quantile(curves, [0.025, 0.975], axis=0), color=LINE, alpha=0.2, lw=0, label="95 %")
     axes.plot(grid, curves[0], color=LINE, label="fitted plant, at the start and at 1 nat")
     centre, mean, error = binned(command, rate)
-    axes.errorbar(centre, mean, 1.96 * error, fmt="o", ms=4, color=POINTS, label="measured changes, binned (95 %)")
+    if len(centre):
+        axes.errorbar(centre, mean, 1.96 * error, fmt="o", ms=4, color=POINTS, label="measured changes, binned (95 %)")
     axes.axhline(0, color="0.7", lw=0.8)
     axes.axvline(0, color="0.7", lw=0.8)
     axes.axvspan(low, high, color="0.95", zorder=0, label="between the command's ends")
@@ -65,12 +66,13 @@ def measured_rates(fitted: Identified, runs: Sequence[LoggedRun]) -> tuple[Float
 
 def binned(command: Floats, rate: Floats) -> tuple[Floats, Floats, Floats]:
     """Mean command, mean rate and its standard error, of bins of commands that hold at least three steps."""
-    edges = np.linspace(command.min(), command.max() + 1e-9, BINS + 1)
+    edges = np.histogram_bin_edges(command, BINS)
+    edges[-1] += 1e-9
     groups = [(command >= low) & (command < high) for low, high in pairwise(edges)]
     rows = [
         (command[group].mean(), rate[group].mean(), rate[group].std(ddof=1) / np.sqrt(group.sum()))
         for group in groups
         if group.sum() >= 3
     ]
-    centre, mean, error = np.array(rows).T
+    centre, mean, error = np.array(rows).reshape(-1, 3).T
     return centre, mean, error

@@ -234,6 +234,15 @@ def test_a_measurement_missing_at_the_hand_back_delays_it():
     assert control.step_scalar(0.58).command == pytest.approx(before.command, abs=1e-12)
 
 
+@pytest.mark.parametrize("action", ["hold", "static", "stop"])
+def test_a_guard_that_acts_from_a_resume_on_acts_on_a_run_that_is_long_outside(action):
+    control = controller(law=SHARP, guard={"patience": 5, "action": "warn"})
+    run(control, 9 * [LOST])
+    resumed = controller(law=SHARP, guard={"patience": 5, "action": action})
+    resumed.load_state_dict(json.loads(json.dumps(control.state_dict())))
+    assert [decision.verdict.alarm is not None for decision in run(resumed, 3 * [LOST])] == [True, False, False]
+
+
 def test_the_fallback_survives_a_checkpoint():
     whole, control = falling_back(), falling_back()
     measurements = [LOST] * 6 + [0.6] * 12

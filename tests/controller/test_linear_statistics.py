@@ -90,6 +90,17 @@ def test_padding_of_the_vocabulary_counts_for_nothing():
     assert (padded.grad[:37] != 0).any()
 
 
+def test_a_block_of_the_vocabulary_that_is_masked_throughout_counts_for_nothing():
+    torch.manual_seed(0)
+    hidden, weight, bias = torch.randn(40, 8), torch.randn(2048, 8), torch.zeros(2048)
+    actions = torch.randint(1024, (40,))
+    bias[1024:] = -torch.inf
+    found = linear_statistics(hidden, weight, actions, bias)
+    expected = linear_statistics(hidden, weight[:1024], actions)
+    for name in ("logprob", "entropy", "sensitivity"):
+        assert torch.allclose(getattr(found, name), getattr(expected, name), atol=1e-4)
+
+
 def test_a_frozen_weight_gets_no_gradient():
     hidden, weight, actions, _ = parts(9, 37)
     linear_statistics(hidden.requires_grad_(), weight, actions).logprob.sum().backward()

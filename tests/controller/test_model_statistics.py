@@ -97,6 +97,27 @@ def test_a_model_that_scales_its_logits_is_measured_from_them_with_one_warning(c
     assert "measuring from the logits" in caplog.text
 
 
+def test_a_first_batch_that_is_masked_throughout_proves_nothing_of_the_head():
+    model, (ids, actions) = small_model(), sequences()
+    forward = model.forward
+    model.forward = lambda **inputs: doubled(forward(**inputs))
+    model_statistics(model, actions, mask=torch.zeros_like(actions, dtype=torch.bool), input_ids=ids)
+    found = model_statistics(model, actions, input_ids=ids)
+    assert torch.allclose(found.logprob, from_logits(model, ids, actions).logprob, atol=1e-4)
+
+
+def doubled(output):
+    output.logits = 2 * output.logits
+    return output
+
+
+def test_a_model_that_names_no_head_is_measured_from_its_logits():
+    model, (ids, actions) = small_model(), sequences()
+    model.get_output_embeddings = lambda: None
+    found = model_statistics(model, actions, input_ids=ids)
+    assert torch.equal(found.logprob, from_logits(model, ids, actions).logprob)
+
+
 def test_zero_3_trains_through_the_head_what_plain_pytorch_trains_from_logits(tmp_path):
     script, weights = tmp_path / "zero3.py", tmp_path / "weights.pt"
     script.write_text(ZERO3)

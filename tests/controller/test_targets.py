@@ -324,3 +324,8 @@ def test_a_curve_over_the_run_needs_to_know_its_length():
 def test_a_share_beyond_the_run_and_a_turn_after_the_end_are_refused():
     assert "the curve ends at 140; write at most 1" in refused(type="hold_then_anneal", turn=90, steps=140)
     assert "`turn` is 0.95, not before `steps`, 0.93" in refused(type="hold_then_anneal", turn=0.95)
+
+
+def test_an_end_below_zero_in_a_unit_that_has_none_is_refused():
+    with pytest.raises(ValueError, match="its `end_unit` nats, in which nothing is below 0"):
+        target(type="hold_then_anneal", unit="differential", hold=-0.5, end=-2.0, end_unit="nats")

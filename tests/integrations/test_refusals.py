@@ -46,6 +46,16 @@ def test_a_surrogate_of_ones_own_is_refused_only_where_the_loss_is_the_hosts(sur
     assert not of_configuration(config, own_loss=True)
 
 
+def test_a_guard_that_stops_the_run_is_refused_where_the_host_cannot_end_it():
+    config = parse(ControlConfig, TARGET | {"actuator": {"type": "sensitivity"}, "guard": {"action": "stop"}})
+    (sentence,) = of_configuration(config)
+    assert sentence == (
+        "`guard.action` is stop, and this host cannot end its run with a checkpoint; write `action: warn`, `hold` or "
+        "`static`."
+    )
+    assert not of_configuration(config, stops=True)
+
+
 def test_a_target_alone_is_followed_by_the_adaptive_law_however_a_host_is_told(tmp_path, monkeypatch):
     path = tmp_path / "control.yaml"
     path.write_text("target: {type: constant, value: 0.55}\n")
@@ -56,3 +66,15 @@ def test_a_target_alone_is_followed_by_the_adaptive_law_however_a_host_is_told(t
         read_control({"target": {"type": "constant", "value": 0.55}}),
     ):
         assert isinstance(config.law, Adaptive)
+
+
+def test_a_host_that_is_told_by_a_variable_finds_the_target_beside_the_file(tmp_path, monkeypatch):
+    (tmp_path / "curve.yaml").write_text("type: constant\nvalue: 0.55\n")
+    (tmp_path / "control.yaml").write_text("target: curve.yaml\n")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "control.yaml"))
+    assert configured().target.value == 0.55
+
+
+def test_default_is_the_recommended_control_in_the_variable_too(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "default")
+    assert configured() == read_control(True)

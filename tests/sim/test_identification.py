@@ -182,6 +182,49 @@ def test_missing_measurements_are_left_out():
     assert identify([run]).gain == pytest.approx(0.03, rel=0.3)
 
 
+def test_an_excitation_that_begins_late_is_fitted_and_not_judged():
+    late = np.where(np.arange(150) < 120, 0.0, 1.0)
+    fit = identify([stepped(late)])
+    assert fit.gain == pytest.approx(0.03, rel=0.3)
+    assert math.isnan(fit.held_out)
+
+
+def test_a_log_whose_entropy_ends_early_is_fitted_and_not_judged():
+    run = logged(steps=200)
+    run.entropy[130:] = np.nan
+    assert math.isnan(identify([run]).held_out)
+
+
+def test_the_initial_entropy_is_that_of_the_first_measured_steps():
+    run = logged()
+    run.entropy[:5] = np.nan
+    assert identify([run]).initial == pytest.approx(run.entropy[5:10].mean())
+
+
+@pytest.mark.parametrize("unknown", [np.arange(150) % 3 > 0, np.arange(150) < 120], ids=["most", "the beginning"])
+def test_a_standard_error_of_zero_counts_as_missing(unknown):
+    run = logged()
+    fit = identify([replace(run, standard_error=np.where(unknown, 0.0, run.standard_error))])
+    assert fit.gain == identify([run]).gain
+    assert fit.measurement_noise == 0.015
+
+
+def test_a_family_of_a_gain_that_is_hardly_known_stays_within_what_a_plant_can_have():
+    fit = replace(identify([logged()]), gain=9.9, covariance=np.eye(3))
+    assert max(plant.gain for plant in fit.family()) == 10
+
+
+def stepped(command):
+    """A run of the known plant under these commands."""
+    plant, rng, entropy = MomentumPlant(**TRUE | {"process_noise": 0.003}), np.random.default_rng(0), []
+    state = plant.start()
+    for move in command:
+        entropy.append(plant.measure(state, rng))
+        state = plant.step(state, float(move), rng)
+    errors = np.full(len(command), plant.measurement_noise)
+    return LoggedRun("stepped", np.arange(float(len(command))), np.array(entropy), command, errors, plant.lag)
+
+
 def test_the_family_spreads_as_the_covariance_says():
     fit = identify([logged()])
     gains = [plant.gain for plant in fit.family(count=2000)[1:]]
@@ -209,6 +252,12 @@ def broken(**changes):
     return LoggedRun(**run.__dict__ | changes)
 
 
+def small():
+    """A run whose commands are logged in a unit 500 times as large."""
+    run = logged()
+    return replace(run, command=run.command / 500)
+
+
 STEPS = np.arange(60.0)
 
 
@@ -224,6 +273,8 @@ STEPS = np.arange(60.0)
         ([broken(steps=STEPS[::-1])], "has step 58 after step 59"),
         ([broken(steps=np.zeros(60))], "has step 0 after step 0"),
         ([broken(command=np.where(STEPS == 9, np.nan, 0.1 * (STEPS % 2)))], "without a command"),
+        ([broken(command=np.where(STEPS > 56, 1.0, 0.0))], "the command stays at 0"),
+        ([small()], "nats a step for a command of 1, beyond 10; give the command in a smaller unit"),
         ([broken(standard_error=np.full(60, np.nan))], "--noise"),
         ([logged(), logged(lag=0.1)], "differ in updates per rollout"),
         ([broken(low=np.full(60, 0.5), high=np.ones(60))], r"a low end of 0.5; give a log in \[-100, 0\]"),

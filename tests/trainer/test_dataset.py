@@ -27,8 +27,8 @@ DATA = Path(__file__).parents[1] / "data"
 
 
 def task(dataset="custom", file=None, **keys):
-    """A data set's task on one of the shipped files, which serves as its held-out split too."""
-    keys = {"path": str(DATA / file), "heldout": str(DATA / file)} | keys if file else keys
+    """A data set's task on one of the shipped files, of which the checksum holds none out."""
+    keys = {"path": str(DATA / file), "heldout_percent": 1} | keys if file else keys
     return load_task(DatasetConfig(dataset=dataset, **keys))
 
 
@@ -59,6 +59,26 @@ def test_without_a_held_out_split_a_checksum_divides_the_prompts(tmp_path):
     rows = [{"prompt": f"{n} + 1 = ?", "answer": n + 1} for n in range(200)]
     (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     divided = task(path=str(tmp_path / "sums.jsonl"), heldout_percent=20)
+    held, seen = (
+        {p.prompt for p in divided.sample(n, random.Random(0), split)} for n, split in ((20, "heldout"), (120, "train"))
+    )
+    assert not held & seen
+
+
+def test_what_is_held_out_is_not_trained_on(tmp_path):
+    for name, numbers in (("train", range(40)), ("heldout", range(30, 50))):
+        rows = [{"prompt": f"{n} + 1 = ?", "answer": n + 1} for n in numbers]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    divided = task(path=str(tmp_path / "train.jsonl"), heldout=str(tmp_path / "heldout.jsonl"))
+    assert len(divided.sample(30, random.Random(0), "train")) == 30
+    with pytest.raises(InputError, match="has 30 prompts and 31 are wanted"):
+        divided.sample(31, random.Random(0), "train")
+
+
+def test_a_file_of_a_known_data_set_is_not_its_own_held_out_split(tmp_path):
+    rows = [{"question": f"{n} + 1 = ?", "answer": f"#### {n + 1}"} for n in range(200)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    divided = task("gsm8k", path=str(tmp_path / "mine.jsonl"), heldout_percent=20)
     held, seen = (
         {p.prompt for p in divided.sample(n, random.Random(0), split)} for n, split in ((20, "heldout"), (120, "train"))
     )
@@ -169,6 +189,12 @@ def test_a_verifier_whose_limit_is_not_below_the_rewards_is_refused(seconds, rew
             parse(RunConfig, content)
 
 
+def test_a_family_whose_limit_is_not_below_the_rewards_is_refused():
+    content = {"task": {"reasoning_gym": "chain_sum", "seconds": 10}, "rollout": {"reward_seconds": 10}}
+    with pytest.raises(InputError, match=r"write a `task\.seconds` below 10"):
+        parse(RunConfig, content)
+
+
 def doubled(prompt, answer, right):
     return 2.0 * (answer == right)
 
@@ -187,6 +213,8 @@ def test_a_reward_function_of_your_own_is_imported_by_its_path():
         ({"file": "math.jsonl", "prompt": "problem", "answer": "level", "answer_in": "boxed"}, "row 0 of"),
         ({"file": "nowhere.jsonl"}, "there is no file"),
         ({}, "`task.path` is missing"),
+        ({"file": "gsm8k.jsonl", "heldout": "test"}, "is a file, which has no splits; write a file"),
+        ({"file": "gsm8k.jsonl", "prompt": "question", "answer": "question", "answer_in": "hashes"}, "has no answer"),
         ({"file": "gsm8k.jsonl", "reward": "nonsense:score"}, "cannot import the reward `nonsense:score`"),
     ],
 )

@@ -22,7 +22,7 @@ from entrostat.trainer.commands.plant.logged_runs import load_logged
 from entrostat.trainer.reporting.rundata import load_run
 from entrostat.trainer.reporting.summary import summarise
 from tests.runs import entrostat, mlflow_store
-from tests.sim.test_identification import logged
+from tests.sim.test_identification import logged, stepped
 
 
 @pytest.fixture
@@ -66,6 +66,31 @@ def test_what_the_three_commands_print_fits_the_terminal(columns, log, tmp_path,
 def test_the_characteristic_is_drawn_beside_the_plant(log, tmp_path):
     run_identify([str(log)], tmp_path / "plant.yaml", lag=0.43)
     assert (tmp_path / "plant.png").read_bytes().startswith(b"\x89PNG")
+
+
+def written(run, path):
+    """The path of the run's CSV."""
+    columns = {name: getattr(run, name) for name in PLAIN.values() if name != "step"}
+    pd.DataFrame({"step": run.steps} | columns).to_csv(path, index=False)
+    return str(path)
+
+
+def test_entropy_on_every_second_row_leaves_the_fitted_curve_to_draw(tmp_path):
+    run = logged()
+    run.entropy[1::2] = np.nan
+    run_identify([written(run, tmp_path / "run.csv")], tmp_path / "plant.yaml", lag=0.43)
+    assert (tmp_path / "plant.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_changes_too_few_for_a_bin_leave_none():
+    assert [len(column) for column in binned(np.array([0.1, 0.9]), np.zeros(2))] == [0, 0, 0]
+
+
+def test_the_report_says_that_a_late_excitation_leaves_the_fit_unjudged(tmp_path):
+    run = stepped(np.where(np.arange(150) < 120, 0.0, 1.0))
+    words = run_identify([written(run, tmp_path / "run.csv")], tmp_path / "plant.yaml", lag=0.43)
+    assert "held out    unknown" in words
+    assert "warning     not tried on changes held out" in words
 
 
 @pytest.mark.parametrize("terminal", [True, False])

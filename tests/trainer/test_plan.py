@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import Qwen2ForCausalLM
+from transformers import Gemma3Config, Qwen2ForCausalLM
 
+from entrostat import InputError
 from entrostat.trainer.adapter import add_adapter
 from entrostat.trainer.config import LoRAConfig, RunConfig, load_config
 from entrostat.trainer.engine.engine import Engine, init_distributed
@@ -176,6 +177,19 @@ def test_a_model_without_a_shape_is_one_sentence():
     refused = entrostat("plan", "examples/static.yaml", "model=./nowhere")
     assert refused.returncode == 2
     assert "cannot read the shape of the model" in refused.stderr
+
+
+@pytest.mark.parametrize("content", ['{"model_type": "t5"}', '{"model_type": "qwen2", "hidden_size": "big"}', "{"])
+def test_a_folder_of_another_kind_of_model_has_no_shape(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError, match="cannot read the shape of the model"):
+        load_shape(str(tmp_path))
+
+
+def test_the_shape_of_a_model_that_reads_pictures_too_is_its_language_model_s(tmp_path):
+    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    Gemma3Config(text_config=text | {"vocab_size": 300, "head_dim": 8}).save_pretrained(tmp_path)
+    assert load_shape(str(tmp_path)).vocabulary == 300
 
 
 def test_a_sampled_measurement_is_planned_as_the_share_of_the_pass_that_it_is():

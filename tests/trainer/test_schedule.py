@@ -56,6 +56,10 @@ def test_every_schedule_starts_at_its_rate_without_a_warm_up(name):
     [
         (["update.schedule=warmup_stable_decay"], "do not fit the schedule warmup_stable_decay"),
         (["update.schedule=linear", "update.schedule_options={nonsense: 1}"], "nonsense"),
+        (
+            ["update.schedule=polynomial", "update.schedule_options={power: '2'}", "update.warmup=1"],
+            "do not fit the schedule polynomial",
+        ),
         (["update.schedule=cosin"], "`update.schedule` is 'cosin'"),
     ],
 )

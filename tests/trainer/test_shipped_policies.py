@@ -1,12 +1,14 @@
 """The policies that ship with the package: small, and each at the start that its task's nature asks for."""
 
 import random
+import shutil
 
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from entrostat.inputs.errors import InputError  # noqa: E402
 from entrostat.measure.tokens import token_statistics  # noqa: E402
 from entrostat.trainer.policy.models import ASSETS, load_model  # noqa: E402
 from entrostat.trainer.rollout import generate, response_logits  # noqa: E402
@@ -50,3 +52,11 @@ def test_each_has_entropy_to_lose(start):
 @pytest.mark.parametrize("name", LONGEST)
 def test_each_is_below_two_megabytes(name):
     assert sum(file.stat().st_size for file in (ASSETS / name).iterdir()) < 2_000_000
+
+
+def test_weights_that_are_cut_off_are_one_sentence(tmp_path):
+    shutil.copytree(ASSETS / "expressions", tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:20])
+    with pytest.raises(InputError, match="give a folder with whole weights"):
+        load_model(str(tmp_path / "cut"))

@@ -101,8 +101,9 @@ def test_a_controller_takes_the_target_of_a_file(places):
     assert EntropyController.from_yaml(places / "control.yaml").config.target.points == POINTS
 
 
-def test_a_target_that_names_itself_is_refused(places):
-    (places / "self.yaml").write_text("target: self.yaml\n")
+@pytest.mark.parametrize("name", ["self.yaml", "../{0}/self.yaml"])
+def test_a_target_that_names_itself_is_refused(places, name):
+    (places / "self.yaml").write_text(f"target: {name.format(places.name)}\n")
     with pytest.raises(InputError, match="names itself as its target; write the curve there"):
         read_target(places / "self.yaml")
 

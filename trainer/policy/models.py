@@ -102,6 +102,10 @@ def _hub_is_away(source: str) -> bool:
 def _one_sentence(name: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # of transformers, tokenizers and safetensors, which have dozens
         reason = one_line(error)
-        raise InputError(f"cannot load the model `{name}` ({reason}); give a folder or a model's name.") from None
+        raise InputError(
+            f"cannot load the model `{name}` ({reason}); give a folder with whole weights, or a model's name."
+        ) from None

@@ -24,19 +24,22 @@ def learning_rate(config: RunConfig) -> Callable[[int], float] | None:
         return None
     from transformers import get_scheduler
 
+    warmup, total = update.warmup * config.updates, config.steps * config.updates
     stand_in = torch.optim.SGD([torch.zeros(1)], lr=update.learning_rate)
     try:
         schedule = get_scheduler(
             update.schedule or "constant_with_warmup",
             stand_in,
-            num_warmup_steps=update.warmup * config.updates,
-            num_training_steps=config.steps * config.updates,
+            num_warmup_steps=warmup,
+            num_training_steps=total,
             scheduler_specific_kwargs=dict(update.schedule_options),
         )
+        (factor,) = schedule.lr_lambdas
+        for step in (warmup, total):  # what does not fit may fail after the warm-up only
+            factor(step)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"`update.schedule_options` do not fit the schedule {update.schedule} ({one_line(error)}); see "
             "transformers' get_scheduler."
         ) from None
-    (factor,) = schedule.lr_lambdas
     return lambda step: update.learning_rate * factor(step)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,12 +51,12 @@ def load_shape(name: str) -> Shape:
     import torch
     from transformers import AutoModelForCausalLM
 
-    config = _configuration(name)
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    with _one_sentence(name), torch.device("meta"):
+        whole = _configuration(name)
+        model, config = AutoModelForCausalLM.from_config(whole), whole.get_text_config()
+        heads = config.num_attention_heads
     layer = max(_lists(model), key=len)[0]
-    heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
     return Shape(
         parameters=sum(p.numel() for p in model.parameters()),
@@ -88,11 +90,17 @@ def _configuration(name: str) -> Any:
             vocab_size=vocabulary,
             tie_word_embeddings=hidden < 2048,
         )
-    source = model_source(name)
+    return AutoConfig.from_pretrained(model_source(name))
+
+
+@contextmanager
+def _one_sentence(name: str) -> Iterator[None]:
     try:
-        return AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        reason = one_line(error)
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # of transformers, which has dozens
         raise InputError(
-            f"cannot read the shape of the model `{name}` ({reason}); give a folder or a model's name."
+            f"cannot read the shape of the model `{name}` ({one_line(error)}); give a folder with a config.json of a "
+            "causal language model, or a model's name."
         ) from None

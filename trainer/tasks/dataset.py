@@ -56,7 +56,7 @@ class DatasetConfig(Config):
     train: str = "train"
     """Split to train on; a file is one split."""
     heldout: str | None = None
-    """Split, or file, to evaluate on; none: prompts that a checksum picks from the first."""
+    """Split, or file, to evaluate on; none: prompts that a checksum picks from the first. None of it is trained on."""
     heldout_percent: Annotated[int, Field(ge=1, le=99)] = 5
     """Prompts in a hundred that the checksum picks."""
     prompt: str = "prompt"
@@ -86,6 +86,13 @@ class DatasetConfig(Config):
         full = self.model_copy(update={k: v for k, v in known.items() if k not in self.model_fields_set})
         if not full.path:
             raise InputError("`task.path` is missing; write a data set's name on the Hub, or a JSONL file.")
+        if full.heldout and Path(full.path).suffix in FILES and Path(full.heldout).suffix not in FILES:
+            if "heldout" in self.model_fields_set:
+                raise InputError(
+                    f"`task.heldout` is {full.heldout}, and {full.path} is a file, which has no splits; write a file, "
+                    "or leave it out."
+                )
+            return full.model_copy(update={"heldout": None})
         return full
 
 
@@ -105,6 +112,8 @@ class Dataset(ListedTask):
         if config.heldout:
             where = (config.heldout, "train") if Path(config.heldout).suffix in FILES else (config.path, config.heldout)
             heldout = _unique(_problems(config, *where))
+            taken = {problem.prompt for problem in heldout}
+            every = [problem for problem in every if problem.prompt not in taken]
         super().__init__(config.dataset if config.dataset != "custom" else config.path, every, heldout)
 
     def reward(self, problem: Problem, answer: str) -> float:
@@ -169,7 +178,7 @@ def _text(value: Any) -> str:
 
 def _gold(text: str, where: str) -> str:
     if where == "hashes":
-        return text.rpartition("####")[2].strip()
+        return text.rpartition("####")[2].strip() if "####" in text else ""
     return (boxed(text) or "") if where == "boxed" else text
 
 

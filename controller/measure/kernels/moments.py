@@ -19,6 +19,8 @@ from torch import Tensor
 LN2 = math.log(2.0)
 FLOOR = -1024.0
 """2^y is 0 there, and so is 0 * y, where y = -inf of a masked entry would give NaN."""
+LOWEST = torch.finfo(torch.float32).min
+"""The peak of a block that is masked throughout: -inf less -inf would give NaN."""
 RAW = 6
 """Numbers a token that a block gives before `exact`."""
 
@@ -45,9 +47,11 @@ def block_sums(logits: Tensor, temperature: float, room: Tensor, out: Tensor) ->
     peak, whole, rest, f, q, g = out
     if logits.dtype == torch.float32:
         torch.amax(logits, -1, out=peak)
+        peak.clamp_(min=LOWEST)
         torch.sub(logits, peak[..., None], out=y)
     else:
         torch.amax(y.copy_(logits), -1, out=peak)
+        peak.clamp_(min=LOWEST)
         y.sub_(peak[..., None])
     y.mul_(scale_of(temperature)).clamp_(min=FLOOR)
     torch.exp2(y, out=e)

@@ -57,9 +57,9 @@ def model_statistics(
     options: dict[str, Any] = {"mask": mask, "vocab_size": vocab_size, "entropy_gradient": entropy_gradient}
     inputs = {"use_cache": False, "logits_to_keep": actions.shape[1] + 1} | inputs
     head = unwrapped(model).get_output_embeddings()
-    if head not in _verdicts:
+    if head is not None and head not in _verdicts:
         _verdicts[head] = _agrees(model, head, actions, temperature, options, inputs)
-    if not _verdicts[head]:
+    if head is None or not _verdicts[head]:
         return token_statistics(model(**inputs).logits[:, :-1], actions, temperature, **options)
     return _through_head(model, head, actions, temperature, options, inputs)
 
@@ -106,6 +106,8 @@ def _agrees(
     if type(head) is not torch.nn.Linear:
         logger.warning("the model's head is a %s, not a linear layer: measuring from the logits.", type(head).__name__)
         return False
+    if (mask := options["mask"]) is not None:  # every token is compared, since a first batch may be masked throughout
+        options, actions = options | {"mask": None}, actions.where(mask, 0)
     logits = model(**inputs).logits[:, :-1]
     expected = token_statistics(logits, actions, temperature, **options)
     got = _through_head(model, head, actions, temperature, options, inputs)

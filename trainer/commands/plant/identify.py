@@ -57,7 +57,7 @@ def _report(fitted: Identified, runs: Sequence[LoggedRun]) -> str:
     low, high = fitted.interval
     half = 1.96 * math.sqrt(fitted.covariance[1, 1])
     steps = max(len(run.steps) for run in runs)
-    model, unit = fitted.model, "log-nats" if fitted.model.space == "log" else "nats"
+    model, unit = fitted.model, fitted.unit
     bend = f"bends at a command of {1 / fitted.shape.saturation:.2g}" if fitted.shape.saturation else "straight"
     leak = f"; pulls itself back by {fitted.shape.leak:.2g} of its distance a step" if fitted.shape.leak else ""
     effect = "raises" if fitted.gain > 0 else "lowers"
@@ -77,11 +77,19 @@ def _report(fitted: Identified, runs: Sequence[LoggedRun]) -> str:
             f"noise       {fitted.measurement_noise:.3g} nats in a measurement, {fitted.shape.noise:.3g} {unit} "
             "in an update",
             f"dead band   {fitted.dead_band:.3g} nats: a smaller error is as likely noise as not",
-            f"held out    explains {100 * fitted.held_out:.0f} % of what drift alone leaves of the one-step changes, "
-            "on the last 30 % of each run",
+            f"held out    {_explained(fitted.held_out)}",
             *(f"warning     {sentence}" for sentence in _warnings(fitted, runs)),
             *(f"rollouts    a log counts {stride:g} steps {row}" for stride in strides),
         ]
+    )
+
+
+def _explained(share: float) -> str:
+    """`held_out` in words."""
+    if math.isnan(share):
+        return "unknown: the rest of the log does not show what a command does, or its last 30 % has no entropy"
+    return (
+        f"explains {100 * share:.0f} % of what drift alone leaves of the one-step changes, on the last 30 % of each run"
     )
 
 
@@ -89,7 +97,9 @@ def _warnings(fitted: Identified, runs: Sequence[LoggedRun]) -> list[str]:
     """Why not to trust the fit, each with what gives a better one."""
     found = []
     if not fitted.held_out >= TRUSTED:
-        found.append(f"explains less than half of the changes: gain and drift may be wrong, in sign too; {REMEDY}")
+        unknown = math.isnan(fitted.held_out)
+        doubt = "not tried on changes held out" if unknown else "explains less than half of the changes"
+        found.append(f"{doubt}: gain and drift may be wrong, in sign too; {REMEDY}")
     if closed := [run.name for run in runs if run.closed]:
         found.append(
             f"{' and '.join(closed)} ran in closed loop, whose command answers to the noise of the measurement: the "
