@@ -10,10 +10,11 @@ from trl import GRPOConfig
 
 trl = pytest.importorskip("trl")
 
-from entrostat import TokenStatistics, policy_loss, token_statistics  # noqa: E402
+from entrostat import EntropyController, InputError, TokenStatistics, policy_loss, token_statistics  # noqa: E402
 from entrostat.integrations.trl import EntropyCallback  # noqa: E402
 from entrostat.integrations.trl.capture import captured, head_statistics  # noqa: E402
 from entrostat.integrations.trl.form import Form  # noqa: E402
+from entrostat.integrations.trl.loop import EntropyLoop  # noqa: E402
 from entrostat.integrations.trl.trainer import ENTROPY, SENSITIVITY, loss_mask  # noqa: E402
 from tests.integrations.trl_runs import ON_POLICY, control, rows, small, trained, weights  # noqa: E402
 
@@ -325,6 +326,76 @@ def test_the_callback_says_once_that_it_has_no_authority(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "entrostat"):
         run.train()
     assert caplog.text.count("scalar thresholds have no authority") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        ({"surrogate": {"form": "gradient_preserving"}}, "write `form: clip`"),
+        ({"surrogate": {"ratio_limit": 3.0}}, "set the host's"),
+        ({"guard": {"kl_limit": 0.1}}, "remove it"),
+        ({"measurement": {"share": 0.5}}, "remove it"),
+    ],
+)
+def test_the_callback_refuses_what_it_would_ignore(tmp_path, content, remedy):
+    with pytest.raises(InputError, match=remedy):
+        EntropyCallback(small(tmp_path, None), control(actuator={"type": "split_range"}, **content))
+
+
+def test_the_guards_stop_ends_a_run_under_the_callback_with_a_checkpoint(tmp_path):
+    guard = {"action": "stop", "patience": 2, "band": 0.01}
+    run = small(tmp_path, None, max_steps=6)
+    far = {"type": "constant", "value": 2.7}
+    run.add_callback(
+        EntropyCallback(
+            run,
+            control(target=far, law={"type": "pid", "kp": 1e3}, actuator={"type": "split_range"}, guard=guard),
+        )
+    )
+    run.train()
+    assert run.state.global_step < 6
+    assert (tmp_path / f"checkpoint-{run.state.global_step}").is_dir()
+
+
+@pytest.mark.parametrize("strategy", ["no", "epoch"])
+def test_the_callback_refuses_a_run_that_is_not_logged_by_steps(tmp_path, strategy):
+    run = small(tmp_path, None, logging_strategy=strategy)
+    scalar(run)
+    with pytest.raises(InputError, match=f"logging_strategy is '{strategy}'.*write logging_strategy='steps'"):
+        run.train()
+
+
+def test_a_controlled_trainer_goes_on_from_the_callbacks_state(tmp_path):
+    saving = {"save_strategy": "steps", "save_steps": 4, "max_steps": 8}
+    first = small(tmp_path, None, **saving)
+    callback = scalar(first)
+    first.train()
+    resumed = small(tmp_path, control(target={"type": "constant", "value": 2.0}), **saving)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    state = resumed.entropy_loop.controller.state_dict()
+    assert (state["step"], state["total"]) == (4 + 1, callback.controller.state_dict()["total"])
+
+
+@pytest.mark.parametrize("damage", [[], {}, {"batch": None}, {"state": {}, "batch": {}}])
+def test_a_damaged_state_is_one_sentence(damage):
+    with pytest.raises(InputError, match=r"trainer_state\.json is damaged; resume from an earlier checkpoint"):
+        EntropyLoop(EntropyController(control())).load_state_dict(damage)
+
+
+def test_a_curve_runs_its_whole_course_where_an_optimizer_step_spans_two_rollouts(tmp_path):
+    falling = {"type": "linear", "start": 1.0, "end": 0.2}
+    spanning, alone = (
+        trained(
+            tmp_path / str(size),
+            control(target=falling),
+            max_steps=3,
+            steps_per_generation=size,
+            gradient_accumulation_steps=4,
+        )
+        for size in (2, 4)
+    )
+    assert rows(spanning, "controller/setpoint") == rows(alone, "controller/setpoint")
+    assert spanning.entropy_loop.controller.state_dict()["total"] == 3
 
 
 @pytest.mark.parametrize("iterations", [1, 2])

@@ -1,5 +1,7 @@
 """A run in TRL, recorded, is one that the commands read."""
 
+import json
+
 import pytest
 import torch
 import yaml
@@ -47,3 +49,15 @@ def test_a_recorded_run_of_the_adaptive_law_is_one_that_watch_report_and_simulat
     words = ["simulate", "--control", str(out / "config.yaml"), "--plant", str(tmp_path / "plant.yaml")]
     assert main([*words, "--steps", "20", "--out", str(tmp_path / "simulated.png")]) == 0
     assert "the plant can follow the target at every step" in capsys.readouterr().out
+
+
+def test_every_rollout_of_an_optimizer_step_is_recorded_beside_its_own_reward(tmp_path):
+    settings = {"steps_per_generation": 2, "gradient_accumulation_steps": 3, "max_steps": 4, "logging_steps": 2}
+    run, drawn = small(tmp_path, control(law={"type": "adaptive"}), **settings), []
+    decide = run.entropy_loop.decide
+    run.entropy_loop.decide = lambda *args: (drawn.append(run._metrics["train"]["reward"][-1]), decide(*args))[1]
+    run.add_callback(RecordCallback(run, tmp_path / "record"))
+    run.train()
+    lines = [json.loads(line) for line in (tmp_path / "record" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(6))
+    assert [line["reward/mean"] for line in lines] == drawn

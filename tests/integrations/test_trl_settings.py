@@ -16,7 +16,13 @@ from entrostat.integrations.shared import hosts  # noqa: E402
 from entrostat.integrations.shared.hosts import require  # noqa: E402
 from entrostat.integrations.trl import EntropyCallback, RecordCallback  # noqa: E402
 from entrostat.integrations.trl.form import Form  # noqa: E402
-from entrostat.integrations.trl.settings import check_settings, refusals, remarks, updates_to_come  # noqa: E402
+from entrostat.integrations.trl.settings import (  # noqa: E402
+    check_settings,
+    decisions,
+    refusals,
+    remarks,
+    updates_to_come,
+)
 from entrostat.integrations.trl.versions import SUPPORTED, changed  # noqa: E402
 from tests.integrations.trl_runs import control, small  # noqa: E402
 
@@ -135,8 +141,38 @@ def test_a_record_has_the_whole_number_nearest_to_the_mean_of_the_updates_to_com
     assert recorded == max(1, round(sum(counts) / len(counts)))
 
 
+@pytest.mark.parametrize(
+    ("accumulation", "setting", "measured_first", "expected"),
+    [
+        (8, {}, False, 6),
+        (8, {}, True, 12),
+        (8, {"use_vllm": True}, False, 12),
+        (4, {}, False, 6),
+        (6, {}, False, 9),
+        (1, {}, False, 2),
+    ],
+)
+def test_the_length_of_a_run_is_one_decision_an_optimizer_step_that_spans_several_rollouts_in_the_loss(
+    accumulation, setting, measured_first, expected
+):
+    args = arguments(gradient_accumulation_steps=accumulation, **setting)
+    assert decisions(args, 6, measured_first) == expected
+
+
+def test_rloo_scores_each_rollout_of_an_optimizer_step_and_decides_on_each():
+    args = trl.RLOOConfig(
+        output_dir="unused", use_cpu=True, bf16=False, report_to=[], steps_per_generation=4,
+        gradient_accumulation_steps=8,
+    )  # fmt: skip
+    assert decisions(args, 6) == 12
+
+
 def test_a_rollout_that_is_divided_between_two_updates_has_ratios_of_its_own():
     assert not remarks(control(actuator={"type": "split_range"}), arguments(gradient_accumulation_steps=3))
+
+
+def test_the_trainer_carries_out_the_guards_stop():
+    assert not refused(control(guard={"action": "stop"}), arguments())
 
 
 def test_usual_settings_need_no_remark():

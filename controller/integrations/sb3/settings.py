@@ -43,7 +43,7 @@ def check_settings(config: ControlConfig, model: Any) -> None:
         InputError: a setting leaves nothing to control, or the target is out of reach.
     """
     number = choices(model.action_space)
-    for sentence in of_configuration(config, bonus=True, episodes=True):
+    for sentence in of_configuration(config, bonus=True, episodes=True, stops=True):
         raise InputError(sentence)
     check_monitored(config, model.env)
     if model.use_sde:

@@ -20,7 +20,7 @@ def without_bonus(config: ControlConfig) -> ControlConfig:
 
 
 def of_configuration(
-    config: ControlConfig, bonus: bool = False, own_loss: bool = False, episodes: bool = False
+    config: ControlConfig, bonus: bool = False, own_loss: bool = False, episodes: bool = False, stops: bool = False
 ) -> list[str]:
     """A sentence with its remedy for each part that a host's clipped loss cannot carry out.
 
@@ -28,6 +28,7 @@ def of_configuration(
         bonus: whether the host's loss has an entropy bonus whose weight can follow the command.
         own_loss: whether the host takes our surrogate, in each of its forms, for its loss.
         episodes: whether the returns of its episodes are counted.
+        stops: whether its run is ended, with a checkpoint, where the guard asks for it.
     """
     found = []
     if config.surrogate.form != "clip" and not own_loss:
@@ -38,6 +39,11 @@ def of_configuration(
         )
     if config.guard.kl_limit is not None:
         found.append("`guard.kl_limit` needs a KL divergence that is not measured before the update; remove it.")
+    if config.guard.action == "stop" and not stops:
+        found.append(
+            "`guard.action` is stop, and this host cannot end its run with a checkpoint; write `action: warn`, `hold` "
+            "or `static`."
+        )
     if config.target is not None and config.target.pace == "success" and not episodes:
         found.append("`target.pace` is success, which this host does not count; write `pace: time`.")
     if config.measurement.sampled:

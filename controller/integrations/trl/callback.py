@@ -17,6 +17,7 @@ from ...loop.config import ControlConfig, read_control
 from ...measure.tokens import TokenStatistics
 from ..shared.anew import begins_anew
 from ..shared.losses.handed import bypassed
+from ..shared.refusals import of_configuration
 from .loop import KEY
 from .settings import SCALAR, one_update
 from .unsloth import rewritten
@@ -41,7 +42,8 @@ class EntropyCallback(TrainerCallback):
         control: path of a `control.yaml`, or its content; its actuator is `split_range` or `upper_clip`.
 
     Raises:
-        InputError: the file does not fit, its actuator ranks tokens, or the loss does not read the thresholds.
+        InputError: the file does not fit or asks for what TRL's loss cannot do, its actuator ranks tokens, or the loss
+            does not read the thresholds.
     """
 
     def __init__(self, trainer: Any, control: str | Path | dict[str, Any] | ControlConfig) -> None:
@@ -51,6 +53,8 @@ class EntropyCallback(TrainerCallback):
                 f"`actuator.type` is {config.actuator.type!r}, and a callback moves two scalar thresholds, no "
                 "bonus and none of single tokens; write `split_range`, or use EntropyControlledGRPOTrainer."
             )
+        for sentence in of_configuration(config, stops=True):
+            raise InputError(sentence)
         if rewritten(trainer) is not None:
             raise InputError(
                 "under Unsloth the gradient is taken inside the loss, where nothing shows whether two scalar "
@@ -65,8 +69,13 @@ class EntropyCallback(TrainerCallback):
         """A resumed run finds the state in the checkpoint's, and trains under its thresholds until the next log.
 
         Raises:
-            InputError: the state is damaged.
+            InputError: the state is damaged, or TRL does not log by steps.
         """
+        if args.logging_strategy != "steps":
+            raise InputError(
+                f"logging_strategy is {args.logging_strategy.value!r}, and the callback decides at each logged step; "
+                "write logging_strategy='steps' and logging_steps=the optimizer steps of a rollout."
+            )
         saved = state.stateful_callbacks.get(KEY)
         if isinstance(saved, dict) and saved.keys() >= {"state", "thresholds"}:
             self.controller.load_state_dict(saved["state"])
@@ -78,7 +87,7 @@ class EntropyCallback(TrainerCallback):
             self._warn("each rollout is used for one optimizer step, so that every ratio is 1")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """One decision; the thresholds hold until the next.
+        """One decision, whose thresholds hold until the next; where the guard wants a stop, a checkpoint and the end.
 
         Raises:
             InputError: the log of the training has no entropy.
@@ -98,6 +107,8 @@ class EntropyCallback(TrainerCallback):
         self._hand_over(dict(zip(NAMES, found, strict=True)))
         # transformers saves it with every checkpoint, which it makes after this
         state.stateful_callbacks[KEY] = {"state": self.controller.state_dict(), "thresholds": found}
+        if self.controller.stop:
+            control.should_save = control.should_training_stop = True
         clipped = (logs or {}).get("clip_ratio/region_mean")
         self._untouched = self._untouched + 1 if clipped == 0 else 0
         if self._untouched == PATIENCE:

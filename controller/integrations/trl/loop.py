@@ -9,10 +9,11 @@ from transformers import TrainerCallback
 
 from ...control import EntropyController
 from ...decision import Decision
+from ...inputs.errors import InputError
 from ..shared.anew import begins_anew
 from ..shared.measured import Measured, joined
 from ..shared.saved_batch import batch_from_plain, plain_batch
-from .settings import rollouts
+from .settings import decisions
 
 logger = logging.getLogger("entrostat")
 KEY = "EntropyController"
@@ -20,7 +21,7 @@ KEY = "EntropyController"
 
 
 class EntropyLoop:
-    """Decides once a rollout batch.
+    """Decides once a rollout batch, or once an optimizer step that spans several.
 
     Where TRL scores the rollout before its first update, the decision is made then. Where it does not (one optimizer
     step a rollout: every ratio is 1 and needs no old log-probability), measuring first would cost a forward pass of
@@ -30,6 +31,8 @@ class EntropyLoop:
     def __init__(self, controller: EntropyController) -> None:
         self.controller = controller
         self.decision: Decision | None = None
+        self.made: list[Decision] = []
+        """Decisions of the optimizer step under way."""
         self._window: list[Measured] = []
         self._replay: dict[str, Any] | None = None
         self._empty = False
@@ -54,6 +57,7 @@ class EntropyLoop:
             momentum=momentum,
             delayed=delayed,
         )
+        self.made.append(self.decision)
         self._replay = None
         if self.decision.batch.tokens == 0 and not self._empty:
             self._empty = True
@@ -80,13 +84,18 @@ class EntropyLoop:
         return self._replay or {"state": self.controller.state_dict(), "batch": None}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from `saved`; a waiting decision is made again.
+        """Go on from `saved`, which may be EntropyCallback's; a waiting decision is made again.
 
         Raises:
             InputError: the state is damaged, or of another version.
         """
+        waits = isinstance(saved, dict) and saved.get("batch") is not None
+        if not isinstance(saved, dict) or "state" not in saved or (waits and "momentum" not in saved):
+            raise InputError(
+                "the controller's state in trainer_state.json is damaged; resume from an earlier checkpoint."
+            )
         self.controller.load_state_dict(saved["state"])
-        if saved["batch"] is not None:
+        if waits:
             batch = batch_from_plain(saved["batch"])
             self.decision = self.controller.step_scalar(
                 batch.entropy, batch, updates=1, momentum=saved["momentum"], delayed=True
@@ -98,10 +107,13 @@ class Checkpoints(TrainerCallback):
     """Keeps the state in `trainer_state.json`, which transformers saves with every checkpoint and `save_state()`.
 
     It hands on the guard's stop too.
+
+    Args:
+        measured_first: whether every rollout is measured before its first update, whatever TRL does.
     """
 
-    def __init__(self, loop: EntropyLoop) -> None:
-        self._loop = loop
+    def __init__(self, loop: EntropyLoop, measured_first: bool = False) -> None:
+        self._loop, self._measured_first = loop, measured_first
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A resumed run finds its state in the checkpoint's; the length of a new one is known by now."""
@@ -110,7 +122,11 @@ class Checkpoints(TrainerCallback):
             self._loop.load_state_dict(saved)
         elif state.global_step:
             begins_anew(f"the checkpoint of step {state.global_step}")
-        self._loop.controller.set_total_steps(rollouts(args, state.max_steps))
+        self._loop.controller.set_total_steps(decisions(args, state.max_steps, self._measured_first))
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Forget the decisions of the last optimizer step."""
+        self._loop.made.clear()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Before TRL decides whether to save."""

@@ -28,7 +28,6 @@ class RecordCallback(TrainerCallback):
     def __init__(self, trainer: EntropyControlledGRPOTrainer, folder: str | Path) -> None:
         self._trainer, self._folder = trainer, folder
         self._record: Record | None = None
-        self._last = -1
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Make the folder."""
@@ -36,10 +35,10 @@ class RecordCallback(TrainerCallback):
             self._record = Record(self._folder, loop.controller, updates_a_rollout(args), args.adam_beta1)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Write the decision of a rollout after its first optimizer step."""
-        loop = self._trainer.entropy_loop
-        if self._record is None or loop is None or loop.decision is None or loop.decision.step == self._last:
+        """Write the decisions that were made during the optimizer step, each beside what TRL noted of its rollout."""
+        loop, logged = self._trainer.entropy_loop, self._trainer._metrics["train"]
+        if self._record is None or loop is None:
             return
-        self._last = loop.decision.step
-        logged = self._trainer._metrics["train"]
-        self._record.step(loop.decision, {name: logged[key][-1] for key, name in NAMES.items() if logged.get(key)})
+        for back, decision in zip(range(len(loop.made), 0, -1), loop.made, strict=True):
+            noted = {name: logged[key][-back] for key, name in NAMES.items() if len(logged.get(key, ())) >= back}
+            self._record.step(decision, noted)

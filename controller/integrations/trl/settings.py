@@ -67,7 +67,7 @@ def refusals(config: ControlConfig, args: Any, form: Form, bonus: bool = False) 
             "use_adaptive_entropy=True is a second controller of the same entropy; set it to False, or "
             "entropy_control=None."
         )
-    return found + of_configuration(config, bonus)
+    return found + of_configuration(config, bonus, stops=True)
 
 
 def remarks(config: ControlConfig, args: Any, measured_first: bool = False) -> list[str]:
@@ -78,7 +78,7 @@ def remarks(config: ControlConfig, args: Any, measured_first: bool = False) -> l
             "one optimizer step a rollout: every ratio is 1, where thresholds that stay positive cut no token; write "
             f"`actuator: {{type: sensitivity}}`, or {_several(args)} in the GRPOConfig."
         )
-    if one_update(args) and not (measured_first or _scores_rollouts(args)):
+    if decides_in_loss(args, measured_first):
         law, planned = "; write `law: {type: adaptive}` or", ", which the adaptive law plans for; to act at once, write"
         found.append(
             "one optimizer step a rollout: TRL scores it once, in the loss, so each decision acts one rollout late"
@@ -132,6 +132,16 @@ def updates_a_rollout(args: Any) -> int:
 def rollouts(args: Any, updates: int) -> int:
     """Rollouts of a run of so many optimizer steps."""
     return max(1, -(-updates * int(args.gradient_accumulation_steps) // microbatches(args)))
+
+
+def decisions(args: Any, updates: int, measured_first: bool = False) -> int:
+    """Decisions of a run of so many optimizer steps: one for each of them, or one a rollout."""
+    return updates if decides_in_loss(args, measured_first) else rollouts(args, updates)
+
+
+def decides_in_loss(args: Any, measured_first: bool = False) -> bool:
+    """Whether no rollout is scored before its update, so that the loss's passes of an optimizer step are measured."""
+    return one_update(args) and not (measured_first or _scores_rollouts(args))
 
 
 def one_update(args: Any) -> bool:

@@ -68,7 +68,7 @@ class EntropyControl(Host):
             self._truncate = truncation(self.args)
             self._generated = 0
             self._accumulated = 0
-            self.add_callback(Checkpoints(self.entropy_loop))
+            self.add_callback(Checkpoints(self.entropy_loop, self._compiled is not None))
 
     def _generate_and_score_completions(self, inputs: list[Batch]) -> Batch:
         """A rollout; where TRL scores it for its ratios, measured in that pass and decided on."""
