@@ -52,9 +52,10 @@ def load_shape(name: str) -> Shape:
     from transformers import AutoModelForCausalLM
 
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    with _one_sentence(name), torch.device("meta"):
+    with _one_sentence(name):
         whole = _configuration(name)
-        model, config = AutoModelForCausalLM.from_config(whole), whole.get_text_config()
+        with torch.device("meta"):
+            model, config = AutoModelForCausalLM.from_config(whole), whole.get_text_config()
         heads = config.num_attention_heads
     layer = max(_lists(model), key=len)[0]
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
