@@ -85,7 +85,7 @@ def test_the_target_stands_above_on_one_line_where_one_of_two_runs_has_none() ->
     above, partial, _ = parameters(load_runs([ROOT / "docs" / "data" / name for name in ("static", "controlled")]))
     values = {one.name: one.values for one in above}
     curve = "type increase_then_decrease, start 0.85, peak 1, end 0.4, steps 150, ratio 0.5"
-    assert values["control.target"] == ["-", f"unit nats, time steps, {curve}"]
+    assert values["control.target"] == ["-", f"unit nats, time steps, pace time, {curve}"]
     assert values["control.law.type"] == ["manual", "adaptive"]
     assert [one.name for one in partial if one.name.startswith("control.target")] == []
 
