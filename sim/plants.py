@@ -20,7 +20,9 @@ LEAP = 50.0
 """Log-nats; the largest move of a step, so that a wild plant overflows nothing."""
 WIDEST = 100.0
 """Range of a command: those that stand for thresholds may leave a law's range, but not by far."""
-Rate = Annotated[float, Field(ge=-10, le=10)]
+FASTEST = 10.0
+"""Largest rate."""
+Rate = Annotated[float, Field(ge=-FASTEST, le=FASTEST)]
 Noise = Annotated[float, Field(ge=0, le=10)]
 
 

@@ -326,12 +326,12 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _verifier_ends_first(self) -> RunConfig:
         task, limit = self.task, self.rollout.reward_seconds
-        timed = task if isinstance(task, ReasoningConfig | DatasetConfig) else None
-        if isinstance(timed, DatasetConfig) and timed.reward != "math":
-            timed = None
-        if timed and timed.seconds >= limit:
+        seconds = 0.0
+        if isinstance(task, ReasoningConfig) or (isinstance(task, DatasetConfig) and task.reward == "math"):
+            seconds = task.seconds
+        if seconds >= limit:
             raise ValueError(
-                f"`task.seconds` is {timed.seconds:g}, and `rollout.reward_seconds`, {limit:g}, would cut its answers "
+                f"`task.seconds` is {seconds:g}, and `rollout.reward_seconds`, {limit:g}, would cut its answers "
                 f"off before they are found wrong; write a `task.seconds` below {limit:g}."
             )
         return self

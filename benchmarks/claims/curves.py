@@ -6,9 +6,9 @@
 First each rival with a coefficient is tuned, in as many trials, on a seed of its own (curves_rivals.yaml). Then all
 curves run on the seeds of `--select`, and the recommended one is chosen by a rule that is fixed here: the most held-out
 pass_at_8, as the mean over tasks with many right answers, among the curves whose pass_at_1 and greedy are there not
-below static clipping's. Then everything runs on `--seeds`, on which nothing is chosen, but
-that holds of 0 and 20 % entered the grid after one of 60 % had lost on 71 to 74. Writes docs/results/curves.md,
-curves.csv (a row a run) and curves.png.
+below static clipping's. Then everything runs on `--seeds`, on which nothing is chosen, but that holds of
+0 and 20 % entered the grid after one of 60 % had lost on 71 to 74. Writes docs/results/curves.md, curves.csv (a row a
+run) and curves.png.
 
 The study takes days of two cores and goes on wherever it was stopped: a run whose row is in curves.csv is not made
 again, one that was cut off goes on from its checkpoint, and `--tasks`, `--methods` and `--seeds` choose what a call

@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 from entrostat.inputs.errors import InputError
 from entrostat.limits import Limits
 
-from ..plants import MomentumPlant
+from ..plants import FASTEST, MomentumPlant
 from .likelihood import ALL, BLIND, Model, Shape, Space, estimate, whiten
 from .logged import DELAYS, REMEDY, LoggedRun, check_excitation, excited
 
@@ -29,8 +29,6 @@ FITS = len(SPACES) * (len(DELAYS) + len(KINDS))
 Progress = Callable[[float], None]
 HELD_OUT = 0.3
 """Share of every run, its end, on which the fit is judged."""
-FASTEST = 10.0
-"""Largest rate that a plant can have (`sim/plants.py`)."""
 
 
 @dataclass(frozen=True)

@@ -132,8 +132,8 @@ def load_suite(path: str | Path) -> Suite:
         curves: list[tuple[str, Target, dict[str, Any]]] = [(*curve, {}) for curve in suite.targets.items()]
         if suite.tuning and strategy.search:
             curves += [(*curve, suite.tuning.overrides) for curve in suite.tuning.targets.items()]
-        low, high = ({key: ends[end] for key, ends in strategy.search.items()} for end in (0, 1))
-        for (label, target, overrides), gains in product(curves, ({}, low, high)):
+        ends = [{key: span[end] for key, span in strategy.search.items()} for end in (0, 1)] if strategy.search else []
+        for (label, target, overrides), gains in product(curves, [{}, *ends]):
             run_config(suite, strategy, 0, target, gains, f"{path}: strategy `{name}`, target `{label}`", **overrides)
     return suite
 

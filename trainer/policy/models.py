@@ -17,6 +17,8 @@ from ..address import check_answers
 from . import gguf
 
 ASSETS = Path(__file__).parents[1] / "assets"
+WHOLE = "give a folder with whole weights, or a model's name"
+"""Remedy where a model cannot be loaded."""
 
 
 def model_source(name: str) -> str:
@@ -48,7 +50,7 @@ def load_model(name: str, dtype: torch.dtype = torch.float32, chat: bool = False
     from transformers import AutoModelForCausalLM
 
     tokenizer, source = load_tokenizer(name, chat), model_source(name)
-    with _one_sentence(name):
+    with one_sentence(f"cannot load the model `{name}`", WHOLE):
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, local_files_only=_hub_is_away(source))
     return model, tokenizer
 
@@ -68,7 +70,7 @@ def load_tokenizer(name: str, chat: bool = False) -> Any:
     from transformers import AutoTokenizer
 
     source = model_source(name)
-    with _one_sentence(name):
+    with one_sentence(f"cannot load the model `{name}`", WHOLE):
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=_hub_is_away(source))
     if tokenizer.eos_token_id is None:
         raise InputError(
@@ -99,13 +101,11 @@ def _hub_is_away(source: str) -> bool:
 
 
 @contextmanager
-def _one_sentence(name: str) -> Iterator[None]:
+def one_sentence(failure: str, remedy: str) -> Iterator[None]:
+    """Tell whatever another library raises as one sentence: the failure, the library's reason, the remedy."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:  # of transformers, tokenizers and safetensors, which have dozens
-        reason = one_line(error)
-        raise InputError(
-            f"cannot load the model `{name}` ({reason}); give a folder with whole weights, or a model's name."
-        ) from None
+        raise InputError(f"{failure} ({one_line(error)}); {remedy}.") from None

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from entrostat.inputs.errors import InputError, one_line
+from .models import model_source, one_sentence
 
-from .models import model_source
-
+LANGUAGE_MODEL = "give a folder with a config.json of a causal language model, or a model's name"
+"""Remedy where a shape cannot be read."""
 QWEN = "Qwen/Qwen2.5-"
 SIZES = {"0.5B": (896, 4864, 24, 14, 2, 151936), "1.5B": (1536, 8960, 28, 12, 2, 151936)} | {
     "7B": (3584, 18944, 28, 28, 4, 152064),
@@ -52,7 +50,7 @@ def load_shape(name: str) -> Shape:
     from transformers import AutoModelForCausalLM
 
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    with _one_sentence(name):
+    with one_sentence(f"cannot read the shape of the model `{name}`", LANGUAGE_MODEL):
         whole = _configuration(name)
         with torch.device("meta"):
             model, config = AutoModelForCausalLM.from_config(whole), whole.get_text_config()
@@ -92,16 +90,3 @@ def _configuration(name: str) -> Any:
             tie_word_embeddings=hidden < 2048,
         )
     return AutoConfig.from_pretrained(model_source(name))
-
-
-@contextmanager
-def _one_sentence(name: str) -> Iterator[None]:
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # of transformers, which has dozens
-        raise InputError(
-            f"cannot read the shape of the model `{name}` ({one_line(error)}); give a folder with a config.json of a "
-            "causal language model, or a model's name."
-        ) from None

@@ -45,14 +45,9 @@ def block_sums(logits: Tensor, temperature: float, room: Tensor, out: Tensor) ->
     """
     y, e = (part[: logits.numel()].view(logits.shape) for part in room)
     peak, whole, rest, f, q, g = out
-    if logits.dtype == torch.float32:
-        torch.amax(logits, -1, out=peak)
-        peak.clamp_(min=LOWEST)
-        torch.sub(logits, peak[..., None], out=y)
-    else:
-        torch.amax(y.copy_(logits), -1, out=peak)
-        peak.clamp_(min=LOWEST)
-        y.sub_(peak[..., None])
+    z = logits if logits.dtype == torch.float32 else y.copy_(logits)
+    torch.amax(z, -1, out=peak)
+    torch.sub(z, peak.clamp_(min=LOWEST)[..., None], out=y)
     y.mul_(scale_of(temperature)).clamp_(min=FLOOR)
     torch.exp2(y, out=e)
     torch.sum(e, -1, out=whole)
