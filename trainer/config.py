@@ -83,8 +83,8 @@ class RolloutConfig(Config):
     max_new_tokens: Count = 16
     """Longest answer, tokens."""
     stop: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
-    """Text that ends an answer, beside the model's own end: every token with one of these in it does, and counts as the
-    answer's last."""
+    """Texts that end an answer, beside the model's own end; the token that completes one counts as the answer's
+    last."""
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     """Temperature of the sampling, and of the entropy that is controlled."""
     reward_seconds: Annotated[float, Field(ge=0.01, le=3600)] = 10.0

@@ -7,10 +7,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from transformers import GPT2Config, GPT2LMHeadModel  # noqa: E402
+from tokenizers import Tokenizer  # noqa: E402
+from tokenizers.decoders import Fuse  # noqa: E402
+from tokenizers.models import WordLevel  # noqa: E402
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast  # noqa: E402
 
 from entrostat.trainer.policy.warmstart import build_model, build_tokenizer  # noqa: E402
 from entrostat.trainer.rollout import draw, generate, response_logits  # noqa: E402
+from entrostat.trainer.rollout.ends import Ends  # noqa: E402
 from entrostat.trainer.rollout.prompts import Form, encode  # noqa: E402
 
 PROMPTS = ["57:3", "110:9", "12:0"]
@@ -139,6 +143,28 @@ def test_a_stop_text_ends_an_answer_at_every_token_that_holds_it(model, tokenize
         length = next((place + 1 for place, token in enumerate(tokens) if token in ends), len(tokens))
         assert mask == [position < length for position in range(len(tokens))]
     assert any("+" in answer for answer in rollout.answers)
+
+
+def test_a_stop_text_of_several_tokens_ends_an_answer_with_the_token_that_completes_it(model, tokenizer):
+    rollout = sample(model, tokenizer, responses_per_prompt=256, max_new_tokens=8, form=Form(stop=("7+", "55")))
+    end, cut = tokenizer.eos_token_id, 0
+    for tokens, mask in zip(rollout.actions.tolist(), rollout.mask.tolist(), strict=True):
+        texts = [tokenizer.decode(tokens[: place + 1]) for place in range(len(tokens))]
+        stopped = [place for place, text in enumerate(texts) if "7+" in text or "55" in text or tokens[place] == end]
+        length = min([place + 1 for place in stopped] + [len(tokens)])
+        assert sum(mask) == length
+        cut += tokens[length - 1] != end and length < len(tokens)
+    assert cut > 5
+
+
+def test_a_stop_text_may_lie_across_tokens_that_hold_more(model):
+    words = Tokenizer(WordLevel({"": 0, "</s>": 1, "b\n": 2, "\nc": 3, "a.": 4, "é": 5}, unk_token="</s>"))
+    words.decoder = Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>")
+    ends, running = Ends(model, tokenizer, ("\n\n", ".é")), torch.tensor([True] * 5)
+    first, second = torch.tensor([2, 2, 4, 4, 3]), torch.tensor([3, 2, 5, 3, 1])
+    assert ends.reached([first], running).tolist() == [False] * 5
+    assert ends.reached([first, second], running).tolist() == [True, False, True, False, True]
 
 
 def test_a_chat_has_the_system_turn_that_is_given(tokenizer):

@@ -12,8 +12,9 @@ from entrostat.trainer.config import load_config
 from entrostat.trainer.engine.checkpoint import newest_step
 from entrostat.trainer.errors import Stopped
 from entrostat.trainer.loop import train_step
-from entrostat.trainer.policy.warmstart import build_tokenizer
+from entrostat.trainer.policy.warmstart import build_model, build_tokenizer
 from entrostat.trainer.rollout import Sampling, sampler
+from entrostat.trainer.rollout.ends import Ends
 from entrostat.trainer.rollout.mismatch import trusted
 from entrostat.trainer.rollout.sampler import PLAIN
 from entrostat.trainer.rollout.vllm.engine import _answer
@@ -132,7 +133,8 @@ def test_what_vllm_leaves_out_is_unknown_and_not_an_error():
 
 def test_answers_left_over_from_a_request_that_failed_are_not_taken_for_the_next_ones():
     backend = SimpleNamespace(where="", collective=False, generate=lambda requests: [Answer([1], [-1.0], {""})] * 3)
-    vllm = VLLMSampler(backend, build_tokenizer("0123456789"), [1], "cpu", PLAIN)
+    tokenizer = build_tokenizer("0123456789")
+    vllm = VLLMSampler(backend, tokenizer, Ends(build_model(tokenizer, seed=0), tokenizer), "cpu", PLAIN)
     with pytest.raises(RuntimeError, match="3 answers to 2 requests"):
         vllm.sample(["1"], Sampling(responses_per_prompt=2, max_new_tokens=1, temperature=1.0, seed=0))
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -127,6 +128,14 @@ def test_a_lost_push_is_refused_in_the_same_step(told, placement):
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_a_push_that_brings_a_name_and_no_weights_is_refused_in_the_same_step(told, placement):
     assert all("are stale" in rank["renamed"] for rank in told[placement])
+
+
+@engine
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_stop_text_of_two_tokens_ends_an_answer_with_the_second(told, placement):
+    answers = [answer for rank in told[placement] for answer in rank["stopped"]]
+    assert any(re.search(r"\d\+$", answer) for answer in answers)
+    assert not any(re.search(r"\d\+.", answer) for answer in answers)
 
 
 @engine

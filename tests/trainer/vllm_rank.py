@@ -13,6 +13,7 @@ import torch
 from entrostat.inputs.errors import InputError
 from entrostat.trainer.config import load_config
 from entrostat.trainer.loop import sample, train_step, version
+from entrostat.trainer.rollout.ends import Ends
 from entrostat.trainer.run import open_session
 from tests.runs import SMALL
 
@@ -58,6 +59,9 @@ def tell(out: Path, overrides: list[str]) -> None:
     backend.push = push
     session.sampler.push("sound")
     train_step(session, 4)
+    policy = session.engine.model
+    session.sampler._ends = Ends(policy, session.tokenizer, [f"{digit}+" for digit in range(10)])
+    told["stopped"] = sample(session, 4).rollout.answers
     backend.push = lambda version: rename(backend, version)
     told["renamed"] = refused(session, 5)
     out.with_suffix(f".{session.engine.rank}.json").write_text(json.dumps(told))

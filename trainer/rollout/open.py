@@ -7,7 +7,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from ..config import RunConfig
-from .prompts import Form, stop_tokens
+from .ends import Ends
+from .prompts import Form
 from .sampler import Sampler, TransformersSampler
 
 
@@ -36,4 +37,4 @@ def open_sampler(config: RunConfig, model: Any, tokenizer: PreTrainedTokenizerBa
 
         placed = InProcess if engine.placement == "in_process" else SecondProcess
         backend = placed(model, source, config.engine.dtype, engine)
-    return VLLMSampler(backend, tokenizer, stop_tokens(model, tokenizer, form.stop), model.device, form)
+    return VLLMSampler(backend, tokenizer, Ends(model, tokenizer, form.stop), model.device, form)

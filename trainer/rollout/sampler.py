@@ -12,8 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from entrostat.inputs.errors import InputError
 
 from .batch import Rollout, eval_mode, is_partitioned, padded_prompts
+from .ends import Ends
 from .prefix import read
-from .prompts import Form, encode, stop_tokens
+from .prompts import Form, encode
 
 PLAIN = Form()
 
@@ -67,14 +68,14 @@ class TransformersSampler:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, form: Form = PLAIN) -> None:
         self._model, self._tokenizer, self._form = model, tokenizer, form
-        self._stop = stop_tokens(model, tokenizer, form.stop)
+        self._ends = Ends(model, tokenizer, form.stop)
         self.collective = is_partitioned(model) and dist.is_initialized() and dist.get_world_size() > 1
 
     def push(self, version: str) -> None:
         """Nothing to do."""
 
     def sample(self, prompts: Sequence[str], sampling: Sampling) -> Rollout:
-        return generate(self._model, self._tokenizer, prompts, form=self._form, stop=self._stop, **vars(sampling))
+        return generate(self._model, self._tokenizer, prompts, form=self._form, ends=self._ends, **vars(sampling))
 
     def close(self) -> None:
         """Nothing to do."""
@@ -87,7 +88,7 @@ def generate(
     prompts: Sequence[str],
     *,
     form: Form = PLAIN,
-    stop: Sequence[int] | None = None,
+    ends: Ends | None = None,
     **sampling: Any,
 ) -> Rollout:
     """Samples from the full vocabulary, with the keywords of `Sampling`.
@@ -96,14 +97,14 @@ def generate(
     longest response, at most `max_new_tokens`. The global random state is neither read nor changed.
 
     Args:
-        stop: token ids that end an answer; none: `stop_tokens` of the model and the form.
+        ends: what ends an answer; none: what the model and the form say.
     """
     how = Sampling(**sampling)
-    stop = stop_tokens(model, tokenizer, form.stop) if stop is None else stop
+    ends = Ends(model, tokenizer, form.stop) if ends is None else ends
     ids = encode(tokenizer, prompts, form)
     padded, attention = (x.to(model.device) for x in padded_prompts(tokenizer, ids))
     with eval_mode(model):
-        actions, mask, logprob = _sample(model, padded, attention, stop, how)
+        actions, mask, logprob = _sample(model, padded, attention, ends, how)
     lengths = mask.sum(1).tolist()
     rows = list(zip(actions.tolist(), logprob.tolist(), lengths, strict=True))
     responses, logprobs = [a[:n] for a, _, n in rows], [p[:n] for _, p, n in rows]
@@ -111,19 +112,18 @@ def generate(
 
 
 def _sample(
-    model: PreTrainedModel, prompts: Tensor, attention: Tensor, stop: Sequence[int], how: Sampling
+    model: PreTrainedModel, prompts: Tensor, attention: Tensor, ends: Ends, how: Sampling
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Response tokens, their mask and ln p, all [B, T]; what lies off the mask is arbitrary."""
     pick = _picker(how, model.device)
     going = _any_rank if is_partitioned(model) else torch.any
-    ends = torch.tensor(stop, device=model.device)
     rows = torch.arange(len(prompts) * how.responses_per_prompt, device=model.device)
     state = read(model, prompts, attention).rows(rows // how.responses_per_prompt)
     steps, running, logits = [], torch.ones_like(rows, dtype=torch.bool), state.logits
     while True:
         token, logprob = pick(logits)
         steps.append((token, running, logprob))
-        running = running & ~torch.isin(token, ends)
+        running = running & ~ends.reached([action for action, _, _ in steps], running)
         if len(steps) == how.max_new_tokens or not going(running):
             actions, mask, logprobs = (torch.stack(column, dim=1) for column in zip(*steps, strict=True))
             _refuse_spoilt(logprobs)

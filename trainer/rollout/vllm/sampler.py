@@ -13,6 +13,7 @@ from entrostat.inputs.errors import InputError, install
 
 from ...seeds import seed_of
 from ..batch import Rollout
+from ..ends import Ends
 from ..prompts import Form, encode
 from ..sampler import Sampling
 
@@ -63,11 +64,11 @@ class VLLMSampler:
         self,
         backend: Backend,
         tokenizer: PreTrainedTokenizerBase,
-        stop: Sequence[int],
+        ends: Ends,
         device: torch.device | str,
         form: Form,
     ) -> None:
-        self._backend, self._tokenizer, self._stop, self._device, self._form = backend, tokenizer, stop, device, form
+        self._backend, self._tokenizer, self._ends, self._device, self._form = backend, tokenizer, ends, device, form
         self._version = ""
         self.collective = backend.collective
 
@@ -101,8 +102,10 @@ class VLLMSampler:
             "min_p": 0.0,
             "repetition_penalty": 1.0,
             "logprobs": 0,
-            "stop_token_ids": list(self._stop),
-            "detokenize": False,
+            "stop_token_ids": self._ends.tokens,
+            "stop": list(self._ends.texts),
+            "include_stop_str_in_output": True,
+            "detokenize": bool(self._ends.texts),
         }
 
     def _check(self, versions: set[str]) -> None:
