@@ -229,5 +229,6 @@ def results(folder: Path) -> str:
     ]
     titles = {page: page.read_text(encoding="utf-8").splitlines()[0].lstrip("# ") for page in pages}
     links = [f"- [{title}]({os.path.relpath(page, folder)})" for page, title in titles.items()]
-    text = "Measurements, each with the command that makes it. Seeds and curves of a claim were never used for tuning."
+    played = "Where a seed or curve of a claim played a part in a choice, its page says so."
+    text = f"Measurements, each with the command that makes it. {played}"
     return "\n".join(["# Results", "", text, "", *links]) + "\n"
