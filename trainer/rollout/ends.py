@@ -1,4 +1,4 @@
-"""What ends an answer: the model's own end tokens, and texts, which may lie across several tokens."""
+"""End tokens and texts that end an answer; a text may lie across several tokens."""
 
 from collections.abc import Iterable, Sequence
 
