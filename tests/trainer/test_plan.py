@@ -95,7 +95,7 @@ def test_weights_and_optimizer_take_the_memory_that_was_planned(folder, stage, d
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_pass_keeps_the_activations_that_were_planned(folder, dtype, checkpointing):
     config = run_config(folder, dtype=dtype, gradient_checkpointing=checkpointing)
-    model = Qwen2ForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).train()
+    model = Qwen2ForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
     if checkpointing:
         keep_few_activations(model)
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}

@@ -12,8 +12,8 @@ from tests.forks import two_ranks
 from tests.runs import SMALL
 
 ALONE = (1, 0, 64)
-TOGETHER = [(2, 0, 32), (2, 1, 32), (2, 2, 16), (2, 3, 8)]
-"""(ranks, ZeRO stage, responses of a microbatch); the others of a rank's 32 accumulate."""
+TOGETHER = [(2, 0, 32), (2, 1, 32), (2, 2, 16), (2, 3, 8), (2, 3, 16, "engine.gradient_checkpointing=true")]
+"""(ranks, ZeRO stage, responses of a microbatch, more); the others of a rank's 32 accumulate."""
 WITHOUT_LOGITS = (2, 3, 16, "engine.without_logits=true")
 SAME = (
     "actor/entropy",

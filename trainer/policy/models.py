@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import getproxies
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from entrostat.inputs.errors import InputError, one_line
 from entrostat.inputs.files import check_regular
@@ -56,9 +58,29 @@ def load_model(name: str, dtype: torch.dtype = torch.float32, chat: bool = False
 
 
 def keep_few_activations(model: Any) -> None:
-    """Let the model compute its layers' activations again in the backward pass."""
-    new = getattr(model, "activation_checkpointing_enable", None)  # since transformers 5.24
-    (new or model.gradient_checkpointing_enable)({"use_reentrant": False})
+    """Let the model compute its layers' activations again in the backward pass.
+
+    A switch of transformers' own does so in training mode alone, which has dropout too.
+
+    Raises:
+        InputError: it has no layers that transformers knows how to compute again.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    found = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    if not found:
+        raise InputError(
+            f"`engine.gradient_checkpointing` is true, but {type(model).__name__} has no layers for it; write "
+            "`engine.gradient_checkpointing: false`."
+        )
+    for layer in found:
+        layer.forward = partial(_computed_again, layer.forward)
+
+
+def _computed_again(forward: Callable[..., Any], *inputs: Any, **words: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(*inputs, **words)
+    return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False, **words)
 
 
 def load_tokenizer(name: str, chat: bool = False) -> Any:
