@@ -127,6 +127,32 @@ def test_a_deepspeed_json_that_says_twice_what_the_run_says_is_refused():
         settings({"train_batch_size": 64})
 
 
+def test_what_a_deepspeed_json_leaves_to_the_trainer_at_any_depth_is_ours():
+    open_values = {"zero_optimization": {"stage": "auto"}, "bf16": {"enabled": "auto"}, "fp16": {"enabled": "auto"}}
+    assert settings({"gradient_clipping": "auto"} | open_values) == settings() | {"fp16": {}}
+
+
+SPOKEN = {
+    "bfloat16": [{"bf16": {"enabled": False}}, {"bf16": True}, {"fp16": {"enabled": True}}],
+    "float32": [{"bf16": {"enabled": True}}, {"bfloat16": {"enabled": True}}, {"fp16": {"enabled": True}}],
+}
+
+
+@pytest.mark.parametrize(("dtype", "given"), [(dtype, given) for dtype in SPOKEN for given in SPOKEN[dtype]])
+def test_a_deepspeed_json_of_another_precision_than_the_runs_is_refused(dtype, given):
+    engine = EngineConfig(dtype=dtype, deepspeed=given)
+    with pytest.raises(InputError, match=rf"against `engine\.dtype: {dtype}`; leave it out"):
+        deepspeed_settings(UpdateConfig(), engine, rows=4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_deepspeed_json_of_the_runs_own_precision_passes(dtype):
+    given = {"bf16": {"enabled": dtype == "bfloat16"}, "fp16": {"enabled": False, "loss_scale": 0}}
+    assert (
+        deepspeed_settings(UpdateConfig(), EngineConfig(dtype=dtype, deepspeed=given), rows=4)["bf16"] == given["bf16"]
+    )
+
+
 def test_a_deepspeed_json_that_is_not_there_is_refused():
     with pytest.raises(InputError, match=r"cannot read nowhere.json .*`engine.deepspeed`"):
         settings("nowhere.json")

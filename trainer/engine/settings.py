@@ -35,7 +35,7 @@ def deepspeed_settings(update: UpdateConfig, engine: EngineConfig, rows: int) ->
         "bf16": {"enabled": engine.dtype == "bfloat16"},
         "steps_per_print": 1_000_000_000,
     }
-    return _over(ours, _user_settings(engine.deepspeed))
+    return _over(ours, _user_settings(engine))
 
 
 def _offload(engine: EngineConfig) -> dict[str, Any]:
@@ -43,19 +43,34 @@ def _offload(engine: EngineConfig) -> dict[str, Any]:
     return {name: {"device": "cpu"} for name, wanted in names.items() if wanted}
 
 
-def _user_settings(given: str | dict[str, Any] | None) -> dict[str, Any]:
+def _user_settings(engine: EngineConfig) -> dict[str, Any]:
+    given, low = engine.deepspeed, engine.dtype == "bfloat16"
     if given is None:
         return {}
     if isinstance(given, str):
         given = read_json(given, "DeepSpeed's JSON in `engine.deepspeed`")
     if not isinstance(given, dict):
         raise InputError("`engine.deepspeed` holds no keys; give DeepSpeed's JSON object.")
-    given = {key: value for key, value in given.items() if value != "auto"}
+    given = _decided(given)
     if twice := [key for key in OURS if key in given]:
         raise InputError(
             f"`engine.deepspeed` has `{twice[0]}`, which follows from `rollout`, `update` and the ranks; leave it out."
         )
+    for key, ours in {"bf16": low, "bfloat16": low, "fp16": False}.items():
+        block = given.get(key, {})
+        if not isinstance(block, dict) or block.get("enabled", ours) != ours:
+            raise InputError(
+                f"`engine.deepspeed` has {block!r} for `{key}`, against `engine.dtype: {engine.dtype}`; leave it out, "
+                "and write `engine.dtype: bfloat16` where that is wanted."
+            )
     return given
+
+
+def _decided(given: dict[str, Any]) -> dict[str, Any]:
+    """The JSON without what it leaves to the trainer, as "auto", at any depth."""
+    return {
+        key: _decided(value) if isinstance(value, dict) else value for key, value in given.items() if value != "auto"
+    }
 
 
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
