@@ -290,6 +290,11 @@ class RunConfig(Config):
         """Optimizer steps a rollout."""
         return self.update.minibatches * self.update.epochs
 
+    @property
+    def watches_start(self) -> bool:
+        """Whether the KL divergence to the start policy is measured."""
+        return self.control.guard.kl_limit is not None or self.evaluation.divergence
+
     @model_validator(mode="after")
     def _system_has_chat(self) -> RunConfig:
         if self.system is not None and not self.chat:

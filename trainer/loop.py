@@ -17,14 +17,15 @@ from entrostat.advantages import no_spread_fraction
 from entrostat.decision import Decision, finite
 from entrostat.loss import policy_loss, threshold_sums
 from entrostat.measure.tensors import per_token
+from entrostat.measure.tokens import TokenStatistics
 
 from .rollout import Rollout, Sampling
 from .rollout.mismatch import trusted
 from .seeds import seed_everything, seed_of
 from .step.batch import Batch
 from .step.evaluate import evaluate
-from .step.measure import logits_of, measure, sampled_statistics, statistics
-from .step.reference import divergence
+from .step.measure import measure, sampled_statistics, statistics
+from .step.reference import Reference, divergence
 from .step.retry import retried, together
 from .step.rewards import FAULTS, drop_groups, score_answers
 from .step.session import Session
@@ -58,7 +59,7 @@ def train_step(session: Session, step: int) -> dict[str, float]:
         seen = batch.seen
     with clock("control"):
         watched = session.reference if session.config.control.guard.kl_limit is not None else None
-        kl = divergence(watched, session.config, seen.rollout, seen.tokens, partial(logits_of, session))
+        kl = from_start(session, watched, seen.rollout, seen.tokens)
         decision = session.control.step(
             seen.tokens,
             seen.advantages,
@@ -242,8 +243,12 @@ def heldout_divergence(session: Session) -> float:
         seed=seed,
     )
     rollout = drawn_by_all(session, [problem.prompt for problem in problems], how)
-    tokens = sampled_statistics(session, rollout)
-    return divergence(session.reference, config, rollout, tokens, partial(logits_of, session))
+    return from_start(session, session.reference, rollout, sampled_statistics(session, rollout))
+
+
+def from_start(session: Session, reference: Reference | None, rollout: Rollout, tokens: TokenStatistics) -> float:
+    """KL divergence to the start policy, which is measured as the policy is: rows of a pass, with or without logits."""
+    return divergence(reference, rollout, tokens, partial(statistics, session, logprob_only=True), session.engine.rows)
 
 
 class Clock:

@@ -13,12 +13,11 @@ from entrostat.inputs.errors import InputError
 from entrostat.trainer.adapter import add_adapter, layers, own_parameters, without_adapter
 from entrostat.trainer.config import LoRAConfig, load_config
 from entrostat.trainer.engine.checkpoint import load_checkpoint, newest_checkpoint
-from entrostat.trainer.loop import train_step
+from entrostat.trainer.loop import from_start, train_step
 from entrostat.trainer.policy.models import load_model
-from entrostat.trainer.rollout.prefix import shared_logits
 from entrostat.trainer.rollout.weights import gathered, shapes
 from entrostat.trainer.run import _restore, _save
-from entrostat.trainer.step.reference import divergence, start_policy
+from entrostat.trainer.step.reference import start_policy
 from entrostat.trainer.tracking.folder import RunFolder
 from tests.runs import SMALL
 from tests.trainer.test_resume import interrupted, session_of
@@ -110,9 +109,10 @@ def test_the_divergence_to_the_start_policy_is_that_to_the_model_as_it_was_loade
     train_step(session, 1)
     (batch,) = seen
     full = session.config.model_copy(update={"adapter": None})
-    own = divergence(session.reference, session.config, batch.rollout, batch.tokens)
-    other = divergence(start_policy(full, session.engine.model), full, batch.rollout, batch.tokens)
-    once = divergence(session.reference, session.config, batch.rollout, batch.tokens, shared_logits)
+    start = start_policy(full, session.engine.model)
+    own, other = (from_start(session, policy, batch.rollout, batch.tokens) for policy in (session.reference, start))
+    session.shares_prompts = True
+    once = from_start(session, session.reference, batch.rollout, batch.tokens)
     assert own == pytest.approx(other, abs=1e-6)
     assert once == pytest.approx(own, abs=1e-5)
     assert abs(own) > 1e-3

@@ -66,7 +66,7 @@ def plan(config: RunConfig, shape: Shape, prompt_length: int) -> Plan:
 
 
 def state_memory(config: RunConfig, shape: Shape) -> dict[str, float]:
-    """Memory of a rank between steps: weights, gradients, Adam's moments and float32 masters.
+    """Memory of a rank between steps: weights, gradients, Adam's moments, float32 masters, and a whole start policy.
 
     ZeRO (arXiv 1910.02054, section 5) divides optimizer state from stage 1 on, gradients from 2, weights from 3.
     Masters are there in bfloat16 at every stage, and from stage 1 on in float32 too. With an adapter gradients and
@@ -87,6 +87,8 @@ def state_memory(config: RunConfig, shape: Shape) -> dict[str, float]:
         parts["weights"] = 0.0
     if engine.zero_stage == 3:  # the layer at work, the one fetched ahead, and the head
         parts["gathered weights"] = size * (2 * shape.layer + shape.hidden * shape.vocabulary)
+    if config.watches_start and config.adapter is None:
+        parts["start policy"] = size * shape.parameters
     return parts
 
 
