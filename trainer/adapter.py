@@ -6,6 +6,7 @@ The layers are put into the model in place, so that it stays the transformers mo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,7 +28,7 @@ def add_adapter(model: Any, config: LoRAConfig) -> None:
     """Put LoRA layers into the model, and leave a gradient to nothing else. Their start follows torch's seed.
 
     Raises:
-        InputError: peft is missing, or a target is no layer of the model.
+        InputError: peft is missing, or a target is no layer of the model, or one that cannot be merged alone.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -47,6 +48,19 @@ def add_adapter(model: Any, config: LoRAConfig) -> None:
             f"`adapter.targets` is {config.targets!r} and does not fit the model ({one_line(error)}); name linear "
             "layers as they end, such as `q_proj`, or write `all-linear`."
         ) from None
+    _refuse_shared(model, config)
+
+
+def _refuse_shared(model: nn.Module, config: LoRAConfig) -> None:
+    """Embeddings, and heads that share their weight: a change of one weight at one place is all that samplers take."""
+    uses = Counter(id(weight) for _, weight in model.named_parameters(remove_duplicate=False))
+    for name, layer in model.named_modules():
+        shared = NAME in getattr(layer, "lora_A", {}) and uses[id(layer.base_layer.weight)] > 1
+        if shared or NAME in getattr(layer, "lora_embedding_A", {}):
+            raise InputError(
+                f"`adapter.targets` is {config.targets!r}, and {name} is an embedding or shares its weight; name "
+                "linear layers with weights of their own, such as `q_proj`."
+            )
 
 
 def layers(model: nn.Module) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("peft")
 
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
 
 from entrostat.inputs.errors import InputError
 from entrostat.trainer.adapter import add_adapter, layers, own_parameters, without_adapter
@@ -34,6 +34,14 @@ def gpt2():
     """Its linear layers are transposed, and it has biases."""
     torch.manual_seed(0)
     return GPT2LMHeadModel(GPT2Config(vocab_size=16, n_positions=32, n_embd=32, n_layer=2, n_head=2))
+
+
+def untied():
+    """Its head has a weight of its own."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    return Qwen2ForCausalLM(Qwen2Config(vocab_size=16, tie_word_embeddings=False, **sizes, **heads))
 
 
 def adapted(make, moved=True, **keys):
@@ -91,6 +99,22 @@ def test_targets_choose_the_layers():
 def test_a_target_that_is_no_layer_is_refused_in_one_sentence():
     with pytest.raises(InputError, match="name linear layers as they end"):
         adapted(shipped, targets=["nonsense"])
+
+
+@pytest.mark.parametrize(
+    ("make", "target"), [(shipped, "embed_tokens"), (shipped, "lm_head"), (untied, "embed_tokens")]
+)
+def test_a_target_that_no_sampler_could_be_sent_is_refused_in_one_sentence(make, target):
+    with pytest.raises(InputError, match=rf"{target} is an embedding or shares its weight; name linear layers"):
+        adapted(make, targets=["q_proj", target])
+
+
+def test_a_head_with_a_weight_of_its_own_is_adapted_and_sent():
+    model, plain = adapted(untied, targets=["lm_head"]), untied().eval()
+    plain.load_state_dict(dict(gathered(model)), strict=False)
+    torch.testing.assert_close(logits(plain), logits(model), atol=1e-5, rtol=1e-5)
+    with without_adapter(model) as start:
+        assert torch.equal(logits(start), logits(untied().eval()))
 
 
 def test_without_the_adapter_the_model_is_the_start_policy_and_comes_back():
