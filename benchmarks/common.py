@@ -22,6 +22,8 @@ Key = tuple[str, str, int]
 """Task, method, seed."""
 Rows = dict[Key, dict[str, float]]
 """Figures of runs; kept in a CSV, so that a study of days goes on wherever it was stopped."""
+Centre = Callable[[Sequence[np.ndarray]], Any]
+"""Of groups, each [..., runs]: one value, along the last axis."""
 
 
 def options(doc: str, **defaults: Any) -> argparse.Namespace:
@@ -122,22 +124,33 @@ def iqm(values: ArrayLike) -> float:
     return float(trim_mean(np.ravel(values), 0.25))
 
 
-def interval(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """95 % of the interquartile mean over all, by a bootstrap within each group (Agarwal et al., arXiv 2108.13264)."""
-
-    def mean(*samples: Any, axis: int = -1) -> Any:
-        return trim_mean(np.concatenate(samples, axis), 0.25, axis)
-
-    return tuple(bootstrap(groups, mean, n_resamples=2000, method="percentile", rng=0).confidence_interval)
+def over_all(groups: Sequence[np.ndarray]) -> Any:
+    """The interquartile mean over all groups together, along the last axis."""
+    return trim_mean(np.concatenate(groups, -1), 0.25, -1)
 
 
-def middle(groups: Sequence[Sequence[float]], digits: int = 3) -> str:
-    """The interquartile mean over all and its interval, which a group of one has not."""
-    centre = f"{iqm(np.concatenate(groups)):.{digits}f}"
-    if min(map(len, groups)) < 2:
-        return centre
-    low, high = interval(groups)
-    return f"{centre} ({low:.{digits}f} to {high:.{digits}f})"
+def interval(groups: Sequence[ArrayLike], centre: Centre = over_all) -> tuple[float, float]:
+    """95 % of the centre, by a bootstrap within each group (Agarwal et al., arXiv 2108.13264); a group of one stays."""
+    fixed = [np.asarray(group, dtype=float) for group in groups]
+    drawn = [place for place, group in enumerate(fixed) if len(group) > 1]
+
+    def statistic(*samples: np.ndarray, axis: int = -1) -> Any:
+        whole = [np.broadcast_to(group, (*samples[0].shape[:-1], len(group))) for group in fixed]
+        for place, sample in zip(drawn, samples, strict=True):
+            whole[place] = sample
+        return centre(whole)
+
+    samples = [fixed[place] for place in drawn]
+    return tuple(bootstrap(samples, statistic, n_resamples=2000, method="percentile", rng=0).confidence_interval)
+
+
+def middle(groups: Sequence[Sequence[float]], digits: int = 3, centre: Centre = over_all) -> str:
+    """The centre of the groups and its interval, which there is where a group has two."""
+    text = f"{centre([np.asarray(group) for group in groups]):.{digits}f}"
+    if max(map(len, groups)) < 2:
+        return text
+    low, high = interval(groups, centre)
+    return f"{text} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def difference(apart: np.ndarray, digits: int) -> str:

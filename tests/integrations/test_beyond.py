@@ -11,7 +11,7 @@ pytest.importorskip("stable_baselines3")
 
 from benchmarks.claims.beyond import table
 from benchmarks.claims.beyond.runs import ROLLOUT, TASKS, Job, jobs, train
-from benchmarks.common import interval, iqm
+from benchmarks.common import interval, iqm, middle
 from entrostat.trainer.reporting.rundata import Run, load_run
 
 RUN = table.Figures(score=0.9, greedy=0.9, frames=1e5, solved=True, rmse=3.0, net=2.0, entropy=0.6, seconds=100.0)
@@ -34,6 +34,15 @@ def test_the_interval_draws_within_each_stratum():
     assert (high - low) / 2 == pytest.approx(1.96 * 1.1 / 20, rel=0.2)  # the IQM of a normal: 1.1 of the mean's error
 
 
+def test_a_group_of_one_stays_in_the_interval_and_does_not_drop_it():
+    groups = [[0.0, 1.0], [5.0], [2.0, 4.0, 6.0, 8.0]]
+    rng = np.random.default_rng(1)
+    slow = [iqm(np.concatenate([rng.choice(group, len(group)) for group in groups])) for _ in range(4000)]
+    assert interval(groups) == pytest.approx(np.percentile(slow, [2.5, 97.5]), abs=0.15)
+    assert middle(groups, 1).startswith(f"{iqm(np.concatenate(groups)):.1f} (")
+    assert middle([[1.0], [3.0]], 1) == "2.0"
+
+
 def test_the_best_bonus_is_the_one_with_the_highest_return_and_of_equal_ones_the_faster():
     results = {
         (TASK, "no bonus"): group(1.0, 1.0),
@@ -43,6 +52,13 @@ def test_the_best_bonus_is_the_one_with_the_highest_return_and_of_equal_ones_the
     }
     assert table.best_bonus(results, TASK) == "bonus 0.01"
     assert table.best_bonus({}, TASK) is None
+
+
+def test_a_bonus_with_fewer_of_the_first_seeds_is_not_chosen():
+    results = {(TASK, "bonus 0.01"): group(1.0), (TASK, "bonus 0.03"): group(0.5, 0.6)}
+    assert table.best_bonus(results, TASK) == "bonus 0.03"
+    results = {(TASK, "bonus 0.01"): group(*[1.0] * 5), (TASK, "bonus 0.03"): group(*[0.5] * 10)}
+    assert table.best_bonus(results, TASK) == "bonus 0.01"  # both have all of the first five
 
 
 def test_the_figures_of_a_run_are_read_off_its_log():

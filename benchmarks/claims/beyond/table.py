@@ -74,10 +74,15 @@ def figures(run: Run, task: Task) -> Figures:
 
 
 def best_bonus(results: Results, task: str) -> str | None:
-    """The bonus with the highest return on the first seeds, on which it is compared; of equal ones the faster."""
-    found = {name: results[task, name][:FIRST] for name in BONUS if results.get((task, name))}
-    if not found:
+    """Of the bonuses with the most of the first seeds the one with the highest return there; of equal ones the faster.
+
+    The first seeds are those on which it is compared.
+    """
+    there = {name: results[task, name][:FIRST] for name in BONUS if results.get((task, name))}
+    if not there:
         return None
+    most = max(map(len, there.values()))
+    found = {name: group for name, group in there.items() if len(group) == most}
     return max(found, key=lambda name: (round(iqm([f.score for f in found[name]]), 3), -_frames(found[name])))
 
 
