@@ -91,6 +91,19 @@ def test_every_claim_is_judged_and_may_fail():
     assert len(table.claims(good)) == len(table.claims(bad)) == 3
 
 
+def test_a_ratio_that_cannot_be_above_the_limit_is_no_verdict_unless_all_runs_arrive():
+    frames = float(TASKS[TASK].frames)
+    late = group(0.9, 0.9, frames=frames / 1.1)
+    never = group(0.1, 0.1, frames=frames, solved=False)
+    lines = table.claims({(TASK, "control"): never, (TASK, "bonus 0.01"): late})
+    assert lines[-1].endswith("cannot be told (at most 1.10 x).")
+    lines = table.claims({(TASK, "control"): never, (TASK, "bonus 0.01"): never})
+    assert lines[-2].endswith("neither solves any.")
+    assert lines[-1].endswith("cannot be told (at most 1.00 x).")
+    lines = table.claims({(TASK, "control"): late, (TASK, "bonus 0.01"): never})
+    assert lines[-1].endswith("yes (0.91 x).")
+
+
 def test_further_seeds_are_judged_beside_the_first_five_and_not_in_their_place():
     results = {(TASK, "control"): group(*[0.9] * 5, *[0.1] * 2), (TASK, "bonus 0.01"): group(*[0.9] * 6)}
     seeds = [line.partition(",")[2].partition(":")[0] for line in table.claims(results)]

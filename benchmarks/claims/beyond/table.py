@@ -19,6 +19,8 @@ from entrostat.trainer.reporting.summary import summarise
 BONUS = tuple(f"bonus {bonus:g}" for bonus in BONUSES)
 FIRST = 5
 """Seeds that every method has."""
+WITHIN = 1.2
+"""How much longer than the best bonus control may take to the threshold."""
 COLUMNS = (
     "task",
     "method",
@@ -161,14 +163,24 @@ def _beside(task: str, group: Sequence[Figures], best: str, theirs: Sequence[Fig
     for count in sorted({min(FIRST, len(group), len(theirs)), min(len(group), len(theirs))}):
         pair = group[:count], theirs[:count]
         ours, others = (round(sum(run.solved for run in runs)) for runs in pair)
-        ratio = _frames(pair[0]) / _frames(pair[1])
+        solves = f"{_verdict(ours >= others)} ({ours} and {others})" if ours or others else "neither solves any"
         found += [
-            f"- {task}, seeds up to {count}: solves as many as {best}: {_verdict(ours >= others)} "
-            f"({ours} and {others}).",
-            f"- {task}, seeds up to {count}: frames to threshold within 1.2 x of {best}: {_verdict(ratio <= 1.2)} "
-            f"({ratio:.2f} x).",
+            f"- {task}, seeds up to {count}: solves as many as {best}: {solves}.",
+            f"- {task}, seeds up to {count}: frames to threshold within {WITHIN:g} x of {best}: "
+            f"{_within(*pair, TASKS[task].frames)}.",
         ]
     return found
+
+
+def _within(ours: Sequence[Figures], theirs: Sequence[Figures], frames: int) -> str:
+    """A run that never arrives counts as all frames, so that the ratio has an upper end.
+
+    Where that is within the limit, it says something only of runs that all arrive.
+    """
+    ratio, most = _frames(ours) / _frames(theirs), frames / _frames(theirs)
+    if most <= WITHIN and any(run.frames >= frames for run in ours):
+        return f"cannot be told (at most {most:.2f} x)"
+    return f"{_verdict(ratio <= WITHIN)} ({ratio:.2f} x)"
 
 
 def _verdict(holds: bool) -> str:
