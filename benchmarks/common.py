@@ -153,6 +153,31 @@ def middle(groups: Sequence[Sequence[float]], digits: int = 3, centre: Centre = 
     return f"{text} ({low:.{digits}f} to {high:.{digits}f})"
 
 
+def pooled(squares: ArrayLike) -> str:
+    """The root of the mean square over seeds, and its standard error; `<` its upper end where the mean is below zero.
+
+    Args:
+        squares: net RMSE^2 of each seed, RMSE^2 - mean se^2, which may be below zero.
+    """
+    squares = np.asarray(squares, dtype=float)
+    mean, error = squares.mean(), squares.std(ddof=1) / np.sqrt(len(squares)) if len(squares) > 1 else 0.0
+    if mean <= 0:
+        return f"< {np.sqrt(max(mean + 2 * error, 0)):.2f}"
+    return f"{np.sqrt(mean):.2f}" + (f" +- {error / (2 * np.sqrt(mean)):.2f}" if len(squares) > 1 else "")
+
+
+POOLED = (
+    "Net RMSE over seeds: the root of the mean square, +- its standard error. Where a seed's square is below zero, the "
+    "CSV has 0 in its place, and the root is too high: it is at most what stands behind `<=`."
+)
+
+
+def pooled_roots(roots: ArrayLike) -> str:
+    """The same of roots, of which those of a square below zero are 0: an upper end then, marked by `<=`."""
+    roots = np.asarray(roots, dtype=float)
+    return pooled(roots**2) if (roots > 0).all() else f"<= {np.sqrt(np.mean(roots**2)):.2f}"
+
+
 def difference(apart: np.ndarray, digits: int) -> str:
     """Mean of paired differences, and its standard error where there are two."""
     error = f" +- {apart.std(ddof=1) / np.sqrt(len(apart)):.{digits}f}" if len(apart) > 1 else ""

@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks.claims.adaptive.runs import SETTINGS
 from benchmarks.common import (
+    POOLED,
     RESULTS,
     Rows,
     add_rows,
@@ -29,6 +30,7 @@ from benchmarks.common import (
     override,
     page,
     plus_minus,
+    pooled_roots,
     quiet,
     table,
 )
@@ -102,17 +104,28 @@ def blocks(rows: Rows, seeds: Sequence[int]) -> tuple[str, ...]:
         cuts = [rows.get((task, "cuts", seed), {}) for seed in found]
         if found:
             own = list(found.values())
-            lines.append([task, name, len(own), *(plus_minus([r[c] for r in own], ".3f") for c in COLUMNS)])
+            lines.append([task, name, len(own), *(_cell([r[c] for r in own], c) for c in COLUMNS)])
         if found and name != "cuts":
-            lines.append(["", "difference", "", *(difference(apart(own, cuts, c), 3) for c in COLUMNS)])
+            lines.append(["", "difference", "", *(_less(own, cuts, c) for c in COLUMNS)])
     return (
         "# Which actuator keeps most learning",
         f"`python -m benchmarks.claims.actuators`; seeds {joined(seeds)}, 150 steps of 64 prompts x 8 responses, the "
         f"adaptive law over each actuator, the target at 0.9 of the initial entropy until step {HOLD}, then down to "
         f"0.15 at step {ANNEALED}. 200 held-out prompts x 16 answers at the end.",
         "Mean +- standard deviation over the seeds; difference to `cuts`, seed by seed, +- its standard error.",
+        f"{POOLED} Such a row has no difference.",
         table(" | ".join(["task", "actuator", "seeds", *COLUMNS.values()]), lines),
     )
+
+
+def _cell(values: Sequence[float], column: str) -> str:
+    return pooled_roots(values) if column == "net_rmse" else plus_minus(values, ".3f")
+
+
+def _less(rows: Sequence[dict], cuts: Sequence[dict], column: str) -> str:
+    """Empty for net RMSE where a seed's is known as 0 alone."""
+    unknown = column == "net_rmse" and not all(row[column] > 0 for row in [*rows, *cuts])
+    return "" if unknown else difference(apart(rows, cuts, column), 3)
 
 
 def apart(rows: Sequence[dict], cuts: Sequence[dict], column: str) -> np.ndarray:

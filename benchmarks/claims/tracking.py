@@ -13,7 +13,19 @@ from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.common import RESULTS, joined, options, page, plus_minus, quiet, table, train_all, write_csv
+from benchmarks.common import (
+    POOLED,
+    RESULTS,
+    joined,
+    options,
+    page,
+    plus_minus,
+    pooled_roots,
+    quiet,
+    table,
+    train_all,
+    write_csv,
+)
 from entrostat.trainer.reporting.summary import RunSummary, summarise
 
 TARGETS = {
@@ -70,7 +82,7 @@ def blocks(rows: list[RunSummary]) -> tuple[str, ...]:
     for row in rows:
         groups[row.name.rsplit("-", 1)[0]].append(row)
     lines = [
-        [name, *(_cell([getattr(row, key) for row in group]) for key in COLUMNS), _growing(group)]
+        [name, *(_cell([getattr(row, key) for row in group], key) for key in COLUMNS), _growing(group)]
         for name, group in groups.items()
     ]
     return (
@@ -82,6 +94,7 @@ def blocks(rows: list[RunSummary]) -> tuple[str, ...]:
         "rises. Evaluation on 250 held-out prompts (and `greedy` on 250 training "
         "prompts too): `greedy` at temperature 0, the others at 1. `reward` is the training reward at temperature 1, "
         "mean of the last 10 steps.",
+        POOLED,
         "The adaptive law, which has no setting, over clip thresholds (`actuator: {type: sensitivity}`). Nothing was "
         "chosen on these seeds and curves: the task's split (three "
         "prompts in four held out) comes from seeds 0 to 2, the law from seeds 100 to 111 and other curves.",
@@ -93,10 +106,12 @@ def _growing(group: list[RunSummary]) -> str:
     return f"{sum(row.oscillation_grows for row in group)} of {len(group)}"
 
 
-def _cell(values: list[float | None]) -> str:
+def _cell(values: list[float | None], key: str) -> str:
     known = [value for value in values if value is not None]
     if not known:
         return ""
+    if key == "net_rmse":
+        return pooled_roots(known)
     digits = 3 if max(map(abs, known)) <= 1 else 2
     missing = f" ({len(values) - len(known)} never)" if len(known) < len(values) else ""
     return plus_minus(known, f".{digits}f") + missing

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import joined, options, page, plus_minus, table
+from benchmarks.common import joined, options, page, plus_minus, pooled, table
 from entrostat.loop.config import ControlConfig
 from entrostat.trainer.reporting.rundata import Run, load_run
-from entrostat.trainer.reporting.summary import summarise
+from entrostat.trainer.reporting.summary import followed_target, measured_entropy, summarise
 
 TARGET = 0.55
 RESPONSES = 256
@@ -85,8 +85,9 @@ def blocks(runs: dict[Name, Run], seeds: list[int], updates: list[int], rollouts
         "rollout on whose measured entropy first reaches it. What follows is by the entropy that TRL logs, a mean over "
         "a rollout's updates. Reached: the rollout, under control and under static clipping at 0.2. Descent: the "
         "largest excess of the controlled run over the static one until either is at the target, nats, means of three "
-        "rollouts; below zero control is the faster throughout. Mean +- standard deviation over the seeds, in brackets "
-        "the seed with the largest figure; descents seed by seed.",
+        "rollouts; below zero control is the faster throughout. Mean +- standard deviation over the seeds, of net RMSE "
+        "the root of the mean of RMSE^2 - mean se^2, which may be below zero, +- its standard error; in brackets the "
+        "seed with the largest figure; descents seed by seed.",
         table(
             "updates a rollout | RMSE % | net RMSE % | bias % | reached | reached, static | descent | reward, end | "
             "reward, static",
@@ -98,16 +99,25 @@ def blocks(runs: dict[Name, Run], seeds: list[int], updates: list[int], rollouts
 def _row(runs: dict[Name, Run], updates: int, seeds: list[int]) -> Iterator[str]:
     controlled = [runs["controlled", updates, seed] for seed in seeds]
     static = [runs["static", updates, seed] for seed in seeds]
-    found = [summarise(run, skip=max(_reached(run, "actor/entropy"), 0)) for run in controlled]
+    skips = [max(_reached(run, "actor/entropy"), 0) for run in controlled]
+    found = [summarise(run, skip=skip) for run, skip in zip(controlled, skips, strict=True)]
     for name in ("rmse", "net_rmse", "bias"):
         values = [getattr(figures, name) for figures in found]
         form = "+.2f" if name == "bias" else ".2f"
-        yield "-" if None in values else f"{plus_minus(values, form)} ({max(values, key=abs):{form}})"
+        squares = [net_square(run, skip) for run, skip in zip(controlled, skips, strict=True)]
+        over = pooled(squares) if name == "net_rmse" else plus_minus(values, form)
+        yield "-" if None in values else f"{over} ({max(values, key=abs):{form}})"
     for group in (controlled, static):
         yield ", ".join(str(_reached(run)) if _reached(run) >= 0 else "never" for run in group)
     yield ", ".join(f"{excess(*pair):+.3f}" for pair in zip(controlled, static, strict=True))
     for group in (controlled, static):
         yield plus_minus([float(run.column("reward")[-10:].mean()) for run in group])
+
+
+def net_square(run: Run, skip: int) -> float:
+    """Mean square error less that of the measurement, from rollout `skip` on, in (% of the target)^2."""
+    error, se = measured_entropy(run) - followed_target(run), run.column("controller/standard_error")
+    return float(np.nanmean((error**2 - se**2)[run.steps >= skip]) / (TARGET / 100) ** 2)
 
 
 def _reached(run: Run, entropy: str = LOGGED) -> int:

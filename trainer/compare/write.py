@@ -122,6 +122,7 @@ def _legend(suite: Suite) -> str:
         f"{run.update.minibatches} minibatches, learning rate {run.update.learning_rate:g}; evaluated on "
         f"{held_out.prompts} held-out prompts x {held_out.samples} answers after the last step.",
         f"Seeds {', '.join(map(str, suite.seeds))}; mean +- standard deviation over them. Bold: best of its column.",
+        "net %: a run with less error than the measurement's own counts as 0, so that a mean with one is too high.",
         f"*: differs from {suite.baseline} with q < {SIGNIFICANT} (paired t test over the seeds, Benjamini-Hochberg "
         "within a column); p and q of every cell are in compare.csv.",
     ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.common import difference, plus_minus, table
+from benchmarks.common import difference, plus_minus, pooled, table
 
 Row = dict[str, str]
 BIASES = ("bias", "bias_falling", "bias_rising")
@@ -134,14 +134,9 @@ def floor(group: Sequence[Row]) -> float:
 
 def net(group: Sequence[Row]) -> str:
     """Pooled net RMSE, % of the target's mean, and its standard error (2 of them where it is below zero)."""
-    squares = np.array(
+    return pooled(
         [1e4 * (number(r["square_error"]) - number(r["square_se"])) / number(r["mean_target"]) ** 2 for r in group]
     )
-    error = squares.std(ddof=1) / np.sqrt(len(squares)) if len(squares) > 1 else 0.0
-    mean = squares.mean()
-    if mean <= 0:
-        return f"< {np.sqrt(max(mean + 2 * error, 0)):.2f}"
-    return f"{np.sqrt(mean):.2f}" + (f" +- {error / (2 * np.sqrt(mean)):.2f}" if len(squares) > 1 else "")
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
