@@ -129,6 +129,11 @@ def over_all(groups: Sequence[np.ndarray]) -> Any:
     return trim_mean(np.concatenate(groups, -1), 0.25, -1)
 
 
+def mean_of_means(groups: Sequence[np.ndarray]) -> Any:
+    """The mean of the groups' means, along the last axis: each counts alike, and no value is left out."""
+    return np.mean([group.mean(-1) for group in groups], axis=0)
+
+
 def interval(groups: Sequence[ArrayLike], centre: Centre = over_all) -> tuple[float, float]:
     """95 % of the centre, by a bootstrap within each group (Agarwal et al., arXiv 2108.13264); a group of one stays."""
     fixed = [np.asarray(group, dtype=float) for group in groups]

@@ -11,7 +11,7 @@ pytest.importorskip("stable_baselines3")
 
 from benchmarks.claims.beyond import table
 from benchmarks.claims.beyond.runs import ROLLOUT, TASKS, Job, jobs, train
-from benchmarks.common import interval, iqm, middle
+from benchmarks.common import interval, iqm, mean_of_means, middle
 from entrostat.trainer.reporting.rundata import Run, load_run
 
 RUN = table.Figures(score=0.9, greedy=0.9, frames=1e5, solved=True, rmse=3.0, net=2.0, entropy=0.6, seconds=100.0)
@@ -41,6 +41,15 @@ def test_a_group_of_one_stays_in_the_interval_and_does_not_drop_it():
     assert interval(groups) == pytest.approx(np.percentile(slow, [2.5, 97.5]), abs=0.15)
     assert middle(groups, 1).startswith(f"{iqm(np.concatenate(groups)):.1f} (")
     assert middle([[1.0], [3.0]], 1) == "2.0"
+
+
+def test_the_mean_of_means_counts_every_group_alike_and_has_an_interval_of_its_own():
+    groups = [np.arange(40.0), np.arange(40.0), np.array([100.0])]
+    assert mean_of_means(groups) == pytest.approx((19.5 + 19.5 + 100) / 3)
+    low, high = interval(groups, mean_of_means)
+    error = np.sqrt(2 * np.var(groups[0]) / 40) / 3
+    assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.05)
+    assert (high + low) / 2 == pytest.approx(139 / 3, rel=0.01)
 
 
 def test_the_best_bonus_is_the_one_with_the_highest_return_and_of_equal_ones_the_faster():
