@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from entrostat.inputs.errors import InputError
@@ -34,6 +35,34 @@ def absolute():
     sizes = {"n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.3}
     return GPT2LMHeadModel(GPT2Config(vocab_size=16, **sizes)).eval()
 
+
+def sized(kind, **sizes):
+    """A random model of two layers; windows and chunks are of four tokens."""
+    torch.manual_seed(0)
+    widths = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 64}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.3}
+    tokens = {"vocab_size": 16, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
+    made = getattr(transformers, f"{kind}ForCausalLM")
+    return made(made.config_class(**tokens | widths | heads | sizes)).eval()
+
+
+FIRST_SLIDES = {"head_dim": 8, "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]}
+LOCAL = {
+    "mistral": lambda: sized("Mistral", sliding_window=4),
+    "qwen2": lambda: sized("Qwen2", use_sliding_window=True, sliding_window=4, max_window_layers=1),
+    "gemma3": lambda: sized("Gemma3", **FIRST_SLIDES),
+    "gpt-oss": lambda: sized("GptOss", num_local_experts=2, num_experts_per_tok=1, **FIRST_SLIDES),
+    "llama4": lambda: sized(
+        "Llama4",
+        head_dim=8,
+        attention_chunk_size=4,
+        layer_types=["chunked_attention", "full_attention"],
+        intermediate_size_mlp=64,
+        num_local_experts=2,
+    ),
+    "gpt-neo": lambda: sized("GPTNeo", window_size=4, attention_types=[[["global", "local"], 1]]),
+    "mpt": lambda: sized("Mpt", max_seq_len=64),
+}
 
 MODELS = pytest.mark.parametrize("make", [rotary, absolute])
 PROMPTS = pytest.mark.parametrize("prompts", [ALIKE, APART, APART[:1]], ids=["alike", "apart", "single"])
@@ -81,6 +110,27 @@ def test_the_shared_part_leaves_a_token_of_every_prompt(prompts, length):
     rollout = drawn(rotary(), prompts, responses_per_prompt=1, max_new_tokens=1)
     width = rollout.prompt_length
     assert shared_prefix(rollout.sequences[:, :width], rollout.attention_mask[:, :width]) == length
+
+
+def assert_sampled_as_trained(model, prompts):
+    """The sampler's ln p is that of whole sequences, in a batch and each without padding."""
+    rollout = drawn(model, prompts)
+    rows = [rollout.rows(slice(row, row + 1)) for row in range(len(rollout.mask))]
+    with torch.no_grad():
+        whole = response_logits(model, rollout)[rollout.mask]
+        alone = [model(row.sequences[:, row.attention_mask[0].bool()], use_cache=False).logits[0] for row in rows]
+    alone = torch.cat([logits[-1 - int(row.mask.sum()) : -1] for row, logits in zip(rows, alone, strict=True)])
+    for logits in (whole, alone):
+        expected = logits.log_softmax(-1).gather(-1, rollout.actions[rollout.mask][:, None])[:, 0]
+        torch.testing.assert_close(rollout.logprob[rollout.mask], expected, atol=1e-4, rtol=1e-4)
+    return rollout
+
+
+@pytest.mark.parametrize("make", LOCAL.values(), ids=LOCAL)
+@PROMPTS
+def test_attention_by_distance_in_the_cache_is_sampled_without_padding_between_tokens(make, prompts):
+    model = make()
+    assert may_share(model, assert_sampled_as_trained(model, prompts))
 
 
 @MODELS

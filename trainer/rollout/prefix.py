@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from entrostat.inputs.errors import one_line
 from entrostat.measure.policy.model import unwrapped
@@ -63,7 +64,8 @@ def read(model: Any, prompts: Tensor, attention: Tensor) -> Read:
     cache = DynamicCache(config=unwrapped(model).config)
     positions = position_ids(attention)
     # Under ZeRO-3 all ranks make as many passes, and what their prompts begin with may differ.
-    shared = 0 if len(prompts) == 1 or is_partitioned(model) else shared_prefix(prompts, attention)
+    alone = len(prompts) == 1 or is_partitioned(model) or not _takes_gaps(model, cache)
+    shared = 0 if alone else shared_prefix(prompts, attention)
     if shared >= SHORTEST:
         first = prompts[:1, -int(attention[0].sum()) :][:, :shared]
         whole = torch.ones_like(first)
@@ -136,6 +138,13 @@ def _logits(model: Any, cache: DynamicCache, tokens: Tensor, attention: Tensor, 
         **{_cache_argument(type(unwrapped(model)).forward): cache},
     )
     return output.logits
+
+
+def _takes_gaps(model: Any, cache: DynamicCache) -> bool:
+    """Whether padding may lie between tokens: windows, chunks and MPT's distances count it as tokens."""
+    whole = all(type(layer) is DynamicLayer for layer in cache.layers)
+    local = hasattr(unwrapped(model).config, "window_size")  # GPT-Neo's, of which its cache knows nothing
+    return whole and not local and "position_ids" in inspect.signature(type(unwrapped(model)).forward).parameters
 
 
 @lru_cache
