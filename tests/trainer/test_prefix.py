@@ -64,6 +64,22 @@ LOCAL = {
     "mpt": lambda: sized("Mpt", max_seq_len=64),
 }
 
+LINEAR = {
+    "head_dim": 8,
+    "layer_types": ["linear_attention", "full_attention"],
+    **{"linear_num_key_heads": 2, "linear_num_value_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8},
+}
+EXPERTS = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 32}
+STATES = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8}
+RECURRENT = {
+    "qwen3.5": lambda: sized("Qwen3_5", **LINEAR),
+    "qwen3-next": lambda: sized("Qwen3Next", shared_expert_intermediate_size=32, **EXPERTS, **LINEAR),
+    "lfm2": lambda: sized("Lfm2", layer_types=["conv", "full_attention"]),
+    "granite": lambda: sized("GraniteMoeHybrid", layer_types=["mamba", "attention"], **STATES),
+    "falcon-h1": lambda: sized("FalconH1", mamba_d_ssm=64, mamba_n_groups=1, **STATES),
+    "mamba": lambda: sized("Mamba", state_size=8),
+}
+
 MODELS = pytest.mark.parametrize("make", [rotary, absolute])
 PROMPTS = pytest.mark.parametrize("prompts", [ALIKE, APART, APART[:1]], ids=["alike", "apart", "single"])
 
@@ -131,6 +147,14 @@ def assert_sampled_as_trained(model, prompts):
 def test_attention_by_distance_in_the_cache_is_sampled_without_padding_between_tokens(make, prompts):
     model = make()
     assert may_share(model, assert_sampled_as_trained(model, prompts))
+
+
+@pytest.mark.parametrize("make", RECURRENT.values(), ids=RECURRENT)
+@PROMPTS
+def test_layers_with_states_are_sampled_as_they_are_trained_on_whole_sequences(make, prompts, caplog):
+    model = make()
+    assert not may_share(model, assert_sampled_as_trained(model, prompts))
+    assert "recurrent layers" in caplog.text
 
 
 @MODELS

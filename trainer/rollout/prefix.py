@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
 from entrostat.inputs.errors import one_line
 from entrostat.measure.policy.model import unwrapped
@@ -48,7 +48,7 @@ class Read:
 
     def rows(self, index: Tensor) -> Read:
         """Each sequence as often as `index` [B] names it; the cache is handed over, so that this one has none left."""
-        self.cache.batch_select_indices(index)
+        self.cache.reorder_cache(index)  # recurrent layers have no batch_select_indices
         return Read(self.logits[index], self.cache, self.attention[index], self.position[index])
 
     def go_on(self, model: Any, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -93,6 +93,8 @@ def shared_logits(model: Any, rollout: Rollout) -> Tensor:
     first = torch.searchsorted(place.sort(stable=True).values, torch.arange(len(groups), device=place.device))
     rows, width = place.argsort(stable=True)[first], rollout.prompt_length
     prompts = read(model, rollout.sequences[rows, :width], rollout.attention_mask[rows, :width]).rows(place)
+    if any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in prompts.cache.layers):
+        raise TypeError("recurrent layers write over states that a gradient needs")
     logits = prompts.logits[:, None]
     if rollout.actions.shape[1] == 1:
         return logits
@@ -105,7 +107,7 @@ def may_share(model: Any, rollout: Rollout, checkpointing: bool = False) -> bool
     """Whether the model gives the same logits when it reads prompts once; a warning says what speaks against it.
 
     Neither gradient checkpointing, which keeps nothing of a pass, nor ZeRO-3, under which all ranks make as many
-    passes, goes with it; nor a model without such a cache.
+    passes, goes with it; nor a model without such a cache, or with recurrent layers.
 
     Args:
         checkpointing: whether gradient checkpointing is on.
@@ -129,6 +131,8 @@ def may_share(model: Any, rollout: Rollout, checkpointing: bool = False) -> bool
 
 def _logits(model: Any, cache: DynamicCache, tokens: Tensor, attention: Tensor, positions: Tensor, keep: int) -> Tensor:
     """The last `keep` logits [N, keep, V] after `tokens` [N, K], which are appended to the cache."""
+    if not any(isinstance(layer, DynamicLayer) for layer in cache.layers):  # Mamba's mask is of the new tokens alone
+        attention = attention[:, -tokens.shape[1] :]
     output = model(
         input_ids=tokens,
         attention_mask=attention,
@@ -149,5 +153,6 @@ def _takes_gaps(model: Any, cache: DynamicCache) -> bool:
 
 @lru_cache
 def _cache_argument(forward: Callable[..., Any]) -> str:
-    """`cache` since transformers 5.24, `past_key_values` before."""
-    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
+    """`cache` since transformers 5.24, before it `past_key_values`, or Mamba's `cache_params`."""
+    taken = inspect.signature(forward).parameters
+    return next((name for name in ("cache", "cache_params") if name in taken), "past_key_values")
