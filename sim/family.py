@@ -38,11 +38,8 @@ def run_family(
 ) -> Iterator[Row]:
     """Every law on every plant with every seed, step by step.
 
-    A seed's noise is that of `simulate` with this seed, the same for all plants and laws, so that differences
-    between laws are not the noise's.
-
-    Raises:
-        InputError: laws differ in `error`, or plants in `space`.
+    A seed's noise is that of `simulate` with this seed, the same for all plants and laws, so that differences between
+    laws are not the noise's. Raises InputError: laws differ in `error`, or plants in `space`.
     """
     shape = (len(seeds), len(plants), len(laws))
     noise = np.stack([np.random.default_rng(seed).standard_normal((steps, 2)) for seed in seeds], axis=1)[..., None]

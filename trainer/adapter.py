@@ -26,9 +26,7 @@ BASE, OWN = ".base_layer", ".lora_"
 
 def add_adapter(model: Any, config: LoRAConfig) -> None:
     """Put LoRA layers into the model, and leave a gradient to nothing else. Their start follows torch's seed.
-
-    Raises:
-        InputError: peft is missing, or a target is no layer of the model, or one that cannot be merged alone.
+    Raises InputError: peft is missing, or a target is no layer of the model, or one that cannot be merged alone.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model

@@ -35,10 +35,7 @@ def without_password(uri: str) -> str:
 
 def check_answers(uri: str) -> None:
     """Whether anybody listens at a server's address: MLflow's own client tries for minutes.
-
-    Raises:
-        OSError: nobody answered within 2 s.
-        ValueError: the address has no such port.
+    Raises OSError: nobody answered within 2 s; ValueError: the address has no such port.
     """
     parts = urlsplit(uri)
     if parts.scheme in ("http", "https") and parts.hostname:
@@ -68,9 +65,7 @@ def in_mlflow(source: str) -> bool:
 
 def check_store(name: str, uri: str) -> None:
     """Whether a store that is a file is there: MLflow would make an empty one to look `name` up in.
-
-    Raises:
-        InputError: it is not.
+    Raises InputError: it is not.
     """
     file = uri.removeprefix("sqlite:///").partition("?")[0]
     if uri.startswith("sqlite:///") and not Path(file).exists():
@@ -82,9 +77,7 @@ def check_store(name: str, uri: str) -> None:
 
 def check_gives(name: str, uri: str) -> None:
     """Whether MLflow can be asked for `name`, before its seconds of imports.
-
-    Raises:
-        InputError: nobody answers at its address.
+    Raises InputError: nobody answers at its address.
     """
     try:
         check_answers(uri)

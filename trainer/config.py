@@ -347,9 +347,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
     `excite=prbs`, `excite=staircase` or `excite={amplitude: 0.4}` stands for `control.law={type: excitation, ...}`; a
     staircase of no other amplitude goes from end to end of each batch.
-
-    Raises:
-        InputError: the file or an override cannot be read, or something in it does not fit.
+    Raises InputError: the file or an override cannot be read, or something in it does not fit.
     """
     content = read_yaml(path)
     _find_files(content, Path(path).parent)

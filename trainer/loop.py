@@ -86,9 +86,7 @@ def sample(session: Session, step: int) -> ScoredRollout:
     """This rank's prompts of the step, its sampled answers and their rewards.
 
     Prompts and seeds follow from (seed, step), so that a resumed run draws what it would have drawn.
-
-    Raises:
-        InputError: nothing can be sampled, however often it is tried.
+    Raises InputError: nothing can be sampled, however often it is tried.
     """
     config, engine = session.config, session.engine
     problems = session.task.sample(config.rollout.prompts, random.Random(seed_of(config.seed, step)), "train")
@@ -115,9 +113,7 @@ def sample(session: Session, step: int) -> ScoredRollout:
 
 def drawn(session: Session, prompts: Sequence[str], how: Sampling) -> tuple[Rollout, int]:
     """Responses to the prompts, and how often they had to be asked for again.
-
-    Raises:
-        InputError: nothing can be sampled, however often it is tried.
+    Raises InputError: nothing can be sampled, however often it is tried.
     """
 
     def draw() -> Rollout:
@@ -128,9 +124,7 @@ def drawn(session: Session, prompts: Sequence[str], how: Sampling) -> tuple[Roll
 
 def drawn_by_all(session: Session, prompts: Sequence[str], how: Sampling) -> Rollout:
     """Responses to prompts that every rank draws at the same time.
-
-    Raises:
-        Unsampled: on a rank nothing can be sampled; every rank raises it.
+    Raises Unsampled: on a rank nothing can be sampled; every rank raises it.
     """
     return session.engine.unless_any_fails(lambda: drawn(session, prompts, how)[0])
 
@@ -214,9 +208,7 @@ def version(step: int) -> str:
 
 def evaluation(session: Session, step: int) -> dict[str, float]:
     """Held-out figures after `step` steps; every rank computes the same ones, and the controller sees none of them.
-
-    Raises:
-        Unsampled: nothing can be sampled, however often it is tried.
+    Raises Unsampled: nothing can be sampled, however often it is tried.
     """
     config = session.config
     session.sampler.push(version(step))

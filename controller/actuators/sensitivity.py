@@ -96,11 +96,7 @@ def reach_of(batch: BatchStatistics) -> Limits:
 
 
 def unknown(tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:
-    """Rule of a decision that was made from the entropy alone.
-
-    Raises:
-        InputError: always.
-    """
+    """Rule of a decision that was made from the entropy alone. Raises InputError: always."""
     raise InputError(
         "this decision was made from the entropy alone, and the actuator needs the batch's sensitivities; use "
         "step(tokens, ...), or pass regions= to step_scalar()."

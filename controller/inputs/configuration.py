@@ -55,9 +55,7 @@ def _holds_truth(value: Any, depth: int = 2) -> bool:
 
 def set_dotted(content: dict[str, Any], key: str, value: Any) -> None:
     """Set `value` at the dotted `key` of nested mappings, which are made on the way.
-
-    Raises:
-        InputError: a part of the key but the last holds something else than a mapping.
+    Raises InputError: a part of the key but the last holds something else than a mapping.
     """
     *parents, last = key.split(".")
     for parent in parents:
@@ -72,9 +70,7 @@ ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping that a YAML file holds, read with the safe loader.
-
-    Raises:
-        InputError: no such file, not a regular one, too large, not YAML, a key twice, or not a mapping.
+    Raises InputError: no such file, not a regular one, too large, not YAML, a key twice, or not a mapping.
     """
     encoded = read_bytes(path, "a YAML file")
     try:
@@ -91,11 +87,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def parse(model: type[ConfigT], content: Mapping[str, Any], source: str = "configuration") -> ConfigT:
-    """Check `content` against `model`.
-
-    Raises:
-        InputError: the first thing that does not fit, in one sentence.
-    """
+    """Check `content` against `model`. Raises InputError: the first thing that does not fit, in one sentence."""
     try:
         return model.model_validate(content)
     except ValidationError as error:

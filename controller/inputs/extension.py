@@ -23,9 +23,7 @@ Base = TypeVar("Base")
 
 def imported(path: object, base: type[Base]) -> type[Base]:
     """The class that `package.module:Class` names.
-
-    Raises:
-        InputError: there is none, it is no subclass of `base`, or it lacks methods.
+    Raises InputError: there is none, it is no subclass of `base`, or it lacks methods.
     """
     module, _, name = path.partition(":") if isinstance(path, str) else ("", "", "")
     if not (module and name):

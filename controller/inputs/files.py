@@ -21,12 +21,10 @@ def read_bytes(path: str | Path, what: str, limit: int = MAX_CONFIG_BYTES) -> by
 
     A device, a pipe or a directory is refused before it is opened: reading one may never end. No more than `limit`
     bytes are read, whatever size the file claims.
+    Raises InputError: no such file, not a regular one, not readable, or too large.
 
     Args:
         what: the kind of file that is wanted, for the message: "a YAML file".
-
-    Raises:
-        InputError: no such file, not a regular one, not readable, or too large.
     """
     check_regular(path, what)
     try:
@@ -41,9 +39,7 @@ def read_bytes(path: str | Path, what: str, limit: int = MAX_CONFIG_BYTES) -> by
 
 def read_json(path: str | Path, what: str, limit: int = MAX_CONFIG_BYTES) -> Any:
     """The value of a JSON file of at most `limit` bytes.
-
-    Raises:
-        InputError: as `read_bytes`, it is not JSON, or a key is written twice.
+    Raises InputError: as `read_bytes`, it is not JSON, or a key is written twice.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -65,9 +61,7 @@ def read_json(path: str | Path, what: str, limit: int = MAX_CONFIG_BYTES) -> Any
 
 def check_regular(path: str | Path, what: str) -> None:
     """Refuse what cannot be read from start to end; for files that a library opens.
-
-    Raises:
-        InputError: there is no such file, or it is a directory, a device or a pipe.
+    Raises InputError: there is no such file, or it is a directory, a device or a pipe.
     """
     try:
         mode = Path(path).stat().st_mode
@@ -83,10 +77,7 @@ def check_regular(path: str | Path, what: str) -> None:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write aside, sync, rename: a crash leaves the old file or the new one, never half of one.
 
-    Processes may write the same file at the same time; one of them is the last.
-
-    Raises:
-        OSError: it cannot be written.
+    Processes may write the same file at the same time; one of them is the last. Raises OSError: it cannot be written.
     """
     aside = path.with_name(f"{path.name}.{os.getpid()}.new")
     with aside.open("wb") as file:

@@ -10,14 +10,11 @@ from .errors import InputError, shorten
 
 
 def real(value: Any, name: str) -> float:
-    """`value` as a float; NaN stays NaN.
+    """`value` as a float; NaN stays NaN. Raises InputError: it is no real number.
 
     Args:
         value: a number of Python or NumPy, or an array or tensor of a single one, on any device.
         name: what it is, for the message.
-
-    Raises:
-        InputError: it is no real number.
     """
     if type(value) is float:
         return value
@@ -31,11 +28,7 @@ def real(value: Any, name: str) -> float:
 
 
 def whole(value: Any, name: str) -> int:
-    """`value` as an int.
-
-    Raises:
-        InputError: it is no whole number.
-    """
+    """`value` as an int. Raises InputError: it is no whole number."""
     if type(value) is int:
         return value
     number = item(value)
@@ -48,9 +41,7 @@ def whole(value: Any, name: str) -> int:
 
 def plain_fields(instance: Any) -> None:
     """Make the float, int and bool fields of a frozen dataclass plain numbers, in place; None stays where it may be.
-
-    Raises:
-        InputError: a field holds something else.
+    Raises InputError: a field holds something else.
     """
     for field in fields(instance):
         convert = CONVERTED.get(str(field.type).removesuffix(" | None"))

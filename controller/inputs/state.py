@@ -15,30 +15,20 @@ def restored(fresh: dict[str, Any], saved: object) -> dict[str, Any]:
     """`saved`, if it is of the same build as a fresh state: the same keys, values of the same kinds, no absurd numbers.
 
     Where the fresh state has none the saved one may have none or a number.
-
-    Raises:
-        ValueError: it is not; the message names the place and the value.
+    Raises ValueError: it is not; the message names the place and the value.
     """
     _check(fresh, saved, "state")
     return dict(saved)  # type: ignore[call-overload, no-any-return]
 
 
 def count(value: object) -> int:
-    """`value`, if it is a whole number that a count of steps can be.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """`value`, if it is a whole number that a count of steps can be. Raises ValueError: it is not."""
     _check(0, value, "count")
     return value  # type: ignore[return-value]
 
 
 def number(value: object, low: float, high: float) -> float:
-    """`value` as a float, if it is a number from `low` to `high`.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """`value` as a float, if it is a number from `low` to `high`. Raises ValueError: it is not."""
     _check(0.0, value, "number")
     if not low <= value <= high:  # type: ignore[operator]
         raise ValueError(f"{value} is not from {low:g} to {high:g}")

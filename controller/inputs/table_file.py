@@ -41,9 +41,7 @@ class TextTable:
 
     def column(self, index: int) -> NDArray[np.float64]:
         """The numbers of a column, [rows]; NaN for a cell without one.
-
-        Raises:
-            InputError: a cell holds something else.
+        Raises InputError: a cell holds something else.
         """
         return np.array([self._number(line, cells[index], self.header[index]) for line, cells in self.rows])
 
@@ -65,13 +63,11 @@ def read_table(path: Path, what: str, limit: int = MAX_CONFIG_BYTES, names: Sequ
 
     A byte-order mark is no text; decimal commas are read where commas do not separate. JSON is a list of objects, an
     object a line, or TensorBoard's list of [wall time, step, value].
+    Raises InputError: the file cannot be read, is too large or no table, or a row has another number of cells.
 
     Args:
         what: the kind of file that is wanted, for messages: "a CSV of step and value".
         names: of the columns of lines without a header; none: a header is needed.
-
-    Raises:
-        InputError: the file cannot be read, is too large or no table, or a row has another number of cells.
     """
     content = read_bytes(path, what, limit)
     try:

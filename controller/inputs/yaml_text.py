@@ -46,13 +46,11 @@ class _Loader(yaml.SafeLoader):
 
 def load_yaml(text: str, source: str, remedy: str) -> Any:
     """The value that `text` holds.
+    Raises InputError: it is not YAML, holds an alias of a list or a mapping, or a mapping has a key twice.
 
     Args:
         source: what the text is, to begin the message with.
         remedy: what to write where it is not YAML.
-
-    Raises:
-        InputError: it is not YAML, holds an alias of a list or a mapping, or a mapping has a key twice.
     """
     try:
         return yaml.load(text, Loader=_Loader)

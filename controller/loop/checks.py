@@ -40,9 +40,7 @@ def possible(batch: BatchStatistics, step: int) -> BatchStatistics:
 
 def check_reachable(target: Target | None, vocab_size: int, initial: float) -> None:
     """Whether the curve stays between 0 and ln(vocab_size), over its first 10,000 steps or the whole run.
-
-    Raises:
-        InputError: it does not.
+    Raises InputError: it does not.
     """
     if target is None:
         return
@@ -63,9 +61,7 @@ def check_reachable(target: Target | None, vocab_size: int, initial: float) -> N
 
 def plain_updates(updates: int | None, momentum: float | None) -> tuple[int | None, float | None]:
     """Updates a rollout and the optimizer's momentum as plain numbers.
-
-    Raises:
-        InputError: no loop has so many updates, or no optimizer such a momentum.
+    Raises InputError: no loop has so many updates, or no optimizer such a momentum.
     """
     updates = None if updates is None else whole(updates, "updates")
     momentum = None if momentum is None else real(momentum, "momentum")
@@ -82,9 +78,7 @@ def plain_updates(updates: int | None, momentum: float | None) -> tuple[int | No
 
 def plain_success(success: float | None, target: Target | None) -> float:
     """The share of episodes that earned more than the least as a plain number; NaN where none is given or needed.
-
-    Raises:
-        InputError: it is no share, or the target's pace needs one.
+    Raises InputError: it is no share, or the target's pace needs one.
     """
     if success is None:
         if target is not None and target.pace == "success":
@@ -100,13 +94,10 @@ def plain_success(success: float | None, target: Target | None) -> float:
 
 
 def check_density(config: ControlConfig, initial: float) -> None:
-    """Whether target, law and actuator make sense for a density.
+    """Whether target, law and actuator make sense for a density. Raises InputError: one of them does not.
 
     Args:
         initial: the run's initial entropy, nats; NaN where it is not known yet.
-
-    Raises:
-        InputError: one of them does not.
     """
     target, law, actuator = config.target, config.law, config.actuator
     if not actuator.suits_density:

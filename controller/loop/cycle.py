@@ -76,14 +76,12 @@ def refined(
     reach: Limits,
 ) -> tuple[Decision, LoopState]:
     """The decision for one minibatch, on its own contributions, and the state after it.
+    Raises InputError: the rollout's last update is done.
 
     Args:
         reading, decision: the rollout's.
         change, error: the paired change of entropy since the rollout and its standard error, nats.
         batch, reach: the minibatch's.
-
-    Raises:
-        InputError: the rollout's last update is done.
     """
     if reading.updates is not None and state.law["refined"] >= reading.updates:
         raise InputError(

@@ -74,9 +74,7 @@ class LoopState:
 
 def loop_state(saved: Any, config: ControlConfig) -> LoopState:
     """The state that `LoopState.plain` wrote; one of another law, gains or target is taken over without a bump.
-
-    Raises:
-        InputError: it is not one of this version, or it is damaged.
+    Raises InputError: it is not one of this version, or it is damaged.
     """
     if not isinstance(saved, dict) or saved.get("version") != VERSION:
         given = saved.get("version") if isinstance(saved, dict) else type(saved).__name__

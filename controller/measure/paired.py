@@ -65,6 +65,7 @@ def paired_statistics(
 
     The prompts' sampling noise cancels in the difference. What it leaves out: the contexts themselves move with the
     policy, which only the next rollout shows.
+    Raises InputError: shapes do not match, or responses are not of that rollout.
 
     Args:
         now: statistics under the current policy of the minibatch's first rows, [rows, time].
@@ -72,9 +73,6 @@ def paired_statistics(
         advantages: [batch] or [batch, time].
         mask: [batch, time].
         known: [responses], `known_rows` of the rollout.
-
-    Raises:
-        InputError: shapes do not match, or responses are not of that rollout.
     """
     advantages, mask = aligned(tokens, advantages, mask)
     rows = len(now.logprob)

@@ -49,9 +49,7 @@ def all_reduced(values: Tensor, group: dist.ProcessGroup | None = None, *, large
 
 def reduced(sums: Tensor, own: Ballot, group: dist.ProcessGroup | None = None) -> Tensor:
     """`sums` [n], float64, summed over the ranks (then on the CPU), in one collective that compares their ballots too.
-
-    Raises:
-        Disagreement: two ranks' ballots differ; every rank raises it.
+    Raises Disagreement: two ranks' ballots differ; every rank raises it.
     """
     if (ranks := ranks_of(group)) == 1:
         return sums

@@ -31,9 +31,7 @@ class Measurement(Config):
         step, response j is measured where floor(share (j + 1) + u) > floor(share j + u). Each has the chance `share`,
         whatever the others, so that sums are unbiased; they are spread evenly over prompts whose responses follow each
         other. u comes from (seed, step) alone: every rank and every resumed run makes the same choice.
-
-        Raises:
-            InputError: fewer than two would be measured.
+        Raises InputError: fewer than two would be measured.
         """
         if not self.sampled:
             return np.arange(responses)

@@ -23,9 +23,7 @@ IGNORED = -100
 
 def as_tensor(value: Any, name: str, device: torch.device | None = None) -> Tensor:
     """`value` as a dense tensor, on `device` where one is given.
-
-    Raises:
-        InputError: it is none, and cannot be made one.
+    Raises InputError: it is none, and cannot be made one.
     """
     try:
         tensor: Tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.array(value))
@@ -37,11 +35,7 @@ def as_tensor(value: Any, name: str, device: torch.device | None = None) -> Tens
 
 
 def numbers(value: Any, name: str, device: torch.device | None = None) -> Tensor:
-    """`value` in float32, or in float64 where it is; truths as 0 and 1.
-
-    Raises:
-        InputError: it holds no real numbers.
-    """
+    """`value` in float32, or in float64 where it is; truths as 0 and 1. Raises InputError: it holds no real numbers."""
     tensor = as_tensor(value, name, device)
     if tensor.is_complex():
         raise InputError(f"{name} is complex; give real numbers.")
@@ -49,11 +43,7 @@ def numbers(value: Any, name: str, device: torch.device | None = None) -> Tensor
 
 
 def as_floats(value: Any, name: str) -> Tensor:
-    """`value` in the float dtype that it has.
-
-    Raises:
-        InputError: it holds something else.
-    """
+    """`value` in the float dtype that it has. Raises InputError: it holds something else."""
     tensor = as_tensor(value, name)
     if not tensor.is_floating_point():
         raise InputError(f"{name} is of {str(tensor.dtype).removeprefix('torch.')}; give floats.")
@@ -61,11 +51,7 @@ def as_floats(value: Any, name: str) -> Tensor:
 
 
 def truths(mask: Any, name: str, device: torch.device | None = None) -> Tensor:
-    """`mask` as booleans: 1 is true.
-
-    Raises:
-        InputError: it has (on the CPU) a value other than 0 and 1.
-    """
+    """`mask` as booleans: 1 is true. Raises InputError: it has (on the CPU) a value other than 0 and 1."""
     tensor = as_tensor(mask, name, device)
     if tensor.dtype == torch.bool:
         return tensor
@@ -76,9 +62,7 @@ def truths(mask: Any, name: str, device: torch.device | None = None) -> Tensor:
 
 def aligned(tokens: Any, advantages: Any, mask: Any) -> tuple[Tensor, Tensor]:
     """Advantages as numbers and mask as truths, both [batch, time], on the tokens' device.
-
-    Raises:
-        InputError: shapes do not match, or one of them is of another kind.
+    Raises InputError: shapes do not match, or one of them is of another kind.
     """
     like = getattr(tokens, "logprob", None)
     if not isinstance(like, Tensor):
@@ -94,9 +78,7 @@ def aligned(tokens: Any, advantages: Any, mask: Any) -> tuple[Tensor, Tensor]:
 
 def per_token(advantages: Any, like: Tensor) -> Tensor:
     """Advantages [batch] or [batch, time] as [batch, time], on the device of `like`, [batch, time].
-
-    Raises:
-        InputError: shapes do not match.
+    Raises InputError: shapes do not match.
     """
     a, shape = numbers(advantages, "advantages", like.device), list(like.shape)
     if len(shape) != 2 or list(a.shape) not in _shapes(shape):
@@ -112,9 +94,7 @@ def _shapes(shape: list[int]) -> tuple[list[int], list[int], list[int]]:
 
 def row_ids(groups: Any, rows: int, device: torch.device) -> Tensor:
     """[rows] int64: equal numbers for equal groups, which are integers or text, in a tensor, an array or a list.
-
-    Raises:
-        InputError: another number of them, or of another kind.
+    Raises InputError: another number of them, or of another kind.
     """
     ids = groups if isinstance(groups, Tensor) else _as_ids(groups)
     if ids.numel() and (ids.is_floating_point() or ids.is_complex()):  # an empty list makes an array of floats
@@ -160,10 +140,8 @@ class TokenIds:
 
 def token_ids(actions: Any, mask: Any, vocab_size: int, device: torch.device) -> TokenIds:
     """The actions as ids; outside the mask any will do, and `IGNORED` without a mask makes one.
-
-    Raises:
-        InputError: they are no integers, the mask is of another shape, or (on the CPU) an id that is to be measured is
-            none of the vocabulary's.
+    Raises InputError: they are no integers, the mask is of another shape, or (on the CPU) an id that is to be measured
+    is none of the vocabulary's.
     """
     ids = as_tensor(actions, "actions", device)
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:

@@ -96,11 +96,8 @@ class LoggedRun:
         return replace(self, **{name: values[:end] for name, values in columns.items() if values is not None})
 
     def check(self) -> None:
-        """Whether a plant can be identified from this run.
-
-        Raises:
-            InputError: too short, steps that repeat, go back or are not equally far apart, missing commands, or no
-                standard error.
+        """Whether a plant can be identified from this run. Raises InputError: too short, steps that repeat, go back or
+        are not equally far apart, missing commands, or no standard error.
         """
         measured = int(np.isfinite(self.entropy).sum())
         if measured < SHORTEST:
@@ -145,9 +142,7 @@ def excited(runs: Sequence[LoggedRun]) -> bool:
 
 def check_excitation(runs: Sequence[LoggedRun]) -> None:
     """Whether the runs, taken together, show what a command does.
-
-    Raises:
-        InputError: the command is the same throughout.
+    Raises InputError: the command is the same throughout.
     """
     if not excited(runs):
         names, first = " and ".join(run.name for run in runs), runs[0].parts[0].sum()

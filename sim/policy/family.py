@@ -24,9 +24,7 @@ class PolicyFamily:
     """Tabular policies, [plants, contexts, actions], with their tasks, optimizers and sources of randomness.
 
     A plant does in a family what it does alone: each has a generator of its own.
-
-    Raises:
-        InputError: plants and seeds do not pair up, or the plants differ in shape or optimizer.
+    Raises InputError: plants and seeds do not pair up, or the plants differ in shape or optimizer.
     """
 
     def __init__(self, plants: Sequence[PolicyPlant], seeds: Sequence[int]) -> None:

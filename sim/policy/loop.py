@@ -42,9 +42,7 @@ def simulate_policies(
     controls: Sequence[ControlConfig], plants: Sequence[PolicyPlant], steps: int, seeds: Sequence[int]
 ) -> list[PolicyTrajectory]:
     """Run a loop for each (control, plant, seed), all of them together; a run is what it would be alone.
-
-    Raises:
-        InputError: the three are not of one length, the plants differ in shape or optimizer, or there is no step.
+    Raises InputError: the three are not of one length, the plants differ in shape or optimizer, or there is no step.
     """
     if steps < 1:
         raise InputError(f"{steps} steps were asked for; write at least 1.")
@@ -58,9 +56,7 @@ def simulate_policies(
 
 def together(decisions: Sequence[Decision]) -> Decision:
     """One decision for plants laid one after the other along the batch, each under its own thresholds.
-
-    Raises:
-        InputError: the decisions differ in their surrogate, which acts on all plants alike.
+    Raises InputError: the decisions differ in their surrogate, which acts on all plants alike.
     """
     if len({decision.surrogate for decision in decisions}) > 1:
         raise InputError("the plants' controls differ in `surrogate`; write the same, or simulate them apart.")

@@ -31,13 +31,11 @@ class Ultimate:
 
 def relay_experiment(plant: MomentumPlant, amplitude: float = 0.25, steps: int = 1000) -> Ultimate:
     """Ku and Tu of the plant without its drift, noise and ends, swinging about its initial entropy.
+    Raises InputError: the plant does not swing within `steps`.
 
     Args:
         amplitude: the relay's command, +-.
         steps: length of the experiment; its second half is evaluated.
-
-    Raises:
-        InputError: the plant does not swing within `steps`.
     """
     quiet = plant.model_copy(update=QUIET | {"level": plant.initial})
     error = _swing(quiet, amplitude, steps)[steps // 2 :]

@@ -24,9 +24,7 @@ class Parser(argparse.ArgumentParser):
 
     def check_options(self, words: Iterable[str]) -> None:
         """Whether every `--option` of `words` is one of this command's, or the beginning of one.
-
-        Raises:
-            InputError: one is not; with the one that was meant.
+        Raises InputError: one is not; with the one that was meant.
         """
         known = list(self._option_string_actions)
         for word in words:

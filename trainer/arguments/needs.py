@@ -10,11 +10,7 @@ from entrostat.inputs.errors import InputError
 
 
 def check_modules(names: Sequence[str]) -> None:
-    """Whether modules are installed; none is imported.
-
-    Raises:
-        ModuleNotFoundError: one is not.
-    """
+    """Whether modules are installed; none is imported. Raises ModuleNotFoundError: one is not."""
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
@@ -22,9 +18,7 @@ def check_modules(names: Sequence[str]) -> None:
 
 def check_ending(out: Path, *endings: str) -> None:
     """Whether the file of `--out` has the kind that a command writes, the first of `endings`.
-
-    Raises:
-        InputError: it ends otherwise.
+    Raises InputError: it ends otherwise.
     """
     if out.suffix.lower() not in endings:
         raise InputError(f"--out is {out}; give a file that ends in {endings[0]}.")
@@ -32,10 +26,7 @@ def check_ending(out: Path, *endings: str) -> None:
 
 def check_sources(sources: Sequence[str], tracking: str) -> None:
     """Whether MLflow is installed, has a store and answers, where runs are to come from it.
-
-    Raises:
-        ModuleNotFoundError: it is not installed.
-        InputError: it has no store, or does not answer.
+    Raises ModuleNotFoundError: it is not installed; InputError: it has no store, or does not answer.
     """
     from ..address import check_gives, check_store, in_mlflow  # NumPy, which help does without
 

@@ -8,11 +8,7 @@ from ..policy.shapes import Shape, load_shape
 
 
 def describe(config: RunConfig, prompt_length: int) -> str:
-    """The plan of a run as text.
-
-    Raises:
-        InputError: the model's shape cannot be read.
-    """
+    """The plan of a run as text. Raises InputError: the model's shape cannot be read."""
     shape = load_shape(config.model)
     return "\n".join(_lines(config, shape, plan(config, shape, prompt_length), prompt_length))
 

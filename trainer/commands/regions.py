@@ -53,6 +53,7 @@ def run_regions(
     parts: Sequence[str] = PARTS,
 ) -> str:
     """Run both experiments and write `regions.md`, `regions.csv` and `regions.png` into `out`.
+    Raises InputError: the configuration does not fit, a seed is given twice, or runs failed.
 
     Args:
         config: a run's YAML for the trainer; its control is set aside.
@@ -63,9 +64,6 @@ def run_regions(
 
     Returns:
         The Markdown, the same on every run with the same seeds.
-
-    Raises:
-        InputError: the configuration does not fit, a seed is given twice, or runs failed.
     """
     base, seeds = load_config(config), distinct(seeds)
     plant = Experiment("policy plant", region_curves(seeds=seeds, parts=parts), touched(seeds=seeds))

@@ -60,9 +60,7 @@ class Goal:
 
     def of(self, run: Run) -> float:
         """The last evaluation, or the mean of the last ten steps of what is logged at each.
-
-        Raises:
-            InputError: the run did not log it.
+        Raises InputError: the run did not log it.
         """
         known = run.column(self.metric)[np.isfinite(run.column(self.metric))]
         if not len(known):
@@ -90,6 +88,8 @@ def run_search(
 
     First the run as it is written, then the recommended curve, then what Optuna proposes (TPE, for two goals
     multi-objective TPE, Ozaki et al. 2022), runs that are hopeless half-way ended early.
+    Raises InputError: a goal is not logged, a seed is given twice, the budget is too small, the run as it is written
+    fails, or no trial comes to its end.
 
     Args:
         config: what all runs share but for the curve; a law that follows no target becomes the recommended one.
@@ -100,10 +100,6 @@ def run_search(
 
     Returns:
         What was found, in words, and where the files are.
-
-    Raises:
-        InputError: a goal is not logged, a seed is given twice, the budget is too small, the run as it is written
-            fails, or no trial comes to its end.
     """
     if len(goals) not in (1, 2):
         raise InputError(f"--goals names {len(goals)} metrics; write one, or two to weigh against each other.")

@@ -31,9 +31,7 @@ def watch(folders: Sequence[Path], port: int = 0) -> None:
 
 def watcher(folders: Sequence[Path], port: int = 0) -> Server:
     """The server behind `watch`: the page at `/`, and what is new at `/news`.
-
-    Raises:
-        InputError: a folder holds no run, not even one that is about to start.
+    Raises InputError: a folder holds no run, not even one that is about to start.
     """
     for folder in folders:
         if not any((path / name).exists() for path in run_folders(folder) for name in FILES):

@@ -20,6 +20,7 @@ def run_compare(
     file: Path, out: Path, workers: int | None = None, only: Sequence[str] | None = None, table: bool = False
 ) -> str:
     """Run a suite into `out`; a suite that was cut short goes on, and one that is finished is only written anew.
+    Raises InputError: the suite does not fit, or runs of it failed; the table then holds those that did not.
 
     Args:
         workers: runs at a time; one a core if none.
@@ -28,9 +29,6 @@ def run_compare(
 
     Returns:
         The table as Markdown, and where the files are.
-
-    Raises:
-        InputError: the suite does not fit, or runs of it failed; the table then holds those that did not.
     """
     suite = load_suite(file)
     out.mkdir(parents=True, exist_ok=True)

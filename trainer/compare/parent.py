@@ -16,9 +16,7 @@ from ..tracking.mlflow.store import TRAINING
 
 def parent_run(tracking: TrackingConfig, name: str, out: Path) -> str | None:
     """The id of the parent, begun where `out` notes none; none: MLflow is not asked for.
-
-    Raises:
-        InputError: MLflow does not answer, or the note is damaged.
+    Raises InputError: MLflow does not answer, or the note is damaged.
     """
     if tracking.mlflow is None:
         return None

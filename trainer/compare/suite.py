@@ -23,9 +23,7 @@ from ..reporting.summary import measured_entropy
 
 def distinct(seeds: Sequence[int]) -> Sequence[int]:
     """The seeds, each of them once: a run that counts twice would make differences look surer than they are.
-
-    Raises:
-        InputError: one is there more than once.
+    Raises InputError: one is there more than once.
     """
     if again := [seed for index, seed in enumerate(seeds) if seed in seeds[:index]]:
         raise InputError(f"seed {again[0]} is given more than once; write every seed once.")
@@ -123,9 +121,7 @@ class Suite(Config):
 
 def load_suite(path: str | Path) -> Suite:
     """Read a suite and check every run in it: all targets, the gains as written and at both ends of their search.
-
-    Raises:
-        InputError: the file cannot be read, or something in it does not fit.
+    Raises InputError: the file cannot be read, or something in it does not fit.
     """
     suite = parse(Suite, read_yaml(path), source=str(path))
     for name, strategy in suite.strategies.items():

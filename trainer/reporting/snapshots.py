@@ -71,9 +71,7 @@ class Snapshot(Config):
 
 def read_snapshots(folder: Path) -> Sequence[Snapshot]:
     """The snapshots of a run, by rising step; of a step written twice the later counts, a cut-off last line is dropped.
-
-    Raises:
-        InputError: a line is no snapshot.
+    Raises InputError: a line is no snapshot.
     """
     path = folder / SNAPSHOTS
     if not path.exists():

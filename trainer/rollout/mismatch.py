@@ -28,15 +28,12 @@ LIMITS = {"float32": 1e-3, "bfloat16": 0.1}
 def trusted(rollout: Rollout, vocabulary: int) -> tuple[Rollout, int]:
     """The rollout without the responses that have an impossible token or log-probability, and their number.
 
-    A weight cannot correct for an unknown ln p, and a ratio to it would be learned from: NaN, infinite, missing,
-    above 0, or so low (vLLM's -9999 stands for minus infinity) that the token was never sampled. A token beyond the
-    policy's vocabulary has no embedding.
+    A weight cannot correct for an unknown ln p, and a ratio to it would be learned from: NaN, infinite, missing, above
+    0, or so low (vLLM's -9999 stands for minus infinity) that the token was never sampled. A token beyond the policy's
+    vocabulary has no embedding. Raises InputError: they are more than half of this rank's.
 
     Args:
         vocabulary: rows of the policy's embedding.
-
-    Raises:
-        InputError: they are more than half of this rank's.
     """
     usable = (rollout.logprob >= -LOG_RATIO_LIMIT) & (rollout.logprob <= ROUNDING)  # NaN is neither
     embedded = (rollout.sequences >= 0) & (rollout.sequences < vocabulary)
@@ -91,9 +88,7 @@ def correction(rollout: Rollout, logprob: Tensor, cap: float) -> tuple[Tensor, d
 
 def check_mismatch(metrics: dict[str, float], limit: float) -> None:
     """Refuse a batch that the policy cannot have sampled, before it is learned from.
-
-    Raises:
-        Unsampled: the mean difference of ln p, the same on all ranks, is beyond `limit`.
+    Raises Unsampled: the mean difference of ln p, the same on all ranks, is beyond `limit`.
     """
     difference = metrics["sampling/sampling_logp_difference/mean"]
     if not difference <= limit:

@@ -13,14 +13,11 @@ from .sampler import Sampler, TransformersSampler
 
 
 def open_sampler(config: RunConfig, model: Any, tokenizer: PreTrainedTokenizerBase, source: str) -> Sampler:
-    """Start it, or connect to it.
+    """Start it, or connect to it. Raises InputError: vLLM is missing or too old, or no server answers.
 
     Args:
         model: the policy, as the training engine holds it.
         source: folder or name from which a vLLM engine reads the model's configuration.
-
-    Raises:
-        InputError: vLLM is missing or too old, or no server answers.
     """
     engine = config.rollout.engine
     form = Form(config.chat, config.system, tuple(config.rollout.stop))

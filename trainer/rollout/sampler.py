@@ -50,11 +50,8 @@ class Sampler(Protocol):
         """Take over the policy's weights, which are called `version`; all ranks do it together, once a version."""
 
     def sample(self, prompts: Sequence[str], sampling: Sampling) -> Rollout:
-        """Responses to this rank's prompts.
-
-        Raises:
-            InputError: they cannot be sampled, or come from other weights than those of the last push; where ranks
-                sample together, raised after the last thing that they do together.
+        """Responses to this rank's prompts. Raises InputError: they cannot be sampled, or come from other weights than
+        those of the last push; where ranks sample together, raised after the last thing that they do together.
         """
 
     def close(self) -> None:

@@ -28,9 +28,7 @@ def measure(session: Session, rollout: Rollout, rewards: Tensor) -> Batch:
 
     Where all are measured, the trainer's own ln p is that of the rollout, and a weight corrects for the sampler's.
     Where some are not, the sampler's ln p is: ratios are then importance weights to the sampler already.
-
-    Raises:
-        Unsampled: the policy cannot have sampled them.
+    Raises Unsampled: the policy cannot have sampled them.
     """
     config, measured = session.config, session.control.measured(len(rewards)).to(rewards.device)
     whole = len(measured) == len(rewards)

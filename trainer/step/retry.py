@@ -17,9 +17,7 @@ T = TypeVar("T")
 
 def retried(call: Callable[[], T], what: str, waits: Sequence[float] = WAITS) -> tuple[T, int]:
     """Result of `call`, and how often it had to be made again.
-
-    Raises:
-        InputError: it did (trying again is no use), or every attempt has failed.
+    Raises InputError: it did (trying again is no use), or every attempt has failed.
     """
     for attempt, wait in enumerate([*waits, None]):
         try:

@@ -26,9 +26,7 @@ __all__ = ["NAMES", "CustomTask", "Problem", "Task", "load_task", "passes"]
 
 def load_task(name: "str | DatasetConfig | ReasoningConfig | CustomTask") -> Task:
     """The task registered as `name`, that of a data set, or of families of reasoning-gym; one of the user's own is one.
-
-    Raises:
-        InputError: no task has that name, or its problems cannot be loaded.
+    Raises InputError: no task has that name, or its problems cannot be loaded.
     """
     if isinstance(name, Task):
         return name

@@ -101,9 +101,7 @@ class Dataset(ListedTask):
 
     def __init__(self, config: DatasetConfig) -> None:
         """Reads it whole.
-
-        Raises:
-            InputError: it cannot be loaded, a column is missing, or a row has no prompt or answer.
+        Raises InputError: it cannot be loaded, a column is missing, or a row has no prompt or answer.
         """
         self._config = config = config.resolved()
         self._reward = _reward(config)

@@ -85,11 +85,8 @@ class Reasoning(Task):
     passing = 1.0
 
     def __init__(self, config: ReasoningConfig) -> None:
-        """Makes the held-out problems and starts the process that scores.
-
-        Raises:
-            InputError: a family or a key of it does not fit, it has too few different problems, or they are not the
-                same ones in every process.
+        """Makes the held-out problems and starts the process that scores. Raises InputError: a family or a key of it
+        does not fit, it has too few different problems, or they are not the same ones in every process.
         """
         self._config = config
         self._weights = [float(keys.get("weight", 1)) for keys in config.reasoning_gym.values()]
@@ -107,11 +104,7 @@ class Reasoning(Task):
         self._check_repeatable()
 
     def sample(self, count: int, generator: random.Random, split: Split) -> list[Problem]:
-        """`count` different problems of a split; see `Task`.
-
-        Raises:
-            InputError: there are fewer.
-        """
+        """`count` different problems of a split; see `Task`. Raises InputError: there are fewer."""
         if split == "train":
             return self._distinct(count, generator, self._train)
         if count > len(self._heldout):

@@ -35,9 +35,7 @@ class Scorer:
 
     def __call__(self, family: str, answer: str, entry: Mapping[str, Any]) -> float:
         """The score of an answer to a problem; 0 where it takes too long or cannot be scored.
-
-        Raises:
-            InputError: no child starts.
+        Raises InputError: no child starts.
         """
         try:
             return float(self._asked(_score, family, answer, entry))
@@ -52,11 +50,7 @@ class Scorer:
             return 0.0
 
     def first_question(self, family: str) -> str:
-        """The family's first problem, as another process makes it.
-
-        Raises:
-            InputError: no child starts.
-        """
+        """The family's first problem, as another process makes it. Raises InputError: no child starts."""
         self._start()
         return str(self._pool.apply(_first_question, (family,)))
 

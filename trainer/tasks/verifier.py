@@ -70,10 +70,7 @@ class Verifier:
 
     def _verdict(self, answer: str, gold: str) -> float:
         """The child's verdict on this question, not on an earlier one.
-
-        Raises:
-            TimeoutError: there is none in time.
-            EOFError, OSError: the child has died.
+        Raises TimeoutError: there is none in time; EOFError, OSError: the child has died.
         """
         self._asked += 1
         self._pipe.send((self._asked, answer, gold))

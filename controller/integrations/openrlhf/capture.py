@@ -27,9 +27,7 @@ class Capture:
 
     def of_actions(self, count: int) -> tuple[Tensor, Tensor]:
         """Both at the last `count` positions, as OpenRLHF cuts its `action_log_probs`.
-
-        Raises:
-            InputError: no pass was seen.
+        Raises InputError: no pass was seen.
         """
         if self.entropy is None or self.sensitivity is None:
             raise bypassed("an Actor of OpenRLHF that scores by another function than log_probs_from_logits")

@@ -40,13 +40,11 @@ class EntropyHook:
     The rollout is measured in the pass in which OpenRLHF scores it, and in one of our own where its log-probabilities
     are of another source. Sums are reduced over the ranks with experiences of their own: those that share a sequence
     (ring attention) or a layer (tensor parallelism) hold the same ones. State is saved with the actor's checkpoints.
+    Raises InputError: the loss or the configuration leaves nothing to control.
 
     Args:
         trainer: OpenRLHF's `ActorPPOTrainer`.
         config: a `control.yaml`.
-
-    Raises:
-        InputError: the loss or the configuration leaves nothing to control.
     """
 
     def __init__(self, trainer: Any, config: ControlConfig) -> None:
@@ -64,9 +62,7 @@ class EntropyHook:
 
     def ppo_train(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Measure, decide, and OpenRLHF's own update with the decision's thresholds.
-
-        Raises:
-            InputError: the first update does not read them, or the weight of its bonus.
+        Raises InputError: the first update does not read them, or the weight of its bonus.
         """
         trainer = self._trainer
         buffer = trainer.replay_buffer

@@ -23,13 +23,11 @@ class EntropyPolicyLoss(PolicyLoss):
 
     S and H of the tokens are those of the minibatch's own pass, under the current policy: OpenRLHF hands its old
     log-probabilities from another process, which keeps no logits.
+    Raises InputError: a setting of `original` has no threshold per token, or its first minibatch does not read them.
 
     Args:
         original: the loss whose settings are kept; its `clip_eps_low` and `clip_eps_high` are not read any more.
         capture: shows the minibatch's own forward pass.
-
-    Raises:
-        InputError: a setting of `original` has no threshold per token, or its first minibatch does not read them.
     """
 
     decision: Decision

@@ -17,9 +17,7 @@ from ...measure.policy.distributions import Policy
 
 def choices(space: spaces.Space[Any]) -> int | None:
     """The number of actions of a space; none where they are continuous.
-
-    Raises:
-        InputError: there is but one, so that nothing can be controlled.
+    Raises InputError: there is but one, so that nothing can be controlled.
     """
     if isinstance(space, spaces.Box):
         return None

@@ -144,9 +144,7 @@ def handed_over(model: Any, loop: EntropyLoop, rollout: Samples) -> Iterator[Non
     It draws a minibatch from the buffer, evaluates it under the current policy, normalises its advantages, and then
     reads the clip range. So the buffer tells which samples are drawn, and hands out advantages that are normalised
     already; the evaluation is looked at; and the clip range is a `Band`.
-
-    Raises:
-        InputError: the first minibatch did not read its thresholds, or no minibatch the weight of its bonus.
+    Raises InputError: the first minibatch did not read its thresholds, or no minibatch the weight of its bonus.
     """
     buffer, policy, band = model.rollout_buffer, model.policy, Band(0.0, 0.0)
     draw, evaluate = buffer._get_samples, policy.evaluate_actions

@@ -21,11 +21,7 @@ logger = logging.getLogger("entrostat")
 
 
 def check_algorithm(algorithm: type) -> None:
-    """Whether an algorithm's loss is a clipped surrogate.
-
-    Raises:
-        InputError: it is another one, or no class.
-    """
+    """Whether an algorithm's loss is a clipped surrogate. Raises InputError: it is another one, or no class."""
     if not isinstance(algorithm, type):
         raise InputError(f"the algorithm is {shorten(algorithm)}, which is no class; give PPO itself.")
     clips = any("clip_range" in inspect.signature(base.__init__).parameters for base in algorithm.__mro__)  # type: ignore[misc]
@@ -38,9 +34,7 @@ def check_algorithm(algorithm: type) -> None:
 
 def check_settings(config: ControlConfig, model: Any) -> None:
     """Refuse what cannot be controlled, and say what works against the loop.
-
-    Raises:
-        InputError: a setting leaves nothing to control, or the target is out of reach.
+    Raises InputError: a setting leaves nothing to control, or the target is out of reach.
     """
     number = choices(model.action_space)
     for sentence in of_configuration(config, bonus=True, episodes=True, stops=True):
@@ -61,9 +55,7 @@ def check_settings(config: ControlConfig, model: Any) -> None:
 
 def check_monitored(config: ControlConfig, env: VecEnv | None) -> None:
     """Whether a target that is paced by success can see it.
-
-    Raises:
-        InputError: no Monitor counts the returns of the episodes.
+    Raises InputError: no Monitor counts the returns of the episodes.
     """
     if config.target is not None and config.target.pace == "success" and not _monitored(env):
         raise InputError(

@@ -8,8 +8,6 @@ SUPPORTED = ">=2.4.0,<2.10"
 
 def check_sb3() -> str:
     """The installed version.
-
-    Raises:
-        InputError: Stable-Baselines3 is not installed, or in a version whose inside is another.
+    Raises InputError: Stable-Baselines3 is not installed, or in a version whose inside is another.
     """
     return require("stable-baselines3", SUPPORTED)

@@ -12,9 +12,7 @@ VARIABLE = "ENTROSTAT_CONTROL"
 
 def configured() -> ControlConfig:
     """The control.yaml whose path ENTROSTAT_CONTROL holds, or the recommended control for `default`.
-
-    Raises:
-        InputError: the variable is not set, or the file does not fit.
+    Raises InputError: the variable is not set, or the file does not fit.
     """
     path = os.environ.get(VARIABLE)
     if path is None:

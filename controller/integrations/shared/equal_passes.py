@@ -15,9 +15,7 @@ Part = TypeVar("Part")
 
 def equal_passes(parts: Sequence[Part], device: torch.device) -> Iterator[tuple[Part, bool]]:
     """This rank's parts, and then its last one again until all ranks have had as many; the boolean: it counts.
-
-    Raises:
-        InputError: a rank has none; every rank raises it.
+    Raises InputError: a rank has none; every rank raises it.
     """
     most, least = all_reduced(torch.tensor([len(parts), -len(parts)], device=device), largest=True).tolist()
     if least == 0:

@@ -15,14 +15,12 @@ def require(
     package: str, supported: str, tested: str | None = None, changed: Callable[[], str | None] = lambda: None
 ) -> str:
     """The installed version of `package`.
+    Raises InputError: it is not installed, in another version, or in a later one that has changed.
 
     Args:
         supported: the versions that may be tried, as in `>=1.0,!=1.14.*` (PEP 440).
         tested: the newest minor version that was tested, as in `1.16`; none: all that are supported were.
         changed: for a version above `tested`: what it has otherwise than is needed, in words; none: nothing.
-
-    Raises:
-        InputError: it is not installed, in another version, or in a later one that has changed.
     """
     try:
         found = version(package)

@@ -38,15 +38,12 @@ class LateLoop:
 
     One step of the controller, and of the target's curve, is one optimizer step here. Which microbatches belong to one
     is seen by the optimizer's own step: a hook of torch's on every optimizer of the process. Ratios refer to earlier
-    policies than the one that is measured.
+    policies than the one that is measured. Raises InputError: the configuration asks for what a clamp cannot do.
 
     Args:
         log: takes a decision's metrics.
         host: the loss, as a sentence names it.
         rank: of this process, among those that decide together.
-
-    Raises:
-        InputError: the configuration asks for what a clamp cannot do.
     """
 
     def __init__(
@@ -146,9 +143,7 @@ class LateLoop:
 
     def _prove(self) -> None:
         """Once, after the first backward pass: not before it, since a compiled loss gives its derivatives once.
-
-        Raises:
-            InputError: the loss does not read its thresholds.
+        Raises InputError: the loss does not read its thresholds.
         """
         if self._handed is not None:
             self._handed.judge([threshold.grad for threshold in self._handed.thresholds], self._host)

@@ -20,11 +20,7 @@ def plain_batch(batch: BatchStatistics) -> dict[str, Any]:
 
 
 def batch_from_plain(plain: dict[str, Any]) -> BatchStatistics:
-    """The batch that `plain_batch` wrote.
-
-    Raises:
-        InputError: it is not one.
-    """
+    """The batch that `plain_batch` wrote. Raises InputError: it is not one."""
     try:
         regions = {
             kind: {name: Region(**numbers) for name, numbers in plain[kind].items()}

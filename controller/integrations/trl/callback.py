@@ -67,9 +67,7 @@ class EntropyCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A resumed run finds the state in the checkpoint's, and trains under its thresholds until the next log.
-
-        Raises:
-            InputError: the state is damaged, or TRL does not log by steps.
+        Raises InputError: the state is damaged, or TRL does not log by steps.
         """
         if args.logging_strategy != "steps":
             raise InputError(
@@ -88,9 +86,7 @@ class EntropyCallback(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """One decision, whose thresholds hold until the next; where the guard wants a stop, a checkpoint and the end.
-
-        Raises:
-            InputError: the log of the training has no entropy.
+        Raises InputError: the log of the training has no entropy.
         """
         entropy = (logs or {}).get("entropy")
         if entropy is None:
@@ -116,9 +112,7 @@ class EntropyCallback(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the thresholds in force to TRL's log; once, look whether the loss has read them.
-
-        Raises:
-            InputError: it has not.
+        Raises InputError: it has not.
         """
         if self._leaves:
             if any(leaf.grad is None for leaf in self._leaves.values()):

@@ -23,14 +23,12 @@ def check_settings(
     config: ControlConfig, args: Any, vocab_size: int, form: Form, measured_first: bool = False, bonus: bool = False
 ) -> None:
     """Refuse what cannot be controlled, and say what works against the loop.
+    Raises InputError: a setting takes the thresholds or the logits away, or the target is out of reach.
 
     Args:
         args: a GRPOConfig or RLOOConfig.
         measured_first: whether every rollout is measured before its first update, whatever TRL does.
         bonus: whether the loss has an entropy bonus.
-
-    Raises:
-        InputError: a setting takes the thresholds or the logits away, or the target is out of reach.
     """
     for sentence in refusals(config, args, form, bonus):
         raise InputError(sentence)

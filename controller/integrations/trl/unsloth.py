@@ -154,9 +154,7 @@ def _laid_out(column: Tensor, mask: Tensor, there: Tensor) -> Tensor:
     """A column of TRL's, [batch, time], as Unsloth has it: prompts without padding, so that rows begin elsewhere.
 
     Both have a row's tokens in the same order. Unsloth leaves out the end-of-text token where that pads as well.
-
-    Raises:
-        InputError: Unsloth counts tokens that TRL does not.
+    Raises InputError: Unsloth counts tokens that TRL does not.
     """
     counts = there.sum(1).tolist()
     rows = [values[kept][:count] for values, kept, count in zip(column, mask, counts, strict=True)]

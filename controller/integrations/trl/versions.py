@@ -32,11 +32,7 @@ HEAD = (
 
 
 def check_trl() -> str:
-    """The installed version.
-
-    Raises:
-        InputError: TRL is not installed, or in a version whose inside is another.
-    """
+    """The installed version. Raises InputError: TRL is not installed, or in a version whose inside is another."""
     return require("trl", SUPPORTED, TESTED, changed)
 
 

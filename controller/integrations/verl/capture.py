@@ -18,9 +18,7 @@ def measure_in(engine: Any) -> Scores:
     """From now on every forward-only pass of `engine` leaves its measurement in the scores.
 
     verl's worker hands the outputs on from one of the ranks that share sequences, so they are taken before that.
-
-    Raises:
-        InputError: an engine that is not measured.
+    Raises InputError: an engine that is not measured.
     """
     if isinstance(engine, fsdp.FSDPEngineWithLMHead):
         scores = _scores_of_fsdp(engine)

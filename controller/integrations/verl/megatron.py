@@ -17,9 +17,7 @@ def scores_of_megatron(engine: Any) -> Scores:
     """From now on `engine` gives both beside `log_probs`, on all tensor-parallel ranks of the last pipeline stage.
 
     Its `_lm_head_logits_processor` turns logits into named columns, which verl unpacks whatever their names.
-
-    Raises:
-        InputError: sequences are split over ranks.
+    Raises InputError: sequences are split over ranks.
     """
     if engine.engine_config.context_parallel_size > 1 or engine.engine_config.dynamic_context_parallel:
         raise InputError(

@@ -14,9 +14,7 @@ logger = logging.getLogger("entrostat")
 
 def check_settings(config: ControlConfig, host: Any) -> None:
     """Refuse what cannot be controlled, and say what works against the loop; `host` is `actor_rollout_ref`.
-
-    Raises:
-        InputError: a setting takes the thresholds or the logits away.
+    Raises InputError: a setting takes the thresholds or the logits away.
     """
     for sentence in refusals(config, host):
         raise InputError(sentence)

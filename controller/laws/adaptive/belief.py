@@ -89,11 +89,7 @@ class Belief:
 
     @classmethod
     def from_numbers(cls, numbers: list[float]) -> Belief:
-        """Rebuild from `numbers`.
-
-        Raises:
-            ValueError: no belief has these numbers.
-        """
+        """Rebuild from `numbers`. Raises ValueError: no belief has these numbers."""
         values = np.array(numbers, dtype=float)
         if values.shape != (NUMBERS,):
             raise ValueError(f"a belief is {NUMBERS} numbers")
@@ -103,11 +99,7 @@ class Belief:
         return cls(*shapes, log_weight, push, shift, noise, int(ticks), scale)
 
     def check(self) -> None:
-        """Whether a filter can go on from here.
-
-        Raises:
-            ValueError: it cannot; the message says why.
-        """
+        """Whether a filter can go on from here. Raises ValueError: it cannot; the message says why."""
         numbers = np.array(self.numbers())
         prior = math.log(_usual_gain(self.ticks)) if 1 <= self.ticks <= MOST_TICKS else math.nan
         inside = np.abs(self.mean).max() <= LARGEST and np.abs(self.mean[:, LOG_GAIN] - prior).max() <= FARTHEST + 1e-9

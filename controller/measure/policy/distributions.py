@@ -56,9 +56,10 @@ def distribution_statistics(
 ) -> TokenStatistics:
     """Exact statistics of the sampled actions; shapes are the distribution's own.
 
-    Entropies of continuous actions are differential, in nats an action: of either sign, and larger by ln c a
-    coordinate where its unit is made c times smaller. They are those of the Gaussian, whatever the environment or a
-    wrapper does to an action afterwards: where it is clipped to bounds, or squashed by a tanh, name it as that.
+    Entropies of continuous actions are differential, in nats an action: of either sign, and larger by ln c a coordinate
+    where its unit is made c times smaller. They are those of the Gaussian, whatever the environment or a wrapper does
+    to an action afterwards: where it is clipped to bounds, or squashed by a tanh, name it as that.
+    Raises InputError: another distribution, one whose entropy has no closed form, or shapes that do not match.
 
     Args:
         distribution: a Categorical, Bernoulli or Normal of batch shape [batch, time], or [batch] for one action a row,
@@ -66,9 +67,6 @@ def distribution_statistics(
             sequence of such, of one coordinate each: the factors of an action.
         actions: [batch, time] or [batch], with the coordinates of an action behind.
         entropy_gradient: whether `entropy` carries a gradient too, for entropy bonuses.
-
-    Raises:
-        InputError: another distribution, one whose entropy has no closed form, or shapes that do not match.
     """
     found = _several(distribution, actions) if isinstance(distribution, Sequence) else _one(distribution, actions)
     shape = found.logprob.shape

@@ -32,8 +32,9 @@ def linear_statistics(
 ) -> TokenStatistics:
     """`token_statistics` of the logits hidden @ weight.T + bias, which are never stored.
 
-    Saves the hidden states, the weight, the actions and three numbers a token; products and sums in float32.
-    The memory that it needs beside its arguments and their gradients does not depend on the vocabulary.
+    Saves the hidden states, the weight, the actions and three numbers a token; products and sums in float32. The memory
+    that it needs beside its arguments and their gradients does not depend on the vocabulary. Raises InputError: shapes
+    or kinds do not match, an id is none of the vocabulary's, or the temperature is not positive.
 
     Args:
         hidden: [batch, time, features], or packed [tokens, features]; any float dtype.
@@ -44,9 +45,6 @@ def linear_statistics(
         mask: shaped like `actions`, true on the tokens to measure; the others cost nothing and get zeros.
         vocab_size: how many rows of the weight are tokens, where it is padded; all of them if none.
         entropy_gradient: whether `entropy` carries a gradient too.
-
-    Raises:
-        InputError: shapes or kinds do not match, an id is none of the vocabulary's, or the temperature is not positive.
     """
     hidden, weight, actions = as_floats(hidden, "hidden"), as_floats(weight, "weight"), as_tensor(actions, "actions")
     fits = hidden.dim() in (2, 3) and weight.dim() == 2 and hidden.shape[:-1] == actions.shape

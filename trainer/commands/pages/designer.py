@@ -59,9 +59,7 @@ def design(
     file: Path | None, plant: Path | None, runs: Sequence[str], steps: int, initial: float | None, out: Path
 ) -> Design:
     """Start as the command line asks: the curve in `file` (none: a flat one), and the plant of a file or of `runs`.
-
-    Raises:
-        InputError: a file or a run holds nothing that fits.
+    Raises InputError: a file or a run holds nothing that fits.
     """
     logged = [run for source in runs for run in load_logged(source, None, None, tracking_uri())]
     plants = read_plants(plant, seed=0).plants if plant else identify(logged).family() if logged else ()

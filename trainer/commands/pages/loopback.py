@@ -50,9 +50,7 @@ class Server(ThreadingHTTPServer):
 
     A name other than loopback's in `Host`, or another site in `Origin`, is refused: a web page elsewhere could
     otherwise reach the server through its visitor's browser. A route's InputError becomes status 400 with its sentence.
-
-    Raises:
-        InputError: the port cannot be used.
+    Raises InputError: the port cannot be used.
     """
 
     def __init__(self, routes: Routes, port: int = 0) -> None:

@@ -39,7 +39,7 @@ LAG = "give --lag, beta1 to the power of updates per rollout"
 
 
 def load_logged(source: str, lag: float | None, noise: float | None, tracking: str) -> list[LoggedRun]:
-    """The runs that `source` names.
+    """The runs that `source` names. Raises InputError: there is nothing of that name, or it lacks a column.
 
     Args:
         source: a run's folder; a table file (CSV or JSON) of step, entropy and command (or eps_low, eps_high) and, if
@@ -48,9 +48,6 @@ def load_logged(source: str, lag: float | None, noise: float | None, tracking: s
         lag: of the momentum; none: as the run's configuration says.
         noise: standard error of the entropy, nats, where a log has none.
         tracking: MLflow's tracking URI.
-
-    Raises:
-        InputError: there is nothing of that name, or it lacks a column.
     """
     if in_mlflow(source):
         from ...tracking.mlflow.runs import load_mlflow
@@ -64,9 +61,7 @@ def load_logged(source: str, lag: float | None, noise: float | None, tracking: s
 
 def _usable(runs: Sequence[tuple[Run, str]], lag: float | None, noise: float | None) -> list[LoggedRun]:
     """The runs from which a plant can be identified; each other one, as one that crashed, is told and left out.
-
-    Raises:
-        InputError: there is none; why not the first.
+    Raises InputError: there is none; why not the first.
     """
     found, refused = [], []
     for run, name in runs:
@@ -133,9 +128,7 @@ def _from_table(source: Path, lag: float | None, noise: float | None) -> LoggedR
 
 def _columns(table: TextTable) -> dict[str, np.ndarray]:
     """Columns of a run in a log, by the names of this module, at the rows that have any of them.
-
-    Raises:
-        InputError: it is TensorBoard's export of one curve, or two columns could be the same thing.
+    Raises InputError: it is TensorBoard's export of one curve, or two columns could be the same thing.
     """
     if table.header == list(TENSORBOARD):
         raise InputError(

@@ -15,9 +15,7 @@ class _PlantFile(Config):
 
 def read_plants(path: Path, seed: int) -> PlantFamily:
     """The family in a plant file; around a single plant one is drawn from `seed`.
-
-    Raises:
-        InputError: the file cannot be read, something in it does not fit, or the family is empty.
+    Raises InputError: the file cannot be read, something in it does not fit, or the family is empty.
     """
     content = read_yaml(path)
     if "family" not in content:
@@ -30,9 +28,7 @@ def read_plants(path: Path, seed: int) -> PlantFamily:
 
 def check_simulated(target: Target, source: Path) -> None:
     """Whether a plant can be asked to follow `target`.
-
-    Raises:
-        InputError: it is that of a density, and the entropy of a plant is above zero.
+    Raises InputError: it is that of a density, and the entropy of a plant is above zero.
     """
     if target.unit == "differential":
         raise InputError(

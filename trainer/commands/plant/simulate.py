@@ -27,9 +27,7 @@ def run_simulate(control: Path, plant: Path, steps: int, seeds: int, out: Path) 
     """Predict the run of a control.yaml (or of a run's YAML) on the plants of a file; draw it, and say what it shows.
 
     A PID is drawn, and the adaptive law stands beside it in the words.
-
-    Raises:
-        InputError: a file does not fit, there is no target or a density's, or the law is neither a PID nor adaptive.
+    Raises InputError: a file does not fit, there is no target or a density's, or the law is neither a PID nor adaptive.
     """
     if steps < 20 or seeds < 1:
         raise InputError(f"--steps is {steps} and --seeds {seeds}; write at least 20 and 1.")

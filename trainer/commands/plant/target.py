@@ -21,9 +21,7 @@ class _TargetFile(Config):
 
 def show_target(file: Path, steps: int, initial: float | None, plant: Path | None, out: Path | None) -> None:
     """Print the curve in `file` as CSV, or draw it to `out`; with a plant, say where it cannot be followed.
-
-    Raises:
-        InputError: a file holds nothing that fits, the step count is below 2, or a plant is to follow a density.
+    Raises InputError: a file holds nothing that fits, the step count is below 2, or a plant is to follow a density.
     """
     if steps < 2:
         raise InputError(f"--steps is {steps}; write at least 2.")
@@ -46,9 +44,7 @@ def show_target(file: Path, steps: int, initial: float | None, plant: Path | Non
 
 def read_target(file: Path) -> Target:
     """The target in a YAML file (alone, in a control.yaml or in a run), or a table of step and value.
-
-    Raises:
-        InputError: the file holds nothing that fits.
+    Raises InputError: the file holds nothing that fits.
     """
     return parse(_TargetFile, {"target": target_in(file)}, source=str(file)).target
 

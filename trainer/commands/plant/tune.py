@@ -54,14 +54,12 @@ def run_tune(
     file: Path, plant: Path | None, out: Path, steps: int | None, minibatches: int | None, settings: TuningSettings
 ) -> None:
     """Tune, print what was found and assumed, write `control.yaml` and `tuning.png` to `out`.
+    Raises InputError: a file does not fit, the target is a density's, or no gains keep the margins.
 
     Args:
         file: a target, a control.yaml or a run's YAML, whose steps, minibatches and beta1 are then used.
         plant: YAML of a plant, or of several under `family:`; none: the prior.
         steps, minibatches: in place of those of the file (150 and 8 where it has none).
-
-    Raises:
-        InputError: a file does not fit, the target is a density's, or no gains keep the margins.
     """
     task = _read_task(file, steps, minibatches)
     family = _family(task, plant, settings.seed)

@@ -30,9 +30,7 @@ COLUMNS = (
 
 def load_mlflow(name: str, tracking: str) -> list[Run]:
     """The run of this id, or all runs of the experiment of this name.
-
-    Raises:
-        InputError: MLflow cannot be reached, or knows neither.
+    Raises InputError: MLflow cannot be reached, or knows neither.
     """
     check_gives(name, tracking)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -69,9 +67,7 @@ def _runs_of(client: Any, experiment: str) -> Iterator[Any]:
 
 def find_experiment(client: Any, name: str) -> Any | None:
     """The experiment of this name; none: there is none yet.
-
-    Raises:
-        InputError: it was deleted; MLflow keeps its name, takes no run for it, and makes no second one.
+    Raises InputError: it was deleted; MLflow keeps its name, takes no run for it, and makes no second one.
     """
     found = client.get_experiment_by_name(name)
     if found is not None and found.lifecycle_stage == "deleted":
