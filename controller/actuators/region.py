@@ -66,7 +66,6 @@ class RegionsOnly(Fixed):
     """Thresholds of their tokens."""
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
-        """The same for every command."""
         change = sum(region.contribution for name, region in batch.regions.items() if name in self.regions)
         return replace(self.thresholds.actuate(command, batch), change=change, weigh=self._kept)
 

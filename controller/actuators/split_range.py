@@ -53,7 +53,6 @@ class SplitRange(Actuator):
         return (1 - command, 0.0) if command >= 0 else (1.0, 1 + command)
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
-        """The thresholds of the command's point."""
         u_high, u_low = self.point(command)
 
         def rule(tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:

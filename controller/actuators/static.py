@@ -26,7 +26,6 @@ class Static(Fixed):
     """Upper half-width: the band ends at 1 + high."""
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
-        """The same thresholds for every command."""
         return Actuation(unclipped(batch), self._thresholds, uniform=(self.low, self.high))
 
     def _thresholds(self, tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:

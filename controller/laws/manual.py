@@ -17,11 +17,9 @@ class Manual(Law):
     """The command of every step; 10 and -10 stand at the batch's ends."""
 
     def start(self, command: float = 0.0) -> State:
-        """The state before the first step."""
         return {"command": command}
 
     def take_over(self, state: State, reading: Reading) -> State:
-        """The state as it is: the command is given."""
         return state
 
     def step(self, state: State, reading: Reading, limits: Limits | None = None) -> tuple[Terms, State]:

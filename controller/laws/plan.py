@@ -15,7 +15,6 @@ class Plan(Law):
     follows_target: ClassVar[bool] = False
 
     def start(self, command: float = 0.0) -> State:
-        """The state before the first step."""
         return {"count": 0, "command": command}
 
     def take_over(self, state: State, reading: Reading) -> State:

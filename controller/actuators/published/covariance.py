@@ -44,7 +44,6 @@ class ClipCov(Fixed):
     """The ratio's band."""
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
-        """The same for every command."""
         return replace(self.thresholds.actuate(command, batch), change=math.nan, weigh=self._weigh)
 
     def _weigh(self, batch: Minibatch) -> Tensor:
@@ -84,7 +83,6 @@ class KLCov(Fixed):
     """The ratio's band."""
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
-        """The same for every command."""
         return replace(self.thresholds.actuate(command, batch), penalty=self._penalty)
 
     def _penalty(self, batch: Minibatch) -> Tensor:

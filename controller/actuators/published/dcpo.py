@@ -36,7 +36,6 @@ class DCPO(Fixed):
     """Largest upper half-width."""
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
-        """The same for every command."""
         return Actuation(unclipped(batch), self._thresholds)
 
     def _thresholds(self, tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:

@@ -38,7 +38,6 @@ class EntropyRatioClip(Fixed):
     """The ratio's band."""
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
-        """The same for every command."""
         actuation = self.thresholds.actuate(command, batch)
         return replace(actuation, change=math.nan, weigh=self._weigh, reads_entropy=True)
 

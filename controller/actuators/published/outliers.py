@@ -39,7 +39,6 @@ class SensitivityOutliers(Fixed):
     """The ratio's band."""
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
-        """The same for every command."""
         return replace(self.thresholds.actuate(command, batch), change=math.nan, weigh=self._weigh)
 
     def _weigh(self, batch: Minibatch) -> Tensor:

@@ -40,8 +40,6 @@ class StareWeights(Actuator):
     """The ratio's band."""
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
-        """Weights in proportion to the command."""
-
         def weigh(batch: Minibatch) -> Tensor:
             positive = _most_surprising(batch, batch.advantages > 0, self.share)
             negative = _most_surprising(batch, batch.advantages < 0, self.share)

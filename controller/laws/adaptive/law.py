@@ -64,23 +64,16 @@ class Adaptive(Law):
         return self.start(state["command"]) | kept | {"aligned": True}
 
     def check(self, state: State) -> None:
-        """Whether a saved state can be gone on from.
-
-        Raises:
-            ValueError: it cannot; the message says why.
-        """
         number(state["longest"], 0, 1)
         if state["belief"]:
             Belief.from_numbers(state["belief"]).check()
 
     def figures(self, state: State) -> dict[str, float]:
-        """Estimates to log; none before the first step. See `Belief.figures`."""
         if not state["belief"]:
             return {}
         return Belief.from_numbers(state["belief"]).figures() | {"estimate/skipped": float(state["skipped"])}
 
     def step(self, state: State, reading: Reading, limits: Limits | None = None) -> tuple[Terms, State]:
-        """One decision at a rollout; a reading that is not finite changes nothing."""
         limits = limits or reading.reach
         if not reading.finite:
             return held(state, limits)

@@ -44,15 +44,12 @@ class SignIntegral(Law):
         return self
 
     def start(self, command: float = 0.0) -> State:
-        """The state before the first step."""
         return {"integral": self.initial, "command": command}
 
     def take_over(self, state: State, reading: Reading) -> State:
-        """An integral that goes on from the command in force."""
         return {"integral": _clipped(state["command"], self.low, self.high), "command": state["command"]}
 
     def step(self, state: State, reading: Reading, limits: Limits | None = None) -> tuple[Terms, State]:
-        """One step; a reading that is not finite changes nothing."""
         limits = limits or reading.reach
         if not reading.finite:
             return held(state, limits)
@@ -70,11 +67,9 @@ class Gate(Law):
     type: Literal["gate"] = "gate"
 
     def start(self, command: float = 0.0) -> State:
-        """The state before the first step."""
         return {"command": command}
 
     def take_over(self, state: State, reading: Reading) -> State:
-        """A gate has nothing to align."""
         return self.start(state["command"])
 
     def step(self, state: State, reading: Reading, limits: Limits | None = None) -> tuple[Terms, State]:
@@ -112,7 +107,6 @@ class Doubling(Law):
         return self
 
     def start(self, command: float = 0.0) -> State:
-        """The state before the first step."""
         return {"coefficient": self.initial, "command": command}
 
     def take_over(self, state: State, reading: Reading) -> State:
