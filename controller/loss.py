@@ -149,7 +149,6 @@ def token_surrogate(
 def _checked(
     logprob: Tensor, tokens: TokenStatistics, now: TokenStatistics | None, thresholds: Sequence[Tensor] | None
 ) -> Tensor:
-    """The log-probabilities, where all are shaped like the rollout's tokens."""
     given: dict[str, Any] = {"logprob": logprob}
     if now is not None:
         given["now"] = getattr(now, "logprob", None)

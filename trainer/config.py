@@ -235,7 +235,6 @@ class HardwareConfig(Config):
 
 
 def _kind_of_task(given: Any) -> str:
-    """Tasks by the key that each kind has."""
     if isinstance(given, str):
         return "a name"
     named = "reasoning_gym" in given if isinstance(given, dict) else isinstance(given, ReasoningConfig)

@@ -82,7 +82,6 @@ def refuse_second_derivative() -> None:
 
 
 def _first(*values: Tensor | None) -> tuple[Tensor | None, ...]:
-    """The tokens that a kernel is checked on."""
     return tuple(None if value is None else value[:1, :SAMPLE] for value in values)
 
 

@@ -210,7 +210,6 @@ def _held_out(runs: Sequence[LoggedRun], best: Identified) -> float:
 
 
 def _one_step(run: LoggedRun, fitted: Identified, keep: tuple[int, ...], theta: Floats) -> float:
-    """Sum of squared one-step prediction errors over the held-out end."""
     white = whiten(run, fitted.model, fitted.shape)
     residual = white.y - white.x[:, keep] @ theta
     first = np.flatnonzero(np.isfinite(run.entropy)) < (1 - HELD_OUT) * len(run.steps)

@@ -96,7 +96,6 @@ def _side_by_side(each: Sequence[PerToken | None], rest: float) -> PerToken | No
 
 
 def _step(family: PolicyFamily, controllers: Sequence[EntropyController]) -> list[list[float]]:
-    """One rollout and its update: a row of numbers for each plant."""
     entropy, rollout = family.entropy().tolist(), family.rollout()
     decisions = [
         control.step(rollout.tokens[i], rollout.advantages[i], rollout.mask[i], rollout.groups)

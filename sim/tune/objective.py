@@ -107,7 +107,6 @@ class Search:
         return self.guess.model_copy(update=gains)
 
     def _total(self, found: Costs) -> Floats:
-        """[candidates]: the mean over the worst plants."""
         reference, weights = self._reference, self._settings
         total = found.itae / (reference.itae + 0.1)  # a tenth of a percent: no ratio to an error of nothing
         total = total + weights.effort * found.effort / (reference.effort + 1e-3)

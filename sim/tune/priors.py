@@ -160,5 +160,4 @@ def _changed(plant: MomentumPlant, values: Mapping[str, float]) -> MomentumPlant
 
 
 def _whole(values: Mapping[str, float]) -> dict[str, Any]:
-    """The same values with a delay of whole steps."""
     return {name: round(value) if name == "delay" else value for name, value in values.items()}

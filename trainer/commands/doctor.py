@@ -92,7 +92,6 @@ def _in_full(extra: str, lacking: list[Finding]) -> list[str]:
 
 
 def _command(extra: str) -> str:
-    """Command that adds an extra."""
     without_gpu = extra in CPU_BUILDS and shutil.which("nvidia-smi") is None
     return f"`make {extra}` in the clone" if without_gpu else install(extra)
 
@@ -143,6 +142,5 @@ def _device() -> str:
 
 
 def _programs() -> list[str]:
-    """Programs beside Python that a part of the project uses."""
     uses = {"chromium": "the tests of pages (apt-get install chromium)", "nvidia-smi": "GPUs", "make": "make demo"}
     return [f"{name:12}{shutil.which(name) or 'missing: used for ' + use}" for name, use in uses.items()]

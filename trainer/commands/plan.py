@@ -36,7 +36,6 @@ def _lines(config: RunConfig, shape: Shape, made: Plan, prompt_length: int) -> l
 
 
 def _cost(share: float, made: Plan) -> list[str]:
-    """Cost of control, in words."""
     if share < 1:
         return [
             f"control costs {made.pass_share:.1%} of a step: a measuring pass over {share:.1%} of the responses, and",

@@ -178,7 +178,6 @@ def _control(config: RunConfig, settings: Settings) -> ControlConfig:
 def _conclude(
     config: RunConfig, goals: Sequence[Goal], reference: Values, trials: list[Found], failed: list[str], out: Path
 ) -> str:
-    """Write the chosen curve, the picture and the page."""
     if not any(trial.values for trial in trials):
         if failed:
             raise failure(failed, out)

@@ -52,7 +52,6 @@ def watcher(folders: Sequence[Path], port: int = 0) -> Server:
 
 
 def _started(folders: Sequence[Path]) -> list[Path]:
-    """The runs that have done a step."""
     return [path for folder in folders for path in run_folders(folder) if _has_line(path / METRICS)]
 
 
@@ -64,7 +63,6 @@ def _has_line(log: Path) -> bool:
 
 
 def _stamp(folders: Sequence[Path]) -> str:
-    """Changes whenever a file that the page shows does."""
     files = [folder / name for folder in folders for name in FILES]
     states = [file.stat() if file.exists() else None for file in files]
     return '"' + "-".join(f"{state.st_mtime_ns:x}.{state.st_size:x}" if state else "0" for state in states) + '"'

@@ -57,7 +57,6 @@ def _chosen(suite: Suite, only: Sequence[str] | None) -> list[str]:
 
 
 def _of(chosen: Sequence[str], jobs: Mapping[str, RunConfig]) -> dict[str, RunConfig]:
-    """The jobs of some strategies, in the order of these."""
     return {name: jobs[name] for strategy in chosen for name in jobs if name.split("/")[0] == strategy}
 
 

@@ -98,7 +98,6 @@ def _is_of(folder: Path, config: RunConfig) -> bool:
 
 
 def _train(content: dict[str, Any], folder: Path) -> None:
-    """A run in a process of its own."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     config = parse(RunConfig, content)
     if not _is_of(folder, config):

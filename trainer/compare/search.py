@@ -65,12 +65,10 @@ def _best(wanted: Search, out: Path) -> Tuned:
 
 
 def _finite(value: float) -> float | None:
-    """The value, if JSON can hold it."""
     return value if math.isfinite(value) else None
 
 
 def _searches(suite: Suite) -> dict[str, Search]:
-    """The search of every strategy with gains."""
     if suite.tuning is None:
         return {}
     return {name: _search(suite, suite.tuning, name) for name in suite.strategies if suite.strategies[name].search}

@@ -246,5 +246,4 @@ def _name(trial: optuna.Trial | FrozenTrial) -> str:
 
 
 def _settings(trial: optuna.Trial | FrozenTrial) -> Settings:
-    """Four digits each."""
     return {key: float(f"{value:.4g}") for key, value in trial.params.items()}

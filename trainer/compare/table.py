@@ -38,7 +38,6 @@ class Column:
 
 
 def _reported(field: str, form: str, better: Better) -> Column:
-    """A figure that the closing table of a run has too."""
     known = next(column for column in table.COLUMNS if column.field == field)
     return Column(field, form, better, known.head, known.meaning)
 

@@ -114,7 +114,6 @@ def as_html(suite: Suite, tuned: Mapping[str, Tuned], rows: Sequence[Row], pictu
 
 
 def _legend(suite: Suite) -> str:
-    """How the runs were made, what the marks mean, what everyone was given to tune."""
     run, tuning = parse(RunConfig, suite.run), suite.tuning
     rollout, held_out = run.rollout, run.evaluation
     sentences = [

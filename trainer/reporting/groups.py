@@ -59,7 +59,6 @@ def _configuration(run: Run) -> str:
 
 
 def _common_name(members: Sequence[Run]) -> str:
-    """Common beginning of the names, without the seed's part."""
     if len(members) == 1:
         return members[0].name
     letters = zip(*(run.name for run in members), strict=False)

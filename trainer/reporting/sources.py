@@ -71,7 +71,6 @@ def shown_terms(run: Run) -> dict[str, str]:
 
 
 def _drawn(run: Run) -> Columns:
-    """The columns that the panels draw."""
     names = [name for panel in PANELS.values() for name in panel.lines if run.has(name)]
     return places(run) | {name: run.column(name) for name in names} | _spread_over_runs(run, names) | _derived(run)
 

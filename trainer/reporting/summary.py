@@ -261,7 +261,6 @@ def _detrended(values: np.ndarray) -> np.ndarray:
 
 
 def _level(target: np.ndarray, density: bool) -> float:
-    """The nats that figures are percentages of."""
     return scale(float(np.mean(target)), density)
 
 

@@ -125,7 +125,6 @@ def _columns() -> int:
 
 
 def _wide(names: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int], room: int) -> list[str]:
-    """A line a run."""
     short = [_shortened(name, room) for name in names]
     longest = max(map(len, short))
     return [" ".join([n.ljust(longest), *map(str.rjust, row, widths)]) for n, row in zip(short, rows, strict=True)]

@@ -181,7 +181,6 @@ def _gold(text: str, where: str) -> str:
 
 
 def _unique(problems: Iterator[Problem]) -> list[Problem]:
-    """The first of each prompt."""
     return list({problem.prompt: problem for problem in problems}.values())
 
 

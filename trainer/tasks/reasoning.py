@@ -158,7 +158,6 @@ class Reasoning(Task):
         return text
 
     def _written(self, problem: Problem) -> str:
-        """A problem with its right answer."""
         return filled(self._config.shot, {"prompt": problem.prompt, "answer": problem.data[1]["answer"]})
 
     def _check_repeatable(self) -> None:

@@ -141,7 +141,6 @@ def step_line(step: int, metrics: Metrics) -> str:
 
 
 def _with_gaps(metrics: Metrics) -> Metrics:
-    """The metrics, NaN for those that a step does not have."""
     return defaultdict(lambda: math.nan, metrics)
 
 

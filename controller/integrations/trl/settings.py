@@ -113,7 +113,6 @@ def remarks(config: ControlConfig, args: Any, measured_first: bool = False) -> l
 
 
 def _several(args: Any) -> str:
-    """The setting that makes four optimizer steps of a rollout."""
     return f"steps_per_generation={4 * args.gradient_accumulation_steps}"
 
 

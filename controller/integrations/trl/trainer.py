@@ -159,7 +159,6 @@ class EntropyControl(Host):
     def _score_minibatch(
         self, loop: EntropyLoop, inputs: Batch, model: Any, call: Callable[[], Any], mask: Tensor
     ) -> Any:
-        """Score a microbatch, and set the thresholds of its tokens."""
         self._reached = True
         last, first = self.accelerator.sync_gradients, self._accumulated == 0
         self._advance()
@@ -188,7 +187,6 @@ class EntropyControl(Host):
         return scored
 
     def _advance(self) -> None:
-        """One microbatch on."""
         self._accumulated = 0 if self.accelerator.sync_gradients else self._accumulated + 1
 
     def _hand_over(
@@ -257,7 +255,6 @@ class EntropyControl(Host):
         return torch.arange(start, start + responses, device=self.accelerator.device) // self.num_generations
 
     def _say_sampled(self, tokens: TokenStatistics, sampled: Tensor | None, mask: Tensor) -> None:
-        """At the first measurement: how much of the entropy is sampled."""
         if sampled is not None:
             say_sampled(tokens.entropy, sampled, mask)
             self._truncate = None

@@ -107,7 +107,6 @@ class Adaptive(Law):
         return self._decided(state, belief, reading, ticks, limits)
 
     def _at_rollout(self, state: State, reading: Reading) -> Belief:
-        """The belief after the reading of the rollout's entropy."""
         entropy, error, density = reading.measurement, reading.standard_error, reading.density
         error = max(error if math.isfinite(error) else UNKNOWN_ERROR * scale(entropy, density), SMALLEST_ERROR)
         if not state["belief"]:

@@ -73,7 +73,6 @@ def design(
 
 
 def _level(logged: Sequence[LoggedRun], initial: float | None) -> float:
-    """The first entropy that the runs logged, else the one given."""
     known = (entropy for run in logged for entropy in run.entropy.tolist() if math.isfinite(entropy))
     return next(known, initial or 0.8)
 

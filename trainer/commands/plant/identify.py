@@ -85,7 +85,6 @@ def _report(fitted: Identified, runs: Sequence[LoggedRun]) -> str:
 
 
 def _explained(share: float) -> str:
-    """`held_out` in words."""
     if math.isnan(share):
         return "unknown: the rest of the log does not show what a command does, or its last 30 % has no entropy"
     return (
