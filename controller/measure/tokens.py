@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,12 +45,17 @@ class TokenStatistics:
             object.__setattr__(self, "vocab_size", whole(self.vocab_size, "vocab_size"))
 
     def __getitem__(self, rows: Any) -> TokenStatistics:
-        return replace(
-            self,
-            logprob=self.logprob[rows],
-            entropy=self.entropy[rows],
-            sensitivity=self.sensitivity[rows],
-        )
+        return self.mapped(lambda column: column[rows])
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> TokenStatistics:
+        """The same with each column changed."""
+        return self.joined([self], lambda column: change(column[0]))
+
+    @classmethod
+    def joined(cls, parts: Sequence[TokenStatistics], join: Callable[[list[Tensor]], Tensor]) -> TokenStatistics:
+        """Parts of one vocabulary as one, each column by `join`."""
+        logprob, entropy, sensitivity = (join([getattr(part, name) for part in parts]) for name in COLUMNS)
+        return cls(logprob, entropy, sensitivity, parts[0].vocab_size)
 
     @classmethod
     def cat(cls, parts: Sequence[TokenStatistics]) -> TokenStatistics:
@@ -62,9 +67,7 @@ class TokenStatistics:
         shapes = [list(part.logprob.shape) for part in parts]
         if not parts or any(shape[1:] != shapes[0][1:] for shape in shapes):
             raise InputError(f"the batches to join are {shapes}; give some of one time length.")
-        columns = ([getattr(part, name) for part in parts] for name in COLUMNS)
-        logprob, entropy, sensitivity = (torch.cat(column) for column in columns)
-        return cls(logprob, entropy, sensitivity, parts[0].vocab_size)
+        return cls.joined(parts, torch.cat)
 
     def padded(self, lengths: Tensor) -> tuple[TokenStatistics, Tensor]:
         """Packed statistics [tokens] as [batch, time], with their mask; zeros beyond a response's end.
@@ -83,9 +86,7 @@ class TokenStatistics:
                 "and the length of each response, which add up to them."
             )
         mask = torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None]
-        columns = (self.logprob, self.entropy, self.sensitivity)
-        logprob, entropy, s = (x.new_zeros(mask.shape).masked_scatter(mask, x) for x in columns)
-        return replace(self, logprob=logprob, entropy=entropy, sensitivity=s), mask
+        return self.mapped(lambda x: x.new_zeros(mask.shape).masked_scatter(mask, x)), mask
 
     def sampled_at(self, logprob: Tensor) -> TokenStatistics:
         """These contexts' entropy and sensitivity, with the ln p at which the tokens were sampled; no gradient.
@@ -100,7 +101,7 @@ class TokenStatistics:
 
     def detach(self) -> TokenStatistics:
         """The same numbers without a gradient."""
-        return replace(self, logprob=self.logprob.detach(), entropy=self.entropy.detach())
+        return self.mapped(Tensor.detach)
 
 
 def token_statistics(

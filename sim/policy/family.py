@@ -14,7 +14,7 @@ from entrostat.loss import policy_loss
 from entrostat.measure.tokens import TokenStatistics, token_statistics
 
 from .plant import PolicyPlant, entropy_of
-from .rollout import Rollout, reshaped, sample
+from .rollout import Rollout, sample
 
 Refine = Callable[[Rollout, TokenStatistics], Decision]
 """Between the forward pass and the loss: a minibatch and its tokens' statistics now -> the decision for it."""
@@ -68,7 +68,7 @@ class PolicyFamily:
         """The tokens' exact statistics under the policy as it is now, [plants, batch, time]."""
         rows = (self.logits / self._temperature)[self._plant_index(2), contexts]
         flat = token_statistics(rows.flatten(0, 1), actions.flatten(0, 1))
-        return reshaped(flat, lambda column: column.view_as(actions))
+        return flat.mapped(lambda column: column.view_as(actions))
 
     def update(
         self, rollout: Rollout, decision: Decision, *, refine: Refine | None = None, mask: Tensor | None = None
@@ -101,7 +101,7 @@ class PolicyFamily:
         """
         logp, cells = self._logp(), self._cells(batch.contexts, batch.actions)
         logprob = logp.flatten(1).gather(1, cells).view(-1, self.plant.tokens).requires_grad_()
-        tokens = reshaped(batch.tokens, lambda column: column.flatten(0, 1))
+        tokens = batch.tokens.mapped(lambda column: column.flatten(0, 1))
         advantages, used = batch.advantages.flatten(), mask.flatten(0, 1)
         now = self._now(logp, logprob, batch) if decision.reads_entropy else None
         loss, _ = policy_loss(logprob, tokens, advantages, used, decision, normaliser=float(cells.shape[1]), now=now)

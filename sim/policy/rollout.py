@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -52,12 +51,6 @@ class Rollout:
             groups=self.groups,
             tokens=self.tokens[plant, rows],
         )
-
-
-def reshaped(tokens: TokenStatistics, shape: Callable[[Tensor], Tensor]) -> TokenStatistics:
-    """The same tokens laid out in another shape."""
-    logprob, entropy, sensitivity = map(shape, (tokens.logprob, tokens.entropy, tokens.sensitivity))
-    return TokenStatistics(logprob, entropy, sensitivity, tokens.vocab_size)
 
 
 def sample(probabilities: Tensor, uniform: Tensor) -> Tensor:

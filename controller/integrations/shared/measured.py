@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -40,9 +41,6 @@ def _padded(part: Measured, length: int) -> Measured:
     missing = length - part.mask.shape[1]
     if missing == 0:
         return part
-    tokens = part.tokens
-    columns = (tokens.logprob, tokens.entropy, tokens.sensitivity, part.mask)
-    logprob, entropy, sensitivity, mask = (pad(x, (0, missing)) for x in columns)
-    advantages = part.advantages if part.advantages.dim() == 1 else pad(part.advantages, (0, missing))
-    tokens = TokenStatistics(logprob, entropy, sensitivity, tokens.vocab_size)
-    return Measured(tokens, advantages, mask, part.groups)
+    longer = partial(pad, pad=(0, missing))
+    advantages = part.advantages if part.advantages.dim() == 1 else longer(part.advantages)
+    return Measured(part.tokens.mapped(longer), advantages, longer(part.mask), part.groups)

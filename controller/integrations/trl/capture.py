@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -58,9 +59,7 @@ class Capture:
         """
         if not self.parts:
             raise bypassed("whatever scores tokens in place of TRL's own function")
-        columns = ([getattr(part, name) for part in self.parts] for name in ("logprob", "entropy", "sensitivity"))
-        logprob, entropy, sensitivity = (_aligned(column, self.mask.bool()) for column in columns)
-        return TokenStatistics(logprob, entropy, sensitivity, self.parts[0].vocab_size)
+        return TokenStatistics.joined(self.parts, lambda column: _aligned(column, self.mask.bool()))
 
 
 @contextmanager
@@ -166,9 +165,7 @@ def head_statistics(
         parts.append(token_statistics(logits[None], wanted[None], temperature))
         if note is not None:
             note(logits[None] / temperature)
-    columns = ([getattr(part, name) for part in parts] for name in ("logprob", "entropy", "sensitivity"))
-    logprob, entropy, sensitivity = (torch.cat(column, dim=1) for column in columns)
-    return TokenStatistics(logprob, entropy, sensitivity, len(weight))
+    return TokenStatistics.joined(parts, partial(torch.cat, dim=1))
 
 
 def _completions(hidden: Tensor, targets: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -80,11 +80,8 @@ class CompiledLoss:
             with trainer.accelerator.autocast():
                 logits = trainer.model(input_ids=torch.cat([prompt, completion])[None]).logits
             parts.append(token_statistics(logits[:, len(prompt) - 1 : -1], completion[None], trainer.args.temperature))
-        columns = (
-            torch.cat([getattr(part, name)[0] for part in parts]) for name in ("logprob", "entropy", "sensitivity")
-        )
-        logprob, entropy, sensitivity = (x.new_zeros(mask.shape).masked_scatter(mask, x) for x in columns)
-        return TokenStatistics(logprob, entropy, sensitivity, parts[0].vocab_size)
+        packed = TokenStatistics.cat([part[0] for part in parts])
+        return packed.mapped(lambda x: x.new_zeros(mask.shape).masked_scatter(mask, x))
 
     @contextmanager
     def under(self, trainer: Any, decision: Decision, tokens: TokenStatistics, mask: Tensor) -> Iterator[None]:
