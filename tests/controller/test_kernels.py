@@ -91,6 +91,25 @@ def test_the_kernel_from_hidden_states_agrees_with_the_reference(with_bias, layo
     assert kernels._verdicts == {("moments_from_hidden", torch.float32): True}
 
 
+@pytest.mark.parametrize(
+    ("states", "head"),
+    [(torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16), (torch.float64, torch.float64)],
+)
+def test_hidden_states_that_the_kernel_does_not_multiply_are_measured_by_pytorch(states, head, monkeypatch, caplog):
+    def kernel(hidden, *_):
+        raise RuntimeError("Both operands must be same dtype")
+
+    monkeypatch.setattr(kernels, "enabled", lambda device: True)
+    monkeypatch.setattr(kernels, "_verdicts", {("moments_from_hidden", states): True})
+    monkeypatch.setattr(kernels, "_kernel", lambda name: kernel)
+    generator = torch.Generator().manual_seed(1)
+    hidden, weight = torch.randn(8, 16, generator=generator), torch.randn(32, 16, generator=generator)
+    got = linear_statistics(hidden.to(states), weight.to(head), torch.zeros(8, dtype=torch.long))
+    logits = hidden.to(states).double() @ weight.to(head).double().T
+    assert got.logprob.tolist() == pytest.approx(logits.log_softmax(-1)[:, 0].tolist(), abs=1e-5)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("order", [(2, 0, 1), (0, 2, 1), (1, 0, 2)])
 @pytest.mark.parametrize("masked", [False, True])
 def test_kernels_read_and_write_logits_of_any_layout(order, masked, triton, monkeypatch, caplog):

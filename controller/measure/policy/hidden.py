@@ -82,14 +82,15 @@ class FromHidden(torch.autograd.Function):
         entropy_gradient: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(ln p, H, S), each [N] float32; arguments as for `linear_statistics`."""
-        head = weight[:vocab_size]
-        measure = choose_moments(
-            "moments_from_hidden",
-            hidden_moments,
-            lambda: (hidden[:SAMPLE], actions[:SAMPLE], head, bias, temperature),
-            hidden,
-            vocab_size,
-        )
+        head, measure = weight[:vocab_size], hidden_moments
+        if hidden.dtype == weight.dtype != torch.float64:  # others the kernel does not multiply
+            measure = choose_moments(
+                "moments_from_hidden",
+                hidden_moments,
+                lambda: (hidden[:SAMPLE], actions[:SAMPLE], head, bias, temperature),
+                hidden,
+                vocab_size,
+            )
         sums, chosen = measure(hidden, actions, head, bias, temperature)
         ctx.temperature, ctx.vocab_size = temperature, vocab_size
         return statistics_of(ctx, sums, chosen, (hidden, actions, weight, bias), entropy_gradient)
