@@ -57,6 +57,19 @@ def test_values_and_gradients_agree_with_float64(tokens, vocab, with_bias):
         assert_close_in_scale(mine, reference_gradient.double(), 2e-6)
 
 
+def test_autocast_rounds_neither_values_nor_gradients():
+    hidden, weight, actions, bias = parts(40, 1031)
+    leaves = [hidden.requires_grad_(), weight.requires_grad_(), bias.requires_grad_()]
+    found = []
+    for on in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=on):
+            tokens = linear_statistics(hidden, weight, actions, bias, entropy_gradient=True)
+            loss = tokens.logprob.sum() + tokens.entropy.sum()
+            found.append([tokens.logprob, tokens.entropy, tokens.sensitivity, *torch.autograd.grad(loss, leaves)])
+    for under, without in zip(*found, strict=True):
+        assert torch.equal(under, without)
+
+
 def test_blocks_of_the_vocabulary_change_nothing(monkeypatch):
     hidden, weight, actions, _ = parts(40, 301)
     whole = linear_statistics(hidden, weight, actions)

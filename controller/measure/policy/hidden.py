@@ -154,5 +154,6 @@ def _row_slices(hidden: Tensor) -> list[slice]:
 
 
 def _logits(states: Tensor, head: Tensor, bias: Tensor | None, columns: slice) -> Tensor:
-    logits = states @ head.T
+    with torch.autocast(states.device.type, enabled=False):  # it would round the product of float32 to its own dtype
+        logits = states @ head.T
     return logits if bias is None else logits.add_(bias[columns].float())
