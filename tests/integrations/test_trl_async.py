@@ -64,7 +64,7 @@ def slow_attention(query, key, value, cu_q, cu_k, max_q, max_k, softmax_scale, c
     assert window_size == (-1, -1)
     out = []
     for (q0, q1), (k0, k1) in zip(*(pairwise(ends.tolist()) for ends in (cu_q, cu_k)), strict=True):
-        places = torch.arange(k1 - k0)
+        places = torch.arange(k1 - k0, device=query.device)
         seen = places <= places[q0 - q1 :, None]
         parts = (x.transpose(0, 1)[None] for x in (query[q0:q1], key[k0:k1], value[k0:k1]))
         segment = scaled_dot_product_attention(*parts, attn_mask=seen, scale=softmax_scale, enable_gqa=True)
@@ -74,10 +74,9 @@ def slow_attention(query, key, value, cu_q, cu_k, max_q, max_k, softmax_scale, c
 
 @pytest.fixture(autouse=True)
 def attention(monkeypatch):
-    """TRL's packed attention is a kernel for GPUs, elsewhere the same in plain torch; and TRL asks for a GPU's name."""
-    if not torch.cuda.is_available():
-        monkeypatch.setattr(packing, "_flash_attn", lambda: SimpleNamespace(flash_attn_varlen_func=slow_attention))
-        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "none")
+    """TRL's packed attention is a kernel that is fetched, for bfloat16 on GPUs; and TRL asks for a GPU's name."""
+    monkeypatch.setattr(packing, "_flash_attn", lambda: SimpleNamespace(flash_attn_varlen_func=slow_attention))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "none")
 
 
 def made(tmp_path, kind=EntropyControlledAsyncGRPOTrainer):
