@@ -70,6 +70,7 @@ endif
 clean:
 	rm -rf .venv runs mlflow.db
 
+# Where there is no network: benchmarks/studies/gpu_offline.sh.
 gpu: setup-dev  ## all checks that need a GPU, in under nine minutes; without one, what can run on the CPU
 	$(BIN)/python -m benchmarks.studies.gpu_all
 
