@@ -48,7 +48,10 @@ class Read:
 
     def rows(self, index: Tensor) -> Read:
         """Each sequence as often as `index` [B] names it; the cache is handed over, so that this one has none left."""
-        self.cache.reorder_cache(index)  # recurrent layers have no batch_select_indices
+        for layer in self.cache.layers:
+            recurrent = isinstance(layer, LinearAttentionCacheLayerMixin)
+            # Only batch_select_indices has a gradient that is the same in every run on a GPU.
+            (layer.reorder_cache if recurrent else layer.batch_select_indices)(index)
         return Read(self.logits[index], self.cache, self.attention[index], self.position[index])
 
     def go_on(self, model: Any, tokens: Tensor, mask: Tensor) -> Tensor:
