@@ -49,7 +49,7 @@ class VLLMConfig(Config):
     kv_cache: Annotated[float, Field(gt=0, le=1e5)] | None = None
     """GiB of an engine's key-value cache; none: what `gpu_memory_utilization` leaves, 0.25 on the CPU."""
     tensor_parallel_size: Annotated[int, Field(ge=1, le=1024)] = 1
-    """GPUs of one engine."""
+    """GPUs of one engine: 1 beside the trainer; a server has those of its own command line."""
     max_model_len: Count | None = None
     """Tokens of prompt and answer; none: the model's own limit."""
     max_num_seqs: Count = 256
@@ -61,6 +61,16 @@ class VLLMConfig(Config):
     def _server_has_url(self) -> VLLMConfig:
         if (self.placement == "server") != (self.url is not None):
             raise ValueError("`url` goes with `placement: server`, and only with it; write both or neither.")
+        return self
+
+    @model_validator(mode="after")
+    def _engine_has_one_gpu(self) -> VLLMConfig:
+        size = self.tensor_parallel_size
+        if size > 1 and self.placement != "server":  # ranks that share an engine would have to sample the same prompts
+            raise ValueError(
+                f"an engine beside the trainer has one GPU, and `tensor_parallel_size` is {size}; start a server with "
+                f"`--tensor-parallel-size {size}`, and write `placement: server`, `workers: {size}` and its `url`."
+            )
         return self
 
 

@@ -174,3 +174,10 @@ def test_offload_is_passed_on():
     engine = EngineConfig(zero_stage=3, offload_optimizer=True, offload_parameters=True)
     zero = deepspeed_settings(UpdateConfig(), engine, rows=4)["zero_optimization"]
     assert zero["offload_optimizer"] == zero["offload_param"] == {"device": "cpu"}
+
+
+@pytest.mark.parametrize("placement", ["in_process", "process"])
+def test_an_engine_beside_the_trainer_takes_no_second_gpu(placement):
+    with pytest.raises(ValueError, match=r"has one GPU, and `tensor_parallel_size` is 2; start a server with"):
+        VLLMConfig(type="vllm", placement=placement, tensor_parallel_size=2)
+    VLLMConfig(type="vllm", placement="server", url="http://127.0.0.1:9", workers=2, tensor_parallel_size=2)

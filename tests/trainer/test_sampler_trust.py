@@ -132,7 +132,7 @@ def test_what_vllm_leaves_out_is_unknown_and_not_an_error():
 
 
 def test_answers_left_over_from_a_request_that_failed_are_not_taken_for_the_next_ones():
-    backend = SimpleNamespace(where="", collective=False, generate=lambda requests: [Answer([1], [-1.0], {""})] * 3)
+    backend = SimpleNamespace(where="", generate=lambda requests: [Answer([1], [-1.0], {""})] * 3)
     tokenizer = build_tokenizer("0123456789")
     vllm = VLLMSampler(backend, tokenizer, Ends(build_model(tokenizer, seed=0), tokenizer), "cpu", PLAIN)
     with pytest.raises(RuntimeError, match="3 answers to 2 requests"):

@@ -58,7 +58,6 @@ class Engine:
     """Base of both placements: requests in, answers out."""
 
     where = "the vLLM engine"
-    collective = False
 
     def __init__(self, vllm: Any, source: str, dtype: str, config: VLLMConfig, **options: Any) -> None:
         self._params = vllm.SamplingParams
@@ -68,7 +67,6 @@ class Engine:
             enforce_eager=config.enforce_eager,
             gpu_memory_utilization=config.gpu_memory_utilization,
             kv_cache_memory_bytes=_cache_bytes(config),
-            tensor_parallel_size=config.tensor_parallel_size,
             max_model_len=config.max_model_len,
             max_num_seqs=config.max_num_seqs,
             logprobs_mode="processed_logprobs",
@@ -110,7 +108,6 @@ class InProcess(Engine):
         self._repack = repack_head
         ranks = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
         options = {"distributed_executor_backend": "external_launcher"} if ranks > 1 else {}
-        self.collective = ranks > 1 and config.tensor_parallel_size > 1
         super().__init__(vllm, source, dtype, config, **options)
 
     def push(self, version: str) -> None:

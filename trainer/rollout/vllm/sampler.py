@@ -42,8 +42,6 @@ class Backend(Protocol):
 
     where: str
     """Place in words, for messages."""
-    collective: bool
-    """Whether all ranks sample together, see `Sampler`."""
 
     def generate(self, requests: Sequence[tuple[list[int], dict[str, Any]]]) -> list[Answer]:
         """An answer to each (prompt's token ids, keywords of vLLM's SamplingParams)."""
@@ -59,6 +57,7 @@ class VLLMSampler:
     """A sampler that asks a vLLM engine."""
 
     exact = False
+    collective = False
 
     def __init__(
         self,
@@ -70,7 +69,6 @@ class VLLMSampler:
     ) -> None:
         self._backend, self._tokenizer, self._ends, self._device, self._form = backend, tokenizer, ends, device, form
         self._version = ""
-        self.collective = backend.collective
 
     def push(self, version: str) -> None:
         if version != self._version:

@@ -35,8 +35,6 @@ AT_ONCE = 64
 class Server:
     """A client of a running server; rank 0 sends the weights."""
 
-    collective = False
-
     def __init__(self, model: nn.Module, config: VLLMConfig) -> None:
         self._url, self._timeout = str(config.url).rstrip("/"), config.timeout
         self.where = f"the vLLM server {self._url}"
