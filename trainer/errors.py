@@ -11,5 +11,9 @@ class Unsampled(Stopped):
     """No batch could be sampled; policy and controller are as the last step left them."""
 
 
+class Unanswered(InputError):
+    """A server that gives no answer now, and may give one later: worth another try."""
+
+
 class Interrupted(Stopped):
     """A person has ended the run, which can go on."""

@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from entrostat.inputs.errors import InputError
+from entrostat.inputs.errors import InputError, one_line
+
+from ..errors import Unanswered
 
 logger = logging.getLogger("entrostat.trainer")
 WAITS = (1.0, 4.0, 16.0)
@@ -17,17 +19,19 @@ T = TypeVar("T")
 
 def retried(call: Callable[[], T], what: str, waits: Sequence[float] = WAITS) -> tuple[T, int]:
     """Result of `call`, and how often it had to be made again.
-    Raises InputError: it did (trying again is no use), or every attempt has failed.
+    Raises InputError: it did (trying again is no use, but for `Unanswered`), or every attempt has failed.
     """
     for attempt, wait in enumerate([*waits, None]):
         try:
             return call(), attempt
-        except InputError:
-            raise
         except Exception as error:  # an engine dies in its own ways
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            reason, remedy = f"{type(error).__name__}: {one_line(error)}", "mend it."
+            if isinstance(error, Unanswered):
+                reason, _, remedy = str(error).rpartition("; ")
+            elif isinstance(error, InputError):
+                raise
             if wait is None:
-                raise InputError(f"{what} failed {attempt + 1} times ({reason}); mend it.") from error
+                raise InputError(f"{what} failed {attempt + 1} times ({reason}); {remedy}") from error
             logger.warning("%s failed (%s); trying again in %g s.", what, reason, wait)
             time.sleep(wait)
     raise AssertionError("unreachable")

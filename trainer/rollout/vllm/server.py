@@ -22,9 +22,10 @@ import torch.distributed as dist
 from requests.adapters import HTTPAdapter
 from torch import nn
 
-from entrostat.inputs.errors import InputError
+from entrostat.inputs.errors import InputError, one_line
 
 from ...config import VLLMConfig
+from ...errors import Unanswered
 from .engine import import_vllm, open_sender
 from .sampler import Answer, known
 
@@ -82,10 +83,9 @@ class Server:
         try:
             answer = self._session.request(method, f"{self._url}/{path}", timeout=self._timeout, **options)
         except requests.RequestException as error:
-            reason = type(error).__name__
-            raise InputError(
-                f"no vLLM server answers at {self._url} ({reason}); start one as trainer/rollout/vllm/server.py shows, "
-                "or correct `rollout.engine.url`."
+            raise Unanswered(
+                f"no vLLM server answers at {self._url}/{path} ({type(error).__name__}); start one as "
+                "trainer/rollout/vllm/server.py shows, or correct `rollout.engine.url`."
             ) from None
         if answer.status_code in (403, 404):
             raise InputError(
@@ -93,7 +93,9 @@ class Server:
                 "or later with VLLM_SERVER_DEV_MODE=1 and --enable-scale-out."
             )
         if not answer.ok:
-            raise InputError(f"the vLLM server refused /{path}: {answer.text[:200]!r}; look at its log.")
+            kind = Unanswered if answer.status_code >= 500 else InputError
+            said = f"{answer.status_code}: {one_line(answer.text)}"
+            raise kind(f"the vLLM server {self._url} refuses /{path} ({said}); look at its log.")
         return answer
 
     def _own_address(self) -> str:

@@ -1,0 +1,87 @@
+"""The client of a vLLM server, against a stand-in of its routes: what it makes of a server that fails."""
+
+import json
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+from entrostat.inputs.errors import InputError
+from entrostat.trainer.config import VLLMConfig
+from entrostat.trainer.rollout.vllm.server import Server
+from entrostat.trainer.step import retry
+from entrostat.trainer.step.retry import retried
+from tests.forks import ended, fork
+from tests.trainer.vllm_stand_in import CLOSED, serving
+
+pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed; `make vllm` installs it")
+SAMPLE = "inference/v1/generate"
+
+
+def connected(server, **options):
+    """A client that has pushed the weights of a small policy as `step 0`."""
+    config = {"type": "vllm", "placement": "server", "url": server.url, "timeout": 60.0}
+    client = Server(torch.nn.Linear(2, 2), VLLMConfig(**config | options))
+    client.push("step 0")
+    return client
+
+
+def sampled(*faults):
+    """What sampling leads to while the server has these faults, and how often it was asked."""
+    retry.time.sleep = lambda seconds: None
+    with serving() as server:
+        client = connected(server)
+        server.faults[SAMPLE] = list(faults)
+        try:
+            answers, retries = retried(lambda: client.generate([([1], {})]), "the rollout")
+            said = [answers[0].token_ids, retries]
+        except InputError as error:
+            said = str(error).replace(server.url, "URL")
+        return said, server.asked.count(SAMPLE)
+
+
+CASES = {
+    "503, then well": (sampled, 503),
+    "closed, then well": (sampled, CLOSED),
+    "503": (sampled, *[503] * 4),
+    "closed": (sampled, *[CLOSED] * 4),
+    "400": (sampled, 400),
+}
+
+
+def tell(path):
+    """Write what each case leads to; in a process of its own, since vLLM's import changes one."""
+    path.write_text(json.dumps({name: case(*words) for name, (case, *words) in CASES.items()}))
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    process = fork(folder / "log", tell, folder / "told.json")
+    ended([process], 300)
+    assert process.exitcode == 0, (folder / "log").read_text()[-3000:]
+    return json.loads((folder / "told.json").read_text())
+
+
+@pytest.mark.parametrize("fault", ["503", "closed"])
+def test_a_server_that_fails_once_while_it_samples_is_asked_again(told, fault):
+    assert told[f"{fault}, then well"] == [[[1], 1], 2]
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    {
+        "503": 'the vLLM server URL refuses /inference/v1/generate (503: {"error": "busy"})); look at its log.',
+        "closed": "no vLLM server answers at URL/inference/v1/generate (ConnectionError)); start one as "
+        "trainer/rollout/vllm/server.py shows, or correct `rollout.engine.url`.",
+    }.items(),
+)
+def test_a_server_that_goes_on_failing_is_named_with_what_to_do(told, fault, why):
+    assert told[fault] == [f"the rollout failed 4 times ({why}", 4]
+
+
+def test_a_request_that_the_server_refuses_is_not_made_again(told):
+    assert told["400"] == [
+        'the vLLM server URL refuses /inference/v1/generate (400: {"error": "busy"}); look at its log.',
+        1,
+    ]
