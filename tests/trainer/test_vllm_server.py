@@ -18,10 +18,10 @@ pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not i
 SAMPLE = "inference/v1/generate"
 
 
-def connected(server, **options):
+def connected(server, policy=None, **options):
     """A client that has pushed the weights of a small policy as `step 0`."""
     config = {"type": "vllm", "placement": "server", "url": server.url, "timeout": 60.0}
-    client = Server(torch.nn.Linear(2, 2), VLLMConfig(**config | options))
+    client = Server(policy or torch.nn.Linear(2, 2), VLLMConfig(**config | options))
     client.push("step 0")
     return client
 
@@ -40,7 +40,20 @@ def sampled(*faults):
         return said, server.asked.count(SAMPLE)
 
 
+def pushed(host):
+    """Whether a server at this address has the weights that it was sent; what was said instead."""
+    policy = torch.nn.Linear(2, 2)
+    try:
+        with serving(host=host) as server:
+            connected(server, policy)
+            return all(torch.equal(server.weights[name], weight) for name, weight in policy.named_parameters())
+    except OSError as error:
+        return repr(error)
+
+
 CASES = {
+    "IPv4": (pushed, "127.0.0.1"),
+    "IPv6": (pushed, "::1"),
     "503, then well": (sampled, 503),
     "closed, then well": (sampled, CLOSED),
     "503": (sampled, *[503] * 4),
@@ -61,6 +74,13 @@ def told(tmp_path_factory):
     ended([process], 300)
     assert process.exitcode == 0, (folder / "log").read_text()[-3000:]
     return json.loads((folder / "told.json").read_text())
+
+
+@pytest.mark.parametrize("address", ["IPv4", "IPv6"])
+def test_a_server_is_sent_the_weights_at_an_address_of_either_kind(told, address):
+    if "Cannot assign requested address" in str(told[address]):
+        pytest.skip(f"this machine has no {address}")
+    assert told[address] is True
 
 
 @pytest.mark.parametrize("fault", ["503", "closed"])

@@ -99,11 +99,13 @@ class Server:
         return answer
 
     def _own_address(self) -> str:
-        """This machine's address on the way to the server."""
+        """This machine's address on the way to the server; IPv4 if there is one, since vLLM's nccl knows no other."""
         target = urlparse(self._url)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect((target.hostname, target.port or 80))  # sends nothing
-            return probe.getsockname()[0]
+        places = socket.getaddrinfo(target.hostname, target.port or 80, type=socket.SOCK_DGRAM)
+        family, *_, there = min(places, key=lambda place: place[0] != socket.AF_INET)
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(there)  # sends nothing
+            return str(probe.getsockname()[0])
 
 
 def _client(url: str, timeout: float) -> Any:
