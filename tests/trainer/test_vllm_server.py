@@ -1,6 +1,8 @@
 """The client of a vLLM server, against a stand-in of its routes: what it makes of a server that fails."""
 
 import json
+import time
+from functools import partial
 from importlib.util import find_spec
 
 import pytest
@@ -12,10 +14,10 @@ from entrostat.trainer.rollout.vllm.server import Server
 from entrostat.trainer.step import retry
 from entrostat.trainer.step.retry import retried
 from tests.forks import ended, fork
-from tests.trainer.vllm_stand_in import CLOSED, serving
+from tests.trainer.vllm_stand_in import CLOSED, SILENT, serving
 
 pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed; `make vllm` installs it")
-SAMPLE = "inference/v1/generate"
+SAMPLE, MEET = "inference/v1/generate", "init_weight_transfer_engine"
 
 
 def connected(server, policy=None, **options):
@@ -51,7 +53,23 @@ def pushed(host):
         return repr(error)
 
 
+def met(workers, *faults, **options):
+    """What a server of `workers` processes with faults at the meeting leads to, after how long, and what was asked."""
+    with serving(workers=workers) as server:
+        server.faults[MEET] = list(faults)
+        start = time.monotonic()
+        try:
+            said = connected(server, **options) and ""
+        except InputError as error:
+            said = str(error).replace(server.url, "URL")
+        return said, time.monotonic() - start, server.asked
+
+
 CASES = {
+    "two workers": (met, 2),
+    "no transfer": (met, 1, 500),
+    "absent": (partial(met, timeout=2.0), 1, 202),
+    "silent": (partial(met, timeout=2.0), 1, SILENT),
     "IPv4": (pushed, "127.0.0.1"),
     "IPv6": (pushed, "::1"),
     "503, then well": (sampled, 503),
@@ -74,6 +92,31 @@ def told(tmp_path_factory):
     ended([process], 300)
     assert process.exitcode == 0, (folder / "log").read_text()[-3000:]
     return json.loads((folder / "told.json").read_text())
+
+
+def test_a_server_of_another_number_of_workers_is_told_with_both_before_anybody_waits(told):
+    said, _, asked = told["two workers"]
+    assert "URL has 2 worker processes, and `rollout.engine.workers` is 1; write `rollout.engine.workers=2`." in said
+    assert asked == ["get_world_size"]
+
+
+def test_a_server_that_refuses_the_transfer_ends_the_wait_for_it(told):
+    said, seconds, _ = told["no transfer"]
+    assert "URL refuses /init_weight_transfer_engine (500: " in said
+    assert seconds < 30  # of a timeout of 60
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ("silent", "gives no answer to /init_weight_transfer_engine within 2 s; "),
+        ("absent", "does not meet this process"),
+    ],
+)
+def test_a_server_that_does_not_come_to_the_meeting_is_given_the_configured_time(told, fault, why):
+    said, seconds, _ = told[fault]
+    assert f"URL {why}" in said
+    assert seconds < 30
 
 
 @pytest.mark.parametrize("address", ["IPv4", "IPv6"])

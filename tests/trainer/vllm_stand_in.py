@@ -3,14 +3,15 @@
 import json
 import socket
 import threading
+import time
 from collections import defaultdict
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import torch
 
-CLOSED = "closed"
-"""A fault: the connection ends without an answer. The others are HTTP's numbers."""
+CLOSED, SILENT = "closed", "silent"
+"""Faults: the connection ends without an answer, at once or after 5 s. The others are HTTP's numbers."""
 
 
 class StandIn(ThreadingHTTPServer):
@@ -60,7 +61,9 @@ class Routes(BaseHTTPRequestHandler):
         route = self.path[1:]
         self.server.asked.append(route)
         fault = self.server.faults[route].pop(0) if self.server.faults[route] else 200
-        if fault == CLOSED:
+        if fault == SILENT:
+            time.sleep(5)
+        if fault in (CLOSED, SILENT):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
             return

@@ -130,7 +130,9 @@ class SecondProcess(Engine):
             vllm, source, dtype, config, **transfer | ({} if cuda else {"worker_extension_cls": EXTENSION})
         )
         self._client = _LLMClient(self._llm)
-        self._sender = open_sender("ipc" if cuda else "gloo", model, self._client, rank=0, workers=1)
+        self._sender = open_sender(
+            "ipc" if cuda else "gloo", model, self._client, rank=0, workers=1, timeout=config.timeout
+        )
 
     def push(self, version: str) -> None:
         self._client.version = version
@@ -160,12 +162,20 @@ class _LLMClient:
 
 
 def open_sender(
-    backend: str, model: nn.Module, client: Any, *, rank: int, workers: int, address: str = "127.0.0.1"
+    backend: str,
+    model: nn.Module,
+    client: Any,
+    *,
+    rank: int,
+    workers: int,
+    timeout: float,
+    address: str = "127.0.0.1",
 ) -> Any:
     """The trainer's end of a weight transfer, connected: rank 0 sends, all ranks gather.
 
     Args:
         workers: of the engine or engines that receive.
+        timeout: seconds that one side waits for the other over gloo; over nccl it is vLLM's own.
         address: of this machine, as the engine reaches it.
     """
     from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
@@ -174,9 +184,12 @@ def open_sender(
 
     from .transfer import GlooTrainerInitInfo, PolicyWeights
 
+    where = address, free_port(), 1 + workers
+    info: Any
     if backend == "ipc":
         info = IPCTrainerInitInfo(rank=rank, packed=True)
+    elif backend == "nccl":
+        info = NCCLTrainerInitInfo(*where, rank=rank)
     else:
-        meeting = {"master_address": address, "master_port": free_port(), "world_size": 1 + workers}
-        info = {"gloo": GlooTrainerInitInfo, "nccl": NCCLTrainerInitInfo}[backend](**meeting, rank=rank)
+        info = GlooTrainerInitInfo(*where, timeout, rank=rank)
     return WeightTransferTrainerFactory.trainer_init(info, client=client, source=PolicyWeights(model))

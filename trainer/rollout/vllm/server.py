@@ -11,8 +11,9 @@ whoever can, can change its weights.
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from urllib.parse import urlparse
 
@@ -41,14 +42,19 @@ class Server:
         self.where = f"the vLLM server {self._url}"
         self._session = requests.Session()
         self._session.mount("http", HTTPAdapter(pool_maxsize=AT_ONCE))
-        self._get("weight_info")
+        self._check_workers(config.workers)
         import_vllm(own_process=True)
         self._rank = dist.get_rank() if dist.is_initialized() else 0
-        self._client = _client(self._url, self._timeout)
+        self._client, address = _Client(self._post), self._own_address()
         backend = "nccl" if torch.cuda.is_available() else "gloo"
-        self._sender = open_sender(
-            backend, model, self._client, rank=self._rank, workers=config.workers, address=self._own_address()
-        )
+        connect = partial(open_sender, backend, model, self._client, rank=self._rank, workers=config.workers)
+        try:
+            self._sender = connect(timeout=self._timeout, address=address)
+        except dist.DistError as error:
+            raise InputError(
+                f"{self.where} does not meet this process at {address} ({one_line(error)}); let it reach that address, "
+                "and look at its log."
+            ) from None
 
     def generate(self, requests: Sequence[tuple[list[int], dict[str, Any]]]) -> list[Answer]:
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -72,8 +78,14 @@ class Server:
         logprobs = known([token.get("logprob") for token in tokens], len(choice["token_ids"]))
         return Answer(choice["token_ids"], logprobs, {span["version"] for span in choice["weight_versions"] or ()})
 
-    def _get(self, path: str) -> None:
-        self._call("GET", path)
+    def _check_workers(self, workers: int) -> None:
+        """Refuse a number that another one would wait for in vain."""
+        served = self._call("GET", "get_world_size").json()["world_size"]
+        if served != workers:
+            raise InputError(
+                f"{self.where} has {served} worker processes, and `rollout.engine.workers` is {workers}; "
+                f"write `rollout.engine.workers={served}`."
+            )
 
     def _post(self, path: str, body: dict[str, Any] | None = None) -> Any:
         answer = self._call("POST", path, json=body)
@@ -82,6 +94,11 @@ class Server:
     def _call(self, method: str, path: str, **options: Any) -> requests.Response:
         try:
             answer = self._session.request(method, f"{self._url}/{path}", timeout=self._timeout, **options)
+        except requests.ReadTimeout:
+            raise Unanswered(
+                f"{self.where} gives no answer to /{path} within {self._timeout:g} s; look at its log, or write a "
+                "larger `rollout.engine.timeout`."
+            ) from None
         except requests.RequestException as error:
             raise Unanswered(
                 f"no vLLM server answers at {self._url}/{path} ({type(error).__name__}); start one as "
@@ -95,7 +112,7 @@ class Server:
         if not answer.ok:
             kind = Unanswered if answer.status_code >= 500 else InputError
             said = f"{answer.status_code}: {one_line(answer.text)}"
-            raise kind(f"the vLLM server {self._url} refuses /{path} ({said}); look at its log.")
+            raise kind(f"{self.where} refuses /{path} ({said}); look at its log.")
         return answer
 
     def _own_address(self) -> str:
@@ -108,15 +125,22 @@ class Server:
             return str(probe.getsockname()[0])
 
 
-def _client(url: str, timeout: float) -> Any:
-    from vllm.distributed.weight_transfer.clients import HTTPVLLMWeightSyncClient
+class _Client:
+    """The control calls of a transfer, over HTTP; the last one names the new weights."""
 
-    class Client(HTTPVLLMWeightSyncClient):
-        """vLLM's client; the last call of a transfer names the new weights."""
+    version = ""
 
-        version = ""
+    def __init__(self, post: Callable[[str, dict[str, Any] | None], Any]) -> None:
+        self._post = post
 
-        def finish_weight_update(self, weight_version: str | None = None) -> None:
-            super().finish_weight_update(self.version)
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        self._post("init_weight_transfer_engine", {"init_info": init_info})
 
-    return Client(url, timeout)
+    def start_weight_update(self) -> None:
+        self._post("start_weight_update", None)
+
+    def update_weights(self, update_info: Any) -> None:
+        self._post("update_weights", {"update_info": update_info})
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        self._post("finish_weight_update", {"weight_version": self.version})

@@ -8,8 +8,10 @@ the same protocol over gloo, for engines on the CPU. Its import registers it; th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
+from datetime import timedelta
+from threading import Thread
 from typing import Any, ClassVar, Self
 
 import torch
@@ -51,6 +53,8 @@ class GlooTrainerInitInfo(TrainerInitInfo):
     master_address: str
     master_port: int
     world_size: int
+    timeout: float
+    """Seconds that one side waits for the other."""
 
 
 @dataclass
@@ -60,6 +64,7 @@ class GlooWorkerInitInfo(WeightTransferInitInfo):
     master_address: str
     master_port: int
     world_size: int
+    timeout: float
 
 
 class GlooReceiver(NCCLWeightTransferEngine):
@@ -98,11 +103,10 @@ class GlooSender(NCCLTrainerWeightTransferEngine):
     def trainer_init(cls, init_info: GlooTrainerInitInfo, *, client: Any, source: WeightSource | None = None) -> Self:
         engine = cls(client=client, source=source, is_sender=init_info.is_sender, packed=False)
         if engine.is_sender:
-            told = asdict(GlooWorkerInitInfo(init_info.master_address, init_info.master_port, init_info.world_size))
-            with ThreadPoolExecutor(max_workers=1) as beside:  # both sides must be at the meeting point together
-                answer = beside.submit(client.init_weight_transfer_engine, told)
-                engine._group = _meet(init_info, 0)
-                answer.result()
+            told = {name: value for name, value in asdict(init_info).items() if name != "rank"}
+            meeting = _meeting(init_info)  # both sides must be at the meeting point together
+            client.init_weight_transfer_engine(told)
+            engine._group = meeting.result()
         return engine
 
     def _broadcast(self, source: WeightSource, meta: list[ParamMeta]) -> None:
@@ -125,8 +129,24 @@ def repack_head(model: nn.Module) -> None:
 
 
 def _meet(info: Any, rank: int) -> ProcessGroup:
-    where = info.master_address, info.master_port
-    return stateless_init_torch_distributed_process_group(*where, rank, info.world_size, backend="gloo")
+    where, timeout = (info.master_address, info.master_port), timedelta(seconds=info.timeout)
+    return stateless_init_torch_distributed_process_group(
+        *where, rank, info.world_size, backend="gloo", timeout=timeout
+    )
+
+
+def _meeting(info: GlooTrainerInitInfo) -> Future[ProcessGroup]:
+    """The trainer's side of `_meet`, in a thread whose end nobody has to await: an engine may refuse to come."""
+    group: Future[ProcessGroup] = Future()
+
+    def meet() -> None:
+        try:
+            group.set_result(_meet(info, 0))
+        except Exception as error:
+            group.set_exception(error)
+
+    Thread(target=meet, daemon=True).start()
+    return group
 
 
 def _broadcast(group: ProcessGroup, tensor: Tensor) -> None:
