@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its end
         return CUT_OFF
     except OSError as error:
+        if error.strerror is None:  # no file's, but a network library's
+            raise
         return _say(f"cannot use {error.filename or 'a file'}: {error.strerror}; give a path that can be written to.")
     except ModuleNotFoundError as error:
         if options.extra is None or (error.name or "entrostat").partition(".")[0] == "entrostat":

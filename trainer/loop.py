@@ -47,11 +47,15 @@ class ScoredRollout:
 
 
 def train_step(session: Session, step: int) -> dict[str, float]:
-    """One step: sample, measure, decide, update. Returns its metrics, finite and the same on every rank."""
+    """One step: sample, measure, decide, update. Returns its metrics, finite and the same on every rank.
+
+    Raises:
+        Unsampled: nothing can be sampled, however often it is tried.
+    """
     clock = Clock()
     seed_everything(session.config.seed, step, session.engine.rank)
     with clock("rollout"):
-        session.sampler.push(version(step))
+        push(session, step)
         scored = session.engine.unless_any_fails(lambda: sample(session, step))
         rollout, rewards = scored.rollout, scored.rewards
     with clock("measure"):
@@ -80,6 +84,15 @@ def train_step(session: Session, step: int) -> dict[str, float]:
     learning_rate = session.engine.deepspeed.get_lr()[0]
     inside = decision.metrics() | session.control.estimate | batch.mismatch
     return finite(inside | sums.means() | {"actor/lr": learning_rate} | clock.seconds())
+
+
+def push(session: Session, step: int) -> None:
+    """Give the sampler the weights after `step` steps; every rank is back when all are.
+
+    Raises:
+        Unsampled: it does not take them on a rank; every rank raises it.
+    """
+    session.engine.unless_any_fails(lambda: session.sampler.push(version(step)))
 
 
 def sample(session: Session, step: int) -> ScoredRollout:
@@ -211,7 +224,7 @@ def evaluation(session: Session, step: int) -> dict[str, float]:
     Raises Unsampled: nothing can be sampled, however often it is tried.
     """
     config = session.config
-    session.sampler.push(version(step))
+    push(session, step)
     figures = evaluate(
         partial(drawn_by_all, session),
         session.task,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 from collections.abc import Callable, Iterator
@@ -44,6 +45,8 @@ from .tracking.folder import RunFolder
 from .tracking.record import Tracker, complaining
 
 logger = logging.getLogger("entrostat.trainer")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a disk says without naming the file."""
 UNREWARDED = 10
 """Steps in a row without a single reward after which a run stops."""
 
@@ -85,7 +88,10 @@ def _run(
             with Interrupts(tells=session.engine.rank == 0) as interrupts:
                 _train(session, folder, tracker, start, unevaluated, interrupts)
         except OSError as error:
-            raise Stopped(_farewell(folder, f"cannot write {error.filename}: {error.strerror}")) from None
+            if error.filename is None and error.errno not in FULL:  # a network's, and on this rank alone
+                raise
+            what = error.filename or folder.path
+            raise Stopped(_farewell(folder, f"cannot write {what}: {error.strerror}")) from None
         except Disagreement as error:
             raise Stopped(str(error)) from None
         except RuntimeError:

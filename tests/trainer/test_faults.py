@@ -2,13 +2,16 @@
 
 import math
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 import torch
 
 from entrostat.inputs.errors import InputError
 from entrostat.trainer import loop
+from entrostat.trainer.cli import main
 from entrostat.trainer.config import load_config
 from entrostat.trainer.engine.checkpoint import newest_step
 from entrostat.trainer.engine.state import gathered
@@ -20,6 +23,7 @@ from entrostat.trainer.seeds import seed_of
 from entrostat.trainer.step.retry import retried
 from entrostat.trainer.step.rewards import HUNG, INVALID, RAISED, drop_groups, score_answers, time_limit
 from entrostat.trainer.tasks.expressions import Expressions
+from entrostat.trainer.tracking import folder
 from tests.runs import SMALL, lines
 
 EXAMPLE, *BASE = SMALL
@@ -305,3 +309,19 @@ def test_no_checkpoint_is_made_of_a_spoilt_policy(tmp_path, monkeypatch):
     with pytest.raises(Stopped, match=r"probabilities are not finite.*, at step 4, from its checkpoint\.$"):
         run(load_config(EXAMPLE, [*BASE, "tracking.mlflow=null"]), out)
     assert newest_step(out / "checkpoints") == 4
+
+
+def test_a_full_disk_that_names_no_file_is_told_with_the_runs_folder(tmp_path, monkeypatch):
+    real = folder.append_step
+    monkeypatch.setattr(folder, "append_step", lambda file, *line: real(Path("/dev/full"), *line))
+    with pytest.raises(Stopped, match=r"^cannot write \S+/run: No space left on device; "):
+        run(load_config(EXAMPLE, SHORT), tmp_path / "run")
+
+
+def test_an_error_of_the_network_is_not_told_as_a_file_that_cannot_be_written(tmp_path, monkeypatch):
+    def push(*_):
+        raise requests.ConnectionError("no route")
+
+    monkeypatch.setattr(sampler.TransformersSampler, "push", push)
+    with pytest.raises(requests.ConnectionError, match="no route"):
+        main(["train", EXAMPLE, *SHORT, "--out", str(tmp_path / "run")])

@@ -10,10 +10,12 @@ import torch
 
 from entrostat.inputs.errors import InputError
 from entrostat.trainer.config import VLLMConfig
+from entrostat.trainer.engine.checkpoint import newest_step
 from entrostat.trainer.rollout.vllm.server import Server
 from entrostat.trainer.step import retry
 from entrostat.trainer.step.retry import retried
-from tests.forks import ended, fork
+from tests.forks import ended, fork, scripted
+from tests.runs import SMALL
 from tests.trainer.vllm_stand_in import CLOSED, SILENT, serving
 
 pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed; `make vllm` installs it")
@@ -148,3 +150,42 @@ def test_a_request_that_the_server_refuses_is_not_made_again(told):
         'the vLLM server URL refuses /inference/v1/generate (400: {"error": "busy"}); look at its log.',
         1,
     ]
+
+
+SERVER_DIES = """
+import json, sys
+from pathlib import Path
+import torch.distributed as dist
+from entrostat.trainer.config import VLLMConfig, load_config
+from entrostat.trainer.errors import Stopped
+from entrostat.trainer.rollout.sampler import TransformersSampler
+from entrostat.trainer.rollout.vllm.server import Server
+from entrostat.trainer.run import run
+from tests.trainer.vllm_stand_in import CLOSED, serving
+
+def push(sampler, version):
+    if not hasattr(sampler, "server"):
+        dist.broadcast_object_list(url, src=0)
+        options = {"type": "vllm", "placement": "server", "url": url[0], "timeout": 60.0}
+        sampler.server = Server(sampler._model, VLLMConfig(**options))
+    if version == "step 3":
+        stand_in.faults["start_weight_update"] = [CLOSED]
+    sampler.server.push(version)
+
+TransformersSampler.push = push
+with serving() as stand_in:
+    url = [stand_in.url]
+    try:
+        said = run(load_config(sys.argv[2], sys.argv[3:]), Path(sys.argv[1], "run"))
+    except Stopped as error:
+        said = str(error).replace(url[0], "URL")
+Path(sys.argv[1], f"rank{dist.get_rank()}.json").write_text(json.dumps(said))
+"""
+
+
+def test_a_server_that_is_gone_before_a_push_stops_all_ranks_with_its_name_and_a_checkpoint(tmp_path):
+    said, other = scripted(tmp_path, SERVER_DIES, *SMALL, "engine.zero_stage=3", "tracking.mlflow=null")
+    assert said == other
+    assert said.startswith("no vLLM server answers at URL/start_weight_update (ConnectionError); start one ")
+    assert "at step 3, from its checkpoint" in said
+    assert newest_step(tmp_path / "run" / "checkpoints") == 3

@@ -47,7 +47,13 @@ class Sampler(Protocol):
     """Whether the ranks sample together: one that fails in the middle cannot try again while the others wait for it."""
 
     def push(self, version: str) -> None:
-        """Take over the policy's weights, which are called `version`; all ranks do it together, once a version."""
+        """Take over the policy's weights, which are called `version`; all ranks do it together, once a version.
+
+        No rank may sample before all are through.
+
+        Raises:
+            InputError: an engine does not take them; raised after the last thing that the ranks do together.
+        """
 
     def sample(self, prompts: Sequence[str], sampling: Sampling) -> Rollout:
         """Responses to this rank's prompts. Raises InputError: they cannot be sampled, or come from other weights than

@@ -11,6 +11,7 @@ whoever can, can change its weights.
 from __future__ import annotations
 
 import socket
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -62,11 +63,16 @@ class Server:
 
     def push(self, version: str) -> None:
         self._client.version = version
-        self._sender.send_weights()
+        weights = self._sender.source
+        weights.begun = False
+        try:
+            self._sender.send_weights()
+        except InputError:
+            if not weights.begun:  # the other ranks gather them, which needs this one
+                deque(weights, maxlen=0)
+            raise
         if self._rank == 0:
             self._post("reset_prefix_cache")
-        if dist.is_initialized():
-            dist.barrier()  # no rank asks before the weights are there
 
     def close(self) -> None:
         self._session.close()

@@ -30,6 +30,9 @@ from ..weights import gathered, shapes
 class PolicyWeights(WeightSource):
     """The policy as vLLM's transfer wants it: names and shapes first, then one whole tensor at a time."""
 
+    begun = False
+    """Whether the tensors have been asked for."""
+
     def __init__(self, model: nn.Module) -> None:
         self._model = model
 
@@ -37,6 +40,7 @@ class PolicyWeights(WeightSource):
         return [ParamMeta(name, parameter.dtype, shape) for name, parameter, shape in shapes(self._model)]
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        self.begun = True
         return gathered(self._model)
 
 
