@@ -46,7 +46,7 @@ from .tracking.record import Tracker, complaining
 
 logger = logging.getLogger("entrostat.trainer")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""What a disk says without naming the file."""
+"""Errors of a disk that may come without a file's name."""
 UNREWARDED = 10
 """Steps in a row without a single reward after which a run stops."""
 

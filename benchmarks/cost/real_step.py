@@ -23,15 +23,16 @@ from entrostat.trainer.config import load_config
 from entrostat.trainer.engine import engine
 from entrostat.trainer.run import open_session
 
-LORA = "adapter={type: lora, rank: 16}"
+LOW, LORA = "engine.dtype=bfloat16", "adapter={type: lora, rank: 16}"
 TUNED = "and prompts read once"
 ROWS = {
     "untuned": (10**12, ["update.shuffle=responses"]),
     "AdamW fused": (0, ["update.shuffle=responses"]),
     TUNED: (0, []),
-    "and LoRA": (0, [LORA]),
+    "and bfloat16": (0, [LOW]),
+    "and LoRA": (0, [LOW, LORA]),
 }
-"""A row's fewest parameters for the fused optimizer, and its overrides."""
+"""A row's fewest parameters for the fused optimizer, and its overrides; bfloat16 pays on a processor that has it."""
 PHASES = ("rollout", "measure", "control", "update", "step")
 
 
