@@ -133,7 +133,7 @@ def test_what_a_deepspeed_json_leaves_to_the_trainer_at_any_depth_is_ours():
 
 
 SPOKEN = {
-    "bfloat16": [{"bf16": {"enabled": False}}, {"bf16": True}, {"fp16": {"enabled": True}}],
+    "bfloat16": [{"bf16": {"enabled": False}}, {"bf16": True}, {"torch_autocast": {"enabled": True}}],
     "float32": [{"bf16": {"enabled": True}}, {"bfloat16": {"enabled": True}}, {"fp16": {"enabled": True}}],
 }
 

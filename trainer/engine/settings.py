@@ -56,7 +56,7 @@ def _user_settings(engine: EngineConfig) -> dict[str, Any]:
         raise InputError(
             f"`engine.deepspeed` has `{twice[0]}`, which follows from `rollout`, `update` and the ranks; leave it out."
         )
-    for key, ours in {"bf16": low, "bfloat16": low, "fp16": False}.items():
+    for key, ours in {"bf16": low, "bfloat16": low, "fp16": False, "torch_autocast": False}.items():
         block = given.get(key, {})
         if not isinstance(block, dict) or block.get("enabled", ours) != ours:
             raise InputError(
