@@ -20,8 +20,9 @@ class Surrogate(Config):
     """`clip` is PPO's minimum (arXiv 1707.06347, eq. 7): a token beyond its threshold has no gradient.
 
     `gradient_preserving` is CE-GPPO (arXiv 2509.20712): its gradient is kept, scaled to beta_low (1 - eps_low) for
-    A < 0 and beta_high (1 + eps_high) for A > 0. GPPO is both at 1. The paper gives beta_low 0.75, its code 0.25. Left
-    open: the thresholds (0.2 on both sides in examples/strategies).
+    A < 0 and beta_high (1 + eps_high) for A > 0; that of a token with a threshold below 0, which an actuator cuts to
+    steer entropy, is not. GPPO is both at 1. The paper gives beta_low 0.75, its code 0.25. Left open: the thresholds
+    (0.2 on both sides in examples/strategies).
     """
 
     form: Literal["clip", "gradient_preserving"] = "clip"

@@ -136,7 +136,8 @@ def token_surrogate(
     low, high, good = 1 - eps_low, 1 + eps_high, a > 0
     cut_low, cut_high = outside(ratio, a, low, high)
     cut, batch = cut_low | cut_high, Minibatch(logprob, tokens, a, live, now)
-    value = a * torch.where(cut, _beyond(decision.surrogate, ratio, torch.where(good, high, low), good), ratio)
+    chosen = torch.where(good, high < 1, low > 1)
+    value = a * torch.where(cut, _beyond(decision.surrogate, ratio, torch.where(good, high, low), good, chosen), ratio)
     if (limit := decision.surrogate.ratio_limit) is not None:
         far = (a < 0) & (ratio > limit)
         value, cut = torch.where(far, a * limit, value), cut | far
@@ -199,11 +200,12 @@ def threshold_sums(
     return {f"threshold/{k}_mean": (total, count) for k, total, count in zip(names, totals, counts, strict=True)}
 
 
-def _beyond(surrogate: Surrogate, ratio: Tensor, bound: Tensor, good: Tensor) -> Tensor:
+def _beyond(surrogate: Surrogate, ratio: Tensor, bound: Tensor, good: Tensor, chosen: Tensor) -> Tensor:
+    """Value of a cut token; one that an actuator chose, with a threshold below 0, keeps no gradient in either form."""
     if surrogate.form == "clip":
         return bound
     beta = torch.where(good, surrogate.beta_high, surrogate.beta_low)
-    return beta * bound * ratio / ratio.detach()
+    return torch.where(chosen, bound, beta * bound * ratio / ratio.detach())
 
 
 def _means(log_ratio: Tensor, which: tuple[Tensor, ...], live: Tensor, count: Tensor) -> dict[str, Tensor]:

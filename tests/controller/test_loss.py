@@ -49,12 +49,15 @@ def test_at_ratio_one_positive_thresholds_leave_the_plain_policy_gradient():
     assert metrics["clip_ratio/region_mean"] == 0
 
 
-def test_a_negative_threshold_cuts_the_gradient_at_ratio_one():
+@pytest.mark.parametrize("surrogate", [{}, {"form": "gradient_preserving"}])
+def test_a_negative_threshold_cuts_the_gradient_at_ratio_one(surrogate):
     # By the surprisal rule E1, E2, E3, E4; a full command cuts the two that lower entropy.
     tokens = row_of_tokens((-0.1, 0.5, 0.2), (-2.0, 0.5, -0.1), (-0.1, 0.5, 0.3), (-2.0, 0.5, -0.2))
     batch = Batch(tokens, torch.tensor([[1.0, 1.0, -1.0, -1.0]]), torch.ones(1, 4), torch.zeros(1, dtype=torch.long))
     logprob = tokens.logprob.clone().requires_grad_()
-    loss, metrics = policy_loss(logprob, *batch[:3], decide(batch, 1.0, actuator={"type": "region"}))
+    loss, metrics = policy_loss(
+        logprob, *batch[:3], decide(batch, 1.0, actuator={"type": "region"}, surrogate=surrogate)
+    )
     (gradient,) = torch.autograd.grad(loss, logprob)
     assert gradient[0].tolist() == pytest.approx([0.0, -1 / 4, 1 / 4, 0.0])
     assert metrics["clip_ratio/low_mean"] == metrics["clip_ratio/high_mean"] == 1 / 4

@@ -24,8 +24,9 @@ def test_without_a_schedule_nothing_sets_the_rate():
     assert rate() is None
 
 
-def test_warm_up_rises_in_a_straight_line_over_its_steps():
-    found = rate("update.warmup=2")
+@pytest.mark.parametrize("also", [[], ["update.schedule=constant"], ["update.schedule=constant_with_warmup"]])
+def test_warm_up_rises_in_a_straight_line_over_its_steps(also):
+    found = rate("update.warmup=2", *also)
     assert [found(k) for k in (0, 1, 4, 8, 39)] == pytest.approx([0, 0.01 / 8, 0.005, 0.01, 0.01])
 
 
@@ -60,6 +61,8 @@ def test_every_schedule_starts_at_its_rate_without_a_warm_up(name):
             ["update.schedule=polynomial", "update.schedule_options={power: '2'}", "update.warmup=1"],
             "do not fit the schedule polynomial",
         ),
+        (["update.schedule_options={min_lr: 1}"], "a constant learning rate takes none"),
+        (["update.schedule=constant", "update.warmup=2", "update.schedule_options={min_lr: 1}"], "takes none"),
         (["update.schedule=cosin"], "`update.schedule` is 'cosin'"),
     ],
 )

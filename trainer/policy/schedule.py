@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import torch
 
-from entrostat.inputs.errors import InputError, one_line
+from entrostat.inputs.errors import InputError, one_line, shorten
 
 from ..config import RunConfig
+
+LEVEL = ("constant", "constant_with_warmup")
 
 
 def learning_rate(config: RunConfig) -> Callable[[int], float] | None:
@@ -20,6 +22,12 @@ def learning_rate(config: RunConfig) -> Callable[[int], float] | None:
         InputError: the options do not fit the schedule.
     """
     update = config.update
+    level = update.schedule in (None, *LEVEL)
+    if level and update.schedule_options:
+        raise InputError(
+            f"`update.schedule_options` has {shorten(update.schedule_options)} and a constant learning rate takes "
+            "none; leave them out, or write another `update.schedule`."
+        )
     if update.schedule is None and not update.warmup:
         return None
     from transformers import get_scheduler
@@ -28,7 +36,7 @@ def learning_rate(config: RunConfig) -> Callable[[int], float] | None:
     stand_in = torch.optim.SGD([torch.zeros(1)], lr=update.learning_rate)
     try:
         schedule = get_scheduler(
-            update.schedule or "constant_with_warmup",
+            LEVEL[1] if level else update.schedule,  # `constant` would pass over the warm-up
             stand_in,
             num_warmup_steps=warmup,
             num_training_steps=total,

@@ -30,9 +30,9 @@ end."""
 STEP = """CPU seconds of one thread by phase, mean of the steps after a first one: examples/smollm2.yaml, 12 prompts x 8
 answers of up to 6 tokens, 4 minibatches (`python -m benchmarks.cost.real_step`). Each row keeps what the rows above it
 have; one that was not run is missing, and what it adds is in the next."""
-CHAIN = f"""Three problems solved in words and a fourth: 158 tokens of prompt, some 40 of answer, at most 64. {runs.CHAIN_STEPS}
-steps of 64 answers in bfloat16, seed {runs.SEEDS[0]}; `control` asks for the initial entropy throughout. Held out: 20 prompts x 8
-answers. RMSE and bias: from step {SKIP} on."""
+CHAIN = f"""Three problems solved in words and a fourth: 158 tokens of prompt, some 40 of answer, at most 64.
+{runs.CHAIN_STEPS} steps of 64 answers in bfloat16, seed {runs.SEEDS[0]}; `control` asks for the initial entropy
+throughout. Held out: 20 prompts x 8 answers. RMSE and bias: from step {SKIP} on."""
 DISTINCT = "`distinct` counts spellings: 4, 4.0 and 04 are three different right answers."
 Claim = tuple[str, list[list[float]], str, Callable[[], bool | None]]
 """Text, figures, how they are shown, and whether it holds; none: the figures cannot tell."""
