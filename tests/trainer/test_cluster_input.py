@@ -176,6 +176,35 @@ def test_offload_is_passed_on():
     assert zero["offload_optimizer"] == zero["offload_param"] == {"device": "cpu"}
 
 
+@pytest.mark.parametrize(
+    ("engine", "words"),
+    [
+        ({"offload_optimizer": True}, "`engine.zero_stage: 0`; write `engine.zero_stage: 1`"),
+        ({"offload_parameters": True, "zero_stage": 2}, "`engine.zero_stage: 2`; write `engine.zero_stage: 3`"),
+        (
+            {"offload_optimizer": True, "zero_stage": 3, "deepspeed": {"zero_optimization": {"stage": 0}}},
+            "`engine.deepspeed.zero_optimization.stage: 0`; write `engine.deepspeed.zero_optimization.stage: 1`",
+        ),
+    ],
+)
+def test_an_offload_without_a_zero_stage_that_does_it_is_refused(engine, words):
+    with pytest.raises(InputError, match=f"has no effect at {words}"):
+        deepspeed_settings(UpdateConfig(), EngineConfig(**engine), rows=4)
+
+
+def test_the_zero_stage_of_a_deepspeed_json_may_do_the_offload(tmp_path):
+    (tmp_path / "ds.json").write_text('{"zero_optimization": {"stage": 3}}')
+    engine = EngineConfig(offload_parameters=True, deepspeed=str(tmp_path / "ds.json"))
+    zero = deepspeed_settings(UpdateConfig(), engine, rows=4)["zero_optimization"]
+    assert zero == {"stage": 3, "offload_param": {"device": "cpu"}}
+
+
+@pytest.mark.parametrize("zero", [True, {"stage": 4}, {"stage": "3"}])
+def test_a_deepspeed_json_without_a_zero_stage_that_exists_is_refused(zero):
+    with pytest.raises(InputError, match="for `zero_optimization`; write an object"):
+        deepspeed_settings(UpdateConfig(), EngineConfig(deepspeed={"zero_optimization": zero}), rows=4)
+
+
 @pytest.mark.parametrize("placement", ["in_process", "process"])
 def test_an_engine_beside_the_trainer_takes_no_second_gpu(placement):
     with pytest.raises(ValueError, match=r"has one GPU, and `tensor_parallel_size` is 2; start a server with"):

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from entrostat.inputs.errors import InputError
+from entrostat.inputs.errors import InputError, shorten
 from entrostat.inputs.files import read_json
 
 from ..config import EngineConfig, UpdateConfig
 
 OURS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "optimizer", "scheduler")
 """Keys that the run's configuration sets under other names; set twice they could contradict each other."""
+OFFLOADS = {"offload_optimizer": ("offload_optimizer", 1), "offload_parameters": ("offload_param", 3)}
+"""Key of ours -> DeepSpeed's, and the lowest ZeRO stage that reads it."""
 
 
 def deepspeed_settings(update: UpdateConfig, engine: EngineConfig, rows: int) -> dict[str, Any]:
     """The configuration for an engine whose ranks have `rows` responses of a minibatch each.
 
     Raises:
-        InputError: the rows do not divide into microbatches, or the user's JSON cannot be used.
+        InputError: the rows do not divide into microbatches, the user's JSON cannot be used, or the ZeRO stage has
+            nothing to offload.
     """
     micro = min(update.microbatch or rows, rows)
     if rows % micro:
@@ -35,12 +38,31 @@ def deepspeed_settings(update: UpdateConfig, engine: EngineConfig, rows: int) ->
         "bf16": {"enabled": engine.dtype == "bfloat16"},
         "steps_per_print": 1_000_000_000,
     }
-    return _over(ours, _user_settings(engine))
+    given = _user_settings(engine)
+    settings = _over(ours, given)
+    _check_zero(engine, settings["zero_optimization"], given)
+    return settings
 
 
 def _offload(engine: EngineConfig) -> dict[str, Any]:
-    names = {"offload_optimizer": engine.offload_optimizer, "offload_param": engine.offload_parameters}
-    return {name: {"device": "cpu"} for name, wanted in names.items() if wanted}
+    return {name: {"device": "cpu"} for key, (name, _) in OFFLOADS.items() if getattr(engine, key)}
+
+
+def _check_zero(engine: EngineConfig, zero: Any, given: dict[str, Any]) -> None:
+    stage = zero.get("stage") if isinstance(zero, dict) else None
+    if stage not in (0, 1, 2, 3):
+        raise InputError(
+            f"`engine.deepspeed` has {shorten(zero)} for `zero_optimization`; write an object whose `stage` is "
+            "0, 1, 2 or 3, or leave it out."
+        )
+    for key, (_, least) in OFFLOADS.items():
+        if getattr(engine, key) and stage < least:
+            theirs = "stage" in given.get("zero_optimization", {})
+            where = "deepspeed.zero_optimization.stage" if theirs else "zero_stage"
+            raise InputError(
+                f"`engine.{key}` has no effect at `engine.{where}: {stage}`; write `engine.{where}: {least}`, or leave "
+                f"`{key}` out."
+            )
 
 
 def _user_settings(engine: EngineConfig) -> dict[str, Any]:
