@@ -1,5 +1,6 @@
 """`entrostat plan` against what small runs really allocate and compute; the ready configurations."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,20 @@ from transformers import Gemma3Config, Qwen2ForCausalLM
 
 from entrostat import InputError
 from entrostat.trainer.adapter import add_adapter
-from entrostat.trainer.config import LoRAConfig, RunConfig, load_config
+from entrostat.trainer.commands.plan import describe
+from entrostat.trainer.config import LoRAConfig, RunConfig, VLLMConfig, load_config
 from entrostat.trainer.engine.engine import Engine, init_distributed
 from entrostat.trainer.engine.settings import deepspeed_settings
 from entrostat.trainer.policy.models import keep_few_activations
-from entrostat.trainer.policy.plan import layer_bytes, pass_memory, state_memory, step_flops
+from entrostat.trainer.policy.plan import (
+    GIB,
+    layer_bytes,
+    pass_memory,
+    sampler_memory,
+    state_memory,
+    step_flops,
+    step_seconds,
+)
 from entrostat.trainer.policy.shapes import load_shape
 from entrostat.trainer.rollout import Rollout, response_logits
 from entrostat.trainer.rollout.prefix import shared_logits
@@ -48,6 +58,11 @@ def batch():
     sequences = torch.randint(1024, (ROWS, PROMPT + ANSWER))
     mask = torch.ones(ROWS, ANSWER, dtype=torch.bool)
     return Rollout(sequences, torch.ones_like(sequences), PROMPT, mask, torch.zeros(ROWS), [""] * ROWS, mask.float())
+
+
+def sampling(config, **engine):
+    rollout = config.rollout.model_copy(update={"engine": VLLMConfig(type="vllm", **engine)})
+    return config.model_copy(update={"rollout": rollout})
 
 
 def adapted(config, rank):
@@ -171,6 +186,49 @@ def test_the_papers_strategies_load_in_its_setting(law):
 def test_a_run_that_does_not_fit_is_told_so():
     printed = entrostat("plan", READY[-1], "engine.zero_stage=0")
     assert "does not fit" in printed.stdout
+
+
+@pytest.mark.parametrize(("stage", "planned"), [(2, 2), ("auto", 0)])
+def test_the_zero_stage_of_a_deepspeed_json_is_planned(folder, tmp_path, stage, planned):
+    (tmp_path / "ds.json").write_text(json.dumps({"zero_optimization": {"stage": stage}}))
+    own = run_config(folder, deepspeed=str(tmp_path / "ds.json"))
+    assert f"ZeRO {planned}, float32" in describe(own, PROMPT)
+    assert describe(own, PROMPT) == describe(run_config(folder, zero_stage=planned), PROMPT)
+
+
+def test_the_offloading_of_a_deepspeed_json_is_planned(folder):
+    block = {"device": "cpu"}
+    zero = {"stage": 3, "offload_param": block, "offload_optimizer": block}
+    own = run_config(folder, deepspeed={"zero_optimization": zero})
+    same = run_config(folder, zero_stage=3, offload_parameters=True, offload_optimizer=True)
+    assert describe(own, PROMPT) == describe(same, PROMPT)
+
+
+def test_an_offload_that_the_run_would_refuse_is_refused_in_the_plan(folder):
+    with pytest.raises(InputError, match=r"`engine\.offload_optimizer` has no effect"):
+        describe(run_config(folder, offload_optimizer=True), PROMPT)
+
+
+def test_an_engine_with_a_key_value_cache_takes_that_and_its_weights(folder):
+    config, shape = run_config(folder), load_shape(str(folder))
+    for size in (0.5, 64.0):
+        sampled = sampler_memory(sampling(config, kv_cache=size, gpu_memory_utilization=0.9), shape)
+        assert sampled == {"vLLM engine": 4 * shape.parameters + size * GIB}
+    assert sampler_memory(sampling(config, gpu_memory_utilization=0.9), shape) == {"vLLM engine": 0.9 * 80 * GIB}
+
+
+@pytest.mark.parametrize(("key", "value"), [("kv_cache", 90.0), ("gpu_memory_utilization", 0.95)])
+def test_what_does_not_fit_is_told_with_the_key_that_has_an_effect(folder, key, value):
+    printed = describe(sampling(run_config(folder), **{key: value}), PROMPT)
+    assert f"lower update.microbatch or rollout.engine.{key}, or raise" in printed
+
+
+def test_a_server_is_planned_to_sample_all_answers_at_once(folder):
+    shape, flops = load_shape(str(folder)), {"rollout": 0.0, "measure": 0.0, "update": 0.0}
+    config = sampling(run_config(folder), placement="server", url="http://127.0.0.1:9")
+    many = config.model_copy(update={"rollout": config.rollout.model_copy(update={"prompts": 64})})
+    one, all_of_them = (step_seconds(c, shape, flops, 0)["rollout"] for c in (config, many))
+    assert one == all_of_them
 
 
 def test_a_model_without_a_shape_is_one_sentence():

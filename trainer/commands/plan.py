@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from ..config import RunConfig
-from ..policy.plan import GIB, Plan, plan
+from ..config import RunConfig, VLLMConfig
+from ..engine.settings import OFFLOADS, deepspeed_settings
+from ..policy.plan import GIB, Plan, micro_rows, plan
 from ..policy.shapes import Shape, load_shape
 
 
 def describe(config: RunConfig, prompt_length: int) -> str:
-    """The plan of a run as text. Raises InputError: the model's shape cannot be read."""
+    """The plan of a run as text.
+
+    Raises:
+        InputError: the model's shape or DeepSpeed's JSON cannot be read, or what it says does not fit.
+    """
+    config = _with_json(config)
     shape = load_shape(config.model)
     return "\n".join(_lines(config, shape, plan(config, shape, prompt_length), prompt_length))
+
+
+def _with_json(config: RunConfig) -> RunConfig:
+    """The run with the ZeRO stage and the offloading that DeepSpeed's own JSON gives it, in our keys."""
+    zero = deepspeed_settings(config.update, config.engine, micro_rows(config))["zero_optimization"]
+    found = {"zero_stage": zero["stage"]}
+    for key, (name, least) in OFFLOADS.items():
+        block = zero.get(name)
+        placed = isinstance(block, dict) and block.get("device", "none") != "none"
+        found[key] = placed and zero["stage"] >= least
+    return config.model_copy(update={"engine": config.engine.model_copy(update=found)})
 
 
 def _lines(config: RunConfig, shape: Shape, made: Plan, prompt_length: int) -> list[str]:
@@ -22,7 +39,7 @@ def _lines(config: RunConfig, shape: Shape, made: Plan, prompt_length: int) -> l
         "",
         "memory of a rank, GiB",
         *(f"  {name:26s} {size / GIB:8.2f}" for name, size in made.memory.items()),
-        f"  {'together':26s} {made.total / GIB:8.2f} of {machine.memory:g}{_verdict(made, machine.memory)}",
+        f"  {'together':26s} {made.total / GIB:8.2f} of {machine.memory:g}{_verdict(config, made)}",
         "",
         f"a step: {made.response_tokens:,} response tokens at most, {made.prompt_tokens:,} prompt tokens "
         f"({prompt_length} a prompt)",
@@ -51,10 +68,10 @@ def _time(name: str, seconds: float, made: Plan) -> str:
     return f"  {name:26s} {seconds:8.2f} s {seconds / sum(made.seconds.values()):7.1%}"
 
 
-def _verdict(made: Plan, memory: float) -> str:
-    if made.total <= 0.92 * memory * GIB:
+def _verdict(config: RunConfig, made: Plan) -> str:
+    if made.total <= 0.92 * config.hardware.memory * GIB:
         return ""
-    return (
-        "  <- does not fit with room for fragments: lower update.microbatch or "
-        "rollout.engine.gpu_memory_utilization, or raise engine.zero_stage"
-    )
+    lower, engine = "update.microbatch", config.rollout.engine
+    if isinstance(engine, VLLMConfig) and engine.placement != "server":
+        lower += f" or rollout.engine.{'kv_cache' if engine.kv_cache else 'gpu_memory_utilization'}"
+    return f"  <- does not fit with room for fragments: lower {lower}, or raise engine.zero_stage"

@@ -135,12 +135,16 @@ def norm_bytes(shape: Shape, size: int) -> int:
 def sampler_memory(config: RunConfig, shape: Shape) -> dict[str, float]:
     """A vLLM engine's share of the GPU, or the key-value cache of transformers, which samples all responses at once.
 
-    The cache is gone when the update begins; it counts here as if it were not.
+    An engine with a `kv_cache` takes that and its weights, whatever the share. The cache of transformers is gone when
+    the update begins; it counts here as if it were not.
     """
     engine = config.rollout.engine
     if isinstance(engine, VLLMConfig):
-        beside = engine.placement != "server"
-        return {"vLLM engine": engine.gpu_memory_utilization * config.hardware.memory * GIB if beside else 0.0}
+        if engine.placement == "server":
+            return {"vLLM engine": 0.0}
+        if engine.kv_cache:
+            return {"vLLM engine": _size(config) * shape.parameters + engine.kv_cache * GIB}
+        return {"vLLM engine": engine.gpu_memory_utilization * config.hardware.memory * GIB}
     rows = config.rollout.prompts * config.rollout.responses_per_prompt / config.hardware.ranks
     per_token = 2 * shape.layers * shape.key_value * _size(config)
     return {"key-value cache": rows * config.rollout.max_new_tokens * per_token}
@@ -181,7 +185,9 @@ def step_seconds(config: RunConfig, shape: Shape, flops: dict[str, float], token
     measurement = config.control.measurement
     passes = measurement.share + config.update.epochs if measurement.sampled else 1
     rows = config.rollout.prompts * config.rollout.responses_per_prompt / gpus
-    at_once = config.rollout.engine.max_num_seqs if isinstance(config.rollout.engine, VLLMConfig) else rows
+    engine = config.rollout.engine
+    known = isinstance(engine, VLLMConfig) and engine.placement != "server"  # a server's is on its command line
+    at_once = engine.max_num_seqs if known else rows
     reads = config.rollout.max_new_tokens * math.ceil(rows / at_once) * _size(config) * shape.matrices / bandwidth
     return {
         "rollout": max(flops["rollout"] / speed, reads),
