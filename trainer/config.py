@@ -26,6 +26,25 @@ Count = Annotated[int, Field(ge=1, le=10**9)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
+OF_A_SERVER = {"workers": "leave it out, or write `placement: server` and its `url`"}
+UNREAD = {
+    "in_process": OF_A_SERVER | {"timeout": "leave it out, or write `placement: process` or `placement: server`"},
+    "process": OF_A_SERVER,
+    "server": {
+        key: f"leave it out, and start the server with `--{option}`"
+        for key, option in {
+            "gpu_memory_utilization": "gpu-memory-utilization",
+            "kv_cache": "kv-cache-memory-bytes",
+            "tensor_parallel_size": "tensor-parallel-size",
+            "max_model_len": "max-model-len",
+            "max_num_seqs": "max-num-seqs",
+            "enforce_eager": "enforce-eager",
+        }.items()
+    },
+}
+"""Placement -> keys of vLLM that it does not read, and what to do instead."""
+
+
 class TransformersConfig(Config):
     """Sampling from the policy itself, with transformers."""
 
@@ -37,13 +56,14 @@ class VLLMConfig(Config):
 
     type: Literal["vllm"]
     placement: Literal["in_process", "process", "server"] = "in_process"
-    """`in_process` and `process`: an engine for each rank, on its own GPU; `server`: one that all ranks share."""
+    """`in_process` and `process`: an engine for each rank, on its own GPU; `server`: one that all ranks share,
+    whose memory, lengths and GPUs are those of its own command line."""
     url: str | None = None
     """Address of the server, as in http://10.0.0.2:8000."""
     workers: Annotated[int, Field(ge=1, le=4096)] = 1
     """Processes of the server: its tensor times its data parallel size."""
     timeout: Annotated[float, Field(gt=0, le=1e5)] = 600.0
-    """Seconds that the server may take for one answer."""
+    """Seconds that the server may take for one answer, or the second process for the weights."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Share of a GPU that an engine beside the trainer takes, weights and key-value cache together."""
     kv_cache: Annotated[float, Field(gt=0, le=1e5)] | None = None
@@ -64,13 +84,17 @@ class VLLMConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _engine_has_one_gpu(self) -> VLLMConfig:
-        size = self.tensor_parallel_size
-        if size > 1 and self.placement != "server":  # ranks that share an engine would have to sample the same prompts
+    def _placement_reads_what_is_given(self) -> VLLMConfig:
+        size, placement = self.tensor_parallel_size, self.placement
+        if size > 1 and placement != "server":  # ranks that share an engine would have to sample the same prompts
             raise ValueError(
                 f"an engine beside the trainer has one GPU, and `tensor_parallel_size` is {size}; start a server with "
                 f"`--tensor-parallel-size {size}`, and write `placement: server`, `workers: {size}` and its `url`."
             )
+        for key, remedy in UNREAD[placement].items():
+            value = getattr(self, key)
+            if value != type(self).model_fields[key].default:  # a saved configuration has all defaults
+                raise ValueError(f"`{key}` is {value}, which `placement: {placement}` does not read; {remedy}.")
         return self
 
 

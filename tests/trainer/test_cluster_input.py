@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from entrostat.inputs.configuration import parse
 from entrostat.inputs.errors import InputError
-from entrostat.trainer.config import EngineConfig, UpdateConfig, VLLMConfig
+from entrostat.trainer.config import EngineConfig, RunConfig, UpdateConfig, VLLMConfig, dump_config, load_config
 from entrostat.trainer.engine.settings import deepspeed_settings
 from entrostat.trainer.policy.models import load_tokenizer
 from entrostat.trainer.policy.warmstart import build_tokenizer
@@ -209,4 +210,37 @@ def test_a_deepspeed_json_without_a_zero_stage_that_exists_is_refused(zero):
 def test_an_engine_beside_the_trainer_takes_no_second_gpu(placement):
     with pytest.raises(ValueError, match=r"has one GPU, and `tensor_parallel_size` is 2; start a server with"):
         VLLMConfig(type="vllm", placement=placement, tensor_parallel_size=2)
-    VLLMConfig(type="vllm", placement="server", url="http://127.0.0.1:9", workers=2, tensor_parallel_size=2)
+
+
+def placed(placement, **keys):
+    url = {"url": "http://127.0.0.1:9"} if placement == "server" else {}
+    return {"rollout": {"engine": {"type": "vllm", "placement": placement} | url | keys}}
+
+
+OWN = {"max_model_len": 512, "max_num_seqs": 8, "enforce_eager": True, "gpu_memory_utilization": 0.5, "kv_cache": 1.0}
+
+
+@pytest.mark.parametrize(("key", "value"), [*OWN.items(), ("tensor_parallel_size", 2)])
+def test_a_key_that_a_server_has_of_its_own_command_line_is_refused_with_its_option(key, value):
+    words = rf"`{key}` is {value}, which `placement: server` does not read; leave it out, and start the server with `--"
+    with pytest.raises(InputError, match=words):
+        parse(RunConfig, placed("server", **{key: value}))
+
+
+@pytest.mark.parametrize(
+    ("placement", "key", "value"),
+    [("in_process", "workers", 2), ("process", "workers", 2), ("in_process", "timeout", 9.0)],
+)
+def test_a_key_of_a_server_is_refused_where_there_is_none(placement, key, value):
+    with pytest.raises(InputError, match=f"`{key}` is {value}, which `placement: {placement}` does not read; leave it"):
+        parse(RunConfig, placed(placement, **{key: value}))
+
+
+@pytest.mark.parametrize(
+    ("placement", "keys"),
+    [("server", {"workers": 2, "timeout": 9.0}), ("process", OWN | {"timeout": 9.0}), ("in_process", OWN)],
+)
+def test_a_saved_configuration_of_each_placement_loads_again(tmp_path, placement, keys):
+    config = parse(RunConfig, placed(placement, **keys))
+    (tmp_path / "config.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "config.yaml") == config

@@ -80,7 +80,7 @@ def told(tmp_path_factory):
     running = [server]
     try:
         wait_for(url, server)
-        words = ["server", "rollout.engine.placement=server", f"rollout.engine.url={url}"]
+        words = ["server", f"rollout.engine={{type: vllm, placement: server, url: '{url}'}}"]
         # last the engine that ends this process's own groups with it
         words += [",", "process", "rollout.engine.placement=process", ",", "in_process"]
         running.append(begin("one_rank", *words))
