@@ -1,4 +1,8 @@
-"""Imports of every run: the fork server of `pool` loads it once, so that a run starts in a second."""
+"""Imports of every run: the fork server of `pool` loads it once, so that a run starts in a second.
+
+DeepSpeed keeps the accelerator that it finds as it is imported. Where there is a GPU each run imports it, since its
+`engine.device` may be the CPU.
+"""
 # ruff: noqa: F401
 
 import os
@@ -10,8 +14,8 @@ import torch
 
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed
 
-import deepspeed
 import mlflow
 import transformers.models.qwen2.modeling_qwen2
 
