@@ -186,8 +186,9 @@ def step_seconds(config: RunConfig, shape: Shape, flops: dict[str, float], token
     passes = measurement.share + config.update.epochs if measurement.sampled else 1
     rows = config.rollout.prompts * config.rollout.responses_per_prompt / gpus
     engine = config.rollout.engine
-    known = isinstance(engine, VLLMConfig) and engine.placement != "server"  # a server's is on its command line
-    at_once = engine.max_num_seqs if known else rows
+    at_once = rows
+    if isinstance(engine, VLLMConfig) and engine.placement != "server":  # a server's is on its command line
+        at_once = engine.max_num_seqs
     reads = config.rollout.max_new_tokens * math.ceil(rows / at_once) * _size(config) * shape.matrices / bandwidth
     return {
         "rollout": max(flops["rollout"] / speed, reads),
