@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from entrostat.laws import PID, Adaptive
+from entrostat.laws import PID
 from entrostat.loop.config import ControlConfig
 from entrostat.targets import Target
 
@@ -104,10 +104,9 @@ def predict(law: PID, plants: Sequence[MomentumPlant], target: Target, steps: in
 
 
 def predict_adaptive(
-    law: Adaptive, plants: Sequence[MomentumPlant], target: Target, steps: int, seeds: Sequence[int], updates: int
+    control: ControlConfig, plants: Sequence[MomentumPlant], steps: int, seeds: Sequence[int], updates: int
 ) -> Prediction:
-    """The runs that the adaptive law would make of `target` with its inner loop, plant by plant and seed by seed."""
-    control = ControlConfig(target=target, law=law)
+    """The runs that an adaptive control would make with its inner loop and its guard, plant by plant, seed by seed."""
     runs = [simulate(control, plant, steps, seed, updates) for plant in plants for seed in seeds]
     setpoint, entropy, command = (
         np.stack([getattr(run, name) for run in runs], axis=1) for name in ("setpoint", "entropy", "command")

@@ -70,3 +70,40 @@ def test_too_few_steps_are_refused(predict):
 def test_a_target_of_a_density_is_refused(predict):
     with pytest.raises(InputError, match="has a target of `unit: differential`, and a plant's entropy is above zero"):
         predict(target={"type": "constant", "value": -3, "unit": "differential"}, law=LAW | {"error": "nats"})
+
+
+def of_law(words, law):
+    return next(line for line in words.splitlines() if line.startswith(law))
+
+
+@pytest.mark.parametrize("law", ["pid", "adaptive"])
+def test_a_guard_that_holds_the_command_back_is_foreseen(predict, law):
+    given = {"target": {"type": "constant", "value": 0.4}, "law": LAW if law == "pid" else {"type": "adaptive"}}
+    free, slow = (of_law(predict(steps=60, **given, guard=guard), law) for guard in ({}, {"rate": 0.01}))
+    assert float(slow.split("RMSE ")[1].split(" %")[0]) > 2 * float(free.split("RMSE ")[1].split(" %")[0])
+
+
+def test_the_smaller_of_the_laws_rate_and_the_guards_is_foreseen(predict):
+    target = {"type": "constant", "value": 0.4}
+    rates = [(None, 0.02), (0.02, None), (0.5, 0.02), (0.02, 0.5)]
+    words = [
+        of_law(predict(steps=20, target=target, law=LAW | {"rate_limit": law}, guard={"rate": guard}), "pid")
+        for law, guard in rates
+    ]
+    assert len(set(words)) == 1
+
+
+@pytest.mark.parametrize(
+    ("law", "guard", "said"),
+    [
+        ({"type": "adaptive"}, {"rate": 0.1, "action": "hold"}, None),
+        (LAW, {"action": "hold"}, "`action: hold`"),
+        ({"type": "adaptive"}, {"action": "stop", "kl_limit": 0.1}, "`kl_limit`, `action: stop`"),
+        (LAW, {"low": [0.1, 0.3]}, "`low`"),
+    ],
+)
+def test_what_of_the_guard_is_not_foreseen_is_said(predict, law, guard, said):
+    words = predict(steps=20, target={"type": "constant", "value": 0.6}, law=law, guard=guard)
+    assert [line for line in words.splitlines() if line.startswith("guard")] == (
+        [f"guard       not in the prediction: {said}"] if said else []
+    )

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from entrostat.guard import Guard
 from entrostat.inputs.configuration import read_yaml
 from entrostat.inputs.errors import InputError
 from entrostat.laws import PID, Adaptive
-from entrostat.loop.config import read_control
+from entrostat.loop.config import ControlConfig, read_control
 from entrostat.sim.feasibility import reach
 from entrostat.sim.tune.costs import Prediction, predict, predict_adaptive
 from entrostat.sim.tune.plots import draw_prediction
@@ -26,7 +27,8 @@ UPDATES = 8
 def run_simulate(control: Path, plant: Path, steps: int, seeds: int, out: Path) -> str:
     """Predict the run of a control.yaml (or of a run's YAML) on the plants of a file; draw it, and say what it shows.
 
-    A PID is drawn, and the adaptive law stands beside it in the words.
+    A PID is drawn, and the adaptive law stands beside it in the words. Of the guard `rate` is foreseen, and under the
+    adaptive law the action `hold`; what else is written there is named.
     Raises InputError: a file does not fit, there is no target or a density's, or the law is neither a PID nor adaptive.
     """
     if steps < 20 or seeds < 1:
@@ -41,14 +43,38 @@ def run_simulate(control: Path, plant: Path, steps: int, seeds: int, out: Path) 
     plants, target = read_plants(plant, seed=0).plants, config.target.with_total(steps)
     adaptive = config.law if isinstance(config.law, Adaptive) else Adaptive()
     updates = run.updates if run else UPDATES
-    runs = {"adaptive": predict_adaptive(adaptive, plants[:PLANTS], target, steps, [0], updates)}
+    guard = _foreseen(config)
+    control = ControlConfig(target=target, law=adaptive, guard=guard)
+    runs = {"adaptive": predict_adaptive(control, plants[:PLANTS], steps, [0], updates)}
     if isinstance(config.law, PID):
-        runs = {"pid": predict(config.law, plants, target, steps, range(seeds))} | runs
+        runs = {"pid": predict(_limited(config.law, guard), plants, target, steps, range(seeds))} | runs
     drawn = next(iter(runs.values()))
     draw_prediction(drawn, config.actuator, out)
-    lines = [_words(name, prediction) for name, prediction in runs.items()]
+    lines = [_words(name, prediction) for name, prediction in runs.items()] + _left_out(config.guard, guard)
     curve = target.at(np.arange(steps), plants[0].initial)
     return "\n".join([*lines, f"reach       {reach(curve, plants)}", f"wrote       {out}"])
+
+
+def _foreseen(config: ControlConfig) -> Guard:
+    """The parts of a control's guard that a plant in numbers knows: `rate`, and under the adaptive law to `hold`."""
+    guard = config.guard
+    if isinstance(config.law, Adaptive) and guard.action == "hold":
+        return Guard(rate=guard.rate, band=guard.band, patience=guard.patience, action="hold")
+    return Guard(rate=guard.rate)
+
+
+def _limited(law: PID, guard: Guard) -> PID:
+    """The law within the guard's rate."""
+    rates = [rate for rate in (law.rate_limit, guard.rate) if rate is not None]
+    return law.model_copy(update={"rate_limit": min(rates, default=None)})
+
+
+def _left_out(guard: Guard, foreseen: Guard) -> list[str]:
+    """A line on what is written of the guard and not foreseen; none where that is nothing."""
+    plain = Guard()
+    keys = [f"`{key}`" for key in ("low", "high", "kl_limit") if getattr(guard, key) != getattr(plain, key)]
+    keys += [f"`action: {guard.action}`"] if guard.action != foreseen.action else []
+    return [f"guard       not in the prediction: {', '.join(keys)}"] if keys else []
 
 
 def _words(law: str, runs: Prediction) -> str:
