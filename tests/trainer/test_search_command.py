@@ -10,7 +10,7 @@ import yaml
 from entrostat.inputs.configuration import parse
 from entrostat.inputs.errors import InputError
 from entrostat.loop.config import ControlConfig
-from entrostat.trainer.commands.search import Budget, Goal, choose, cost, run_search
+from entrostat.trainer.commands.search import Budget, Goal, _control, choose, cost, run_search
 from entrostat.trainer.compare import study as study_of_curves
 from entrostat.trainer.compare.study import Found, _ask_again, is_hopeless
 from entrostat.trainer.config import RunConfig
@@ -209,3 +209,31 @@ def test_trials_that_fail_are_named_and_end_the_search_where_none_is_left(tmp_pa
 def test_a_seed_that_is_given_twice_is_refused_before_anything_is_trained(tmp_path):
     with pytest.raises(InputError, match=r"^seed 1 is given more than once; write every seed once\.$"):
         run_search(parse(RunConfig, RUN), "run", tmp_path, ["pass_at_1"], [1, 2, 1], Budget(9, None))
+
+
+PARTS = {"guard": {"kl_limit": 0.1, "action": "stop"}, "surrogate": {"ratio_limit": 3.0}}
+
+
+@pytest.mark.parametrize(
+    ("actuator", "tried"),
+    [
+        ({"type": "sensitivity", "limit": 0.3}, {"type": "sensitivity", "limit": 0.3}),
+        ({"type": "static", "low": 0.2, "high": 0.28}, {"type": "balanced_bonus"}),
+        ({"type": "kl_cov"}, {"type": "balanced_bonus"}),
+    ],
+)
+def test_a_law_that_follows_nothing_is_replaced_and_what_else_is_written_is_kept(actuator, tried):
+    config = parse(RunConfig, RUN | {"control": {"law": {"type": "manual"}, "actuator": actuator} | PARTS})
+    control = _control(config, {"hold": 0.8, "turn": 0.0, "end": 0.3})
+    assert (control.law.type, control.target.hold, control.target.end) == ("adaptive", 0.8, 0.3)
+    assert control.actuator.model_dump(include=set(tried)) == tried
+    written = control.model_dump(mode="json", exclude_unset=True)  # what becomes control.yaml
+    assert {part: written[part] for part in PARTS} == PARTS
+    assert parse(ControlConfig, written) == control
+
+
+def test_a_part_that_does_not_go_with_the_recommended_law_is_refused_before_anything_is_trained(tmp_path):
+    config = parse(RunConfig, RUN | {"control": {"law": {"type": "manual"}, "measurement": {"share": 0.25}}})
+    with pytest.raises(InputError, match=r"^the recommended law in place of yours: `measurement.share` is 0.25, and"):
+        run_search(config, "run", tmp_path, ["pass_at_1"], [1], Budget(9, None))
+    assert not [*tmp_path.iterdir()]

@@ -11,11 +11,12 @@ from time import monotonic
 import numpy as np
 import yaml
 
+from entrostat.actuators.base import Fixed
 from entrostat.inputs.configuration import parse
 from entrostat.inputs.errors import InputError
 from entrostat.inputs.files import write_atomically
-from entrostat.loop.config import ControlConfig, default_control
-from entrostat.targets import END, HOLD, TURN, HoldThenAnneal
+from entrostat.loop.config import ControlConfig
+from entrostat.targets import DEFAULT, END, HOLD, TURN, HoldThenAnneal
 
 from ..compare.page import as_page
 from ..compare.parent import parent_run
@@ -88,11 +89,12 @@ def run_search(
 
     First the run as it is written, then the recommended curve, then what Optuna proposes (TPE, for two goals
     multi-objective TPE, Ozaki et al. 2022), runs that are hopeless half-way ended early.
-    Raises InputError: a goal is not logged, a seed is given twice, the budget is too small, the run as it is written
-    fails, or no trial comes to its end.
+    Raises InputError: a goal is not logged, a seed is given twice, the budget is too small, the control does not go
+    with the recommended law, the run as it is written fails, or no trial comes to its end.
 
     Args:
-        config: what all runs share but for the curve; a law that follows no target becomes the recommended one.
+        config: what all runs share but for the curve; a law that follows no target becomes the recommended one, and
+            so does an actuator that no command moves.
         name: of MLflow's parent run.
         out: folder of the runs, of the study, and of what is found.
         goals: one or two metrics, see `Goal.read`.
@@ -107,6 +109,7 @@ def run_search(
     trials = None if budget.runs is None else budget.runs // len(seeds) - 1
     if trials is not None and trials < 1:
         raise InputError(f"--runs is {budget.runs}; write at least {2 * len(seeds)}: two trials of every seed.")
+    _following(config.control)  # refused before anything is trained
     out.mkdir(parents=True, exist_ok=True)
     parent = parent_run(config.tracking, name, out)
     config = config.model_copy(update={"tracking": config.tracking.model_copy(update={"parent": parent})})
@@ -171,8 +174,22 @@ def _search(config: RunConfig, goals: Sequence[Goal], seeds: Sequence[int]) -> S
 
 
 def _control(config: RunConfig, settings: Settings) -> ControlConfig:
-    base = config.control if config.control.law.follows_target else default_control()
-    return base.model_copy(update={"target": parse(HoldThenAnneal, {"type": "hold_then_anneal"} | settings)})
+    curve = parse(HoldThenAnneal, {"type": "hold_then_anneal"} | settings)
+    return _following(config.control).model_copy(update={"target": curve})
+
+
+def _following(control: ControlConfig) -> ControlConfig:
+    """The control itself, or where its law follows no target the recommended law and curve with the parts written.
+
+    An actuator that does the same whatever the command follows no law: it is left to the recommended law.
+    Raises InputError: a part that is written does not go with the recommended law.
+    """
+    if control.law.follows_target:
+        return control
+    written = control.model_dump(mode="json", exclude_unset=True)
+    replaced = {"law", "target", *(["actuator"] if isinstance(control.actuator, Fixed) else [])}
+    kept = {part: value for part, value in written.items() if part not in replaced}
+    return parse(ControlConfig, DEFAULT | kept, source="the recommended law in place of yours")
 
 
 def _conclude(
