@@ -123,6 +123,18 @@ def test_what_is_not_there_is_said_to_be_missing_and_nothing_is_made_of_it(line,
     assert not [*tmp_path.iterdir()]
 
 
+def test_a_run_that_is_to_go_on_in_another_folder_is_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/config.yaml").write_text("steps: 1\n")
+    done = entrostat("train", "--resume", "a", "--out", "b", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "entrostat: train was given --resume a and --out b, and a run goes on in its own folder; write --resume alone, "
+        "or CONFIG and --out OUT.\n"
+    )
+    assert [*tmp_path.iterdir()] == [tmp_path / "a"]
+
+
 def test_a_reader_who_has_seen_enough_ends_it_quietly(tmp_path):
     command = [sys.executable, "-m", "entrostat.trainer.cli", "target", "examples/controlled.yaml", "--steps", "99999"]
     with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=-1, stderr=-1, text=True) as child:

@@ -21,6 +21,11 @@ def register(commands: Commands) -> None:
 def _run(options: Namespace) -> None:
     from ..config import load_config
 
+    if options.resume and options.out:
+        raise InputError(
+            f"train was given --resume {options.resume} and --out {options.out}, and a run goes on in its own folder; "
+            "write --resume alone, or CONFIG and --out OUT."
+        )
     if options.resume:
         out, source, overrides = options.resume, options.resume / "config.yaml", options.words
         if not source.exists():
