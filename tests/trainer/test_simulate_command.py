@@ -21,11 +21,11 @@ LAW = {"type": "pid", "kp": 14, "ki": 2}
 def predict(tmp_path):
     """Simulate a control configuration on `PLANT`; returns the words."""
 
-    def run(steps=150, plant=PLANT, **control):
+    def run(steps=150, plant=PLANT, seeds=2, **control):
         for name, content in (("control", control), ("plant", plant)):
             (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
         return run_simulate(
-            tmp_path / "control.yaml", tmp_path / "plant.yaml", steps, seeds=2, out=tmp_path / "predicted.png"
+            tmp_path / "control.yaml", tmp_path / "plant.yaml", steps, seeds, out=tmp_path / "predicted.png"
         )
 
     return run
@@ -107,3 +107,18 @@ def test_what_of_the_guard_is_not_foreseen_is_said(predict, law, guard, said):
     assert [line for line in words.splitlines() if line.startswith("guard")] == (
         [f"guard       not in the prediction: {said}"] if said else []
     )
+
+
+@pytest.mark.parametrize(
+    ("law", "seeds", "said"),
+    [
+        ({"type": "adaptive"}, None, {"adaptive": 3}),
+        ({"type": "adaptive"}, 2, {"adaptive": 6}),
+        (LAW, None, {"pid": 48, "adaptive": 3}),
+        (LAW, 2, {"pid": 6, "adaptive": 3}),
+    ],
+)
+def test_each_plant_has_as_many_runs_as_were_asked_for_under_the_law_of_the_file(predict, law, seeds, said):
+    family = {"family": [PLANT, PLANT | {"gain": 0.04}, PLANT | {"drift": 0.0}]}
+    words = predict(steps=20, seeds=seeds, plant=family, target={"type": "constant", "value": 0.7}, law=law)
+    assert {law: int(of_law(words, law).split("95 % of ")[1].split(" runs")[0]) for law in said} == said

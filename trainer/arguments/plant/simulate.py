@@ -14,7 +14,8 @@ def register(commands: Commands) -> None:
     command.add_argument("--control", type=Path, required=True, metavar="FILE", help="a control.yaml or a run's YAML")
     command.add_argument("--plant", type=Path, required=True, metavar="FILE", help="an identified plant")
     command.add_argument("--steps", type=whole(20, 100_000), default=150, help="steps of the run (default: 150)")
-    command.add_argument("--seeds", type=whole(1, 10_000), default=16, help="runs of each plant (default: 16)")
+    seeds = "runs of each plant (default: 16 of a PID; of the adaptive law, which is run on five plants, 1)"
+    command.add_argument("--seeds", type=whole(1, 10_000), help=seeds)
     command.add_argument("--out", type=Path, default=Path("predicted.png"), help="PNG (default: predicted.png)")
 
 

@@ -18,20 +18,26 @@ from entrostat.sim.tune.plots import draw_prediction
 from ...config import load_config
 from .plant_file import check_simulated, read_plants
 
+SEEDS = 16
+"""Runs of each plant under a PID where no number is asked for."""
 PLANTS = 5
-"""Plants of the family on which the adaptive law is run, one seed each: its inner loop takes about a second a run."""
+"""Plants of the family on which the adaptive law is run, one seed each where no number is asked for: its inner loop
+takes about a second a run."""
 UPDATES = 8
 """Optimizer steps a rollout where the file does not say."""
 
 
-def run_simulate(control: Path, plant: Path, steps: int, seeds: int, out: Path) -> str:
+def run_simulate(control: Path, plant: Path, steps: int, seeds: int | None, out: Path) -> str:
     """Predict the run of a control.yaml (or of a run's YAML) on the plants of a file; draw it, and say what it shows.
 
     A PID is drawn, and the adaptive law stands beside it in the words. Of the guard `rate` is foreseen, and under the
     adaptive law the action `hold`; what else is written there is named.
     Raises InputError: a file does not fit, there is no target or a density's, or the law is neither a PID nor adaptive.
+
+    Args:
+        seeds: runs of each plant under the law of the file; none: 16 of a PID, 1 of the adaptive law.
     """
-    if steps < 20 or seeds < 1:
+    if steps < 20 or (seeds is not None and seeds < 1):
         raise InputError(f"--steps is {steps} and --seeds {seeds}; write at least 20 and 1.")
     run = load_config(control) if "control" in read_yaml(control) else None
     config = run.control if run else read_control(control)
@@ -44,10 +50,11 @@ def run_simulate(control: Path, plant: Path, steps: int, seeds: int, out: Path) 
     adaptive = config.law if isinstance(config.law, Adaptive) else Adaptive()
     updates = run.updates if run else UPDATES
     guard = _foreseen(config)
-    control = ControlConfig(target=target, law=adaptive, guard=guard)
-    runs = {"adaptive": predict_adaptive(control, plants[:PLANTS], steps, [0], updates)}
+    watched = ControlConfig(target=target, law=adaptive, guard=guard)
+    each = seeds if seeds and isinstance(config.law, Adaptive) else 1
+    runs = {"adaptive": predict_adaptive(watched, plants[:PLANTS], steps, range(each), updates)}
     if isinstance(config.law, PID):
-        runs = {"pid": predict(_limited(config.law, guard), plants, target, steps, range(seeds))} | runs
+        runs = {"pid": predict(_limited(config.law, guard), plants, target, steps, range(seeds or SEEDS))} | runs
     drawn = next(iter(runs.values()))
     draw_prediction(drawn, config.actuator, out)
     lines = [_words(name, prediction) for name, prediction in runs.items()] + _left_out(config.guard, guard)
