@@ -67,7 +67,7 @@ def tune(plant: Path, out: Path) -> dict:
     """The law that `entrostat tune` writes for the search's curve on the identified family."""
     curve = out / "curve.yaml"
     curve.write_text(yaml.safe_dump(SEARCH))
-    run_tune(curve, plant, out / "tuned", 150, 8, TuningSettings())
+    run_tune(curve, plant, out / "tuned", 150, None, TuningSettings())
     return read_yaml(out / "tuned" / "control.yaml")["law"]
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import yaml
 
 from entrostat import EntropyController
 from entrostat.trainer.cli import main
+from entrostat.trainer.commands.plant.tune import _read_task
 
 CURVE = {"type": "increase_then_decrease", "start": 0.85, "peak": 1.0, "end": 0.4, "steps": 150}
 PLANT = {"gain": 0.022, "lag": 0.43, "drift": -0.004, "measurement_noise": 0.016, "initial": 0.85}
@@ -60,6 +62,19 @@ def test_a_controls_other_parts_are_kept_and_its_law_replaced(tmp_path):
     assert written.target.peak == 1.0
 
 
+@pytest.mark.parametrize("law", [{"law": {"type": "pid"}}, {"law": {"type": "adaptive"}}, {}])
+def test_parts_that_are_not_written_are_those_of_a_pid(tmp_path, law):
+    given = write(tmp_path, "control.yaml", {"target": CURVE} | law)
+    task = _read_task(Path(given), None, None)
+    assert task.actuator.type == "sensitivity"
+    assert set(task.control) == {"target"}
+
+
+def test_a_share_that_is_enough_for_a_pid_is_kept(tmp_path):
+    given = write(tmp_path, "control.yaml", {"target": CURVE, "law": {"type": "pid"}, "measurement": {"share": 0.25}})
+    assert _read_task(Path(given), None, None).control["measurement"] == {"share": 0.25}
+
+
 def test_a_runs_own_momentum_is_used(tmp_path, capsys):
     given = {"control": {"target": CURVE}, "update": {"minibatches": 4}, "steps": 60}
     _, out = run(tmp_path, given)
@@ -81,6 +96,7 @@ def test_a_target_in_multiples_of_the_initial_entropy_is_tuned_without_knowing_i
         (PLANT | {"gain": -0.02}, [], "the plant's gain is -0.02, so that a larger command would not raise entropy;"),
         (PLANT | {"gian": 1}, [], "unknown key `gian`; did you mean `gain`?"),
         ({"family": []}, [], "is empty; write at least one plant."),
+        (PLANT, ["--minibatches", "4"], "has a lag of its own; remove one of them."),
         (PLANT, ["--steps", "3"], "argument --steps: '3' is not a whole number from 20 to 100000"),
         (PLANT, ["--sensitivity", "0.9"], "`sensitivity` is 0.9: input should be greater than 1."),
     ],

@@ -82,7 +82,7 @@ def tune(setting: str, out: Path) -> None:
     np.savetxt(source, table, delimiter=",", header=",".join(columns), comments="")
     run_identify([str(source)], plant, lag=update.betas[0] ** update.minibatches)
     curve.write_text(yaml.safe_dump(TUNING_RELATIVE if setting in OWN_SWING else TUNING))
-    run_tune(curve, plant, out / f"{job.name}-tuned", len(logged.steps), update.minibatches, TuningSettings())
+    run_tune(curve, plant, out / f"{job.name}-tuned", len(logged.steps), None, TuningSettings())
     law = read_yaml(out / f"{job.name}-tuned" / "control.yaml")["law"]
     GAINS.write_text(yaml.safe_dump(known | {setting: law}, sort_keys=False))
 

@@ -18,7 +18,8 @@ def register(commands: Commands) -> None:
     command.add_argument("--plant", type=Path, metavar="FILE", help=plant)
     command.add_argument("--out", type=Path, default=Path("tuned"), help="folder to write to (default: tuned)")
     command.add_argument("--steps", type=whole(20, 100_000), help="steps of the run (default: the run's, or 150)")
-    command.add_argument("--minibatches", type=whole(1, 10_000), help="updates per rollout (default: the run's, or 8)")
+    updates = "updates per rollout, without --plant (default: the run's, or 8)"
+    command.add_argument("--minibatches", type=whole(1, 10_000), help=updates)
     command.add_argument("--sensitivity", type=float, default=1.6, help="largest Ms (default: 1.6)")
     command.add_argument("--seed", type=whole(0, 2**32), default=0, help="of the search (default: 0)")
     tail = "share of the plants, the worst, that counts; 0: the worst (default: 0.25)"

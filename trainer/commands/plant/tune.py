@@ -54,13 +54,20 @@ def run_tune(
     file: Path, plant: Path | None, out: Path, steps: int | None, minibatches: int | None, settings: TuningSettings
 ) -> None:
     """Tune, print what was found and assumed, write `control.yaml` and `tuning.png` to `out`.
-    Raises InputError: a file does not fit, the target is a density's, or no gains keep the margins.
+    Raises InputError: a file does not fit, the target is a density's, minibatches are given beside a plant, or no gains
+    keep the margins.
 
     Args:
         file: a target, a control.yaml or a run's YAML, whose steps, minibatches and beta1 are then used.
         plant: YAML of a plant, or of several under `family:`; none: the prior.
-        steps, minibatches: in place of those of the file (150 and 8 where it has none).
+        steps: in place of that of the file (150 where it has none).
+        minibatches: in place of that of the file (8 where it has none), for the prior; a plant has its own lag.
     """
+    if plant and minibatches is not None:
+        raise InputError(
+            f"--minibatches {minibatches} is for what is known before, and --plant {plant} has a lag of its own; "
+            "remove one of them."
+        )
     task = _read_task(file, steps, minibatches)
     family = _family(task, plant, settings.seed)
     _make(out)
@@ -91,7 +98,7 @@ def _read_task(file: Path, steps: int | None, minibatches: int | None) -> _Task:
     else:
         control = control_content(file) if "target" in content else {"target": str(file)}
         known = (150, 8, 0.9)
-    config = parse(ControlConfig, {name: part for name, part in control.items() if name != "law"}, source=str(file))
+    config = parse(ControlConfig, control | {"law": {"type": "pid"}}, source=str(file))
     if config.target is None:
         raise InputError(f"{file} holds no target; write `target: {{type: constant, value: 0.5}}`, or another curve.")
     check_simulated(config.target, file)
@@ -99,7 +106,7 @@ def _read_task(file: Path, steps: int | None, minibatches: int | None) -> _Task:
     updates = known[1] if minibatches is None else minibatches
     if length < 20 or updates < 1:
         raise InputError(f"--steps is {length} and --minibatches {updates}; write at least 20 and 1.")
-    rest = config.model_dump(mode="json", exclude_unset=True)
+    rest = config.model_dump(mode="json", exclude_unset=True, exclude={"law"})
     return _Task(config.target.with_total(length), config.actuator, rest, length, updates, known[2])
 
 
