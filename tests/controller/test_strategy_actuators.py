@@ -1,11 +1,12 @@
 """What published strategies do to single tokens, against numbers worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from entrostat import InputError, TokenStatistics, policy_loss
+from entrostat import InputError, Minibatch, TokenStatistics, policy_loss
 from tests.batches import Batch, controller, decide, random_batch
 
 
@@ -258,3 +259,21 @@ def test_the_guards_static_fallback_is_the_plain_surrogate(actuator):
     decision = control.step(*batch, kl=1.0)
     plain = decide(batch, 0.0, actuator={"type": "static"})
     assert torch.equal(*(policy_loss(logprob, *batch[:3], d)[0] for d in (decision, plain)))
+
+
+@pytest.mark.parametrize("actuator", BOUNDED)
+def test_weights_and_penalties_fade_with_the_thresholds_on_the_way_to_the_guards_fallback(actuator):
+    batch = random_batch(4)
+    logprob = batch.tokens.logprob + 0.1
+    guard = {"action": "static", "patience": 1, "transition": 2, "kl_limit": 0.1}
+    control = controller(law={"type": "manual", "command": 0.7}, actuator={"type": actuator}, guard=guard)
+    half = control.step(*batch, kl=1.0)
+    whole = decide(batch, 0.7, actuator={"type": actuator})
+    assert half.verdict.static_share == 0.5
+    now = replace(batch.tokens, logprob=logprob, entropy=(batch.tokens.entropy + 0.1).requires_grad_())
+    seen = Minibatch(logprob, batch.tokens, batch.advantages[:, None].expand_as(logprob), batch.mask.bool(), now)
+    for one, other, rest in ((half.weights, whole.weights, 1.0), (half.penalty, whole.penalty, 0.0)):
+        full = other(seen)
+        assert (one(seen) is None) == (full is None)
+        if full is not None:
+            torch.testing.assert_close(one(seen), rest + 0.5 * (full - rest))

@@ -34,13 +34,23 @@ EXAMPLE, *BASE = SMALL
 
 
 def session_of(overrides):
-    return open_session(load_config(EXAMPLE, BASE + overrides))
+    session = open_session(load_config(EXAMPLE, BASE + overrides))
+    assert session.engine.deepspeed.zero_optimization_stage() == session.config.engine.zero_stage
+    return session
 
 
 def rows_of(session, steps):
     """What the steps logged, without the seconds."""
     rows = [train_step(session, step) for step in steps]
     return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
+
+
+@pytest.mark.parametrize("stage", range(4))
+def test_the_gradient_that_adam_is_given_has_the_clipped_norm(stage):
+    session = session_of([f"engine.zero_stage={stage}", "update.minibatches=1", "update.gradient_clipping=1e-3"])
+    assert train_step(session, 0)["actor/grad_norm"] > 0.01
+    moments = [tensor for name, tensor in gathered(session.engine)["optimizer"].items() if name.startswith("exp_avg.")]
+    assert torch.cat([moment.flatten() for moment in moments]).norm() == pytest.approx(0.1 * 1e-3, rel=1e-3)
 
 
 def interrupted(folder, overrides):
