@@ -43,6 +43,12 @@ def test_both_ranks_decide_the_same_to_the_bit(ranks):
 def test_both_ranks_train_the_same_weights(ranks):
     for first, second in zip(*ranks, strict=True):
         assert first["norms"] == second["norms"]
+        assert min(first["norms"]) > 0
+
+
+def test_zero_3_trains_the_weights_that_ddp_trains(launched):
+    for plain, parts in zip(launched[0]["DDP"], launched[0]["ZeRO-3"], strict=True):
+        assert parts["norms"] == pytest.approx(plain["norms"], rel=1e-4)
 
 
 def test_tokens_are_cut(ranks):

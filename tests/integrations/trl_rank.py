@@ -36,7 +36,8 @@ def runs(folder: Path, **engine):
         words |= {"optim": "adamw_torch"}
         run = trained(folder / "trl", control(actuator={"type": "sensitivity"}), **words | setting)
         logged = rows(run, "controller/measurement", "controller/command", "controller/standard_error")
-        norms = [] if engine else [float(w.double().norm()) for w in weights(run)]
+        with deepspeed.zero.GatheredParameters(list(run.model.parameters())):  # ZeRO-3's are parts
+            norms = [float(w.double().norm()) for w in weights(run)]
         cut = [row[0] for row in rows(run, "clip_ratio/region_mean")]
         states = json.dumps(run.entropy_loop.state_dict())
         yield {"logged": logged, "states": states, "norms": norms, "cut": cut}
