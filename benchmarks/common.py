@@ -168,7 +168,8 @@ def pooled(squares: ArrayLike) -> str:
     mean, error = squares.mean(), squares.std(ddof=1) / np.sqrt(len(squares)) if len(squares) > 1 else 0.0
     if mean <= 0:
         return f"< {np.sqrt(max(mean + 2 * error, 0)):.2f}"
-    return f"{np.sqrt(mean):.2f}" + (f" +- {error / (2 * np.sqrt(mean)):.2f}" if len(squares) > 1 else "")
+    low, high = np.sqrt(max(mean - error, 0)), np.sqrt(mean + error)
+    return f"{np.sqrt(mean):.2f}" + (f" +- {(high - low) / 2:.2f}" if len(squares) > 1 else "")
 
 
 POOLED = (
