@@ -136,8 +136,7 @@ def token_surrogate(
     low, high, good = 1 - eps_low, 1 + eps_high, a > 0
     cut_low, cut_high = outside(ratio, a, low, high)
     cut, batch = cut_low | cut_high, Minibatch(logprob, tokens, a, live, now)
-    chosen = torch.where(good, high < 1, low > 1)
-    value = a * torch.where(cut, _beyond(decision.surrogate, ratio, torch.where(good, high, low), good, chosen), ratio)
+    value = a * torch.where(cut, _beyond(decision.surrogate, ratio, torch.where(good, high, low), good), ratio)
     if (limit := decision.surrogate.ratio_limit) is not None:
         far = (a < 0) & (ratio > limit)
         value, cut = torch.where(far, a * limit, value), cut | far
@@ -200,11 +199,12 @@ def threshold_sums(
     return {f"threshold/{k}_mean": (total, count) for k, total, count in zip(names, totals, counts, strict=True)}
 
 
-def _beyond(surrogate: Surrogate, ratio: Tensor, bound: Tensor, good: Tensor, chosen: Tensor) -> Tensor:
+def _beyond(surrogate: Surrogate, ratio: Tensor, bound: Tensor, good: Tensor) -> Tensor:
     """Value of a cut token; one that an actuator chose, with a threshold below 0, keeps no gradient in either form."""
     if surrogate.form == "clip":
         return bound
     beta = torch.where(good, surrogate.beta_high, surrogate.beta_low)
+    chosen = torch.where(good, bound < 1, bound > 1)
     return torch.where(chosen, bound, beta * bound * ratio / ratio.detach())
 
 

@@ -46,6 +46,8 @@ class Ends:
         if not len(self._closing):
             return reached
         (rows,) = torch.nonzero(running & torch.isin(actions[-1], self._closing), as_tuple=True)
+        if not len(rows):
+            return reached
         tails = torch.stack(list(actions[-self._tail :]), dim=1)[rows].tolist()
         held = [any(text in tail for text in self.texts) for tail in self._tokenizer.batch_decode(tails)]
         reached[rows] = torch.tensor(held, dtype=torch.bool, device=reached.device)

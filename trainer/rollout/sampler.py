@@ -122,15 +122,18 @@ def _sample(
     going = _any_rank if is_partitioned(model) else torch.any
     rows = torch.arange(len(prompts) * how.responses_per_prompt, device=model.device)
     state = read(model, prompts, attention).rows(rows // how.responses_per_prompt)
-    steps, running, logits = [], torch.ones_like(rows, dtype=torch.bool), state.logits
+    actions, mask, logprobs = list[Tensor](), list[Tensor](), list[Tensor]()
+    running, logits = torch.ones_like(rows, dtype=torch.bool), state.logits
     while True:
         token, logprob = pick(logits)
-        steps.append((token, running, logprob))
-        running = running & ~ends.reached([action for action, _, _ in steps], running)
-        if len(steps) == how.max_new_tokens or not going(running):
-            actions, mask, logprobs = (torch.stack(column, dim=1) for column in zip(*steps, strict=True))
-            _refuse_spoilt(logprobs)
-            return actions, mask, logprobs
+        actions.append(token)
+        mask.append(running)
+        logprobs.append(logprob)
+        running = running & ~ends.reached(actions, running)
+        if len(actions) == how.max_new_tokens or not going(running):
+            found = torch.stack(logprobs, dim=1)
+            _refuse_spoilt(found)
+            return torch.stack(actions, dim=1), torch.stack(mask, dim=1), found
         logits = state.go_on(model, token[:, None], torch.ones_like(token[:, None]))[:, -1]
 
 
