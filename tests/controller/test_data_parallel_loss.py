@@ -1,6 +1,7 @@
 """The gradient of `policy_loss` under data parallelism: two processes, PyTorch's DDP, gloo."""
 
 import datetime
+import gc
 from itertools import pairwise
 
 import pytest
@@ -39,6 +40,16 @@ def backward(policy: torch.nn.Module, rows: slice, normaliser: float | None) -> 
     loss.backward()
 
 
+def accumulated(rank: int, parts: int, normaliser: float) -> torch.Tensor:
+    """The gradient on a rank after so many microbatches."""
+    policy = DistributedDataParallel(model())
+    edges = torch.linspace(ROWS[rank].start, ROWS[rank].stop, parts + 1).int().tolist()
+    for part, (start, stop) in enumerate(pairwise(edges)):
+        policy.require_backward_grad_sync = part == parts - 1
+        backward(policy, slice(start, stop), normaliser)
+    return policy.module.weight.grad
+
+
 def run_rank(rank: int, folder: str) -> None:
     """As the docstring of `policy_loss` says: whole minibatches, then two microbatches each."""
     torch.set_num_threads(1)
@@ -46,15 +57,9 @@ def run_rank(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=where, rank=rank, world_size=RANKS, timeout=wait)
     count = minibatch()[2].mask[ROWS[rank]].sum()
     dist.all_reduce(count)
-    gradients = []
-    for parts in (1, 2):
-        policy = DistributedDataParallel(model())
-        edges = torch.linspace(ROWS[rank].start, ROWS[rank].stop, parts + 1).int().tolist()
-        for part, (start, stop) in enumerate(pairwise(edges)):
-            policy.require_backward_grad_sync = part == parts - 1
-            backward(policy, slice(start, stop), count / RANKS)
-        gradients.append(policy.module.weight.grad)
-    torch.save(gradients, f"{folder}/rank{rank}.pt")
+    torch.save([accumulated(rank, parts, count / RANKS) for parts in (1, 2)], f"{folder}/rank{rank}.pt")
+    # DDP's reducer, freed after the group, joins gloo's threads while it holds the lock that they wait for
+    gc.collect()
     dist.destroy_process_group()
 
 
