@@ -66,7 +66,7 @@ class Study:
         """The same in TRL, by a TRL user's own script; a run that was cut short begins anew."""
         tiny = self._size.steps == TINY.steps
         for name, words in self._missing(TRL).items():
-            size = ["--rollouts", str(self._size.steps), "--answers", "32" if tiny else "96"]
+            size = ["--rollouts", str(TINY.steps), "--answers", "32"] if tiny else []
             command = ["examples/trl_smollm2.py", "--out", str(self._out / name), "--model", self._size.model, *size]
             subprocess.run([sys.executable, *command, *words], check=True)
 
@@ -103,7 +103,7 @@ def main() -> None:
         only=PARTS,
         tiny=False,
         runs=[],
-        steps=30,
+        steps=runs.Size.steps,
         model="smollm2",
         out=Path("runs/real_model"),
         page=RESULTS,

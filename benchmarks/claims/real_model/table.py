@@ -274,4 +274,5 @@ def _trl(figures: Figures) -> list[str]:
 def _chosen(figures: Figures) -> list[str]:
     names = ("entropy, start to end", "RMSE %", "net RMSE %", "reward, end")
     chosen = of(figures, "tune-")
-    return [f"## The bonus's step, on seed {runs.TUNING}", _columns(chosen, names)] if chosen else []
+    text = "30 steps of 96 answers; `hold`."
+    return [f"## The bonus's step, on seed {runs.TUNING}", text, _columns(chosen, names)] if chosen else []
