@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,13 @@ def read_table(path: Path, what: str, limit: int = MAX_CONFIG_BYTES, names: Sequ
     except (ValueError, csv.Error, RecursionError) as error:
         reason = " ".join(str(error).split())[:100]
         raise InputError(f"cannot read {path} ({reason}); give {what}.") from None
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows of cells as a CSV file has them."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def _from_lines(text: str, source: str, names: Sequence[str]) -> TextTable:

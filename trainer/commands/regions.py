@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from entrostat.inputs.files import write_atomically
+from entrostat.inputs.table_file import csv_text
 from entrostat.sim.closed_loop import Floats
 from entrostat.sim.policy.regions import (
     PARTS,
@@ -173,15 +172,13 @@ def _verdict(name: str, experiment: Experiment) -> str:
 
 def as_csv(found: Sequence[Experiment]) -> str:
     """A line for each setting, part or threshold, seed and step: its entropy."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["setting", "gradient", "run", "step", "entropy"])
+    lines: list[list[Any]] = [["setting", "gradient", "run", "step", "entropy"]]
     for experiment in found:
         ends = {name: experiment.thresholds[name].entropy for name in ("Hup", "Mlow")}
         for name, runs in {**experiment.curves, **ends}.items():
             for index, run in enumerate(runs):
-                writer.writerows([experiment.where, name, index, step, f"{h:.5g}"] for step, h in enumerate(run))
-    return file.getvalue()
+                lines += ([experiment.where, name, index, step, f"{h:.5g}"] for step, h in enumerate(run))
+    return csv_text(lines)
 
 
 def draw(found: Sequence[Experiment], file: Path) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from entrostat.inputs.configuration import parse
 from entrostat.inputs.files import write_atomically
+from entrostat.inputs.table_file import csv_text
 
 from ..config import RunConfig
 from .figure import draw
@@ -33,17 +32,13 @@ def write_comparison(suite: Suite, tuned: Mapping[str, Tuned], rows: Sequence[Ro
 
 def as_csv(rows: Sequence[Row]) -> str:
     """A line for each strategy, target and figure: mean, spread, p, q, and every seed's value."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
     seeds = len(next(iter(rows[0].cells.values())).values)
-    writer.writerow(["target", "strategy", "figure", "mean", "spread", "p", "q", *(f"run{i}" for i in range(seeds))])
+    lines = [["target", "strategy", "figure", "mean", "spread", "p", "q", *(f"run{i}" for i in range(seeds))]]
     for row in rows:
         for field, cell in row.cells.items():
             numbers = (cell.mean, cell.spread, cell.p, cell.q, *(math.nan if v is None else v for v in cell.values))
-            writer.writerow(
-                [row.target, row.strategy, field, *(f"{x:.6g}" if math.isfinite(x) else "" for x in numbers)]
-            )
-    return file.getvalue()
+            lines.append([row.target, row.strategy, field, *(f"{x:.6g}" if math.isfinite(x) else "" for x in numbers)])
+    return csv_text(lines)
 
 
 def as_markdown(suite: Suite, tuned: Mapping[str, Tuned], rows: Sequence[Row], command: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import shlex
@@ -18,7 +16,7 @@ import yaml
 from entrostat.inputs.configuration import parse, read_yaml
 from entrostat.inputs.errors import InputError
 from entrostat.inputs.files import write_atomically
-from entrostat.inputs.table_file import SUFFIXES
+from entrostat.inputs.table_file import SUFFIXES, csv_text
 from entrostat.sim.feasibility import envelope, reach
 from entrostat.sim.identify.fit import identify
 from entrostat.sim.identify.logged import LoggedRun
@@ -143,9 +141,7 @@ def as_text(curve: Table, suffix: str, steps: int) -> str:
         return yaml.safe_dump(content | {"interpolation": curve.interpolation}, sort_keys=False)
     every = zip(range(steps), curve.at(np.arange(steps)).tolist(), strict=True)
     rows = curve.points if curve.interpolation == "linear" else [(step, round(value, 6)) for step, value in every]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("step", "value"), *rows])
-    return text.getvalue()
+    return csv_text([("step", "value"), *rows])
 
 
 def points_of(curve: Any, steps: int, initial: float | None) -> Points:
