@@ -13,6 +13,7 @@ from torch import Tensor
 
 from entrostat.inputs.errors import InputError, one_line
 from entrostat.laws.momentum import momentum_of
+from entrostat.measure.ranks import all_reduced
 
 from ..config import UpdateConfig
 from ..errors import Stopped, Unsampled
@@ -108,11 +109,7 @@ class Engine:
 
     def total(self, count: Tensor) -> Tensor:
         """The count summed over the ranks."""
-        if self.world_size == 1:
-            return count
-        total = count.clone()
-        dist.all_reduce(total)
-        return total
+        return all_reduced(count.clone())
 
     def update(self, losses: Iterable[Tensor]) -> Tensor | None:
         """One optimizer step on the sum of all microbatches' and ranks' losses; the gradient's norm before clipping.
@@ -185,11 +182,8 @@ class Engine:
             dist.barrier(group=self._patient)
 
     def _all(self, fine: bool) -> bool:
-        if self.world_size == 1:
-            return fine
-        flag = torch.tensor(float(fine), device=self.device)
-        dist.all_reduce(flag, op=dist.ReduceOp.MIN)
-        return bool(flag)
+        spoilt = torch.tensor(float(not fine), device=self.device)
+        return not bool(all_reduced(spoilt, largest=True))
 
     def _broadcast(self, value: Any) -> Any:
         """The lead rank's value, on every rank."""

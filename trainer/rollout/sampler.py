@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from entrostat.inputs.errors import InputError
+from entrostat.measure.ranks import all_reduced
 
 from .batch import Rollout, eval_mode, is_partitioned, padded_prompts
 from .ends import Ends
@@ -175,6 +176,4 @@ def _refuse_spoilt(logprob: Tensor) -> None:
 
 
 def _any_rank(running: Tensor) -> bool:
-    flag = running.any().float()
-    dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-    return bool(flag)
+    return bool(all_reduced(running.any().float(), largest=True))
