@@ -3,6 +3,7 @@
 import io
 import math
 import re
+from contextlib import closing
 
 import pytest
 from rich.console import Console
@@ -26,7 +27,7 @@ STEP = {
 
 def shown(terminal: bool, *steps: dict, width: int = 100) -> str:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=width)
-    with Status(10, console=console) as status:
+    with closing(Status(10, console=console)) as status:
         for step, metrics in enumerate(steps):
             status.show(step, metrics)
     return console.file.getvalue()

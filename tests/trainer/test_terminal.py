@@ -24,6 +24,7 @@ BLOCK = ("entropy", "command", "bonus", "reward")
 NAME = "sweep-rate-0.001-seed-41"
 CHILD = """
 import logging, sys, time
+from contextlib import closing
 from pathlib import Path
 from entrostat.trainer.cli import _Standard
 from entrostat.trainer.reporting.rundata import load_runs
@@ -32,7 +33,7 @@ from entrostat.trainer.tracking.status import Status
 from tests.trainer.made_runs import lines
 
 logging.basicConfig(handlers=[_Standard()])
-with Status(60) as status:
+with closing(Status(60)) as status:
     for step, metrics in enumerate(lines(60, controlled=True)):
         status.show(step, metrics)
         if step == 30:

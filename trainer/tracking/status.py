@@ -6,7 +6,6 @@ import math
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
-from types import TracebackType
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -25,7 +24,7 @@ Metrics = Mapping[str, float]
 
 
 class Status:
-    """Shows the steps of a run: `with Status(steps, start) as status: status.show(step, metrics)`."""
+    """Shows the steps of a run: `show` after each, `close` at the end."""
 
     def __init__(
         self, steps: int, start: int = 0, console: Console | None = None, now: Callable[[], float] = time.monotonic
@@ -39,12 +38,6 @@ class Status:
         self._now, self._times = now, deque([now()], maxlen=SEEN)
         block = self._console.is_terminal and "utf" in self._console.encoding.lower()
         self._live = Live(console=self._console, get_renderable=self.block, auto_refresh=False) if block else None
-
-    def __enter__(self) -> Status:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
 
     def show(self, step: int, metrics: Metrics) -> None:
         """The step that has just been done."""
