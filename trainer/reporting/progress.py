@@ -40,10 +40,9 @@ def started(run: Run) -> str:
 
 def ahead(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """Steps and target in nats, from the last step of a run that goes on to the last one planned."""
-    content, planned = run.config.get("control", {}), run.config.get("steps") or 0
-    asked = content.get("target") if isinstance(content, dict) else None
+    asked, planned = run.control("target"), run.config.get("steps") or 0
     steps = np.arange(run.steps[-1], planned)
-    if run.status != "RUNNING" or not isinstance(asked, dict) or len(steps) < 2:
+    if run.status != "RUNNING" or not asked or len(steps) < 2:
         return np.empty(0), np.empty(0)
     with suppress(InputError):
         curve = parse(_Asked, {"target": asked}, source="the target").target.with_total(planned)

@@ -56,12 +56,17 @@ class Run:
         """The values of `key`, all NaN where the run did not log it."""
         return self.columns.get(key, np.full(len(self.steps), np.nan))
 
+    def control(self, part: str) -> dict[str, Any]:
+        """A part of the configured control: its law, its target; empty where there is none."""
+        control = self.config.get("control")
+        found = control.get(part) if isinstance(control, dict) else None
+        return found if isinstance(found, dict) else {}
+
     @property
     def closed(self) -> bool:
         """Whether a law that reads the entropy made the commands; no where the configuration names none."""
-        control = self.config.get("control")
-        law = control.get("law") if isinstance(control, dict) else None
-        return isinstance(law, dict) and law.get("type") not in OPEN
+        law = self.control("law")
+        return bool(law) and law.get("type") not in OPEN
 
     def has(self, *keys: str) -> bool:
         """Whether any of `keys` has a finite value at any step."""

@@ -99,10 +99,8 @@ def summarise(run: Run, skip: int = SKIP) -> RunSummary:
 
 def followed_target(run: Run) -> np.ndarray:
     """The set-point of each step, nats; NaN under an excitation, which has other things to do than to follow it."""
-    target, control = run.column("controller/setpoint"), run.config.get("control")
-    law = control.get("law") if isinstance(control, dict) else None
-    excited = isinstance(law, dict) and law.get("type") == "excitation"
-    return np.full_like(target, np.nan) if excited else target
+    target = run.column("controller/setpoint")
+    return np.full_like(target, np.nan) if run.control("law").get("type") == "excitation" else target
 
 
 def measured_entropy(run: Run) -> np.ndarray:
@@ -113,11 +111,8 @@ def measured_entropy(run: Run) -> np.ndarray:
 
 def is_density(run: Run) -> bool:
     """Whether its entropy is a density's: below zero, or on a target of `unit: differential`."""
-    control = run.config.get("control")
-    target = control.get("target") if isinstance(control, dict) else None
-    differential = isinstance(target, dict) and target.get("unit") == "differential"
     lowest = np.fmin(measured_entropy(run), run.column("controller/setpoint"))
-    return differential or bool((lowest < -ROUNDING).any())
+    return run.control("target").get("unit") == "differential" or bool((lowest < -ROUNDING).any())
 
 
 def rmse(error: np.ndarray, target: np.ndarray, density: bool = False) -> float | None:
