@@ -83,7 +83,7 @@ def _run(
 ) -> None:
     with Heartbeat(lambda rank: _farewell(folder, f"rank {rank} is lost")) as heartbeat, _closing(session, tracker):
         try:
-            session.engine.on_rank0(partial(_open, tracker, start))
+            session.engine.on_rank0(lambda: tracker.open(start) if tracker else None)
             session.on_step_end = _snapshots(session, folder.path, start)
             with Interrupts(tells=session.engine.rank == 0) as interrupts:
                 _train(session, folder, tracker, start, unevaluated, interrupts)
@@ -216,11 +216,6 @@ def _unsampled(
     with suppress(Stopped):  # of a policy that is spoilt
         _save(session, folder, step, unevaluated)
     return Stopped(_farewell(folder, why.rstrip(".")))
-
-
-def _open(tracker: Tracker | None, start: int) -> None:
-    if tracker:
-        tracker.open(start)
 
 
 def _record(tracker: Tracker | None, step: int, metrics: dict[str, float], interrupts: Interrupts) -> bool:
