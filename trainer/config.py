@@ -328,26 +328,18 @@ class RunConfig(Config):
         """Whether the KL divergence to the start policy is measured."""
         return self.control.guard.kl_limit is not None or self.evaluation.divergence
 
-    @model_validator(mode="after")
-    def _system_has_chat(self) -> RunConfig:
-        if self.system is not None and not self.chat:
-            raise ValueError("`system` is a turn of a chat, and `chat` is false; write `chat: true`, or leave it out.")
-        return self
-
     @field_validator("control", mode="before")
     @classmethod
     def _read_control(cls, value: Any) -> Any:
         return control_content(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _curve_goes_by_time(self) -> RunConfig:
-        target = self.control.target
+    def _parts_fit(self) -> RunConfig:
+        target, task, limit = self.control.target, self.task, self.rollout.reward_seconds
+        if self.system is not None and not self.chat:
+            raise ValueError("`system` is a turn of a chat, and `chat` is false; write `chat: true`, or leave it out.")
         if target is not None and target.pace == "success":
             raise ValueError("`control.target.pace` is success, which this trainer does not count; write `pace: time`.")
-        return self
-
-    @model_validator(mode="after")
-    def _minibatches_fit(self) -> RunConfig:
         responses = self.rollout.prompts * self.rollout.responses_per_prompt
         if responses % self.update.minibatches:
             raise ValueError(
@@ -359,11 +351,6 @@ class RunConfig(Config):
                 f"{self.rollout.prompts} prompts do not divide into {self.update.minibatches} minibatches; write a "
                 "`rollout.prompts` that is a multiple of `update.minibatches`, or `update.shuffle: responses`."
             )
-        return self
-
-    @model_validator(mode="after")
-    def _verifier_ends_first(self) -> RunConfig:
-        task, limit = self.task, self.rollout.reward_seconds
         seconds = 0.0
         if isinstance(task, ReasoningConfig) or (isinstance(task, DatasetConfig) and task.reward == "math"):
             seconds = task.seconds
