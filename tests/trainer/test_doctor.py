@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from entrostat.trainer.arguments.completion import completion
 from entrostat.trainer.cli import parser
 from entrostat.trainer.commands import doctor as d
-from entrostat.trainer.commands.completion import completion
 from tests.runs import entrostat
 
 
