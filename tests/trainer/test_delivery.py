@@ -91,6 +91,17 @@ def test_a_request_that_arrived_without_an_answer_is_not_stored_twice(folder, mo
     assert arrived(folder)[0] == expected(30)
 
 
+def test_a_delivered_run_that_goes_on_is_not_delivered_while_the_store_is_down(folder, monkeypatch):
+    def down(store):
+        raise ConnectionError
+
+    assert courier(folder).deliver("FINISHED")
+    assert folder.delivered("mlflow")
+    monkeypatch.setattr(MLflow, "connect", down)
+    assert not courier(folder).deliver(None)
+    assert not folder.delivered("mlflow")
+
+
 def test_a_run_made_just_before_a_kill_is_found_again(folder):
     store = MLflow(folder, load_config(folder.path / "config.yaml"))
     store._created()

@@ -49,14 +49,8 @@ class Delivery:
 
     def __init__(self, folder: RunFolder, tracker: str = "mlflow") -> None:
         self.tracker = tracker
-        command = [
-            sys.executable,
-            "-m",
-            "entrostat.trainer.tracking.delivery",
-            str(folder.path),
-            str(os.getpid()),
-            tracker,
-        ]
+        words = [str(folder.path), str(os.getpid()), tracker]
+        command = [sys.executable, "-m", "entrostat.trainer.tracking.delivery", *words]
         environment = QUIET | os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         self._process = subprocess.Popen(command, env=environment, start_new_session=True)  # a Ctrl-C is not for it
 
@@ -84,12 +78,14 @@ class Courier:
         try:
             if self._store is None:
                 store = open_store(self._tracker, self._folder, self._config)
+                self._folder.note(self._tracker, ended="")
                 self._arrived, self._store = store.connect(), store
             for rows in batches(self._new()):
                 self._store.send(rows)
                 self._arrived = rows[-1]["step"]
             if ended:
                 self._store.end(ended)
+                self._folder.note(self._tracker, ended=ended)
         except Exception as error:  # whatever it is, training goes on
             self._failed(error)
             return False

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple, Protocol, cast
 
 from ..config import RunConfig
-from ..tracker import Row
+from ..tracker import CustomTracker, Row
 from .folder import RunFolder
 
 TITLES = {"mlflow": "MLflow", "tensorboard": "TensorBoard", "wandb": "W&B", "custom": "`tracking.custom`"}
@@ -25,6 +26,14 @@ class Store(Protocol):
         """Attach the files and close the run as `status`: FINISHED, FAILED or KILLED."""
 
 
+class Own(NamedTuple):
+    """The tracker of the user's own, as a store."""
+
+    connect: Callable[[], int]
+    send: Callable[[Sequence[Row]], None]
+    end: Callable[[str], None]
+
+
 def asked_for(config: RunConfig) -> list[str]:
     """The trackers that a configuration names."""
     return [name for name in TITLES if getattr(config.tracking, name)]
@@ -41,9 +50,8 @@ def open_store(tracker: str, folder: RunFolder, config: RunConfig) -> Store:
 
         return TensorBoard(folder, config)
     if tracker == "custom":
-        from .custom_store import Custom
-
-        return Custom(folder, config)
+        own = cast(CustomTracker, config.tracking.custom)
+        return Own(partial(own.connect, folder.path), own.send, own.end)
     from .wandb_store import Wandb
 
     return Wandb(folder, config)

@@ -24,16 +24,14 @@ class TensorBoard:
     def __init__(self, folder: RunFolder, config: RunConfig) -> None:
         from tensorboard.summary import Writer
 
-        self._folder, self._open = folder, Writer
+        self._log, self._open = folder.path / "tensorboard", Writer
         self._writer: Any = None
         self._last, self._there = -1, frozenset[str]()
 
     def connect(self) -> int:
         """The last step that the log holds whole for certain, -1 for none."""
-        log = self._folder.path / "tensorboard"
-        self._folder.note("tensorboard", ended="")
-        self._last, self._there = last_step(log)
-        self._writer = self._open(str(log))
+        self._last, self._there = last_step(self._log)
+        self._writer = self._open(str(self._log))
         return max(self._last - 1, -1)
 
     def send(self, rows: Sequence[Row]) -> None:
@@ -48,7 +46,6 @@ class TensorBoard:
     def end(self, status: str) -> None:
         """Close the file: it has no word for how a run ended."""
         self._writer.close()
-        self._folder.note("tensorboard", ended=status)
 
 
 def last_step(log: Path) -> tuple[int, frozenset[str]]:

@@ -34,7 +34,6 @@ class Wandb:
 
     def connect(self) -> int:
         """Open the run; the last step that it holds, -1 for none."""
-        self._folder.note("wandb", ended="")
         key, mode = self._folder.key("wandb"), self._config.tracking.wandb
         on_disk = last_step(self._folder.path / "wandb", key)
         self._run = self._wandb.init(
@@ -61,7 +60,6 @@ class Wandb:
             files.add_file(str(path))
         self._run.log_artifact(files)
         self._run.finish(exit_code=0 if status == "FINISHED" else 1)
-        self._folder.note("wandb", ended=status)
 
 
 def last_step(folder: Path, key: str) -> int:

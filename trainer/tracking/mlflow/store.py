@@ -49,7 +49,7 @@ class MLflow:
         check_answers(str(self._config.tracking.mlflow))
         run = self._run() or self._created()
         self._run_id = run.info.run_id
-        self._folder.note("mlflow", run_id=self._run_id, ended="")
+        self._folder.note("mlflow", run_id=self._run_id)
         self._client.update_run(self._run_id, status="RUNNING")
         self._describe(run)
         self._watch_machine()
@@ -71,7 +71,6 @@ class MLflow:
             words = "; ".join([headline(summary), *warnings(summary)])
             self._client.set_tag(self._run_id, "mlflow.note.content", words)
         self._client.set_terminated(self._run_id, status=status)
-        self._folder.note("mlflow", ended=status)
 
     def _run(self) -> Any | None:
         """The run with this folder's key, which is older than the run: a kill between the two makes no second one."""
