@@ -6,7 +6,7 @@ import argparse
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from entrostat.trainer.reporting.rundata import Run
 
 RESULTS = Path(__file__).parents[1] / "docs/results"
+T = TypeVar("T")
 Key = tuple[str, str, int]
 """Task, method, seed."""
 Rows = dict[Key, dict[str, float]]
@@ -63,6 +64,11 @@ def train_all(jobs: Mapping[str, Sequence[str]], out: Path, workers: int | None 
     if failed := pool.train_all(configs, out, workers):
         raise InputError(f"{len(failed)} runs failed, the first is {failed[0]}; read {out / failed[0]}.log.")
     return {name: load_run(out / name) for name in jobs}
+
+
+def by_seed(found: Mapping[str, T], names: Iterable[str], seeds: Sequence[int]) -> dict[str, list[T]]:
+    """What is found as `NAME-SEED`, a list over the seeds for each name."""
+    return {name: [found[f"{name}-{seed}"] for seed in seeds] for name in names}
 
 
 def quiet(prompts: int, samples: int) -> list[str]:

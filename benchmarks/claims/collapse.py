@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import RESULTS, joined, options, page, quiet, table, train_all, write_csv
+from benchmarks.common import RESULTS, by_seed, joined, options, page, quiet, table, train_all, write_csv
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.summary import end_over_start, measured_entropy
 
@@ -45,11 +45,10 @@ def job(task: str, seed: int) -> list[str]:
 def blocks(runs: dict[str, Run], seeds: list[int]) -> tuple[str, ...]:
     """A line a task: mean and range over the seeds."""
     rows = []
-    for task, (nature, steps, _) in TASKS.items():
-        own = [runs[f"{task}-{seed}"] for seed in seeds]
+    for task, own in by_seed(runs, TASKS, seeds).items():
+        nature, steps, _ = TASKS[task]
         reward = [run.column("reward/mean") for run in own]
-        held_out = [known(run, f"eval/{name}") for name in ("pass_at_8", "distinct") for run in own]
-        pass_at_8, distinct = held_out[: len(own)], held_out[len(own) :]
+        pass_at_8, distinct = ([run.known(f"eval/{name}") for run in own] for name in ("pass_at_8", "distinct"))
         cells = [
             cell([100 * run.column("group/no_spread_fraction")[:3].mean() for run in own], 0),
             cell([measured_entropy(run)[:3].mean() for run in own], 2),
@@ -67,11 +66,6 @@ def blocks(runs: dict[str, Run], seeds: list[int]) -> tuple[str, ...]:
         "gradient. Held out: 100 prompts, 16 answers each.",
         table(HEADS, rows),
     )
-
-
-def known(run: Run, name: str) -> np.ndarray:
-    values = run.column(name)
-    return values[np.isfinite(values)]
 
 
 def cell(values: list[float], digits: int) -> str:

@@ -198,8 +198,7 @@ def tuned(name: str, seed: int, trials: int, common: Sequence[str], out: Path) -
 
 def last(run: Run, name: str) -> float:
     """A figure of the last policy; the reward as the mean of the last ten steps."""
-    column = run.column("reward/mean" if name == "reward" else f"eval/{name}")
-    known = column[np.isfinite(column)]
+    known = run.known("reward/mean" if name == "reward" else f"eval/{name}")
     if not len(known):
         return float("nan")
     return float(known[-10:].mean() if name == "reward" else known[-1])

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.claims.collapse import known
 from benchmarks.common import (
     RESULTS,
+    by_seed,
     joined,
     options,
     override,
@@ -64,11 +64,11 @@ COLUMNS = {
     "at half": lambda run: entropy_at(run, 0.5),
     "at three quarters": lambda run: entropy_at(run, 0.75),
     "at the end": lambda run: entropy_at(run, 1.0),
-    "pass_at_8 at half": lambda run: known(run, "eval/pass_at_8")[1],
-    "at the end ": lambda run: known(run, "eval/pass_at_8")[-1],
-    "distinct at half": lambda run: known(run, "eval/distinct")[1],
-    "at the end  ": lambda run: known(run, "eval/distinct")[-1],
-    "pass_at_1 at the end": lambda run: known(run, "eval/pass_at_1")[-1],
+    "pass_at_8 at half": lambda run: run.known("eval/pass_at_8")[1],
+    "at the end ": lambda run: run.known("eval/pass_at_8")[-1],
+    "distinct at half": lambda run: run.known("eval/distinct")[1],
+    "at the end  ": lambda run: run.known("eval/distinct")[-1],
+    "pass_at_1 at the end": lambda run: run.known("eval/pass_at_1")[-1],
     "gradient norm, last 10 over first 10": lambda run: decay(run.column("actor/grad_norm")),
     "tokens cut %": lambda run: 100 * run.column("clip_ratio/region_mean").mean(),
 }
@@ -78,10 +78,11 @@ def main() -> None:
     chosen = options(__doc__, seeds=[41, 42], out=Path("runs/flexec"))
     jobs = {f"{name}-{seed}": job(name, seed) for seed in chosen.seeds for name in STRATEGIES}
     runs = train_all(jobs, chosen.out)
-    page("flexec", *blocks(runs, chosen.seeds), READING.strip())
+    groups = by_seed(runs, STRATEGIES, chosen.seeds)
+    page("flexec", *blocks(groups, chosen.seeds), READING.strip())
     rows = [(name, k, f"{h:.4g}") for name, run in runs.items() for k, h in enumerate(measured_entropy(run))]
     write_csv(RESULTS / "flexec.csv", ["run", "step", "entropy"], rows)
-    draw(runs, RESULTS / "flexec.png")
+    draw(groups, RESULTS / "flexec.png")
 
 
 def job(name: str, seed: int) -> list[str]:
@@ -98,12 +99,11 @@ def decay(values: np.ndarray) -> float:
     return float(values[-10:].mean() / values[:10].mean())
 
 
-def blocks(runs: dict[str, Run], seeds: list[int]) -> tuple[str, ...]:
+def blocks(groups: dict[str, list[Run]], seeds: list[int]) -> tuple[str, ...]:
     """A line a strategy: mean +- standard deviation over the seeds."""
-    own = {name: [runs[f"{name}-{seed}"] for seed in seeds] for name in STRATEGIES}
     rows = [
         [name, *(plus_minus([figure(run) for run in group], ".3f") for figure in COLUMNS.values())]
-        for name, group in own.items()
+        for name, group in groups.items()
     ]
     return (
         "# The claims of Flexible Entropy Control at this scale",
@@ -115,15 +115,15 @@ def blocks(runs: dict[str, Run], seeds: list[int]) -> tuple[str, ...]:
     )
 
 
-def draw(runs: dict[str, Run], file: Path) -> None:
+def draw(groups: dict[str, list[Run]], file: Path) -> None:
     """Mean entropy over the seeds, a line a strategy."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    for name in STRATEGIES:
-        own = [measured_entropy(run) for key, run in runs.items() if key.rsplit("-", 1)[0] == name]
-        axes.plot(np.mean(own, 0), label=name, linewidth=2.2 if name == "static" else 1.2)
+    for name, group in groups.items():
+        mean = np.mean([measured_entropy(run) for run in group], 0)
+        axes.plot(mean, label=name, linewidth=2.2 if name == "static" else 1.2)
     axes.set(xlabel="step [rollouts]", ylabel="policy entropy [nats]", ylim=(0, None), xlim=(0, STEPS - 1))
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import RESULTS, joined, options, page, plus_minus, quiet, table, train_all, write_csv
+from benchmarks.common import RESULTS, by_seed, joined, options, page, plus_minus, quiet, table, train_all, write_csv
 from entrostat.trainer.reporting.rundata import Run
 
 COMMANDS = (-10.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 10.0)
@@ -42,7 +42,7 @@ def main() -> None:
     names = [*map(str, COMMANDS), STATIC]
     jobs = {f"{name}-{seed}": arguments(name, seed, chosen.steps) for name in names for seed in chosen.seeds}
     runs = train_all(jobs, chosen.out)
-    found = {name: [outcome(runs[f"{name}-{seed}"]) for seed in chosen.seeds] for name in names}
+    found = {name: list(map(outcome, group)) for name, group in by_seed(runs, names, chosen.seeds).items()}
     page("staircase", *blocks(found, chosen.seeds, chosen.steps), folder=chosen.results)
     heads = ["command", *(f"{figure}_{seed}" for figure in ("entropy", "rate") for seed in chosen.seeds)]
     rows = [[name, *(f"{x.end:.6g}" for x in own), *(f"{x.rate:.6g}" for x in own)] for name, own in found.items()]

@@ -9,13 +9,14 @@ chosen on seeds 0 to 2, the law was developed on seeds 100 to 111 and other curv
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.common import (
     POOLED,
     RESULTS,
+    by_seed,
     joined,
     options,
     page,
@@ -58,9 +59,10 @@ COLUMNS = {
 def main() -> None:
     chosen = options(__doc__, seeds=[11, 12, 13, 14, 15], out=Path("runs/tracking"))
     runs = train_all(jobs(chosen.seeds), chosen.out)
-    rows = [summarise(run) for run in runs.values()]
-    write_csv(RESULTS / "tracking.csv", asdict(rows[0]), (asdict(row).values() for row in rows))
-    page("tracking", *blocks(rows))
+    rows = {name: summarise(run) for name, run in runs.items()}
+    found = list(map(asdict, rows.values()))
+    write_csv(RESULTS / "tracking.csv", found[0], (row.values() for row in found))
+    page("tracking", *blocks(rows, chosen.seeds))
 
 
 def jobs(seeds: list[int]) -> dict[str, list[str]]:
@@ -75,15 +77,11 @@ def jobs(seeds: list[int]) -> dict[str, list[str]]:
     return static | controlled
 
 
-def blocks(rows: list[RunSummary]) -> tuple[str, ...]:
+def blocks(rows: Mapping[str, RunSummary], seeds: Sequence[int]) -> tuple[str, ...]:
     """One line a target: mean over the seeds, +- their standard deviation."""
-    seeds = sorted({int(row.name.rsplit("-", 1)[1]) for row in rows})
-    groups: dict[str, list[RunSummary]] = defaultdict(list)
-    for row in rows:
-        groups[row.name.rsplit("-", 1)[0]].append(row)
     lines = [
         [name, *(_cell([getattr(row, key) for row in group], key) for key in COLUMNS), _growing(group)]
-        for name, group in groups.items()
+        for name, group in by_seed(rows, ["static", *TARGETS], seeds).items()
     ]
     return (
         "# Tracking of the embedded run",

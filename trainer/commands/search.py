@@ -63,7 +63,7 @@ class Goal:
         """The last evaluation, or the mean of the last ten steps of what is logged at each.
         Raises InputError: the run did not log it.
         """
-        known = run.column(self.metric)[np.isfinite(run.column(self.metric))]
+        known = run.known(self.metric)
         if not len(known):
             logged = ", ".join(sorted(key for key in run.columns if key.startswith("eval/")))
             raise InputError(f"no run logs the goal `{self.metric}`; write a metric of its log, as {logged}.")

@@ -56,6 +56,11 @@ class Run:
         """The values of `key`, all NaN where the run did not log it."""
         return self.columns.get(key, np.full(len(self.steps), np.nan))
 
+    def known(self, key: str) -> np.ndarray:
+        """The finite values of `key`, of those steps that have one."""
+        values = self.column(key)
+        return values[np.isfinite(values)]
+
     def control(self, part: str) -> dict[str, Any]:
         """A part of the configured control: its law, its target; empty where there is none."""
         control = self.config.get("control")
