@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -71,6 +72,18 @@ def by_seed(found: Mapping[str, T], names: Iterable[str], seeds: Sequence[int]) 
     return {name: [found[f"{name}-{seed}"] for seed in seeds] for name in names}
 
 
+def kept(file: Path, rows: Iterable[Mapping[str, float]]) -> Run:
+    """The run of which a file has the lines; `rows` makes them where there is none yet."""
+    from entrostat.inputs.files import write_atomically
+    from entrostat.trainer.reporting.rundata import Run
+
+    if not file.exists():
+        write_atomically(file, "".join(json.dumps(row) + "\n" for row in rows))
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    keys = dict.fromkeys(key for line in lines for key in line)
+    return Run(file.stem, columns={key: np.array([line.get(key, np.nan) for line in lines], float) for key in keys})
+
+
 def quiet(prompts: int, samples: int) -> list[str]:
     """Overrides of a run that is evaluated at its ends alone, and leaves no checkpoints and nothing in MLflow."""
     evaluation = f"evaluation={{every: 1000, prompts: {prompts}, samples: {samples}}}"
@@ -82,6 +95,19 @@ def override(key: str, value: Any) -> str:
     from entrostat.inputs.yaml_text import yaml_line
 
     return f"{key}={yaml_line(value)}"
+
+
+def tuned(plant: Path, target: Mapping[str, Any], steps: int, out: Path) -> dict[str, Any]:
+    """The law that `entrostat tune` writes into `out` for a curve on an identified family."""
+    from entrostat.inputs.configuration import read_yaml
+    from entrostat.inputs.yaml_text import yaml_line
+    from entrostat.sim.tune.objective import TuningSettings
+    from entrostat.trainer.commands.plant.tune import run_tune
+
+    curve = out.with_name(f"{out.name}.curve.yaml")
+    curve.write_text(yaml_line(target))
+    run_tune(curve, plant, out, steps, None, TuningSettings())
+    return read_yaml(out / "control.yaml")["law"]
 
 
 def joined(values: Iterable[Any]) -> str:
@@ -217,6 +243,14 @@ def write_csv(path: Path, heads: Iterable[str], rows: Iterable[Iterable[Any]]) -
         csv.writer(file, lineterminator="\n").writerows([list(heads), *rows])
 
 
+def read_csv(file: Path) -> list[dict[str, str]]:
+    """The lines of a table as text; none where the file is missing."""
+    if not file.exists():
+        return []
+    with file.open(newline="") as text:
+        return list(csv.DictReader(text))
+
+
 def add_rows(
     file: Path, jobs: Mapping[Key, Sequence[str]], out: Path, figures: Callable[[Run], dict[str, float]]
 ) -> Rows:
@@ -239,13 +273,9 @@ def add_rows(
 
 def read_rows(file: Path) -> Rows:
     """The rows of `save_rows`; none where the file is missing."""
-    if not file.exists():
-        return {}
-    with file.open(newline="") as text:
-        rows = [dict(row) for row in csv.DictReader(text)]
     return {
         (row.pop("task"), row.pop("method"), int(row.pop("seed"))): {name: float(cell) for name, cell in row.items()}
-        for row in rows
+        for row in read_csv(file)
     }
 
 

@@ -13,16 +13,13 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import yaml
 
-from benchmarks.common import joined, options, override, page, quiet, table, train_all
+from benchmarks.common import joined, options, override, page, quiet, table, train_all, tuned
 from entrostat.inputs.configuration import parse, read_yaml
 from entrostat.loop.config import ControlConfig
 from entrostat.sim.closed_loop import simulate
 from entrostat.sim.plants import MomentumPlant
-from entrostat.sim.tune.objective import TuningSettings
 from entrostat.trainer.commands.plant.identify import run_identify
-from entrostat.trainer.commands.plant.tune import run_tune
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.summary import summarise
 
@@ -42,16 +39,16 @@ def main() -> None:
     runs = train_all({"excitation": job(102, SEARCH, EXCITATION)} | grid, chosen.out)
     plant = chosen.out / "plant.yaml"
     found = run_identify([str(chosen.out / "excitation")], plant)
-    tuned = tune(plant, chosen.out)
+    ours = tuned(plant, SEARCH, 150, chosen.out / "tuned")
     best = min(grid, key=lambda name: summarise(runs[name]).rmse)
-    laws = {"tuned in the simulator": tuned, f"best of the search ({best})": pid(*GRID[list(grid).index(best)])}
+    laws = {"tuned in the simulator": ours, f"best of the search ({best})": pid(*GRID[list(grid).index(best)])}
     jobs = {
         f"{index}-{curve}-{seed}": job(seed, HELD_OUT[curve], law)
         for index, law in enumerate(laws.values())
         for curve in HELD_OUT
         for seed in chosen.seeds
     }
-    page("sim_to_real", *blocks(laws, train_all(jobs, chosen.out), predictions(plant, tuned), found, chosen.seeds))
+    page("sim_to_real", *blocks(laws, train_all(jobs, chosen.out), predictions(plant, ours), found, chosen.seeds))
 
 
 def pid(kp: float, ki: float) -> dict:
@@ -61,14 +58,6 @@ def pid(kp: float, ki: float) -> dict:
 def job(seed: int, target: dict, law: dict) -> list[str]:
     control = {"target": target, "law": law, "actuator": {"type": "sensitivity"}}
     return ["examples/controlled.yaml", f"seed={seed}", override("control", control), *quiet(8, 8)]
-
-
-def tune(plant: Path, out: Path) -> dict:
-    """The law that `entrostat tune` writes for the search's curve on the identified family."""
-    curve = out / "curve.yaml"
-    curve.write_text(yaml.safe_dump(SEARCH))
-    run_tune(curve, plant, out / "tuned", 150, None, TuningSettings())
-    return read_yaml(out / "tuned" / "control.yaml")["law"]
 
 
 def predictions(plant: Path, law: dict) -> dict[str, np.ndarray]:

@@ -8,7 +8,6 @@ Nothing was chosen on them. SmolLM2 wants `make smollm2`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +17,8 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from benchmarks.common import joined, options, page, quiet, table
+from benchmarks.common import joined, kept, options, page, quiet, table
 from entrostat import TokenStatistics, statistics_without_logits, token_statistics
-from entrostat.inputs.files import write_atomically
 from entrostat.trainer.config import load_config
 from entrostat.trainer.loop import sample, train_step
 from entrostat.trainer.reporting.rundata import Run
@@ -92,11 +90,8 @@ def starred(tokens: TokenStatistics) -> TokenStatistics:
 
 def tracked(out: Path, actuator: str, seed: int, name: str) -> Run:
     """A run whose control sees S or S*, or what it left when it was run before."""
-    path = out / f"{list(ACTUATORS).index(actuator)}-{seed}-{name}.jsonl"
-    if not path.exists():
-        write_atomically(path, "".join(json.dumps(row) + "\n" for row in _rows(ACTUATORS[actuator], seed, name)))
-    rows = [json.loads(row) for row in path.read_text().splitlines()]
-    return Run(path.stem, columns={key: np.array([row.get(key, np.nan) for row in rows], float) for key in rows[-1]})
+    file = out / f"{list(ACTUATORS).index(actuator)}-{seed}-{name}.jsonl"
+    return kept(file, _rows(ACTUATORS[actuator], seed, name))
 
 
 def _rows(actuator: list[str], seed: int, name: str) -> Iterator[dict[str, float]]:

@@ -16,7 +16,6 @@ that swing, the same begun at another phase, one of period 45 about 0.68 and a c
 
 from __future__ import annotations
 
-import csv
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,11 +24,9 @@ import yaml
 
 from benchmarks.claims.adaptive.runs import CURVES, EVENT, GAINS, OWN_SWING, SETTINGS, Job, jobs, train
 from benchmarks.claims.adaptive.table import markdown
-from benchmarks.common import RESULTS, options, page
+from benchmarks.common import RESULTS, options, page, read_csv, tuned, write_csv
 from entrostat.inputs.configuration import read_yaml
-from entrostat.sim.tune.objective import TuningSettings
 from entrostat.trainer.commands.plant.identify import run_identify
-from entrostat.trainer.commands.plant.tune import run_tune
 from entrostat.trainer.config import load_config
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.summary import last, on_target, summarise
@@ -61,7 +58,7 @@ def main() -> None:
             if job.law in chosen.laws and job.setting in (chosen.settings or [job.setting]):
                 record(job, train(job, chosen.out))
     if chosen.table:
-        page("adaptive", markdown(rows()).removesuffix("\n"))
+        page("adaptive", markdown(read_csv(ROWS)).removesuffix("\n"))
 
 
 def tune(setting: str, out: Path) -> None:
@@ -71,7 +68,7 @@ def tune(setting: str, out: Path) -> None:
         return
     job = Job("excitation", setting, "constant", "excitation", 102)
     logged, update = train(job, out), load_config("examples/controlled.yaml", SETTINGS[setting]).update
-    source, plant, curve = (out / f"{job.name}.{end}" for end in ("csv", "plant.yaml", "curve.yaml"))
+    source, plant = (out / f"{job.name}.{end}" for end in ("csv", "plant.yaml"))
     columns = {
         "step": "step",
         "entropy": "actor/entropy",
@@ -81,23 +78,19 @@ def tune(setting: str, out: Path) -> None:
     table = np.column_stack([logged.column(column) for column in columns.values()])
     np.savetxt(source, table, delimiter=",", header=",".join(columns), comments="")
     run_identify([str(source)], plant, lag=update.betas[0] ** update.minibatches)
-    curve.write_text(yaml.safe_dump(TUNING_RELATIVE if setting in OWN_SWING else TUNING))
-    run_tune(curve, plant, out / f"{job.name}-tuned", len(logged.steps), None, TuningSettings())
-    law = read_yaml(out / f"{job.name}-tuned" / "control.yaml")["law"]
+    swing = TUNING_RELATIVE if setting in OWN_SWING else TUNING
+    law = tuned(plant, swing, len(logged.steps), out / f"{job.name}-tuned")
     GAINS.write_text(yaml.safe_dump(known | {setting: law}, sort_keys=False))
 
 
 def record(job: Job, run: Run) -> None:
     """Add the run's row, if it is not there."""
-    have = rows()
+    have = read_csv(ROWS)
     if any(row["name"] == job.name for row in have):
         return
-    row = asdict(job) | asdict(summarise(run)) | figures(run)
-    heads = dict.fromkeys([*(have[0] if have else ()), *row])
-    with ROWS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(heads), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*have, row])
+    rows = [*have, asdict(job) | asdict(summarise(run)) | figures(run)]
+    heads = dict.fromkeys([*rows[0], *rows[-1]])
+    write_csv(ROWS, heads, ([row.get(head) for head in heads] for row in rows))
 
 
 def figures(run: Run) -> dict[str, float | None]:
@@ -114,14 +107,6 @@ def figures(run: Run) -> dict[str, float | None]:
         **{key: last(run.column(f"estimate/{key}")) for key in ESTIMATES},
         "seconds": float(run.column("time/step").sum()),
     }
-
-
-def rows() -> list[dict[str, str]]:
-    """The rows there are."""
-    if not ROWS.exists():
-        return []
-    with ROWS.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 if __name__ == "__main__":

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from benchmarks.common import override, quiet
+from benchmarks.common import kept, override, quiet
 from entrostat.inputs.configuration import read_yaml
-from entrostat.inputs.files import write_atomically
 from entrostat.trainer.config import load_config
 from entrostat.trainer.loop import evaluation, train_step
 from entrostat.trainer.reporting.rundata import Run
@@ -146,13 +143,7 @@ def jobs(block: str, seeds: list[int], curves: list[str]) -> Iterator[Job]:
 
 def train(job: Job, out: Path) -> Run:
     """Run one job to its end, or read what it left when it was run before."""
-    path = out / f"{job.name}.jsonl"
-    if not path.exists():
-        rows = list(_rows(job))
-        write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    keys = dict.fromkeys(key for row in rows for key in row)
-    return Run(job.name, columns={key: np.array([row.get(key, np.nan) for row in rows], dtype=float) for key in keys})
+    return kept(out / f"{job.name}.jsonl", _rows(job))
 
 
 def _rows(job: Job) -> Iterator[dict[str, float]]:
