@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from entrostat.trainer.reporting.rundata import Run
+    from entrostat.trainer.reporting.summary import RunSummary
 
 RESULTS = Path(__file__).parents[1] / "docs/results"
 T = TypeVar("T")
@@ -149,6 +150,11 @@ def plus_minus(values: Sequence[float], form: str = ".2f") -> str:
     """Mean +- standard deviation; one value has none."""
     spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
     return f"{np.mean(values):{form}} +- {spread:{form.lstrip('+')}}"
+
+
+def errors(found: RunSummary) -> tuple[str, str, str]:
+    """RMSE, net RMSE and bias, in % of the target's mean."""
+    return f"{found.rmse:.2f}", f"{found.net_rmse:.2f}", f"{found.bias:+.2f}"
 
 
 def iqm(values: ArrayLike) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import joined, options, override, page, quiet, table, train_all, tuned
+from benchmarks.common import errors, joined, options, override, page, quiet, table, train_all, tuned
 from entrostat.inputs.configuration import parse, read_yaml
 from entrostat.loop.config import ControlConfig
 from entrostat.sim.closed_loop import simulate
@@ -77,9 +77,9 @@ def blocks(laws: dict, runs: dict[str, Run], predicted: dict, found: str, seeds:
         index, curve, seed = name.split("-")
         summary, entropy = summarise(run), run.column("actor/entropy")
         rmse.setdefault(int(index), []).append(summary.rmse)
-        error = np.sqrt(np.mean((predicted[curve] - entropy) ** 2)) / np.ptp(entropy)
-        figures = (f"{summary.rmse:.2f}", f"{summary.net_rmse:.2f}", f"{summary.bias:+.2f}")
-        rows.append([list(laws)[int(index)], curve, seed, *figures, f"{100 * error:.1f}" if index == "0" else ""])
+        apart = 100 * np.sqrt(np.mean((predicted[curve] - entropy) ** 2)) / np.ptp(entropy)
+        nrmse = f"{apart:.1f}" if index == "0" else ""
+        rows.append([list(laws)[int(index)], curve, seed, *errors(summary), nrmse])
     keys = ("kp", "ki", "kd", "error", "feedforward")
     return (
         "# From the simulator to the real run",

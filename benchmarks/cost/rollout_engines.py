@@ -17,7 +17,7 @@ from statistics import median
 import torch
 
 from benchmarks.claims.tracking import TARGETS
-from benchmarks.common import joined, options, page, quiet, save_random, table, train_all
+from benchmarks.common import errors, joined, options, page, quiet, save_random, table, train_all
 from entrostat.trainer.config import RunConfig
 from entrostat.trainer.engine.engine import init_distributed
 from entrostat.trainer.policy.models import ASSETS, load_model
@@ -45,7 +45,7 @@ def main() -> None:
         "the CPU, float32.",
         table(
             "run | RMSE % | net % | bias % | pass_at_8",
-            [(r.name, f"{r.rmse:.2f}", f"{r.net_rmse:.2f}", f"{r.bias:+.2f}", f"{r.pass_at_8:.3f}") for r in rows],
+            [(row.name, *errors(row), f"{row.pass_at_8:.3f}") for row in rows],
         ),
         "Tokens a second of one core, vLLM in process, with a seed for every response. transformers goes on with all "
         "responses until the last has ended, vLLM only with those that have not; vLLM spends more on each request:",

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from benchmarks.common import joined, kept, options, page, quiet, table
+from benchmarks.common import errors, joined, kept, options, page, quiet, table
 from entrostat import TokenStatistics, statistics_without_logits, token_statistics
 from entrostat.trainer.config import load_config
 from entrostat.trainer.loop import sample, train_step
@@ -52,7 +52,7 @@ def main() -> None:
         f"The adaptive law on the curve of `{EXAMPLE}`, in % of the target's mean, from step {SKIP} on:",
         table(
             "actuator | seed | sensitivity | RMSE | without sampling error | bias",
-            [(*run, *line(tracked(chosen.out, *run))) for run in runs],
+            [(*run, *errors(summarise(tracked(chosen.out, *run)))) for run in runs],
         ),
     )
 
@@ -103,12 +103,6 @@ def _rows(actuator: list[str], seed: int, name: str) -> Iterator[dict[str, float
     session = open_session(load_config(EXAMPLE, [f"seed={seed}", *actuator, *quiet(8, 8)]))
     for step in range(session.config.steps):
         yield {"step": step} | train_step(session, step)
-
-
-def line(run: Run) -> tuple[str, ...]:
-    """A row of the second table."""
-    figures = summarise(run)
-    return f"{figures.rmse:.2f}", f"{figures.net_rmse:.2f}", f"{figures.bias:+.2f}"
 
 
 if __name__ == "__main__":

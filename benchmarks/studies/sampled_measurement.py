@@ -14,12 +14,11 @@ import numpy as np
 import torch
 
 from benchmarks.claims.tracking import TARGETS
-from benchmarks.common import joined, options, page, quiet, table, train_all
+from benchmarks.common import errors, joined, options, page, quiet, table, train_all
 from entrostat import batch_statistics
 from entrostat.measure.sampling import Measurement
 from entrostat.trainer.config import load_config
 from entrostat.trainer.loop import sample
-from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.summary import SKIP, summarise
 from entrostat.trainer.run import open_session
 from entrostat.trainer.step.measure import sampled_statistics
@@ -31,7 +30,7 @@ BATCHES, CURVE, STEPS, RESPONSES = 24, "constant", 60, 512
 
 def main() -> None:
     chosen = options(__doc__, seeds=[11], out=Path("runs/sampled"))
-    measured, runs = errors(), train_all(jobs(chosen.seeds), chosen.out, workers=1)
+    measured, runs = shares(), train_all(jobs(chosen.seeds), chosen.out, workers=1)
     page(
         "sampled_measurement",
         "# A share of the responses measured",
@@ -42,12 +41,16 @@ def main() -> None:
         f"of the target's mean, from step {SKIP} on:",
         table(
             "measured | seed | RMSE | without sampling error | bias",
-            [line(share, seed, runs[f"{share:g}-{seed}"]) for share in TRACKED for seed in chosen.seeds],
+            [
+                (of_all(share), seed, *errors(summarise(runs[f"{share:g}-{seed}"])))
+                for share in TRACKED
+                for seed in chosen.seeds
+            ],
         ),
     )
 
 
-def errors() -> list[tuple[str, ...]]:
+def shares() -> list[tuple[str, ...]]:
     """A row a share: what a measurement states as its error, and how far it is from the whole batch's."""
     session = open_session(load_config("examples/controlled.yaml", ["tracking.mlflow=null"]))
     session.sampler.push("here")
@@ -65,7 +68,12 @@ def errors() -> list[tuple[str, ...]]:
 
 def _error(share: float, pairs: np.ndarray) -> tuple[str, ...]:
     stated, apart = np.sqrt((pairs**2).mean(0))
-    return f"{round(share * RESPONSES)} of {RESPONSES}", f"{stated:.4f}", f"{apart:.4f}"
+    return of_all(share), f"{stated:.4f}", f"{apart:.4f}"
+
+
+def of_all(share: float) -> str:
+    """A share of the responses in words."""
+    return f"{round(share * RESPONSES)} of {RESPONSES}"
 
 
 def jobs(seeds: list[int]) -> dict[str, list[str]]:
@@ -84,13 +92,6 @@ def jobs(seeds: list[int]) -> dict[str, list[str]]:
         for share in TRACKED
         for seed in seeds
     }
-
-
-def line(share: float, seed: int, run: Run) -> tuple[str, ...]:
-    """A row of the second table."""
-    figures = summarise(run)
-    tracking = (f"{figures.rmse:.2f}", f"{figures.net_rmse:.2f}", f"{figures.bias:+.2f}")
-    return f"{round(share * RESPONSES)} of {RESPONSES}", str(seed), *tracking
 
 
 if __name__ == "__main__":
