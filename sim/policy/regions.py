@@ -35,6 +35,7 @@ LABEL = 9
 """Height of a curve's name, points."""
 PAIR_COLOURS = {-1: "#0072b2", 0: "0.6", 1: "#d55e00"}
 """Direction by the published sign of a pair."""
+SIGN_HEADS = "gradient from | published | at the start [nats] | at the end, over the seeds | as published"
 THRESHOLDS: dict[str, dict[str, Any]] = {
     "static": {"law": {"type": "manual"}, "actuator": {"type": "static"}},
     "Hup": {"law": {"type": "manual", "command": 1.0}, "actuator": {"type": "split_range"}},
@@ -66,6 +67,20 @@ def published_sign(name: str) -> int:
     """-1 or 1 where all regions of a part move entropy the same way, else 0."""
     signs = {SIGNS[region] for region in name.split("+")} if name != "all" else set()
     return signs.pop() if len(signs) == 1 else 0
+
+
+def sign_rows(curves: Mapping[str, Floats]) -> tuple[list[tuple[str, ...]], str]:
+    """A row under `SIGN_HEADS` for each part's entropies [seeds, steps + 1], nats, and in how many the sign holds."""
+    rows: list[tuple[str, ...]] = []
+    right: list[bool] = []
+    for name, runs in curves.items():
+        sign, start, end = published_sign(name), runs[:, 0], runs[:, -1]
+        if sign:
+            right.append(bool(np.all(np.sign(end - start) == sign)))
+        verdict = ("yes" if right[-1] else "no") if sign else ""
+        word = {-1: "falls", 1: "rises", 0: "open"}[sign]
+        rows.append((name, word, f"{start.mean():.3f}", f"{end.min():.3f} to {end.max():.3f}", verdict))
+    return rows, f"{sum(right)} of {len(right)} parts with a published sign have it on every seed."
 
 
 def region_curves(

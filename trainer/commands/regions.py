@@ -14,12 +14,13 @@ from entrostat.inputs.table_file import csv_text
 from entrostat.sim.closed_loop import Floats
 from entrostat.sim.policy.regions import (
     PARTS,
+    SIGN_HEADS,
     THRESHOLDS,
     Touched,
     draw_parts,
     part,
-    published_sign,
     region_curves,
+    sign_rows,
     touched,
 )
 
@@ -125,24 +126,8 @@ def as_markdown(found: Sequence[Experiment], command: str, base: RunConfig) -> s
 
 
 def _signs(experiment: Experiment) -> list[str]:
-    right = [
-        np.all(np.sign(change(runs)) == published_sign(name))
-        for name, runs in experiment.curves.items()
-        if published_sign(name)
-    ]
-    lines = ["| gradient from | published | at the start [nats] | at the end, over the seeds | as published |"]
-    lines += ["|---" * 5 + "|"]
-    for name, runs in experiment.curves.items():
-        sign, end = published_sign(name), runs[:, -1]
-        verdict = {0: ""}.get(sign, "yes" if np.all(np.sign(change(runs)) == sign) else "no")
-        word = {-1: "falls", 1: "rises", 0: "open"}[sign]
-        lines.append(f"| {name} | {word} | {runs[:, 0].mean():.3f} | {end.min():.3f} to {end.max():.3f} | {verdict} |")
-    return [*lines, "", f"{sum(right)} of {len(right)} parts with a published sign have it on every seed."]
-
-
-def change(runs: Floats) -> Floats:
-    """Entropy at the end less that at the start, nats, [seeds]."""
-    return runs[:, -1] - runs[:, 0]
+    rows, found = sign_rows(experiment.curves)
+    return [f"| {SIGN_HEADS} |", "|---" * 5 + "|", *(f"| {' | '.join(row)} |" for row in rows), "", found]
 
 
 def _authority(experiment: Experiment) -> list[str]:

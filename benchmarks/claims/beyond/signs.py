@@ -22,7 +22,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from benchmarks.claims.beyond.runs import ENVS, PPO, ROLLOUT, TASKS, measured
 from benchmarks.common import RESULTS, joined, options, page, table
 from entrostat.integrations.sb3 import EntropyControlledPPO
-from entrostat.sim.policy.regions import PARTS, draw_parts, part, published_sign
+from entrostat.sim.policy.regions import PARTS, SIGN_HEADS, draw_parts, part, sign_rows
 
 LONGEST, STEPS = 300, 20
 """Rollouts, at most until the entropy has fallen to half, and of each part."""
@@ -79,16 +79,7 @@ class Entropies(BaseCallback):
 
 def blocks(curves: Mapping[str, np.ndarray], task: str, seeds: Sequence[int]) -> tuple[str, ...]:
     """Signs against the published ones."""
-    lines: list[list[str]] = []
-    right: list[bool] = []
-    for name, runs in curves.items():
-        sign, change = published_sign(name), runs[:, -1] - runs[:, 0]
-        if sign:
-            right.append(bool((np.sign(change) == sign).all()))
-        verdict = ("yes" if right[-1] else "no") if sign else ""
-        word = {-1: "falls", 1: "rises", 0: "open"}[sign]
-        ends = f"{runs[:, -1].min():.3f} to {runs[:, -1].max():.3f}"
-        lines.append([name, word, f"{runs[:, 0].mean():.3f}", ends, verdict])
+    rows, found = sign_rows(curves)
     return (
         "# Which samples move entropy, beyond language",
         f"`python -m benchmarks.claims.beyond.signs --seeds {joined(seeds)} --task {task}`: {task}, PPO of "
@@ -96,8 +87,8 @@ def blocks(curves: Mapping[str, np.ndarray], task: str, seeds: Sequence[int]) ->
         "of some regions alone, static clipping at 0.2; the loss is divided by all samples. Entropy as measured on "
         "each rollout.",
         "![entropy over rollouts](beyond_signs.png)",
-        table("gradient from | published | at the start [nats] | at the end, over the seeds | as published", lines),
-        f"{sum(right)} of {len(right)} parts with a published sign have it on every seed.",
+        table(SIGN_HEADS, rows),
+        found,
     )
 
 
