@@ -6,8 +6,8 @@ import copy
 import json
 import math
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,15 @@ PLANT |= {"ramp": -1e-4, "leak": 0.01, "level": 0.8, "process_noise": 0.01, "mea
 NUMBERS = ["high", "", math.nan, math.inf, -math.inf, -1e300, 1e300, [1], [], {"a": 1}, True, "1e999", None]
 WORDS = ["zzz", "", 5, [], ["pid"], {"a": 1}, False, None]
 NULLABLE = {"decay", "rate_limit", "rate", "kl_limit", "threads"}
+SPECIAL: dict[str, Callable[[Path], Any]] = {
+    "folder": Path.mkdir,
+    "pipe": os.mkfifo,
+    "zero": lambda path: path.symlink_to("/dev/zero"),
+    "loop": lambda path: path.symlink_to(path),
+}
+NO_FILES = {kind: kind for kind in SPECIAL}
+Contents = Mapping[str, bytes | str]
+"""Content of a file, or a kind of `SPECIAL` in its place."""
 
 
 @dataclass(frozen=True)
@@ -76,24 +85,17 @@ class Case:
     family: str
     name: str
     words: list[str]
-    files: dict[str, bytes] = field(default_factory=dict)
-    special: dict[str, str] = field(default_factory=dict)
-    """Path -> `folder`, `pipe`, `zero` (a link to /dev/zero) or `loop` (a link to itself)."""
+    files: Contents
 
     def write(self, folder: Path) -> None:
         """Put the files where the command will look for them."""
         for name, content in self.files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
-        for name, kind in self.special.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            {
-                "folder": path.mkdir,
-                "pipe": lambda path=path: os.mkfifo(path),
-                "zero": lambda path=path: path.symlink_to("/dev/zero"),
-                "loop": lambda path=path: path.symlink_to(path),
-            }[kind]()
+            if isinstance(content, str):
+                SPECIAL[content](path)
+            else:
+                path.write_bytes(content)
 
 
 def cases() -> Iterator[Case]:
@@ -106,6 +108,14 @@ def cases() -> Iterator[Case]:
     yield from _tables()
     yield from _logs()
     yield from _command_lines()
+
+
+def _contents(
+    family: str, reader: str, words: list[str], path: str, contents: Contents, rest: Contents
+) -> Iterator[Case]:
+    """A case for each content of the file at `path`, beside the rest of the files."""
+    for name, content in contents.items():
+        yield Case(family, f"{reader}: {name}", words, {**rest, path: content})
 
 
 def as_yaml(content: Any) -> bytes:
@@ -153,13 +163,10 @@ def _with(content: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[st
 def _targets() -> Iterator[Case]:
     for target in TARGETS:
         for name, content in spoilt({"target": target}):
-            if name not in ("target: None",):
-                yield Case("target curves", name, ["target", "t.yaml"], {"t.yaml": as_yaml(content)})
+            yield Case("target curves", name, ["target", "t.yaml"], {"t.yaml": as_yaml(content)})
         for key in set(target) - (LEFT_OUT if "hold" in target else LEFT_OUT - {"end"}):
-            content = {k: v for k, v in target.items() if k != key}
-            yield Case(
-                "target curves", f"no {key}", ["target", "t.yaml", "--out", "o.png"], {"t.yaml": as_yaml(content)}
-            )
+            files = {"t.yaml": as_yaml({k: v for k, v in target.items() if k != key})}
+            yield Case("target curves", f"no {key}", ["target", "t.yaml", "--out", "o.png"], files)
 
 
 def _controls() -> Iterator[Case]:
@@ -185,11 +192,8 @@ def _plants() -> Iterator[Case]:
         yield Case("plant files", name, words, control | {"p.yaml": as_yaml(content)})
         family = {"family": [PLANT, content]}
         yield Case("plant files", f"family, {name}", words, control | {"p.yaml": as_yaml(family)})
-    for name, content in {
-        "empty family": {"family": []},
-        "no list": {"family": 3},
-        "gain < 0": PLANT | {"gain": -1},
-    }.items():
+    others = {"empty family": {"family": []}, "no list": {"family": 3}, "gain < 0": PLANT | {"gain": -1}}
+    for name, content in others.items():
         yield Case("plant files", name, words, control | {"p.yaml": as_yaml(content)})
 
 
@@ -224,6 +228,7 @@ NO_YAML = {
     "twice a key": b"target: {type: constant, value: 0.6}\ntarget: [\n",
     "impossible date": b"target: 2024-13-45\n",
 }
+BINARY = {name: NO_YAML[name] for name in ("binary", "pickle", "not UTF-8", "UTF-16")}
 READERS = {
     "target": ["target", "f.yaml"],
     "tune": ["tune", "--target", "f.yaml", "--out", "tuned"],
@@ -237,10 +242,7 @@ READERS = {
 def _no_files() -> Iterator[Case]:
     rest = {"c.yaml": as_yaml({"target": CONSTANT, "law": LAW}), "p.yaml": as_yaml(PLANT)}
     for reader, words in READERS.items():
-        for name, content in NO_YAML.items():
-            yield Case("files that are no YAML", f"{reader}: {name}", words, rest | {"f.yaml": content})
-        for kind in ("folder", "pipe", "zero", "loop"):
-            yield Case("files that are no YAML", f"{reader}: {kind}", words, rest, {"f.yaml": kind})
+        yield from _contents("files that are no YAML", reader, words, "f.yaml", NO_YAML | NO_FILES, rest)
         yield Case("files that are no YAML", f"{reader}: missing", words, rest)
 
 
@@ -270,17 +272,11 @@ TABLES = {
 
 def _tables() -> Iterator[Case]:
     target = {"target": {"type": "table", "file": "t.csv"}}
+    tables = {name: text.encode() for name, text in TABLES.items()} | BINARY | NO_FILES
     for reader in ("target", "train"):
         words = ["target", "c.yaml"] if reader == "target" else ["train", "c.yaml", "--out", "run"]
-        content = target if reader == "target" else {"control": target}
-        for name, text in TABLES.items():
-            files = {"c.yaml": as_yaml(content), "t.csv": text.encode()}
-            yield Case("target tables", f"{reader}: {name}", words, files)
-        for name in ("binary", "pickle", "not UTF-8", "UTF-16"):
-            files = {"c.yaml": as_yaml(content), "t.csv": NO_YAML[name]}
-            yield Case("target tables", f"{reader}: {name}", words, files)
-        for kind in ("folder", "pipe", "zero", "loop"):
-            yield Case("target tables", f"{reader}: {kind}", words, {"c.yaml": as_yaml(content)}, {"t.csv": kind})
+        rest = {"c.yaml": as_yaml(target if reader == "target" else {"control": target})}
+        yield from _contents("target tables", reader, words, "t.csv", tables, rest)
 
 
 def _rows(count: int = 80, **changes: Any) -> list[dict[str, Any]]:
@@ -336,22 +332,15 @@ IDENTIFY = ["identify", "run", "--out", "plant.yaml"]
 
 def _logs() -> Iterator[Case]:
     both = {"report": ["report", "run"], "identify": IDENTIFY}
+    family, log, config = "logged runs", "run/metrics.jsonl", "run/config.yaml"
     for reader, words in both.items():
-        for name, content in LOGS.items():
-            files = {"run/metrics.jsonl": content, "run/config.yaml": CONFIG}
-            yield Case("logged runs", f"{reader}: {name}", words, files)
-        for name, content in NO_YAML.items():
-            files = {"run/metrics.jsonl": _lines(_rows()), "run/config.yaml": content}
-            yield Case("logged runs", f"{reader}: config.yaml, {name}", words, files)
-        for kind in ("folder", "pipe", "zero", "loop"):
-            yield Case("logged runs", f"{reader}: {kind}", words, {}, {"run/metrics.jsonl": kind})
-        yield Case("logged runs", f"{reader}: a file", words, {"run": b"x"})
-    for name, content in UNIDENTIFIABLE.items():
-        files = {"run/metrics.jsonl": content, "run/config.yaml": CONFIG}
-        yield Case("logged runs", f"identify: {name}", IDENTIFY, files)
-    for name, content in CONFIGS.items():
-        files = {"run/metrics.jsonl": _lines(_rows()), "run/config.yaml": content}
-        yield Case("logged runs", f"identify: {name}", IDENTIFY, files)
+        yield from _contents(family, reader, words, log, LOGS, {config: CONFIG})
+        no_yaml = {f"config.yaml, {name}": content for name, content in NO_YAML.items()}
+        yield from _contents(family, reader, words, config, no_yaml, {log: _lines(_rows())})
+        yield from _contents(family, reader, words, log, NO_FILES, {})
+        yield Case(family, f"{reader}: a file", words, {"run": b"x"})
+    yield from _contents(family, "identify", IDENTIFY, log, UNIDENTIFIABLE, {config: CONFIG})
+    yield from _contents(family, "identify", IDENTIFY, config, CONFIGS, {log: _lines(_rows())})
     yield from _csv_logs()
 
 
@@ -371,12 +360,9 @@ def _csv_logs() -> Iterator[Case]:
         "a gap": "step,entropy,command\n" + "\n".join(lines[:40] + lines[42:]),
         "one cell": "x",
     }
-    for name, text in tables.items():
-        yield Case("logged runs", f"CSV: {name}", words, {"log.csv": text.encode()})
-    for name in ("binary", "pickle", "not UTF-8", "UTF-16", "zero bytes"):
-        yield Case("logged runs", f"CSV: {name}", words, {"log.csv": NO_YAML[name]})
-    for kind in ("folder", "pipe", "zero", "loop"):
-        yield Case("logged runs", f"CSV: {kind}", words, {}, {"log.csv": kind})
+    contents = {name: text.encode() for name, text in tables.items()} | BINARY
+    contents |= {"zero bytes": NO_YAML["zero bytes"]} | NO_FILES
+    yield from _contents("logged runs", "CSV", words, "log.csv", contents, {})
 
 
 COMMAND_LINES = Path(__file__).with_name("command_lines.txt").read_text().splitlines()
