@@ -117,12 +117,7 @@ def joined(values: Iterable[Any]) -> str:
 
 
 def save_random(
-    folder: Path,
-    tokenizer: PreTrainedTokenizerBase,
-    hidden: int,
-    layers: int,
-    positions: int,
-    inner: float = 8 / 3,
+    folder: Path, tokenizer: PreTrainedTokenizerBase, hidden: int, layers: int, positions: int, inner: float = 8 / 3
 ) -> Any:
     """Write a random Qwen2 policy for `tokenizer` and return it; heads of 64 features, an inner width of `inner`."""
     from transformers import Qwen2Config, Qwen2ForCausalLM

@@ -48,12 +48,7 @@ def trainer(
     args = configuration(**arguments)  # before the model, which ZeRO-3 partitions as it is made
     model, tokenizer = load_model("expressions")
     return kind(
-        model=model,
-        args=args,
-        processing_class=tokenizer,
-        reward_funcs=correct,
-        train_dataset=prompts(),
-        **extra,
+        model=model, args=args, processing_class=tokenizer, reward_funcs=correct, train_dataset=prompts(), **extra
     )
 
 

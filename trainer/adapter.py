@@ -33,11 +33,7 @@ def add_adapter(model: Any, config: LoRAConfig) -> None:
     except ImportError:
         raise InputError(f"`adapter` needs peft; install it with {install('lora')}.") from None
     settings = LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,
-        target_modules=config.targets,
-        bias="none",
-        task_type="CAUSAL_LM",
+        r=config.rank, lora_alpha=config.alpha, target_modules=config.targets, bias="none", task_type="CAUSAL_LM"
     )
     try:
         inject_adapter_in_model(settings, model, NAME)

@@ -11,18 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import (
-    RESULTS,
-    by_seed,
-    joined,
-    options,
-    override,
-    page,
-    plus_minus,
-    table,
-    train_all,
-    write_csv,
-)
+from benchmarks.common import RESULTS, by_seed, joined, options, override, page, plus_minus, table, train_all, write_csv
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.summary import measured_entropy
 

@@ -48,10 +48,7 @@ def main() -> None:
         f"median of {TRIES} openings on {os.cpu_count()} cores with a load of "
         f"{os.getloadavg()[0]:.0f}. CPU seconds are those of the page's main thread, on which an opening waits: a core "
         "that is free takes as long.",
-        table(
-            "runs | size, MB | open, s (fastest) | open, CPU s (least) | drawn, s | drawn, CPU s",
-            rows,
-        ),
+        table("runs | size, MB | open, s (fastest) | open, CPU s (least) | drawn, s | drawn, CPU s", rows),
     )
 
 

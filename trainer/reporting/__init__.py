@@ -100,11 +100,7 @@ _SHARE, _FORCE, _WIDTH = "region/{}/fraction", "region/{}/contribution", "thresh
 PANELS = {
     "entropy": Panel("Entropy and its target", "entropy (nats)", {"actor/entropy": "measured"}),
     "error": Panel("Distance from the target", "entropy - target (nats)", {"error": "error"}),
-    "command": Panel(
-        "Command",
-        "command, + for more",
-        {"controller/command": "command"},
-    ),
+    "command": Panel("Command", "command, + for more", {"controller/command": "command"}),
     "bonus": Panel("Entropy bonus in the loss", "weight, negative for less", {"controller/bonus": "bonus"}),
     "reward": Panel("Reward", "mean reward", {"reward/mean": "reward"}),
     "eval": Panel(

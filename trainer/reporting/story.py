@@ -7,16 +7,7 @@ import numpy as np
 from entrostat.sim.feasibility import stretches
 
 from .rundata import Run
-from .summary import (
-    BAND,
-    SKIP,
-    followed_target,
-    is_density,
-    measured_entropy,
-    on_target,
-    start_and_end,
-    time_saturated,
-)
+from .summary import BAND, SKIP, followed_target, is_density, measured_entropy, on_target, start_and_end, time_saturated
 
 SHORTEST = 3
 """Steps outside the band in a row that count: one in twenty is outside by chance."""

@@ -205,10 +205,7 @@ def _checks(s: RunSummary) -> list[tuple[bool, str]]:
             f"no token was cut at {s.uncut or 0:.0f} % of steps: thresholds that cut nothing steer nothing; "
             "use more updates a rollout, or an actuator whose thresholds may go negative",
         ),
-        (
-            s.held > 0,
-            f"{s.held} measurement{'s were' if s.held > 1 else ' was'} not finite; the last command was held",
-        ),
+        (s.held > 0, f"{s.held} measurement{'s were' if s.held > 1 else ' was'} not finite; the last command was held"),
         (s.skipped > 0, f"updates were left out at {s.skipped} steps: a loss or a gradient was not finite"),
         (
             bool(s.faults),

@@ -26,14 +26,7 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
 
 
 def evaluate(
-    draw: Draw,
-    task: Task,
-    *,
-    prompts: int,
-    samples: int,
-    seed: int,
-    max_new_tokens: int,
-    reward_seconds: float = 10.0,
+    draw: Draw, task: Task, *, prompts: int, samples: int, seed: int, max_new_tokens: int, reward_seconds: float = 10.0
 ) -> dict[str, float]:
     """Success on `prompts` held-out problems, chosen by `seed`, with `samples` draws for each.
 

@@ -46,10 +46,7 @@ def markdown(rows: Sequence[Row]) -> str:
     """All blocks that have rows."""
     seeds = sorted({int(row["seed"]) for row in rows})
     parts = [HEAD.format(seeds=", ".join(map(str, seeds)))]
-    for block, title in (
-        ("main", "## Two settings"),
-        ("robust", "## With no setting changed"),
-    ):
+    for block, title in (("main", "## Two settings"), ("robust", "## With no setting changed")):
         if chosen := [row for row in rows if row["block"] == block]:
             parts += [title, "", comparison(chosen)]
     if chosen := [row for row in rows if row["block"] == "disturbance"]:

@@ -162,14 +162,7 @@ class _LLMClient:
 
 
 def open_sender(
-    backend: str,
-    model: nn.Module,
-    client: Any,
-    *,
-    rank: int,
-    workers: int,
-    timeout: float,
-    address: str = "127.0.0.1",
+    backend: str, model: nn.Module, client: Any, *, rank: int, workers: int, timeout: float, address: str = "127.0.0.1"
 ) -> Any:
     """The trainer's end of a weight transfer, connected: rank 0 sends, all ranks gather.
 

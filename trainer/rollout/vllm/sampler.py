@@ -60,12 +60,7 @@ class VLLMSampler:
     collective = False
 
     def __init__(
-        self,
-        backend: Backend,
-        tokenizer: PreTrainedTokenizerBase,
-        ends: Ends,
-        device: torch.device | str,
-        form: Form,
+        self, backend: Backend, tokenizer: PreTrainedTokenizerBase, ends: Ends, device: torch.device | str, form: Form
     ) -> None:
         self._backend, self._tokenizer, self._ends, self._device, self._form = backend, tokenizer, ends, device, form
         self._version = ""
