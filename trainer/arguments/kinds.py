@@ -81,29 +81,18 @@ def number(text: str) -> float:
         return math.nan
 
 
-def entropy(text: str) -> float:
-    """An entropy in nats."""
-    if not 0 <= (value := number(text)) <= HIGHEST:
-        raise argparse.ArgumentTypeError(f"{shorten(text)} is not a number of nats from 0 to {HIGHEST:g}")
-    return value
+def real(fits: Callable[[float], bool], what: str) -> Callable[[str], float]:
+    """The kind of numbers that fit; NaN fits none."""
+
+    def read(text: str) -> float:
+        if not fits(value := number(text)):
+            raise argparse.ArgumentTypeError(f"{shorten(text)} is not a number {what}")
+        return value
+
+    return read
 
 
-def noise(text: str) -> float:
-    """A standard error in nats."""
-    if not 0 < (value := number(text)) <= HIGHEST:
-        raise argparse.ArgumentTypeError(f"{shorten(text)} is not a number of nats above 0, at most {HIGHEST:g}")
-    return value
-
-
-def share(text: str) -> float:
-    """A number from 0 to below 1."""
-    if not 0 <= (value := number(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{shorten(text)} is not a number from 0 to below 1")
-    return value
-
-
-def hours(text: str) -> float:
-    """A span of hours."""
-    if not 0 < (value := number(text)) < HIGHEST**2:
-        raise argparse.ArgumentTypeError(f"{shorten(text)} is not a number of hours above 0")
-    return value
+entropy = real(lambda value: 0 <= value <= HIGHEST, f"of nats from 0 to {HIGHEST:g}")
+noise = real(lambda value: 0 < value <= HIGHEST, f"of nats above 0, at most {HIGHEST:g}")
+share = real(lambda value: 0 <= value < 1, "from 0 to below 1")
+hours = real(lambda value: 0 < value < HIGHEST**2, "of hours above 0")
