@@ -23,7 +23,7 @@ from pathlib import Path
 from benchmarks.claims.beyond.figure import draw_regions, draw_runs
 from benchmarks.claims.beyond.runs import BONUSES, CONTROL, ENVS, METHODS, PPO, TASKS, Job, jobs, train
 from benchmarks.claims.beyond.table import COLUMNS, Figures, Results, best_bonus, claims, figures, overall, rows
-from benchmarks.common import RESULTS, options, page, read_rows, save_rows, table
+from benchmarks.common import RESULTS, Key, T, options, page, read_rows, save_rows, table
 from entrostat.trainer.reporting.rundata import Run, load_run
 
 PAGE = RESULTS / "beyond.md"
@@ -59,31 +59,29 @@ def run_all(wanted: Sequence[Job], out: Path, workers: int) -> None:
 def write(out: Path, seeds: Sequence[int]) -> None:
     """Rows, page and pictures."""
     runs = finished(out, seeds)
-    made = {(task, method, seed): figures(run, TASKS[task]) for (task, method, seed), run in runs.items()}
-    kept = read_rows(ROWS) | {key: asdict(run) for key, run in made.items()}
+    kept = read_rows(ROWS) | {key: asdict(figures(run, TASKS[key[0]])) for key, run in runs.items()}
     save_rows(kept, ROWS)
-    results: dict[tuple[str, str], list[Figures]] = {}
-    for task, method, seed in sorted(kept):
-        results.setdefault((task, method), []).append(Figures(**kept[task, method, seed]))
+    results = by_method({key: Figures(**row) for key, row in kept.items()})
     best = {task: best_bonus(results, task) for task in TASKS}
     notes = PAGE.read_text().partition(NOTES)[2] if PAGE.exists() else ""
-    if drawn := _by_method(runs):
+    if drawn := by_method(runs):
         draw_runs(drawn, best, PAGE.with_suffix(".png"))
         draw_regions(drawn, PAGE.with_name("beyond_regions.png"))
     page("beyond", *blocks(results), f"{NOTES}{notes.rstrip()}")
 
 
-def finished(out: Path, seeds: Sequence[int]) -> dict[tuple[str, str, int], Run]:
+def finished(out: Path, seeds: Sequence[int]) -> dict[Key, Run]:
     """By task, method and seed."""
     wanted = [job for job in jobs(list(TASKS), list(METHODS), list(seeds)) if (out / job.name / "finished").exists()]
     return {(job.task, job.method, job.seed): load_run(out / job.name) for job in wanted}
 
 
-def _by_method(runs: Mapping[tuple[str, str, int], Run]) -> dict[tuple[str, str], list[Run]]:
-    found: dict[tuple[str, str], list[Run]] = {}
-    for (task, method, _), run in runs.items():
-        found.setdefault((task, method), []).append(run)
-    return found
+def by_method(found: Mapping[Key, T]) -> dict[tuple[str, str], list[T]]:
+    """What is found for each task and method, seed by seed."""
+    groups: dict[tuple[str, str], list[T]] = {}
+    for task, method, seed in sorted(found):
+        groups.setdefault((task, method), []).append(found[task, method, seed])
+    return groups
 
 
 def blocks(results: Results) -> tuple[str, ...]:
