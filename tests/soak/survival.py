@@ -32,7 +32,7 @@ from benchmarks.common import page, table
 from entrostat.trainer.engine.checkpoint import load_checkpoint, newest_checkpoint, newest_step
 from entrostat.trainer.reporting.rundata import load_run
 from entrostat.trainer.reporting.summary import summarise
-from tests.runs import ENVIRONMENT, ROOT, process
+from tests.runs import ROOT, process, started
 from tests.soak.chaos import RUN, alike
 
 SMALL = [*RUN, "tracking.mlflow=null"]
@@ -144,9 +144,7 @@ def end_of_the_other(run: Path, lost: int, how: int, port: int) -> tuple[float, 
 def rank_of_two(run: Path, rank: int, port: int) -> subprocess.Popen:
     place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, "-m", "entrostat.trainer.cli", "train", *LONG, "--out", str(run)]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT | place, **quiet)
+    return started(["train", *LONG, "--out", run], ROOT, **place)
 
 
 @contextmanager
