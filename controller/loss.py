@@ -54,7 +54,7 @@ def policy_loss(
     Args:
         logprob: [batch, time], ln p under the current policy, with gradient.
         tokens: the rollout's statistics, sliced like the others.
-        advantages: [batch] or [batch, time].
+        advantages: [batch] or [batch, time]; no gradient goes back through them.
         mask: [batch, time], true on response tokens.
         now: the minibatch's statistics under the current policy, entropy with gradient: for a decision with
             `reads_entropy`.
@@ -73,10 +73,13 @@ def policy_loss(
         `gradient/zero_fraction`, `gradient/nonfinite_fraction`.
 
     Raises:
-        InputError: shapes or kinds do not match, the normaliser is not positive, or an actuator needs `now`.
+        InputError: shapes or kinds do not match, the normaliser is not positive, an actuator needs `now`, or a bonus
+            acts through its entropy and that carries no gradient.
     """
     a, response = aligned(tokens, advantages, mask)
     logprob, total = _checked(logprob, tokens, now, thresholds), _divisor(normaliser, response)
+    a = a.detach()  # a critic's would else be trained by the policy's loss
+    _check_bonus(decision, logprob, now)
     found = token_surrogate(logprob, tokens, a, response, decision, now, thresholds)
     penalty = decision.penalty(found.batch)
     surrogate = -found.value.sum() / total
@@ -163,6 +166,16 @@ def _checked(
                 "slice all alike."
             )
     return logprob
+
+
+def _check_bonus(decision: Decision, logprob: Tensor, now: TokenStatistics | None) -> None:
+    """Whether the entropy bonus of `decision` can act where ln p is trained. Raises InputError: it cannot."""
+    if now is not None and decision.actuation.bonus and logprob.requires_grad and not now.entropy.requires_grad:
+        raise InputError(
+            f"the decision has an entropy bonus, {decision.actuation.bonus:.3g}, and the entropy in `now` carries no "
+            "gradient, so that it would do nothing; give statistics of token_statistics(..., entropy_gradient=True), "
+            "or write `actuator: {type: sensitivity}`, clip thresholds."
+        )
 
 
 def _divisor(normaliser: Tensor | float | None, live: Tensor) -> Tensor | float:

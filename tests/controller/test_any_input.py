@@ -246,7 +246,10 @@ class AnyUse(RuleBasedStateMachine):
             return
         tokens, advantages, mask = self.batch
         now = TokenStatistics(
-            tokens.logprob - 0.125, tokens.entropy * data.draw(st.sampled_from([1, 0.9])), *[tokens.sensitivity, VOCAB]
+            tokens.logprob - 0.125,
+            (tokens.entropy * data.draw(st.sampled_from([1, 0.9]))).requires_grad_(),
+            tokens.sensitivity,
+            VOCAB,
         )
         decision = attempt(self.control.refine, now, tokens, advantages, mask)  # of another rollout, or once too often
         if self.decision.batch.contributions is None or (decision or self.decision).batch.contributions is None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from entrostat import policy_loss
+from entrostat import InputError, TokenStatistics, policy_loss
 from entrostat.loss import threshold_sums
 from entrostat.measure.tensors import per_token
 from tests.batches import Batch, controller, decide, random_batch, row_of_tokens
@@ -211,3 +211,23 @@ def test_threshold_means_are_those_of_the_tokens_they_act_on():
         {f"threshold/{name}_mean": value for name, value in zip(("low", "high"), (0.2, 0.2), strict=True)}
         | {f"threshold/e{i}_mean": value for i, value in enumerate((0.1, 0.3, 0.3, 0.1), start=1)}
     )
+
+
+def test_advantages_of_a_critic_carry_no_gradient_back_to_it():
+    batch, logprob = random_update(7)
+    values = torch.zeros(len(batch.advantages), requires_grad=True)
+    loss, _ = policy_loss(logprob, batch.tokens, batch.advantages - values, batch.mask, decide(batch, 0.0))
+    loss.backward()
+    assert logprob.grad.any()
+    assert values.grad is None
+
+
+def test_a_bonus_whose_entropy_carries_no_gradient_is_refused():
+    batch, logprob = random_update(8)
+    decision = decide(batch, 0.5, actuator={"type": "balanced_bonus"})
+    assert decision.actuation.bonus != 0
+    now = TokenStatistics(logprob, batch.tokens.entropy, batch.tokens.sensitivity, 23)
+    with pytest.raises(InputError, match=r"carries no gradient, .*; give .*entropy_gradient=True"):
+        policy_loss(logprob, *batch[:3], decision, now=now)
+    loss, _ = policy_loss(logprob.detach(), *batch[:3], decision, now=now)  # nothing is trained
+    assert loss.isfinite()
