@@ -141,7 +141,11 @@ class EntropyController:
             batch = replace(batch, surprisal=math.nan)
         if self.config.law.has_inner_loop:
             self._rows = known_rows(tokens, mask)
-        return self._decide(batch, None, kl=kl, updates=updates, momentum=momentum, delayed=delayed, success=success)
+        decision = self._decide(
+            batch, None, kl=kl, updates=updates, momentum=momentum, delayed=delayed, success=success
+        )
+        self._watch.look_for_kl(decision.verdict.kl, self.config.guard)
+        return decision
 
     def measured(self, responses: int) -> Tensor:
         """Responses of this rank that the next `step` needs, by `measurement.share`: row numbers, rising.
@@ -261,10 +265,13 @@ class EntropyController:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state`; a state of another law is taken over without a bump of the command.
 
+        What was decided before is forgotten: the next call is `step`, and `stop` is none until then.
+
         Raises:
             InputError: the state is not one of this version, or it is damaged.
         """
         told, self._state = self._state.total, loop_state(state, self.config)
+        self._last, self._rows = None, None
         self.set_total_steps(told)
 
     @property

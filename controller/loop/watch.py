@@ -60,6 +60,7 @@ class Watch:
         self.touched: Tensor | None = None
         """Whether a minibatch since the last check had a token that is cut; it stays on the device."""
         self._warned: set[str] = set()
+        self._has_kl = False
 
     def observe(
         self,
@@ -81,6 +82,16 @@ class Watch:
         low, high = cut_tokens(ratio, a, *decision.thresholds(tokens, a, now.logprob))
         touched = ((low | high) & live[rows]).any()
         self.touched = touched if self.touched is None else self.touched | touched
+
+    def look_for_kl(self, kl: float, guard: Guard) -> None:
+        """Warn where the guard has a limit of the KL divergence and no step was given one."""
+        self._has_kl = self._has_kl or not math.isnan(kl)
+        if guard.kl_limit is not None and not self._has_kl:
+            self._warn(
+                f"`guard.kl_limit` is {guard.kl_limit:g} and step() was called without kl=, so it never acts; give the "
+                "KL divergence to the start policy, nats a token, or remove the key.",
+                "kl",
+            )
 
     def check(self, decision: Decision, guard: Guard) -> None:
         """Warn about what has lasted for `PATIENCE` steps, each warning once; say what the guard does."""
@@ -232,7 +243,10 @@ def _end(decision: Decision) -> int:
 
 
 def _unmeasured(decision: Decision) -> str:
-    return "the measured entropy is not finite" if decision.batch.tokens else "no response token is in the mask"
+    tokens, lost = decision.batch.tokens, decision.batch.nonfinite
+    if lost:
+        return f"a statistic or an advantage of {lost} of {tokens} tokens is not finite"
+    return "the measured entropy is not finite" if tokens else "no response token is in the mask"
 
 
 def _no_authority(decision: Decision) -> bool:

@@ -533,3 +533,35 @@ def test_the_log_says_what_the_recommended_control_is(caplog):
         EntropyController(total_steps=10)
     assert "hold_then_anneal" in caplog.text
     assert "adaptive" in caplog.text
+
+
+def test_a_state_that_is_loaded_forgets_what_was_decided_before():
+    control = controller(law={"type": "adaptive"}, guard={"action": "stop", "patience": 1, "kl_limit": 0.1})
+    before = control.state_dict()
+    control.step(*BATCH, kl=3.0)
+    assert control.stop
+    control.load_state_dict(before)
+    assert control.stop is None
+    with pytest.raises(InputError, match="before step"):
+        control.refine(BATCH.tokens, *BATCH[:3])
+    assert control.state_dict() == before
+
+
+def test_a_limit_of_the_kl_divergence_without_one_is_said_once(caplog):
+    control = controller(guard={"kl_limit": 0.1})
+    for _ in range(3):
+        control.step(*BATCH)
+    assert [said for said in warnings(caplog) if "`guard.kl_limit` is 0.1 and step() was called without kl=" in said]
+    caplog.clear()
+    control.step(*BATCH)
+    controller(guard={"kl_limit": 0.1}).step(*BATCH, kl=0.01)
+    assert not [said for said in warnings(caplog) if "kl_limit" in said]
+
+
+def test_a_held_step_says_how_many_tokens_spoil_it(caplog):
+    advantages = BATCH.advantages.clone()
+    advantages[3] = math.nan
+    count = BATCH.mask[3].sum().item()
+    controller().step(BATCH.tokens, advantages, BATCH.mask, BATCH.groups)
+    said = f"an advantage of {count} of {BATCH.mask.sum().item()} tokens is not finite; the last command is held"
+    assert said in warnings(caplog)[0]
