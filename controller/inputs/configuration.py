@@ -53,6 +53,10 @@ def _holds_truth(value: Any, depth: int = 2) -> bool:
     return isinstance(value, bool)
 
 
+NO_MAPPING = ("model_attributes_type", "model_type", "dict_type")
+"""pydantic's errors of a value in the place of a block; the first is that of a block with a `type`."""
+
+
 def set_dotted(content: dict[str, Any], key: str, value: Any) -> None:
     """Set `value` at the dotted `key` of nested mappings, which are made on the way.
     Raises InputError: a part of the key but the last holds something else than a mapping.
@@ -86,10 +90,14 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def parse(model: type[ConfigT], content: Mapping[str, Any], source: str = "configuration") -> ConfigT:
-    """Check `content` against `model`. Raises InputError: the first thing that does not fit, in one sentence."""
+def parse(model: type[ConfigT], content: Mapping[str, Any], source: str = "configuration", **options: Any) -> ConfigT:
+    """Check `content` against `model`. Raises InputError: the first thing that does not fit, in one sentence.
+
+    Args:
+        options: pydantic's own, of `model_validate`.
+    """
     try:
-        return model.model_validate(content)
+        return model.__pydantic_validator__.validate_python(content, **options)  # type: ignore[no-any-return]
     except ValidationError as error:
         raise InputError(f"{source}: {_sentence(error, content, model)}") from None
 
@@ -117,6 +125,11 @@ def _sentence(error: ValidationError, content: Mapping[str, Any], model: type[Ba
     if first["type"] == "union_tag_invalid":
         kinds, given = first["ctx"]["expected_tags"], first["ctx"]["tag"]
         return f"`{key}.type` is {given!r}; write one of: {kinds.replace(chr(39), '')}."
+    if first["type"] in NO_MAPPING:
+        given, last = first["input"], key.split(".")[-1]
+        named = isinstance(given, str) and first["type"] == NO_MAPPING[0]
+        remedy = f"`{last}: {{type: {shorten(given)[1:-1]}}}`" if named else "`key: value` pairs, or leave it out"
+        return f"`{key}` is {shorten(given)}, not a mapping; write {remedy}."
     return f"`{key}` is {shorten(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}."
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -47,6 +47,15 @@ class ControlConfig(Config):
     measurement: Measurement = Measurement()
     """Share of a rollout batch that is measured."""
 
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """The configuration that `obj` describes; options are pydantic's.
+
+        Raises:
+            InputError: the first thing that does not fit, in one sentence.
+        """
+        return parse(cls, obj, **options)
+
     @field_validator("target", mode="before")
     @classmethod
     def _read_target(cls, value: Any) -> Any:
@@ -74,7 +83,13 @@ def control_content(path: str | Path) -> dict[str, Any]:
     """
     if path == "default":
         return default_control().model_dump(mode="json", exclude_unset=True)
-    return anchored(read_yaml(path), Path(path).parent)
+    content = read_yaml(path)
+    if "control" in content:
+        raise InputError(
+            f"{path} has its keys below `control`, as a run's configuration does; write a file of them alone, with "
+            "`target:` on top."
+        )
+    return anchored(content, Path(path).parent)
 
 
 def read_control(given: Any, source: str = "entropy_control") -> ControlConfig:

@@ -44,8 +44,10 @@ BAD = {
         {"target": TARGET, "law": {"type": "pid", "kp": True}},
         ["`law`", "`kp` is True", "write a number"],
     ),
-    "number for a mapping": ({"target": 5}, ["`target`", "5", "dictionary"]),
-    "nothing for a mapping": ({"target": TARGET, "law": None}, ["`law`", "None", "dictionary"]),
+    "number for a mapping": ({"target": 5}, ["`target` is 5, not a mapping", "write `key: value` pairs"]),
+    "nothing for a mapping": ({"target": TARGET, "law": None}, ["`law` is None, not a mapping", "leave it out"]),
+    "name for a mapping": ({"target": TARGET, "law": "pid"}, ["`law` is 'pid'", "write `law: {type: pid}`"]),
+    "number for a block": ({"target": TARGET, "measurement": 0.5}, ["`measurement` is 0.5, not a mapping"]),
     "missing key": ({"target": {"type": "constant"}}, ["`target.value` is missing", "add it"]),
     "missing type": ({"target": {"value": 0.6}}, ["`target.type` is missing", "say which kind of target"]),
     "unknown type": ({"target": {"type": "flat"}}, ["`target.type`", "'flat'", "write one of: constant, linear"]),
@@ -114,6 +116,12 @@ def test_bad_content_gets_one_sentence(content, parts):
     message = sentence(controller_of, content)
     assert all(part in message for part in parts), message
     assert len(message) < 300
+
+
+@pytest.mark.parametrize(("content", "parts"), BAD.values(), ids=BAD.keys())
+def test_bad_content_gets_the_same_sentence_where_the_pages_have_it_checked(content, parts):
+    message = sentence(lambda: EntropyController(ControlConfig.model_validate(content)))
+    assert all(part in message for part in parts), message
 
 
 @pytest.mark.parametrize(("content", "parts"), BAD.values(), ids=BAD.keys())
@@ -237,6 +245,14 @@ def test_content_that_is_no_mapping_gets_one_sentence():
 def test_an_override_is_read_as_strictly_as_a_file(override, parts):
     message = sentence(load_config, EXAMPLES / "controlled.yaml", [override])
     assert all(part in message for part in parts), message
+
+
+def test_a_control_below_a_runs_key_is_told_to_stand_alone(tmp_path):
+    file = tmp_path / "control.yaml"
+    file.write_text("control:\n  " + CONSTANT)
+    message = sentence(EntropyController.from_yaml, file)
+    assert "has its keys below `control`" in message
+    assert "unknown key" not in message
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):
