@@ -224,6 +224,15 @@ class HoldThenAnneal(Curve):
     """Time at which `end` is reached, in the unit of `time`."""
 
     @model_validator(mode="after")
+    def _knows_its_last_step(self) -> Self:
+        if self.time == "steps" and "steps" not in self.model_fields_set:
+            raise ValueError(
+                f"`time` is steps and `steps` is left out, {self.steps:g}, a share of the run; write the step at which "
+                "`end` is reached, or leave `time` out."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _turns_first(self) -> HoldThenAnneal:
         if self.turn >= self.steps:
             raise ValueError(

@@ -326,6 +326,13 @@ def test_a_share_beyond_the_run_and_a_turn_after_the_end_are_refused():
     assert "`turn` is 0.95, not before `steps`, 0.93" in refused(type="hold_then_anneal", turn=0.95)
 
 
+def test_a_fall_in_steps_needs_to_be_told_its_last_step():
+    assert "`steps` is left out, 0.93, a share of the run" in refused(type="hold_then_anneal", time="steps")
+    assert "`steps` is left out" in refused(type="hold_then_anneal", time="steps", hold=0.9, end=0.3, unit="nats")
+    resolved = target(type="hold_then_anneal", time="steps", steps=80).model_dump()
+    assert target(**resolved).at(80, 1.0) == 0.25
+
+
 def test_an_end_below_zero_in_a_unit_that_has_none_is_refused():
     with pytest.raises(ValueError, match="its `end_unit` nats, in which nothing is below 0"):
         target(type="hold_then_anneal", unit="differential", hold=-0.5, end=-2.0, end_unit="nats")
