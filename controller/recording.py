@@ -12,6 +12,7 @@ import yaml
 
 from .control import EntropyController
 from .decision import Decision, finite
+from .inputs.errors import InputError
 from .inputs.files import write_atomically
 from .inputs.scalars import real, whole
 
@@ -53,9 +54,11 @@ class Record:
                 `response/length_mean`, `eval/pass_at_8`. What is not finite is left out.
 
         Raises:
-            InputError: one of `metrics` is no number.
+            InputError: one of `metrics` is no number, or is called `step`, as the rollout's own number is.
             OSError: the folder cannot be written to.
         """
+        if "step" in (metrics or {}):
+            raise InputError("metrics hold `step`, which is the number of the rollout; give it another name.")
         given = {name: real(value, name) for name, value in (metrics or {}).items()}
         if self._lead:
             append_step(self._lines, decision.step, decision.metrics() | given)

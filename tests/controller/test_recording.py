@@ -88,3 +88,10 @@ def test_what_is_no_number_is_refused(tmp_path):
     control = EntropyController(ControlConfig.model_validate(EXCITED))
     with pytest.raises(InputError, match="reward/mean"):
         Record(tmp_path, control, updates=1).step(control.step_scalar(0.8), {"reward/mean": "much"})
+
+
+def test_a_number_called_step_is_refused(tmp_path):
+    control = EntropyController(ControlConfig.model_validate(ADAPTIVE))
+    record = Record(tmp_path, control, updates=4)
+    with pytest.raises(InputError, match="metrics hold `step`"):
+        record.step(control.step_scalar(0.8), {"step": 77, "reward/mean": 0.5})
