@@ -27,7 +27,8 @@ def group_advantages(rewards: Tensor, group_size: int) -> Tensor:
     """
     groups = _grouped(rewards, group_size)
     centred = groups - groups.mean(-1, keepdim=True)
-    advantages = centred / (groups.std(-1, keepdim=True) + 1e-6)
+    deviation = groups.std(-1, keepdim=True, correction=min(groups.shape[-1] - 1, 1))  # torch warns of n - 1 = 0
+    advantages = centred / (deviation + 1e-6)
     spread = groups.amax(-1, keepdim=True) != groups.amin(-1, keepdim=True)  # NaN stays NaN
     return torch.where(spread, advantages, 0.0).flatten(-2)
 

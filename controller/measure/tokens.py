@@ -62,11 +62,13 @@ class TokenStatistics:
         """Several batches of the same time length as one.
 
         Raises:
-            InputError: there is none, or they differ in length.
+            InputError: there is none, or they differ in length or vocabulary.
         """
         shapes = [list(part.logprob.shape) for part in parts]
         if not parts or any(shape[1:] != shapes[0][1:] for shape in shapes):
             raise InputError(f"the batches to join are {shapes}; give some of one time length.")
+        if len(set(sizes := [part.vocab_size for part in parts])) > 1:
+            raise InputError(f"the batches to join have a vocab_size of {sizes}; give some of one vocabulary.")
         return cls.joined(parts, torch.cat)
 
     def padded(self, lengths: Tensor) -> tuple[TokenStatistics, Tensor]:

@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -302,3 +303,9 @@ def test_empty_batches_are_measured_as_nothing():
 def test_a_normaliser_that_counts_nothing_is_refused(normaliser):
     decision = controller().step(*BATCH)
     assert "normaliser" in sentence(policy_loss, TOKENS.logprob, *BATCH[:3], decision, normaliser=normaliser)
+
+
+def test_a_group_of_one_has_no_advantage_and_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert group_advantages(torch.tensor([1, 0, 1]), 1).tolist() == [0, 0, 0]

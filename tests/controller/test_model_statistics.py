@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import Qwen2ForCausalLM
 
-from entrostat import model_statistics, token_statistics
+from entrostat import InputError, model_statistics, token_statistics
 from tests.policies import qwen2
 from tests.runs import ENVIRONMENT, ROOT
 
@@ -138,3 +138,16 @@ def test_zero_3_trains_through_the_head_what_plain_pytorch_trains_from_logits(tm
             optimizer.step()
         for got, expected in zip(trained, model.parameters(), strict=True):
             torch.testing.assert_close(got, expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_mask_may_hold_zeros_and_ones_of_any_dtype():
+    ids, actions = sequences()
+    mask = torch.ones_like(actions, dtype=torch.bool)
+    mask[1, 2:] = False
+    expected = model_statistics(small_model(), actions, mask=mask, input_ids=ids)
+    for given in (mask.long(), mask.float(), mask.tolist()):
+        assert torch.equal(
+            model_statistics(small_model(), actions, mask=given, input_ids=ids).logprob, expected.logprob
+        )
+    with pytest.raises(InputError, match="one value an action"):
+        model_statistics(small_model(), actions, mask=mask[:, 1:], input_ids=ids)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from entrostat import TokenStatistics, token_statistics
+from entrostat import InputError, TokenStatistics, token_statistics
 from entrostat.measure import logits as from_logits
 
 SCRATCH_ELEMENTS = 2 * from_logits.BLOCK_ELEMENTS["cpu"]
@@ -416,3 +416,9 @@ def test_log_probabilities_alone_are_those_of_the_whole_pass_with_their_gradient
         found[alone] = tokens.logprob.detach(), pull
     torch.testing.assert_close(found[True], found[False], rtol=1e-6, atol=1e-6)
     assert tokens.entropy.isnan().all()
+
+
+def test_batches_of_two_vocabularies_are_not_joined():
+    parts = [token_statistics(torch.zeros(2, 3, vocab), torch.zeros(2, 3, dtype=torch.long)) for vocab in (5, 7)]
+    with pytest.raises(InputError, match=r"a vocab_size of \[5, 7\]; give some of one"):
+        TokenStatistics.cat(parts)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...inputs.errors import InputError
-from ..tensors import as_tensor
+from ..tensors import as_tensor, truths
 from ..tokens import TokenStatistics, token_statistics
 from .hidden import linear_statistics
 
@@ -43,7 +43,7 @@ def model_statistics(
         model: a transformers causal language model, or a wrapper with the model as `.module`.
         actions: [batch, T], the last T tokens of the sequences.
         temperature: as for `token_statistics`, and so are the next three.
-        mask: [batch, T].
+        mask: [batch, T], true or 1 on the tokens to measure.
         vocab_size: entries that are no padding.
         entropy_gradient: whether the entropy has one.
         **inputs: the forward's other arguments, `input_ids` of [batch, length] among them, length > T.
@@ -54,6 +54,8 @@ def model_statistics(
     actions = as_tensor(actions, "actions")
     if actions.dim() != 2:
         raise InputError(f"actions are {list(actions.shape)}; give the last tokens of every sequence, [batch, time].")
+    if mask is not None and (mask := truths(mask, "mask", actions.device)).shape != actions.shape:
+        raise InputError(f"mask is {list(mask.shape)}; give one value an action, {list(actions.shape)}.")
     options: dict[str, Any] = {"mask": mask, "vocab_size": vocab_size, "entropy_gradient": entropy_gradient}
     inputs = {"use_cache": False, "logits_to_keep": actions.shape[1] + 1} | inputs
     head = unwrapped(model).get_output_embeddings()
