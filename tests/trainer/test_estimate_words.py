@@ -1,5 +1,7 @@
 """What the adaptive law learned, in words."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,29 @@ def learned() -> Run:
     columns |= {"controller/standard_error": 0 * steps + 0.01}
     rest = ("gain", "log_gain_error", "lag", "updates", "drift", "entropy", "entropy_error", "update_noise", "skipped")
     return Run("adaptive", columns=columns | {f"estimate/{key}": 0.5 + 0 * steps for key in rest})
+
+
+def lost(run: Run, key: str, rows: slice = slice(None)) -> Run:
+    """The run without these numbers."""
+    columns = {name: values.copy() for name, values in run.columns.items()}
+    for name in columns:
+        if name.startswith(key):
+            columns[name][rows] = np.nan
+    return replace(run, columns=columns)
+
+
+def test_a_run_that_went_on_under_another_law_says_what_was_learned_until_then():
+    words = in_words(lost(learned(), "estimate/", slice(20, None)))
+    assert "up to step 19, after which another law had the loop" in words
+    assert "nan" not in words
+    assert words.splitlines()[1:] == in_words(learned()).splitlines()[1:]
+
+
+@pytest.mark.parametrize("key", ["log_gain_error", "lag", "updates", "drift", "update_noise", "skipped"])
+def test_a_number_that_was_not_logged_takes_its_line_along_and_no_more(key):
+    words = in_words(lost(learned(), f"estimate/{key}"))
+    assert "nan" not in words
+    assert set(words.splitlines()) < set(in_words(learned()).splitlines())
 
 
 def test_the_share_of_sampling_noise_is_a_ratio_of_squares():

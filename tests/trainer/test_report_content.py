@@ -1,5 +1,6 @@
 """What a report says beside its plots: parameters, progress, and sweeps by configuration."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,10 +112,26 @@ def test_a_run_that_has_ended_has_nothing_ahead(tmp_path: Path) -> None:
     assert (progress(run), len(ahead(run)[0])) == ("finished, 23 of 150 steps done", 0)
 
 
+LINE = {"type": "linear", "start": 0.8, "end": 0.4}
+
+
+def on_a_line(folder: Path, length: int, **config: object) -> Run:
+    """A run of 23 steps that goes on, on a line that it began with as one of `length` steps."""
+    run = running(folder, control={"target": LINE}, **config)
+    return replace(run, columns=run.columns | {"controller/setpoint": 0.8 - 0.4 * np.minimum(run.steps / length, 1)})
+
+
 def test_the_target_that_lies_ahead_may_count_in_shares_of_the_run(tmp_path: Path) -> None:
-    steps, values = ahead(running(tmp_path / "nats", control={"target": {"type": "linear", "start": 0.8, "end": 0.4}}))
+    steps, values = ahead(on_a_line(tmp_path / "nats", length=150))
     assert (steps[0], steps[-1]) == (22, 149)
     assert values == pytest.approx(0.8 - 0.4 * steps / 150)
+
+
+@pytest.mark.parametrize("length", [20, 50])
+def test_a_run_that_was_extended_draws_no_target_ahead_since_it_keeps_that_of_its_first_length(
+    tmp_path: Path, length: int
+) -> None:
+    assert len(ahead(on_a_line(tmp_path / "run", length))[0]) == 0
 
 
 @pytest.mark.parametrize(

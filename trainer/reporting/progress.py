@@ -39,18 +39,26 @@ def started(run: Run) -> str:
 
 
 def ahead(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and target in nats, from the last step of a run that goes on to the last one planned."""
+    """Steps and target in nats, from the last step of a run that goes on to the last one planned.
+
+    None where a curve in shares of the run does not pass through the last two set-points: one that was extended keeps
+    the curve of its first length, which nothing here tells.
+    """
     asked, planned = run.control("target"), run.config.get("steps") or 0
     steps = np.arange(run.steps[-1], planned)
     if run.status != "RUNNING" or not asked or len(steps) < 2:
         return np.empty(0), np.empty(0)
     with suppress(InputError):
         curve = parse(_Asked, {"target": asked}, source="the target").target.with_total(planned)
-        nats = curve.at(steps, 0.0)
-        multiple = curve.at(steps, 1.0) - nats
+        past, at = run.column("controller/setpoint")[-2:], np.concatenate([run.steps[-2:-1], steps])
+        nats = curve.at(at, 0.0)
+        multiple = curve.at(at, 1.0) - nats
+        now = len(at) - len(steps)
         # The run's own target at its last step says what the initial entropy is.
-        initial = (run.column("controller/setpoint")[-1] - nats[0]) / (multiple[0] or np.nan)
-        return steps, nats + np.where(multiple == 0, 0.0, multiple * initial)
+        initial = (past[-1] - nats[now]) / (multiple[now] or np.nan)
+        target = nats + np.where(multiple == 0, 0.0, multiple * initial)
+        if curve.time == "steps" or np.allclose(target[: len(past)], past, rtol=1e-6, atol=1e-9):
+            return steps, target[now:]
     return np.empty(0), np.empty(0)
 
 
