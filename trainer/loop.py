@@ -80,7 +80,7 @@ def train_step(session: Session, step: int) -> dict[str, float]:
     sums.add_counts(scored.faults)
     sums.add(reward_means(scored, session.config.rollout.responses_per_prompt), scored.known.sum())
     sums.add({"reward/missing_fraction": (~scored.known).double().mean()}, len(rewards))
-    sums.add({"response/length_mean": rollout.mask.sum(1).double().mean()}, len(rewards))
+    sums.add({"response/length_mean": rollout.lengths.double().mean()}, len(rewards))
     learning_rate = session.engine.deepspeed.get_lr()[0]
     inside = decision.metrics() | session.control.estimate | batch.mismatch
     return finite(inside | sums.means() | {"actor/lr": learning_rate} | clock.seconds())

@@ -84,7 +84,7 @@ def _run(
     with Heartbeat(lambda rank: _farewell(folder, f"rank {rank} is lost")) as heartbeat, _closing(session, tracker):
         try:
             session.engine.on_rank0(lambda: tracker.open(start) if tracker else None)
-            session.on_step_end = _snapshots(session, folder.path, start)
+            session.on_step_end = _snapshots(session, folder.path, start + (unevaluated is not None))
             with Interrupts(tells=session.engine.rank == 0) as interrupts:
                 _train(session, folder, tracker, start, unevaluated, interrupts)
         except OSError as error:

@@ -17,6 +17,7 @@ from entrostat.trainer.engine.checkpoint import newest_step
 from entrostat.trainer.engine.state import gathered
 from entrostat.trainer.errors import Stopped
 from entrostat.trainer.loop import train_step
+from entrostat.trainer.reporting.snapshots import read_snapshots
 from entrostat.trainer.rollout import sampler
 from entrostat.trainer.run import open_session, run
 from entrostat.trainer.seeds import seed_of
@@ -143,6 +144,15 @@ def test_a_step_goes_on_without_the_group_whose_reward_failed():
     assert math.isfinite(row["actor/pg_loss"])
 
 
+def test_the_length_of_the_answers_counts_those_whose_group_was_left_out(monkeypatch):
+    straight = train_step(session_of(), 0)["response/length_mean"]
+    session = session_of()
+    session.task = FailsOnce()
+    assert train_step(session, 0)["response/length_mean"] == straight
+    monkeypatch.setattr(Expressions, "reward", lambda *_: None)
+    assert train_step(session_of(), 0)["response/length_mean"] == straight
+
+
 def flaky(failures, monkeypatch):
     """A rollout engine that dies so many times."""
     real, calls = sampler.generate, []
@@ -234,6 +244,7 @@ def test_an_evaluation_that_failed_after_the_last_step_is_made_up_for_by_a_resum
     for _ in range(2):
         run(load_config(EXAMPLE, short), tmp_path / "run", resume=True)
     (row,), (expected,) = lines(tmp_path / "run"), lines(tmp_path / "straight")
+    assert read_snapshots(tmp_path / "run") == read_snapshots(tmp_path / "straight")
     assert {k: v for k, v in row.items() if "time/" not in k} == {k: v for k, v in expected.items() if "time/" not in k}
 
 

@@ -35,6 +35,11 @@ class Rollout:
         """The response tokens [B, T]."""
         return self.sequences[:, self.prompt_length :]
 
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each response [B] as it was sampled, off the mask too."""
+        return self.attention_mask[:, self.prompt_length :].sum(1)
+
     def rows(self, index: Tensor | slice) -> "Rollout":
         """The rollout of some of the sequences: a slice, row numbers, or a mask over rows."""
         chosen = {f.name: getattr(self, f.name) for f in fields(self)}
