@@ -225,6 +225,11 @@ def test_skipped_updates_and_faults_are_counted_and_told() -> None:
     assert any("left out at 2 steps" in text for text in told)
 
 
+def test_updates_left_out_are_not_blamed_on_numbers_alone_where_no_answer_had_a_reward() -> None:
+    unrewarded = run(actor__skipped=[0, 1], reward__missing_fraction=[0, 1])
+    assert any("no answer of theirs was left to learn from" in text for text in warnings(s.summarise(unrewarded)))
+
+
 def test_a_collapse_to_exactly_zero_is_warned_of() -> None:
     found = s.summarise(run(actor__entropy=np.maximum(1 - STEPS / 50, 0)))
     assert found.entropy_kept == 0.0

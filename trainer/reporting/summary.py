@@ -55,7 +55,7 @@ class RunSummary:
     kl: float | None  # nats a token, to the start policy
     held: int  # steps whose measurement was not finite, so that the last command was held
     uncut: float | None  # % of steps at which the thresholds cut no token's gradient; none where a bonus acts
-    skipped: int  # steps with an update left out, since its loss or its gradient was not finite
+    skipped: int  # steps with an update left out: it was not finite, or had no answer to learn from
     faults: dict[str, int]  # `fault/*`: what else failed and was survived, over the whole run
 
 

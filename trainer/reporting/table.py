@@ -206,7 +206,11 @@ def _checks(s: RunSummary) -> list[tuple[bool, str]]:
             "use more updates a rollout, or an actuator whose thresholds may go negative",
         ),
         (s.held > 0, f"{s.held} measurement{'s were' if s.held > 1 else ' was'} not finite; the last command was held"),
-        (s.skipped > 0, f"updates were left out at {s.skipped} steps: a loss or a gradient was not finite"),
+        (
+            s.skipped > 0,
+            f"updates were left out at {s.skipped} steps: a loss or a gradient was not finite, or no answer of theirs "
+            "was left to learn from",
+        ),
         (
             bool(s.faults),
             "survived: " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sorted(s.faults.items())),
