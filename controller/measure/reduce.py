@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from functools import cache
 from typing import Any
@@ -17,8 +16,6 @@ from .ranks import Ballot, reduced
 from .regions import region_of
 from .tensors import aligned, row_ids
 from .tokens import TokenStatistics
-
-logger = logging.getLogger("entrostat")
 
 # |S| is at most about ln(vocab) / 4; below the first edge a token's part in D is lost in rounding.
 EDGES = np.concatenate([[0.0], np.geomspace(1e-6, 10.0, 128)])

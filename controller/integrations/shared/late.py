@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,6 @@ from .losses.sequence_mean import sequence_mean
 from .measured import Measured, joined
 from .refusals import of_configuration
 
-logger = logging.getLogger("entrostat")
 STATE = "ENTROSTAT_STATE"
 """Environment variable: a file in which the first rank keeps the controller's state, and from which a run goes on."""
 LOSSES = 1024
