@@ -141,9 +141,7 @@ class EntropyController:
             batch = replace(batch, surprisal=math.nan)
         if self.config.law.has_inner_loop:
             self._rows = known_rows(tokens, mask)
-        decision = self._decide(
-            batch, None, kl=kl, updates=updates, momentum=momentum, delayed=delayed, success=success
-        )
+        decision = self._decide(batch, None, kl, updates, momentum, delayed, success)
         self._watch.look_for_kl(decision.verdict.kl, self.config.guard)
         return decision
 
@@ -178,16 +176,13 @@ class EntropyController:
     ) -> Decision:
         """The same from numbers alone, for simulators and loops without tensors.
 
+        The keywords from `kl` on are as for `step`.
+
         Args:
             entropy: measured batch entropy, nats.
             regions: the batch's other statistics, for actuators that read them.
             standard_error: of `entropy`, nats; the statistics' own where they are given.
             reach: lowest and highest command of this step; none: those of the statistics, or -1 and 1.
-            kl: as for `step`.
-            updates: as for `step`.
-            momentum: as for `step`.
-            delayed: as for `step`.
-            success: as for `step`.
 
         Raises:
             InputError: as for `step`.
@@ -199,15 +194,7 @@ class EntropyController:
                 f"regions is a {type(regions).__name__}; give the BatchStatistics of a decision's `batch`."
             )
         limits = None if reach is None else Limits(*(real(end, "an end of reach") for end in reach))
-        return self._decide(
-            replace(regions, entropy=entropy),
-            limits,
-            kl=kl,
-            updates=updates,
-            momentum=momentum,
-            delayed=delayed,
-            success=success,
-        )
+        return self._decide(replace(regions, entropy=entropy), limits, kl, updates, momentum, delayed, success)
 
     def refine(self, now: TokenStatistics, tokens: TokenStatistics, advantages: Tensor, mask: Tensor) -> Decision:
         """Between the forward pass and the loss of a minibatch: the adaptive law decides anew.
@@ -313,7 +300,6 @@ class EntropyController:
         self,
         batch: BatchStatistics,
         reach: Limits | None,
-        *,
         kl: float,
         updates: int | None,
         momentum: float | None,
