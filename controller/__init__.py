@@ -13,13 +13,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .actuators import Actuation, Actuator, Minibatch
+    from .actuators.base import Actuation, Actuator, Minibatch
     from .advantages import group_advantages
     from .control import EntropyController
     from .decision import Decision
     from .inputs.errors import InputError
-    from .laws import PID, Law, Reading, Terms
+    from .laws.base import Law, Reading, Terms
     from .laws.momentum import momentum_of
+    from .laws.pid import PID
     from .limits import Limits
     from .loop.config import ControlConfig
     from .loss import policy_loss
@@ -34,21 +35,21 @@ if TYPE_CHECKING:
     from .targets import Target
 
 _HOMES = {
-    "Actuation": "actuators",
-    "Actuator": "actuators",
+    "Actuation": "actuators.base",
+    "Actuator": "actuators.base",
     "BatchStatistics": "measure.batch",
     "ControlConfig": "control",
     "Decision": "decision",
     "EntropyController": "control",
     "InputError": "inputs.errors",
-    "Law": "laws",
+    "Law": "laws.base",
     "Limits": "limits",
-    "Minibatch": "actuators",
-    "PID": "laws",
-    "Reading": "laws",
+    "Minibatch": "actuators.base",
+    "PID": "laws.pid",
+    "Reading": "laws.base",
     "Record": "recording",
     "Target": "targets",
-    "Terms": "laws",
+    "Terms": "laws.base",
     "TokenStatistics": "measure.tokens",
     "batch_statistics": "measure.reduce",
     "distribution_statistics": "measure.policy.distributions",

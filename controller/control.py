@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .decision import Decision
 from .inputs.errors import InputError, shorten
 from .inputs.scalars import real, whole
-from .laws import Reading
+from .laws.base import Reading
 from .limits import Limits
 from .loop.checks import check_density, check_reachable, plain_success, plain_updates, possible
 from .loop.config import ControlConfig, default_control, read_control

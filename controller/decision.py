@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .actuators import Actuation, Minibatch
+from .actuators.base import Actuation, Minibatch
 from .clipping import Surrogate
 from .guard import Verdict
-from .laws import Terms
+from .laws.base import Terms
 from .limits import UNIT, Limits
 from .measure.batch import BatchStatistics
 

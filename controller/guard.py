@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from .actuators import FLOOR, WIDEST, Actuation, Static, unclipped
+from .actuators.base import FLOOR, WIDEST, Actuation, unclipped
+from .actuators.static import Static
 from .inputs.configuration import Config
 from .limits import WIDEST as LARGEST
 from .measure.batch import BatchStatistics

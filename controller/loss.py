@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .actuators import Minibatch
+from .actuators.base import Minibatch
 from .clipping import Surrogate, importance_ratio, outside
 from .decision import Decision
 from .inputs.errors import InputError, shorten

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entrostat.laws import PID
+from entrostat.laws.pid import PID
 from entrostat.targets import Target
 
 from .lanes import Laws, Plants

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entrostat.inputs.errors import InputError
-from entrostat.laws import PID
-from entrostat.laws.pid import RELEASE
+from entrostat.laws.pid import PID, RELEASE
 from entrostat.limits import Limits
 
 from .plants import FLOOR, LEAP, MomentumPlant

@@ -34,8 +34,8 @@ from benchmarks.common import (
     quiet,
     table,
 )
-from entrostat import BatchStatistics
-from entrostat.actuators import Actuation, SensitivityThresholds
+from entrostat import Actuation, BatchStatistics
+from entrostat.actuators import SensitivityThresholds
 from entrostat.trainer.reporting.rundata import Run
 from entrostat.trainer.reporting.summary import summarise
 

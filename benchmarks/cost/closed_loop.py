@@ -16,8 +16,7 @@ import control
 import numpy as np
 
 from benchmarks.common import page, table
-from entrostat import PID, ControlConfig
-from entrostat.laws import Reading
+from entrostat import PID, ControlConfig, Reading
 from entrostat.sim.closed_loop import simulate
 from entrostat.sim.family import run_family
 from entrostat.sim.plants import MomentumPlant

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ..inputs.extension import custom
 from ..measure.batch import BatchStatistics
-from .base import FLOOR, WIDEST, Actuation, Actuator, Minibatch, unclipped
+from .base import Actuator
 from .bonus import BalancedBonus
 from .published.covariance import ClipCov, KLCov
 from .published.dcpo import DCPO
@@ -21,7 +21,7 @@ from .published.repo import RepoWeights
 from .published.stare import StareWeights
 from .published.upper_clip import UpperClip
 from .region import RegionsOnly, RegionThresholds
-from .sensitivity import SensitivityThresholds, solve_weight
+from .sensitivity import SensitivityThresholds
 from .soft import SensitivityWeights
 from .split_range import SplitRange
 from .static import Static
@@ -46,35 +46,6 @@ AnyActuator = Annotated[
     | RepoWeights,
     Field(discriminator="type"),
     *custom(Actuator),
-]
-
-__all__ = [
-    "DCPO",
-    "FLOOR",
-    "WIDEST",
-    "Actuation",
-    "Actuator",
-    "AnyActuator",
-    "BalancedBonus",
-    "ClipCov",
-    "EntropicWeights",
-    "EntropyBonus",
-    "EntropyRatioClip",
-    "KLCov",
-    "Minibatch",
-    "RegionThresholds",
-    "RegionsOnly",
-    "RepoWeights",
-    "SensitivityOutliers",
-    "SensitivityThresholds",
-    "SensitivityWeights",
-    "SplitRange",
-    "StareWeights",
-    "Static",
-    "UpperClip",
-    "authority",
-    "solve_weight",
-    "unclipped",
 ]
 
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from ..inputs.extension import custom
 from .adaptive.law import Adaptive
-from .base import AHEAD, Law, Reading, State, Terms
+from .base import Law
 from .excitation import Excitation
 from .manual import Manual
 from .pid import PID
@@ -18,21 +18,4 @@ AnyLaw = Annotated[
     PID | Adaptive | Manual | Excitation | Schedule | OscillatoryDecay | SignIntegral | Gate | Doubling,
     Field(discriminator="type"),
     *custom(Law),
-]
-__all__ = [
-    "AHEAD",
-    "PID",
-    "Adaptive",
-    "AnyLaw",
-    "Doubling",
-    "Excitation",
-    "Gate",
-    "Law",
-    "Manual",
-    "OscillatoryDecay",
-    "Reading",
-    "Schedule",
-    "SignIntegral",
-    "State",
-    "Terms",
 ]

@@ -9,14 +9,17 @@ from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from ..actuators import AnyActuator, BalancedBonus, SensitivityThresholds
+from ..actuators import AnyActuator
 from ..actuators.base import Actuator
+from ..actuators.bonus import BalancedBonus
+from ..actuators.sensitivity import SensitivityThresholds
 from ..clipping import Surrogate
 from ..guard import Guard
 from ..inputs.configuration import Config, parse, read_yaml
 from ..inputs.errors import InputError
 from ..inputs.yaml_text import yaml_line
-from ..laws import Adaptive, AnyLaw
+from ..laws import AnyLaw
+from ..laws.adaptive.law import Adaptive
 from ..laws.base import Law
 from ..measure.sampling import Measurement
 from ..targets import DEFAULT, Target, anchored, target_in

@@ -10,8 +10,7 @@ from ..actuators import authority
 from ..decision import Decision
 from ..guard import Verdict, Watched
 from ..inputs.errors import InputError
-from ..laws import AHEAD, Reading, Terms
-from ..laws.base import held
+from ..laws.base import AHEAD, Reading, Terms, held
 from ..limits import Limits
 from ..measure.batch import BatchStatistics
 from .checks import ROUNDING

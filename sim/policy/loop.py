@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from entrostat.actuators import Minibatch
+from entrostat.actuators.base import Minibatch
 from entrostat.control import EntropyController
 from entrostat.decision import Decision
 from entrostat.inputs.errors import InputError

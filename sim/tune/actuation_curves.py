@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from entrostat.actuators import Actuator
+from entrostat.actuators.base import Actuator
 
 Floats = NDArray[np.float64]
 POINTS = 41

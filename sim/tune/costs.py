@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from entrostat.laws import PID
+from entrostat.laws.pid import PID
 from entrostat.loop.config import ControlConfig
 from entrostat.targets import Target
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entrostat.laws import PID
+from entrostat.laws.pid import PID
 
 from ..plants import MomentumPlant
 

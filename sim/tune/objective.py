@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from entrostat.inputs.configuration import Config
-from entrostat.laws import PID
+from entrostat.laws.pid import PID
 from entrostat.targets import Target
 
 from .costs import Costs, costs

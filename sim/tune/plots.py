@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from entrostat.actuators import Actuator
+from entrostat.actuators.base import Actuator
 from entrostat.inputs.errors import install
-from entrostat.laws import PID
+from entrostat.laws.pid import PID
 
 from ..plants import MomentumPlant
 from .actuation_curves import actuation_curves

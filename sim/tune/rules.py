@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from entrostat.laws import PID
+from entrostat.laws.pid import PID
 
 from ..plants import MomentumPlant
 from .relay import Ultimate

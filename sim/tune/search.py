@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from entrostat.inputs.errors import InputError
-from entrostat.laws import PID
+from entrostat.laws.pid import PID
 from entrostat.targets import Target
 
 from ..plants import MomentumPlant

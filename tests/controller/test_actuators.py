@@ -18,7 +18,8 @@ from entrostat import (
     batch_statistics,
     token_statistics,
 )
-from entrostat.actuators import Actuator, RegionThresholds, SensitivityThresholds, SplitRange, Static, solve_weight
+from entrostat.actuators import Actuator, RegionThresholds, SensitivityThresholds, SplitRange, Static
+from entrostat.actuators.sensitivity import solve_weight
 from entrostat.limits import IDLE, UNIT, WIDEST
 from entrostat.measure.batch import ContributionCurve
 from entrostat.measure.tensors import per_token

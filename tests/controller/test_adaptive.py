@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from entrostat import EntropyController, InputError, TokenStatistics
-from entrostat.laws import AHEAD, Adaptive, Reading
 from entrostat.laws.adaptive.belief import Belief
+from entrostat.laws.adaptive.law import Adaptive
+from entrostat.laws.base import AHEAD, Reading
 from entrostat.loop.config import ControlConfig
 from entrostat.measure.paired import known_rows, paired_statistics
 from entrostat.sim.closed_loop import simulate

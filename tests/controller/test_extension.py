@@ -14,8 +14,8 @@ MODULE = '''
 from dataclasses import replace
 from typing import Literal
 
-from entrostat.actuators import Actuation, Actuator, Static
-from entrostat.laws import Law, Terms
+from entrostat import Actuation, Actuator, Law, Terms
+from entrostat.actuators.static import Static
 
 
 class Bang(Law):

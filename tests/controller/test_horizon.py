@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from entrostat.laws import AHEAD
 from entrostat.laws.adaptive.belief import CARRY, CHANGE, DRIFT, LAGS, LOG_GAIN, OFFSET, RATE, START, first_belief
 from entrostat.laws.adaptive.estimator import after_rollout, after_tick
 from entrostat.laws.adaptive.horizon import EDGES, FORESIGHT, planned
+from entrostat.laws.base import AHEAD
 from entrostat.limits import UNIT, Limits
 
 SWING = tuple(0.65 + 0.15 * math.sin(2 * math.pi * step / 50) for step in range(200))

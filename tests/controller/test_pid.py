@@ -8,7 +8,8 @@ from itertools import pairwise
 import pytest
 
 from entrostat import PID
-from entrostat.laws import Manual, Reading
+from entrostat.laws.base import Reading
+from entrostat.laws.manual import Manual
 from entrostat.limits import Limits
 
 NAN = math.nan

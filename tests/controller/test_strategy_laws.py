@@ -8,8 +8,8 @@ import pytest
 from entrostat import InputError
 from entrostat.control import EntropyController
 from entrostat.inputs.configuration import parse
-from entrostat.laws import PID, Doubling, Gate, OscillatoryDecay, Reading, Schedule, SignIntegral
-from entrostat.laws.base import State
+from entrostat.laws import PID, Doubling, Gate, OscillatoryDecay, Schedule, SignIntegral
+from entrostat.laws.base import Reading, State
 from entrostat.loop.config import ControlConfig
 from tests.batches import controller
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ...actuators import SensitivityThresholds
+from ...actuators.sensitivity import SensitivityThresholds
 from ...loop.config import ControlConfig
 from ...measure.batch import BatchStatistics
 

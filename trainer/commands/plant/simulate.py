@@ -9,7 +9,8 @@ import numpy as np
 from entrostat.guard import Guard
 from entrostat.inputs.configuration import read_yaml
 from entrostat.inputs.errors import InputError
-from entrostat.laws import PID, Adaptive
+from entrostat.laws.adaptive.law import Adaptive
+from entrostat.laws.pid import PID
 from entrostat.loop.config import ControlConfig, read_control
 from entrostat.sim.feasibility import reach
 from entrostat.sim.tune.costs import Prediction, predict, predict_adaptive

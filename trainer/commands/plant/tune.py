@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from entrostat.actuators import Actuator
+from entrostat.actuators.base import Actuator
 from entrostat.inputs.configuration import parse, read_yaml
 from entrostat.inputs.errors import InputError
 from entrostat.inputs.files import write_atomically
 from entrostat.inputs.table_file import SUFFIXES
-from entrostat.laws import PID
+from entrostat.laws.pid import PID
 from entrostat.loop.config import ControlConfig, control_content
 from entrostat.sim.feasibility import reach
 from entrostat.sim.tune.costs import Costs, Prediction, costs, predict

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ....actuators import Minibatch
+from ....actuators.base import Minibatch
 from ....decision import Decision
 from ....measure.tensors import per_token
 from ....measure.tokens import TokenStatistics
