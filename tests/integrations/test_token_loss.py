@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from entrostat import policy_loss
-from entrostat.integrations.shared.losses.token_loss import token_losses
+from entrostat.loss import token_surrogate
+from entrostat.measure.tensors import per_token
 from tests.batches import decide, random_batch
 
 BATCH = random_batch(5, batch=64)
@@ -18,6 +19,10 @@ def apart():
     """ln p some updates after the rollout, with ratios from 0.1 to 10."""
     noise = torch.randn(MASK.shape, generator=torch.Generator().manual_seed(0))
     return BATCH.tokens.logprob + noise.clamp(-2.3, 2.3)
+
+
+def surrogate(logprob, tokens, advantages, mask, decision):
+    return token_surrogate(logprob, tokens, per_token(advantages, logprob), mask, decision)
 
 
 @pytest.mark.parametrize(
@@ -33,8 +38,8 @@ def test_their_mean_and_its_gradient_are_those_of_our_own_loss(content):
     decision, logprob = decide(BATCH, 0.5, **content), apart().requires_grad_()
     ours, metrics = policy_loss(logprob, *BATCH[:3], decision)
     (expected,) = torch.autograd.grad(ours, logprob)
-    losses, found = token_losses(logprob, *BATCH[:3], decision)
-    theirs = losses[MASK].mean()
+    found = surrogate(logprob, *BATCH[:3], decision)
+    theirs = -found.value[MASK].mean()
     (gradient,) = torch.autograd.grad(theirs, logprob)
     assert theirs.item() == pytest.approx(ours.item(), abs=1e-6)
     torch.testing.assert_close(gradient, expected, atol=1e-7, rtol=1e-5)
@@ -43,7 +48,7 @@ def test_their_mean_and_its_gradient_are_those_of_our_own_loss(content):
 
 def test_a_cap_on_the_ratio_leaves_a_token_beyond_it_no_gradient():
     decision, logprob = decide(BATCH, 0.5, surrogate={"ratio_limit": 3}), apart().requires_grad_()
-    losses, _ = token_losses(logprob, *BATCH[:3], decision)
+    losses = -surrogate(logprob, *BATCH[:3], decision).value
     (gradient,) = torch.autograd.grad(losses.sum(), logprob)
     a = BATCH.advantages[:, None].expand_as(losses)
     far = MASK & (a < 0) & (logprob - BATCH.tokens.logprob > torch.tensor(3.0).log())
@@ -63,8 +68,8 @@ def test_a_token_that_is_not_finite_leaves_them_as_it_leaves_our_own_loss(where,
     logprob.requires_grad_()
     ours, _ = policy_loss(logprob, tokens, advantages, mask, decision)
     (expected,) = torch.autograd.grad(ours, logprob)
-    losses, found = token_losses(logprob, tokens, advantages, mask, decision)
-    theirs = losses[mask].mean()
+    found = surrogate(logprob, tokens, advantages, mask, decision)
+    theirs = -found.value[mask].mean()
     (gradient,) = torch.autograd.grad(theirs, logprob)
     assert (mask & ~found.live).nonzero().tolist() == [[1, 0]]
     assert not found.lost(mask)

@@ -14,8 +14,9 @@ from verl.utils.torch_functional import masked_mean
 
 from ...decision import Decision
 from ...inputs.errors import InputError
+from ...loss import token_surrogate
+from ...measure.tensors import per_token
 from ...measure.tokens import TokenStatistics
-from ..shared.losses.token_loss import token_losses
 
 
 @dataclass
@@ -76,7 +77,8 @@ def entrostat(
     now.read = True
     tokens = TokenStatistics(old_log_prob, now.entropy, now.sensitivity, now.vocab_size)
     mask = response_mask.bool()
-    losses, found = token_losses(log_prob, tokens, advantages, mask, now.decision)
+    found = token_surrogate(log_prob, tokens, per_token(advantages, log_prob), mask, now.decision)
+    losses = -found.value
     if rollout_is_weights is not None:
         losses = losses * rollout_is_weights
     if now.entropy_now is not None:

@@ -106,7 +106,9 @@ class EntropyTrainingWorker(TrainingWorker):
         if self._divides:
             pulls = sequence_mean(pulls, mask)
         assert self.controller is not None
-        self._decision = self.controller.step(tokens, pulls, mask, groups=_groups(data))
+        prompts = tu.get(data, key="uid", default=None)
+        groups = None if prompts is None else [str(prompt) for prompt in prompts]
+        self._decision = self.controller.step(tokens, pulls, mask, groups)
         data[ENTROPY], data[SENSITIVITY] = tokens.entropy, tokens.sensitivity
         if self._decision.reads_entropy:
             tu.assign_non_tensor(data, calculate_entropy=True)
@@ -171,12 +173,3 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 def _padded(column: Tensor) -> Tensor:
     return column.to_padded_tensor(0) if column.is_nested else column
-
-
-def _groups(data: Any) -> Tensor | None:
-    """[batch]: verl's `uid` of each response's prompt as numbers; none where the trainer sends none."""
-    names = tu.get(data, key="uid", default=None)
-    if names is None:
-        return None
-    numbers: dict[str, int] = {}
-    return torch.tensor([numbers.setdefault(str(name), len(numbers)) for name in names])
