@@ -33,7 +33,7 @@ from entrostat.integrations.openrlhf.capture import Capture, captured  # noqa: E
 from entrostat.integrations.openrlhf.hook import data_parallel, rollouts, score  # noqa: E402
 from entrostat.integrations.openrlhf.loss import correction  # noqa: E402
 from entrostat.integrations.openrlhf.scored import Scored  # noqa: E402
-from entrostat.integrations.shared.losses.sequence_mean import sequence_mean  # noqa: E402
+from entrostat.integrations.shared.measured import sequence_mean  # noqa: E402
 from entrostat.trainer.policy.models import ASSETS  # noqa: E402
 from tests.batches import controller, random_batch  # noqa: E402
 

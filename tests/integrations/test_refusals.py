@@ -77,4 +77,4 @@ def test_a_host_that_is_told_by_a_variable_finds_the_target_beside_the_file(tmp_
 
 def test_default_is_the_recommended_control_in_the_variable_too(monkeypatch):
     monkeypatch.setenv(VARIABLE, "default")
-    assert configured() == read_control(True)
+    assert configured(bonus=True) == read_control(True)

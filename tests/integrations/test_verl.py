@@ -31,7 +31,7 @@ from verl.workers.utils.padding import left_right_2_no_padding, no_padding_2_pad
 
 import tests.integrations.verl_cpu  # noqa: E402, F401
 from entrostat import InputError, policy_loss, token_statistics  # noqa: E402
-from entrostat.integrations.shared.losses.sequence_mean import sequence_mean  # noqa: E402
+from entrostat.integrations.shared.measured import sequence_mean  # noqa: E402
 from entrostat.integrations.verl import EntropyTrainingWorker, entrostat  # noqa: E402
 from entrostat.integrations.verl.loss import InForce, in_force  # noqa: E402
 from entrostat.integrations.verl.settings import check_settings, remarks  # noqa: E402

@@ -23,7 +23,6 @@ from ..shared.environment import configured
 from ..shared.hosts import require
 from ..shared.late import LateLoop
 from ..shared.losses.handed import bypassed
-from ..shared.refusals import without_bonus
 
 __all__ = ["controlled", "install"]
 
@@ -45,7 +44,7 @@ def install(vocab_size: int, total_steps: int | None = None) -> None:
     import areal.trainer.ppo.actor as host
     from areal.utils import stats_tracker
 
-    config, plain, update = without_bonus(configured()), host.grpo_loss_fn, host.PPOActor.ppo_update
+    config, plain, update = configured(), host.grpo_loss_fn, host.PPOActor.ppo_update
     loops: list[LateLoop] = []
 
     def ppo_update(actor: Any, *args: Any, **kwargs: Any) -> Any:

@@ -21,7 +21,6 @@ from ...control import EntropyController
 from ..shared.environment import configured
 from ..shared.late import LateLoop
 from ..shared.packed_logits import Loss, check, controlled, logged, statistics
-from ..shared.refusals import without_bonus
 
 __all__ = ["loss"]
 
@@ -32,7 +31,7 @@ def _loop(updates: int | None) -> LateLoop:
     from miles.backends.training_utils.parallel import get_parallel_state
 
     peers = get_parallel_state().effective_dp
-    controller = EntropyController(without_bonus(configured()), peers.group, total_steps=updates)
+    controller = EntropyController(configured(), peers.group, total_steps=updates)
     return LateLoop(controller, logged.update, "miles' policy_loss_function", peers.rank)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,14 @@ from torch.distributed import ProcessGroup
 from ...control import EntropyController
 from ...decision import Decision
 from ...inputs.errors import InputError
-from ...inputs.files import read_bytes, read_json, write_atomically
+from ...inputs.files import read_bytes
 from ...loop.config import ControlConfig
-from ..shared.anew import begins_anew
 from ..shared.environment import configured
 from ..shared.equal_passes import equal_passes
 from ..shared.losses.handed import bypassed, without_weight
-from ..shared.losses.sequence_mean import sequence_mean
-from ..shared.measured import Measured, joined
+from ..shared.measured import Measured, joined, sequence_mean
 from ..shared.refusals import of_configuration
+from ..shared.saved import restore, save
 from .capture import captured
 from .loss import EntropyPolicyLoss, correction
 from .scored import Scored
@@ -120,18 +118,14 @@ class EntropyHook:
         """OpenRLHF's, and beside the actor's checkpoint the controller's state."""
         done = self._save(model, save_dir, tag, *args, **kwargs)
         if model is self._trainer.actor.model and self._trainer.strategy.is_rank_0():
-            write_atomically(Path(save_dir, str(tag), FILE), json.dumps(self.controller.state_dict()))
+            save(self.controller, Path(save_dir, str(tag), FILE))
         return done
 
     def _restore(self, args: Any) -> None:
         folder = Path(args.ckpt.path, "_actor")
         if args.ckpt.load_enable and (folder / "latest").is_file():
             newest = read_bytes(folder / "latest", "the name of OpenRLHF's newest checkpoint").decode().strip()
-            saved = folder / newest / FILE
-            if not saved.is_file():
-                begins_anew(saved.parent)
-            else:
-                self.controller.load_state_dict(read_json(saved, "a saved controller state"))
+            restore(self.controller, folder / newest / FILE)
 
 
 def rollouts(trainer: Any) -> int | None:
@@ -197,7 +191,7 @@ def install() -> None:
     Raises:
         InputError: the variable is not set, or the file does not fit.
     """
-    config = configured()
+    config = configured(bonus=True)
     import openrlhf.trainer.ray.ppo_actor as host
 
     class Controlled(host.ActorPPOTrainer):

@@ -6,9 +6,11 @@
 2.4.0, the oldest supported version, and 2.9.2, the newest.
 """
 
-from .versions import check_sb3
+from ..shared.hosts import require
 
-check_sb3()
+SUPPORTED = ">=2.4.0,<2.10"
+"""Their `train` reads the clip range, the samples and the policy's evaluation in the same order."""
+require("stable-baselines3", SUPPORTED)
 
 from .algorithm import EntropyControlledPPO, entropy_controlled  # noqa: E402
 

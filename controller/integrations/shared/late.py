@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,15 +14,14 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from ...clipping import cut_tokens, importance_ratio
 from ...control import EntropyController
 from ...inputs.errors import InputError
-from ...inputs.files import read_json, write_atomically
 from ...laws.momentum import momentum_of
 from ...measure.batch import BatchStatistics
 from ...measure.tokens import TokenStatistics
 from .losses.clamp import clamp_thresholds
 from .losses.handed import Handed
-from .losses.sequence_mean import sequence_mean
-from .measured import Measured, joined
+from .measured import Measured, joined, sequence_mean
 from .refusals import of_configuration
+from .saved import restore, save
 
 STATE = "ENTROSTAT_STATE"
 """Environment variable: a file in which the first rank keeps the controller's state, and from which a run goes on."""
@@ -67,7 +65,7 @@ class LateLoop:
         path = os.environ.get(STATE)
         self._file = None if path is None else Path(path)
         if self._file is not None and self._file.is_file():
-            controller.load_state_dict(read_json(self._file, "a saved controller state"))
+            restore(controller, self._file)
         self._hook = register_optimizer_step_post_hook(self._stepped)
 
     def thresholds(
@@ -137,7 +135,7 @@ class LateLoop:
         )
         self._log(self._decision.metrics())
         if self._file is not None and self._rank == 0:
-            write_atomically(self._file, json.dumps(self.controller.state_dict()))
+            save(self.controller, self._file)
 
     def _prove(self) -> None:
         """Once, after the first backward pass: not before it, since a compiled loss gives its derivatives once.

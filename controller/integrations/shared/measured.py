@@ -1,4 +1,4 @@
-"""Measured responses, and several microbatches of them as one."""
+"""Measured responses, several microbatches of them as one, and what each response counts."""
 
 from __future__ import annotations
 
@@ -44,3 +44,15 @@ def _padded(part: Measured, length: int) -> Measured:
     longer = partial(pad, pad=(0, missing))
     advantages = part.advantages if part.advantages.dim() == 1 else longer(part.advantages)
     return Measured(part.tokens.mapped(longer), advantages, longer(part.mask), part.groups)
+
+
+def sequence_mean(advantages: Tensor, mask: Tensor) -> Tensor:
+    """The advantages weighed for a loss that is a mean over responses: each counts as one; 1 in the mean over tokens.
+
+    Args:
+        advantages: [batch] or [batch, time].
+        mask: [batch, time], true on response tokens.
+    """
+    lengths = mask.sum(1).clamp(min=1).to(advantages.dtype)
+    weights = lengths.mean() / lengths
+    return advantages * (weights if advantages.dim() == 1 else weights[:, None])

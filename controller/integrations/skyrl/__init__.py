@@ -26,7 +26,6 @@ from ..shared.environment import configured
 from ..shared.hosts import require
 from ..shared.late import LateLoop
 from ..shared.losses.handed import bypassed
-from ..shared.refusals import without_bonus
 
 SUPPORTED = ">=0.3,<0.4"
 require("skyrl", SUPPORTED)
@@ -62,7 +61,7 @@ def _watched(forward: Any) -> Any:
 def _loop() -> LateLoop:
     """One a process; made where the first loss is taken, when the group of all ranks is there."""
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-    return LateLoop(EntropyController(without_bonus(configured())), _logged.update, "SkyRL's ppo_policy_loss", rank)
+    return LateLoop(EntropyController(configured()), _logged.update, "SkyRL's ppo_policy_loss", rank)
 
 
 def loss(

@@ -22,7 +22,6 @@ from ...inputs.errors import InputError
 from ..shared.environment import configured
 from ..shared.late import LateLoop
 from ..shared.packed_logits import Loss, check, controlled, logged, statistics
-from ..shared.refusals import without_bonus
 
 __all__ = ["loss"]
 
@@ -33,7 +32,7 @@ def _loop(updates: int | None) -> LateLoop:
     from megatron.core import mpu
 
     group = mpu.get_data_parallel_group(with_context_parallel=True)
-    controller = EntropyController(without_bonus(configured()), group, total_steps=updates)
+    controller = EntropyController(configured(), group, total_steps=updates)
     rank = mpu.get_data_parallel_rank(with_context_parallel=True)
     return LateLoop(controller, logged.update, "slime's policy_loss_function", rank)
 

@@ -15,9 +15,9 @@ from ...decision import Decision
 from ...inputs.errors import InputError
 from ...loop.config import ControlConfig, read_control
 from ...measure.tokens import TokenStatistics
-from ..shared.anew import begins_anew
 from ..shared.losses.handed import bypassed
 from ..shared.refusals import of_configuration
+from ..shared.saved import begins_anew
 from .loop import KEY
 from .settings import SCALAR, one_update
 from .unsloth import rewritten

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...clipping import cut_tokens, importance_ratio
 from ...measure.tensors import per_token
 from ...measure.tokens import TokenStatistics
-from ..shared.losses.sequence_mean import sequence_mean
+from ..shared.measured import sequence_mean
 
 CLAMPED = ("grpo", "dr_grpo", "dapo", "bnpo")
 """Loss types that clamp the ratio: thresholds stand in for `epsilon`."""

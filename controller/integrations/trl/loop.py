@@ -10,8 +10,8 @@ from transformers import TrainerCallback
 from ...control import EntropyController
 from ...decision import Decision
 from ...inputs.errors import InputError
-from ..shared.anew import begins_anew
 from ..shared.measured import Measured, joined
+from ..shared.saved import begins_anew
 from ..shared.saved_batch import batch_from_plain, plain_batch
 from .settings import decisions
 

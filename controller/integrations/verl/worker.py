@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,11 @@ from verl.workers.utils.padding import no_padding_2_padding
 
 from ...control import EntropyController
 from ...inputs.errors import InputError
-from ...inputs.files import read_json, write_atomically
 from ...loop.config import ControlConfig, read_control
 from ...measure.tokens import TokenStatistics
-from ..shared.anew import begins_anew
 from ..shared.losses.handed import bypassed, without_weight
-from ..shared.losses.sequence_mean import sequence_mean
+from ..shared.measured import sequence_mean
+from ..shared.saved import restore, save
 from .capture import measure_in
 from .loss import InForce, in_force
 from .scores import ENTROPY, SENSITIVITY
@@ -125,17 +123,13 @@ class EntropyTrainingWorker(TrainingWorker):
         done = super().save_checkpoint(local_path, *args, **kwargs)
         first = self.engine.is_mp_src_rank_with_outputs() and self.engine.get_data_parallel_rank() == 0
         if self.controller is not None and first:
-            write_atomically(Path(local_path, FILE), json.dumps(self.controller.state_dict()))
+            save(self.controller, Path(local_path, FILE))
         return done
 
     def load_checkpoint(self, local_path: str, *args: Any, **kwargs: Any) -> Any:
         """verl's, and the controller's state."""
-        saved = Path(local_path, FILE)
         if self.controller is not None:
-            if saved.is_file():
-                self.controller.load_state_dict(read_json(saved, "a saved controller state"))
-            else:
-                begins_anew(local_path)
+            restore(self.controller, Path(local_path, FILE))
         return super().load_checkpoint(local_path, *args, **kwargs)
 
     def _controlled(self, loss_fn: Any, model_output: Any, data: Any, dp_group: Any = None) -> Any:
