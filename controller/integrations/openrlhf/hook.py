@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,18 @@ from torch.distributed import ProcessGroup
 
 from ...control import EntropyController
 from ...decision import Decision
-from ...inputs.errors import InputError
 from ...inputs.files import read_bytes
 from ...loop.config import ControlConfig
 from ..shared.environment import configured
 from ..shared.equal_passes import equal_passes
 from ..shared.losses.handed import bypassed, without_weight
 from ..shared.measured import Measured, joined, sequence_mean
-from ..shared.refusals import of_configuration
+from ..shared.refusals import of_configuration, refuse, warn
 from ..shared.saved import restore, save
 from .capture import captured
 from .loss import EntropyPolicyLoss, correction
 from .scored import Scored
 
-logger = logging.getLogger("entrostat")
 FILE = "entropy_controller.json"
 
 
@@ -46,10 +43,8 @@ class EntropyHook:
     """
 
     def __init__(self, trainer: Any, config: ControlConfig) -> None:
-        for sentence in of_configuration(config, bonus=True):
-            raise InputError(sentence)
-        for sentence in remarks(trainer.args):
-            logger.warning("%s", sentence)
+        refuse(of_configuration(config, bonus=True))
+        warn(remarks(trainer.args))
         self._peers = data_parallel(trainer.strategy)
         self.controller = EntropyController(config, self._peers, total_steps=rollouts(trainer))
         self._scored = Scored(trainer.actor)

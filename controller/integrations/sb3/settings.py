@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import math
 from typing import Any
 
@@ -14,10 +13,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor, is_vecenv_wrapp
 from ...inputs.errors import InputError, shorten
 from ...loop.checks import check_density, check_reachable
 from ...loop.config import ControlConfig
-from ..shared.refusals import acts_at_ratio_one, of_configuration
+from ..shared.refusals import acts_at_ratio_one, of_configuration, refuse, warn
 from .actions import choices
-
-logger = logging.getLogger("entrostat")
 
 
 def check_algorithm(algorithm: type) -> None:
@@ -37,8 +34,7 @@ def check_settings(config: ControlConfig, model: Any) -> None:
     Raises InputError: a setting leaves nothing to control, or the target is out of reach.
     """
     number = choices(model.action_space)
-    for sentence in of_configuration(config, bonus=True, episodes=True, stops=True):
-        raise InputError(sentence)
+    refuse(of_configuration(config, bonus=True, episodes=True, stops=True))
     check_monitored(config, model.env)
     if model.use_sde:
         raise InputError(
@@ -49,8 +45,7 @@ def check_settings(config: ControlConfig, model: Any) -> None:
         check_density(config, math.nan)
     elif config.target is not None and not config.target.relative:
         check_reachable(config.target, number, math.nan)
-    for sentence in remarks(config, model):
-        logger.warning("%s", sentence)
+    warn(remarks(config, model))
 
 
 def check_monitored(config: ControlConfig, env: VecEnv | None) -> None:

@@ -20,7 +20,7 @@ from ...measure.tokens import TokenStatistics
 from .losses.clamp import clamp_thresholds
 from .losses.handed import Handed
 from .measured import Measured, joined, sequence_mean
-from .refusals import of_configuration
+from .refusals import of_configuration, refuse
 from .saved import restore, save
 
 STATE = "ENTROSTAT_STATE"
@@ -46,8 +46,7 @@ class LateLoop:
         self, controller: EntropyController, log: Callable[[dict[str, float]], object], host: str, rank: int = 0
     ) -> None:
         config = controller.config
-        for sentence in of_configuration(config):
-            raise InputError(sentence)
+        refuse(of_configuration(config))
         if config.actuator.actuate(0.0, BatchStatistics(entropy=1.0)).weigh is not None:
             raise InputError(
                 f"`actuator.type` is {config.actuator.type!r}, which weighs tokens, and this host's loss takes "

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from ...actuators.sensitivity import SensitivityThresholds
+from ...inputs.errors import InputError
 from ...loop.config import ControlConfig
 from ...measure.batch import BatchStatistics
 
 logger = logging.getLogger("entrostat")
+
+
+def refuse(sentences: Iterable[str]) -> None:
+    """Raise InputError with the first of the sentences, if there is one."""
+    for sentence in sentences:
+        raise InputError(sentence)
+
+
+def warn(sentences: Iterable[str]) -> None:
+    """Log each of the sentences as a warning."""
+    for sentence in sentences:
+        logger.warning("%s", sentence)
 
 
 def without_bonus(config: ControlConfig) -> ControlConfig:

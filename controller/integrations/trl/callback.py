@@ -16,7 +16,7 @@ from ...inputs.errors import InputError
 from ...loop.config import ControlConfig, read_control
 from ...measure.tokens import TokenStatistics
 from ..shared.losses.handed import bypassed
-from ..shared.refusals import of_configuration
+from ..shared.refusals import of_configuration, refuse
 from ..shared.saved import begins_anew
 from .loop import KEY
 from .settings import SCALAR, one_update
@@ -53,8 +53,7 @@ class EntropyCallback(TrainerCallback):
                 f"`actuator.type` is {config.actuator.type!r}, and a callback moves two scalar thresholds, no "
                 "bonus and none of single tokens; write `split_range`, or use EntropyControlledGRPOTrainer."
             )
-        for sentence in of_configuration(config, stops=True):
-            raise InputError(sentence)
+        refuse(of_configuration(config, stops=True))
         if rewritten(trainer) is not None:
             raise InputError(
                 "under Unsloth the gradient is taken inside the loss, where nothing shows whether two scalar "

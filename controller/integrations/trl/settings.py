@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from typing import Any
 
 from trl import GRPOTrainer
 
-from ...inputs.errors import InputError
 from ...loop.checks import check_reachable
 from ...loop.config import ControlConfig
-from ..shared.refusals import acts_at_ratio_one, of_configuration
+from ..shared.refusals import acts_at_ratio_one, of_configuration, refuse, warn
 from .form import CLAMPED, WEIGHED, Form
 
-logger = logging.getLogger("entrostat")
 SCALAR = ("static", "split_range", "upper_clip")
 """Actuators with the same two thresholds for every token."""
 
@@ -30,12 +27,10 @@ def check_settings(
         measured_first: whether every rollout is measured before its first update, whatever TRL does.
         bonus: whether the loss has an entropy bonus.
     """
-    for sentence in refusals(config, args, form, bonus):
-        raise InputError(sentence)
+    refuse(refusals(config, args, form, bonus))
     if config.target is not None and not config.target.relative:
         check_reachable(config.target, vocab_size, math.nan)
-    for sentence in remarks(config, args, measured_first):
-        logger.warning("entrostat: %s", sentence)
+    warn(f"entrostat: {sentence}" for sentence in remarks(config, args, measured_first))
 
 
 def refusals(config: ControlConfig, args: Any, form: Form, bonus: bool = False) -> list[str]:

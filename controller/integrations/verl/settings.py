@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-from ...inputs.errors import InputError
 from ...loop.config import ControlConfig
-from ..shared.refusals import of_configuration
-
-logger = logging.getLogger("entrostat")
+from ..shared.refusals import of_configuration, refuse, warn
 
 
 def check_settings(config: ControlConfig, host: Any) -> None:
     """Refuse what cannot be controlled, and say what works against the loop; `host` is `actor_rollout_ref`.
     Raises InputError: a setting takes the thresholds or the logits away.
     """
-    for sentence in refusals(config, host):
-        raise InputError(sentence)
-    for sentence in remarks(host):
-        logger.warning("%s", sentence)
+    refuse(refusals(config, host))
+    warn(remarks(host))
 
 
 def refusals(config: ControlConfig, host: Any) -> list[str]:
