@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..measure.tokens import TokenStatistics
-    from .base import Thresholds
+    from .base import PerToken, Thresholds
 
 
 class Static(Fixed):
@@ -27,6 +29,10 @@ class Static(Fixed):
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
         return Actuation(unclipped(batch), self._thresholds, uniform=(self.low, self.high))
+
+    def weighed(self, weigh: PerToken, batch: BatchStatistics) -> Actuation:
+        """The same with a weight a token, whose change of entropy is not predicted."""
+        return replace(self.actuate(0.0, batch), change=math.nan, weigh=weigh)
 
     def _thresholds(self, tokens: TokenStatistics, advantages: Tensor, logprob: Tensor) -> Thresholds:
         like = tokens.logprob.detach()

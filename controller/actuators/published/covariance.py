@@ -44,7 +44,7 @@ class ClipCov(Fixed):
     """The ratio's band."""
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
-        return replace(self.thresholds.actuate(command, batch), change=math.nan, weigh=self._weigh)
+        return self.thresholds.weighed(self._weigh, batch)
 
     def _weigh(self, batch: Minibatch) -> Tensor:
         import torch

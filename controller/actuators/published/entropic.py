@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -45,4 +43,4 @@ class EntropicWeights(Actuator):
             sure = batch.logprob.exp() > self.probability
             return 1 - sure * batch.advantages.sign() * command
 
-        return replace(self.thresholds.actuate(command, batch), change=math.nan, weigh=weigh)
+        return self.thresholds.weighed(weigh, batch)

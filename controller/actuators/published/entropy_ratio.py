@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -38,8 +37,7 @@ class EntropyRatioClip(Fixed):
     """The ratio's band."""
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
-        actuation = self.thresholds.actuate(command, batch)
-        return replace(actuation, change=math.nan, weigh=self._weigh, reads_entropy=True)
+        return replace(self.thresholds.weighed(self._weigh, batch), reads_entropy=True)
 
     def _weigh(self, batch: Minibatch) -> Tensor:
         ratio = batch.entropy.clamp(min=SMALLEST) / batch.tokens.entropy.clamp(min=SMALLEST)

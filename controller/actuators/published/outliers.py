@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -39,7 +37,7 @@ class SensitivityOutliers(Fixed):
     """The ratio's band."""
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
-        return replace(self.thresholds.actuate(command, batch), change=math.nan, weigh=self._weigh)
+        return self.thresholds.weighed(self._weigh, batch)
 
     def _weigh(self, batch: Minibatch) -> Tensor:
         import torch

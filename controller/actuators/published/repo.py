@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -45,4 +43,4 @@ class RepoWeights(Actuator):
             pull = command * self.largest * batch.logprob.clamp(min=LOWEST)
             return (1 - batch.advantages.sign() * pull).clamp(min=0)
 
-        return replace(self.thresholds.actuate(command, batch), change=math.nan, weigh=weigh)
+        return self.thresholds.weighed(weigh, batch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -45,7 +44,7 @@ class StareWeights(Actuator):
             negative = _most_surprising(batch, batch.advantages < 0, self.share)
             return 1 + command * ((self.positive - 1) * positive + (self.negative - 1) * negative)
 
-        return replace(self.thresholds.actuate(command, batch), change=math.nan, weigh=weigh)
+        return self.thresholds.weighed(weigh, batch)
 
 
 def _most_surprising(batch: Minibatch, where: Tensor, share: float) -> Tensor:
