@@ -6,14 +6,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from entrostat.control import EntropyController
 from entrostat.loop.config import ControlConfig
 
-from .plants import MomentumPlant
-
-Floats = NDArray[np.float64]
+from .plants import Floats, MomentumPlant
 
 
 @dataclass(frozen=True)

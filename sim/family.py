@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from entrostat.laws.pid import PID
 from entrostat.targets import Target
 
 from .lanes import Laws, Plants
-from .plants import MomentumPlant
-
-Floats = NDArray[np.float64]
+from .plants import Floats, MomentumPlant
 
 
 @dataclass(frozen=True)

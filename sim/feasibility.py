@@ -10,10 +10,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from .plants import FLOOR, MomentumPlant, PlantState
-
-Floats = NDArray[np.float64]
-
+from .plants import FLOOR, Floats, MomentumPlant, PlantState
 
 BEHIND = 0.05
 """Share of the target by which the nearest that a plant comes must miss it to count: half of it is within noise."""

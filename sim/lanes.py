@@ -11,15 +11,13 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from entrostat.inputs.errors import InputError
 from entrostat.laws.pid import PID, RELEASE
 from entrostat.limits import Limits
 
-from .plants import FLOOR, LEAP, MomentumPlant
+from .plants import FLOOR, LEAP, Floats, MomentumPlant
 
-Floats = NDArray[np.float64]
 SMALLEST = 1e-6  # nats; what `Reading.in_log` counts lower values as
 SATURATED = 1e-9  # of `Terms.applied`
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from entrostat.inputs.configuration import Config
 from entrostat.laws.pid import LONGEST_LAG
 from entrostat.limits import HIGHEST, Limits
 
+Floats = NDArray[np.float64]
 FLOOR = 1e-6
 """Nats; the lowest entropy where the plant lives in ln H."""
 LEAP = 50.0

@@ -11,17 +11,15 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from entrostat.inputs.errors import InputError
 from entrostat.limits import Limits
 
-from ..plants import FASTEST, MomentumPlant
+from ..plants import FASTEST, Floats, MomentumPlant
 from .likelihood import ALL, BLIND, Model, Shape, Space, estimate, whiten
 from .logged import DELAYS, REMEDY, LoggedRun, check_excitation, excited
 
-Floats = NDArray[np.float64]
 SPACES: tuple[Space, ...] = ("nats", "log")
 KINDS = ((True, False), (False, True), (True, True))
 """Whether the input bends and whether the plant leaks, beside the straight one without a leak."""

@@ -14,10 +14,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg.lapack import dtbtrs
 
-Floats = NDArray[np.float64]
+from ..plants import Floats
 
 
 @dataclass(frozen=True)

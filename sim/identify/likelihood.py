@@ -22,11 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dtbtrs
 
-from ..plants import FLOOR
+from ..plants import FLOOR, Floats
 from .kalman import Walk, innovations
 from .logged import LoggedRun
 
-Floats = NDArray[np.float64]
 Space = Literal["nats", "log"]
 ALL, BLIND = (0, 1, 2), (1, 2)  # columns of the regressors: gain, drift and ramp; without the input
 

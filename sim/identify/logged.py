@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from entrostat.inputs.errors import InputError
 from entrostat.laws.pid import LONGEST_LAG
 from entrostat.limits import HIGHEST, UNIT, Limits
 
-from ..plants import WIDEST
+from ..plants import WIDEST, Floats
 
-Floats = NDArray[np.float64]
 SHORTEST = 60
 """Steps below which a drift, its change and random steps cannot be told apart: 40 real ones gave a drift that, carried
 on to 150, left the target by twice its size."""

@@ -7,13 +7,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..plants import FLOOR, MomentumPlant
+from ..plants import FLOOR, Floats, MomentumPlant
 from .fit import Identified
 from .logged import LoggedRun
 
-Floats = NDArray[np.float64]
 BINS = 9
 LINE, POINTS = "#c44e00", "#2b6ca3"
 

@@ -10,9 +10,9 @@ u_high and -u_low. Scalar thresholds are read at p = 0.1: tokens that reach the 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from ..plants import Floats
+
 STANDARD = 0.2
 PROBABILITY = 0.1
 

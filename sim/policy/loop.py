@@ -17,7 +17,8 @@ from entrostat.inputs.errors import InputError
 from entrostat.loop.config import ControlConfig
 from entrostat.measure.tokens import TokenStatistics
 
-from ..closed_loop import Floats, Trajectory
+from ..closed_loop import Trajectory
+from ..plants import Floats
 from .family import PolicyFamily, Refine
 from .plant import PolicyPlant
 from .rollout import Rollout

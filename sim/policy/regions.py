@@ -18,7 +18,7 @@ from entrostat.inputs.configuration import parse
 from entrostat.loop.config import ControlConfig
 from entrostat.measure.batch import REGIONS
 
-from ..closed_loop import Floats
+from ..plants import Floats
 from .loop import simulate_policies
 from .plant import CALIBRATED, PolicyPlant
 

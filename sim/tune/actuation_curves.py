@@ -7,11 +7,11 @@ tokens are not those of a language model: read the shape, not the third digit.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from entrostat.actuators.base import Actuator
 
-Floats = NDArray[np.float64]
+from ..plants import Floats
+
 POINTS = 41
 REGIONS = ("E1", "E2", "E3", "E4")
 

@@ -14,9 +14,8 @@ from entrostat.targets import Target
 
 from ..closed_loop import simulate
 from ..family import run_family
-from ..plants import MomentumPlant
+from ..plants import Floats, MomentumPlant
 
-Floats = NDArray[np.float64]
 WARM_UP = 20
 """Steps before tracking is judged, as in the reports of real runs."""
 

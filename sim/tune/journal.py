@@ -6,12 +6,10 @@ import hashlib
 import json
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from entrostat.inputs.files import MAX_LOG_BYTES, read_bytes, write_atomically
 
-Floats = NDArray[np.float64]
+from ..plants import Floats
+
 Columns = dict[str, list[float]]
 
 

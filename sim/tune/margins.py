@@ -23,12 +23,11 @@ from numpy.typing import NDArray
 
 from entrostat.laws.pid import PID
 
-from ..plants import MomentumPlant
+from ..plants import Floats, MomentumPlant
 
 if TYPE_CHECKING:
     from control import FrequencyResponseData
 
-Floats = NDArray[np.float64]
 Complexes = NDArray[np.complex128]
 
 

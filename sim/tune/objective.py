@@ -17,19 +17,18 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from entrostat.inputs.configuration import Config
 from entrostat.laws.pid import PID
 from entrostat.targets import Target
 
+from ..plants import Floats
 from .costs import Costs, costs
 from .journal import Columns, Journal
 from .margins import sensitivity_peaks
 from .priors import PlantFamily
 
-Floats = NDArray[np.float64]
 BEYOND = 1e3
 """Cost at which candidates beyond the limit begin."""
 

@@ -10,11 +10,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from entrostat.inputs.errors import InputError
 
-from ..plants import WIDEST, MomentumPlant
+from ..plants import WIDEST, Floats, MomentumPlant
 
 QUIET = {"drift": 0.0, "ramp": 0.0, "process_noise": 0.0, "measurement_noise": 0.0, "low": -WIDEST, "high": WIDEST}
 
@@ -47,7 +46,7 @@ def relay_experiment(plant: MomentumPlant, amplitude: float = 0.25, steps: int =
     return Ultimate(4 * amplitude / (math.pi * size), float(rising[-1] - rising[0]) / (len(rising) - 1))
 
 
-def _swing(plant: MomentumPlant, amplitude: float, steps: int) -> NDArray[np.float64]:
+def _swing(plant: MomentumPlant, amplitude: float, steps: int) -> Floats:
     """Set-point minus y, [steps], under the relay."""
     rng, state, command, errors = np.random.default_rng(0), plant.start(), amplitude, []
     for _ in range(steps):

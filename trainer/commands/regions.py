@@ -11,7 +11,7 @@ import numpy as np
 
 from entrostat.inputs.files import write_atomically
 from entrostat.inputs.table_file import csv_text
-from entrostat.sim.closed_loop import Floats
+from entrostat.sim.plants import Floats
 from entrostat.sim.policy.regions import (
     PARTS,
     SIGN_HEADS,
