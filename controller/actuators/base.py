@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
@@ -58,14 +58,7 @@ class Minibatch:
     def rows(self, rows: slice) -> Minibatch:
         """Some of its responses."""
         now = None if self.now is None else self.now[rows]
-        return replace(
-            self,
-            logprob=self.logprob[rows],
-            tokens=self.tokens[rows],
-            advantages=self.advantages[rows],
-            mask=self.mask[rows],
-            now=now,
-        )
+        return Minibatch(self.logprob[rows], self.tokens[rows], self.advantages[rows], self.mask[rows], now)
 
     @property
     def entropy(self) -> Tensor:

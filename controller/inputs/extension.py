@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, SerializerFunctionWrapHandler, WrapSerializer, WrapValidator
 
 from .configuration import ConfigT, parse
-from .errors import InputError
+from .errors import InputError, one_line
 
 CUSTOM = "custom"
 Base = TypeVar("Base")
@@ -31,7 +31,7 @@ def imported(path: object, base: type[Base]) -> type[Base]:
     try:
         found = getattr(importlib.import_module(module), name)
     except Exception as error:  # whatever the user's module raises
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = one_line(f"{type(error).__name__}: {error}")
         raise InputError(
             f"`import_path` {path} cannot be imported ({reason}); write the "
             "`package.module:Class` of a module that is installed, or lies where the command runs."

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InputError, shorten
+from .errors import InputError, one_line, shorten
 from .files import MAX_CONFIG_BYTES, read_bytes
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl")
@@ -78,8 +78,7 @@ def read_table(path: Path, what: str, limit: int = MAX_CONFIG_BYTES, names: Sequ
     except InputError:
         raise
     except (ValueError, csv.Error, RecursionError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise InputError(f"cannot read {path} ({reason}); give {what}.") from None
+        raise InputError(f"cannot read {path} ({one_line(error, 100)}); give {what}.") from None
 
 
 def csv_text(rows: Iterable[Iterable[Any]]) -> str:

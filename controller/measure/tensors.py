@@ -6,7 +6,7 @@ accelerator the host would have to wait for the device to see them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -133,9 +133,8 @@ class TokenIds:
         if self.fill is None:
             return tokens
         good, fill = self.fill.isinf(), self.fill
-        columns = (tokens.logprob, tokens.entropy, tokens.sensitivity)
-        logprob, entropy, s = (torch.where(good, column, fill) for column in columns)
-        return replace(tokens, logprob=logprob, entropy=entropy, sensitivity=s)
+        filled: Statistics = tokens.mapped(lambda column: torch.where(good, column, fill))
+        return filled
 
 
 def token_ids(actions: Any, mask: Any, vocab_size: int, device: torch.device) -> TokenIds:

@@ -50,8 +50,7 @@ def _swing(plant: MomentumPlant, amplitude: float, steps: int) -> Floats:
     """Set-point minus y, [steps], under the relay."""
     rng, state, command, errors = np.random.default_rng(0), plant.start(), amplitude, []
     for _ in range(steps):
-        ratio = state.entropy / plant.initial if plant.space == "log" else math.nan
-        error = -math.log(ratio) if plant.space == "log" else plant.initial - state.entropy
+        error = -math.log(state.entropy / plant.initial) if plant.space == "log" else plant.initial - state.entropy
         command = math.copysign(amplitude, error if error else 1.0)
         errors.append(error)
         state = plant.step(state, command, rng)
