@@ -105,10 +105,10 @@ def _searched(search: Search, derivative: bool, settings: TuningSettings, progre
     """Search without or with a derivative; the best candidate's number."""
     from scipy.optimize import differential_evolution
 
-    ranges = [(search.guess.kp * SEARCH[0], search.guess.kp * SEARCH[1])]
-    ranges += [(search.guess.ki * SEARCH[0], search.guess.ki * SEARCH[1])]
+    gains = [search.guess.kp, search.guess.ki]
+    ranges = [(gain * SEARCH[0], gain * SEARCH[1]) for gain in gains]
     ranges += [DERIVATIVE_TIMES] if derivative else []
-    start = [search.guess.kp, search.guess.ki, 1.0][: len(ranges)]
+    start = [*gains, 1.0][: len(ranges)]
     before = len(search.seen.cost)
     differential_evolution(
         search,

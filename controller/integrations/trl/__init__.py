@@ -5,9 +5,10 @@
 Tested with TRL 1.0.0, the oldest supported version, and 1.16.0, the newest.
 """
 
-from .versions import check_trl
+from ..shared.hosts import require
+from .versions import SUPPORTED, TESTED, changed
 
-check_trl()
+require("trl", SUPPORTED, TESTED, changed)
 
 from .callback import EntropyCallback  # noqa: E402
 from .record import RecordCallback  # noqa: E402

@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from ..shared.hosts import require
-
 SUPPORTED = ">=1.0.0,!=1.14.*,!=1.15.*"
 """1.0 to 1.13 score tokens from logits, 1.16 from hidden states; 1.14 and 1.15 from either, by device."""
 TESTED = "1.16"
@@ -29,11 +27,6 @@ HEAD = (
     *("final_logit_softcapping", "logit_scale", "outputs"),
 )
 """Positional parameters of the function that turns hidden states into log-probabilities."""
-
-
-def check_trl() -> str:
-    """The installed version. Raises InputError: TRL is not installed, or in a version whose inside is another."""
-    return require("trl", SUPPORTED, TESTED, changed)
 
 
 def changed() -> str | None:
