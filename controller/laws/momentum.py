@@ -27,7 +27,9 @@ def momentum_of(optimizer: Any) -> float | None:
     if "betas" not in groups[0]:
         found = groups[0].get("momentum")
         return None if found is None else float(found)
-    beta = float(groups[0]["betas"][0])
+    if (beta := groups[0]["betas"][0]) is None:
+        return None
+    beta = float(beta)
     made = _updates(optimizer)
     return beta if made is None else beta * (1 - beta**made) / (1 - beta ** (made + 1))
 
@@ -41,5 +43,5 @@ def _updates(optimizer: Any) -> int | None:
         return None
     if not state:
         return 0
-    made = next(iter(state.values())).get("step")
+    made = getattr(next(iter(state.values())), "get", {}.get)("step")
     return None if made is None else int(made)

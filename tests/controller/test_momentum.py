@@ -138,3 +138,8 @@ def test_a_saved_lag_that_is_none_is_refused_in_one_sentence():
     state["law"]["longest"] = 1.5
     with pytest.raises(InputError, match=r"^controller state is damaged \(1\.5 is not from 0 to 1\); load an earlier"):
         EntropyController(CONTROL).load_state_dict(state)
+
+
+def test_an_optimizer_that_keeps_something_else_tells_none():
+    assert momentum_of(SimpleNamespace(param_groups=[{"betas": (None, 0.99)}], state={})) is None
+    assert momentum_of(SimpleNamespace(param_groups=[{"betas": (0.9, 0.99)}], state={0: torch.zeros(1)})) == 0.9
