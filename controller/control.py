@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from .decision import Decision
 from .inputs.errors import InputError, shorten
-from .inputs.scalars import real, whole
+from .inputs.scalars import item, real, whole
 from .laws.base import Reading
 from .limits import Limits
-from .loop.checks import check_density, check_reachable, plain_success, plain_updates, possible
+from .loop.checks import check_density, check_reachable, plain_reach, plain_success, plain_updates, possible
 from .loop.config import ControlConfig, default_control, read_control
 from .loop.cycle import Rollout, decided, first_entropy, has_inner_loop, refined
 from .loop.state import LoopState, loop_state
@@ -52,6 +52,9 @@ class EntropyController:
     ) -> None:
         self.config = _followable(default_control() if config is None else config)
         self._configuration = self.config.model_dump_json()
+        if isinstance(item(process_group), int | float):
+            given = f"process_group is {shorten(process_group)}"
+            raise InputError(f"{given}; give the rollouts of the run as `total_steps=`, by name.")
         self._process_group = process_group
         self._state = LoopState.start(self.config)
         self.set_total_steps(total_steps)
@@ -70,7 +73,7 @@ class EntropyController:
         Raises:
             InputError: the file cannot be read, or something in it does not fit.
         """
-        return cls(read_control(path), process_group, total_steps=total_steps)
+        return cls(read_control(path, "path"), process_group, total_steps=total_steps)
 
     def set_total_steps(self, steps: int | None) -> None:
         """Tell how many rollouts the run has, before the first one, for a curve in shares of it.
@@ -182,7 +185,8 @@ class EntropyController:
             entropy: measured batch entropy, nats.
             regions: the batch's other statistics, for actuators that read them.
             standard_error: of `entropy`, nats; the statistics' own where they are given.
-            reach: lowest and highest command of this step; none: those of the statistics, or -1 and 1.
+            reach: lowest and highest command of this step, within -100 and 100; none: those of the statistics, or -1
+                and 1.
 
         Raises:
             InputError: as for `step`.
@@ -193,7 +197,7 @@ class EntropyController:
             raise InputError(
                 f"regions is a {type(regions).__name__}; give the BatchStatistics of a decision's `batch`."
             )
-        limits = None if reach is None else Limits(*(real(end, "an end of reach") for end in reach))
+        limits = None if reach is None else plain_reach(reach)
         return self._decide(replace(regions, entropy=entropy), limits, kl, updates, momentum, delayed, success)
 
     def refine(self, now: TokenStatistics, tokens: TokenStatistics, advantages: Tensor, mask: Tensor) -> Decision:

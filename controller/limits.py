@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 WIDEST = 10.0
 """Largest command. The unit of a command is the reach of the batch's weaker side; beyond ten times that, it grows."""
+FARTHEST = 100.0
+"""Largest end that a loop of numbers alone may give: a plant of its own may have commands in another unit."""
 HIGHEST = 100.0
 """Largest entropy, nats (or multiples of the initial one): above that of any vocabulary, e^100 entries."""
 

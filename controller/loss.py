@@ -77,7 +77,7 @@ def policy_loss(
             acts through its entropy and that carries no gradient.
     """
     a, response = aligned(tokens, advantages, mask)
-    logprob, total = _checked(logprob, tokens, now, thresholds), _divisor(normaliser, response)
+    logprob, total = _checked(logprob, tokens, decision, now, thresholds), _divisor(normaliser, response)
     a = a.detach()  # a critic's would else be trained by the policy's loss
     _check_bonus(decision, logprob, now)
     found = token_surrogate(logprob, tokens, a, response, decision, now, thresholds)
@@ -150,16 +150,28 @@ def token_surrogate(
 
 
 def _checked(
-    logprob: Tensor, tokens: TokenStatistics, now: TokenStatistics | None, thresholds: Sequence[Tensor] | None
+    logprob: Tensor,
+    tokens: TokenStatistics,
+    decision: Decision,
+    now: TokenStatistics | None,
+    thresholds: Sequence[Tensor] | None,
 ) -> Tensor:
-    given: dict[str, Any] = {"logprob": logprob}
-    if now is not None:
-        given["now"] = getattr(now, "logprob", None)
+    if not isinstance(decision, Decision):
+        raise InputError(f"decision is a {type(decision).__name__}; give what step() or refine() returned.")
+    if now is not None and not isinstance(now, TokenStatistics):
+        raise InputError(f"now is a {type(now).__name__}; give what token_statistics() returned.")
+    given: dict[str, Any] = {"logprob": logprob} | ({} if now is None else {"now": now.logprob})
     if thresholds is not None:
-        given |= zip(("eps_low", "eps_high"), thresholds, strict=False)
+        try:
+            given["eps_low"], given["eps_high"] = thresholds
+        except (TypeError, ValueError):
+            raise InputError(
+                f"thresholds is {shorten(thresholds)}; give what decision.thresholds() returned."
+            ) from None
     for name, tensor in given.items():
         if not isinstance(tensor, Tensor):
-            raise InputError(f"{name} is a {type(tensor).__name__}; give what token_statistics() returned.")
+            source = "decision.thresholds()" if name.startswith("eps") else "token_statistics()"
+            raise InputError(f"{name} is a {type(tensor).__name__}; give what {source} returned.")
         if as_floats(tensor, name).shape != tokens.logprob.shape:
             raise InputError(
                 f"{name} is {list(tensor.shape)} and the rollout's tokens {list(tokens.logprob.shape)}; "

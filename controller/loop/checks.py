@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..inputs.errors import InputError, shorten
 from ..inputs.scalars import real, whole
-from ..limits import HIGHEST
+from ..limits import FARTHEST, HIGHEST, Limits
 from ..measure.batch import BatchStatistics
 from ..targets import Target
 
@@ -74,6 +74,19 @@ def plain_updates(updates: int | None, momentum: float | None) -> tuple[int | No
             "1, or leave it out."
         )
     return updates, momentum
+
+
+def plain_reach(reach: Any) -> Limits:
+    """The lowest and the highest command of a step as limits. Raises InputError: they are no two numbers that rise."""
+    try:
+        low, high = reach
+    except (TypeError, ValueError):
+        raise InputError(f"reach is {shorten(reach)}; give the lowest and the highest command.") from None
+    limits = Limits(real(low, "an end of reach"), real(high, "an end of reach"))
+    if not -FARTHEST <= limits.low <= limits.high <= FARTHEST:
+        given = f"reach is {limits.low:g} to {limits.high:g}"
+        raise InputError(f"{given}; give two numbers from -{FARTHEST:g} to {FARTHEST:g}, the lower one first.")
+    return limits
 
 
 def plain_success(success: float | None, target: Target | None) -> float:

@@ -12,7 +12,7 @@ from ..inputs.extension import identity
 from ..inputs.state import count, number, restored
 from ..laws.base import Law
 from ..laws.base import State as LawState
-from ..limits import HIGHEST, WIDEST
+from ..limits import FARTHEST, HIGHEST
 from ..targets import LONGEST, Target
 from .clock import Clock
 
@@ -94,7 +94,7 @@ def followed(config: ControlConfig) -> int:
 def _read(saved: dict[str, Any], config: ControlConfig) -> LoopState:
     law = dict(saved["law"])
     foreign = law.pop("type") != identity(config.law, Law)
-    fresh = config.law.start(number(law["command"], -WIDEST, WIDEST))
+    fresh = config.law.start(number(law["command"], -FARTHEST, FARTHEST))
     law = fresh if foreign else restored(fresh, law)
     config.law.check(law)
     guard = restored(config.guard.start(), saved["guard"])

@@ -99,7 +99,7 @@ class TokenStatistics:
         Args:
             logprob: as the sampler had it, shaped like `self.logprob`, float32.
         """
-        return replace(self.detach(), logprob=logprob.detach())
+        return replace(self.detach(), logprob=numbers(logprob, "logprob").detach())
 
     def detach(self) -> TokenStatistics:
         """The same numbers without a gradient."""

@@ -11,11 +11,14 @@ import torch
 
 from entrostat import (
     BatchStatistics,
+    EntropyController,
     InputError,
     TokenStatistics,
     batch_statistics,
+    distribution_statistics,
     linear_statistics,
     policy_loss,
+    statistics_without_logits,
     token_statistics,
 )
 from entrostat.advantages import group_advantages, no_spread_fraction
@@ -309,3 +312,50 @@ def test_a_group_of_one_has_no_advantage_and_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert group_advantages(torch.tensor([1, 0, 1]), 1).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("reach", [1.0, (1.0,), (1.0, -1.0), (math.nan, 1.0), (-1.0, math.inf), (-1000.0, 1.0)])
+def test_a_reach_is_two_numbers_that_rise(reach):
+    control = controller(law={"type": "adaptive"})
+    before = control.state_dict()
+    assert "reach is" in sentence(control.step_scalar, 0.5, reach=reach)
+    assert control.state_dict() == before
+
+
+def test_a_command_of_a_wide_reach_is_gone_on_from():
+    control, other = (controller(law={"type": "pid", "kp": 1000.0}) for _ in range(2))
+    command = control.step_scalar(0.5, reach=(-40.0, 40.0)).command
+    other.load_state_dict(control.state_dict())
+    assert command == other.state_dict()["law"]["command"] == 40.0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("decision", None), ("decision", controller()), ("now", TOKENS.logprob), ("thresholds", 0.2)]
+    + [("thresholds", (TOKENS.logprob,) * count) for count in (1, 3)],
+)
+def test_what_is_no_decision_no_statistics_and_no_pair_of_thresholds_is_refused_by_its_name(name, value):
+    given = {"logprob": TOKENS.logprob, "tokens": TOKENS, "advantages": ADVANTAGES, "mask": MASK}
+    given["decision"] = controller().step(*BATCH)
+    assert f"{name} is " in sentence(policy_loss, **given | {name: value})
+
+
+def test_thresholds_of_plain_numbers_are_told_where_theirs_come_from():
+    decision = controller().step(*BATCH)
+    said = sentence(policy_loss, TOKENS.logprob, *BATCH[:3], decision, thresholds=(0.2, 0.2))
+    assert said == "eps_low is a float; give what decision.thresholds() returned."
+
+
+def test_the_length_of_the_run_in_the_place_of_a_process_group_is_refused():
+    assert "`total_steps=`, by name" in sentence(EntropyController, controller().config, 500)
+    assert "path is a NoneType" in sentence(EntropyController.from_yaml, None)
+
+
+def test_statistics_without_logits_and_of_a_sampler_may_be_lists():
+    columns = TOKENS.logprob.tolist(), TOKENS.entropy.tolist()
+    expected = statistics_without_logits(TOKENS.logprob, TOKENS.entropy, 23)
+    torch.testing.assert_close(statistics_without_logits(*columns, 23).sensitivity.float(), expected.sensitivity)
+    assert torch.equal(TOKENS.sampled_at(columns[0]).logprob.float(), TOKENS.logprob)
+    policy = torch.distributions.Categorical(logits=torch.tensor([[0.0, 1.0], [2.0, 0.0]]))
+    found = distribution_statistics(policy, [0, 1])
+    assert torch.equal(found.logprob, distribution_statistics(policy, torch.tensor([0, 1])).logprob)

@@ -28,6 +28,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Independen
 from torch.nn.functional import softplus
 
 from ...inputs.errors import InputError
+from ..tensors import as_tensor
 from ..tokens import TokenStatistics, token_statistics
 
 Policy = Distribution | Sequence[Distribution]
@@ -68,6 +69,7 @@ def distribution_statistics(
         actions: [batch, time] or [batch], with the coordinates of an action behind.
         entropy_gradient: whether `entropy` carries a gradient too, for entropy bonuses.
     """
+    actions = as_tensor(actions, "actions")
     found = _several(distribution, actions) if isinstance(distribution, Sequence) else _one(distribution, actions)
     shape = found.logprob.shape
     if len(shape) not in (1, 2):

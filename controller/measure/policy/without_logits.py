@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..tensors import numbers
 from ..tokens import TokenStatistics
 
 
@@ -26,6 +27,7 @@ def statistics_without_logits(logprob: Tensor, entropy: Tensor, vocab_size: int)
     Raises:
         InputError: shapes do not match.
     """
+    logprob, entropy = numbers(logprob, "logprob"), numbers(entropy, "entropy")
     with torch.no_grad():
         sensitivity = logprob.exp() * (logprob + entropy)
     return TokenStatistics(logprob, entropy.detach(), sensitivity, vocab_size)
