@@ -106,7 +106,7 @@ class EntropyTrainingWorker(TrainingWorker):
         assert self.controller is not None
         prompts = tu.get(data, key="uid", default=None)
         groups = None if prompts is None else [str(prompt) for prompt in prompts]
-        self._decision = self.controller.step(tokens, pulls, mask, groups)
+        self._decision = self.controller.step(tokens, pulls, mask, groups=groups)
         data[ENTROPY], data[SENSITIVITY] = tokens.entropy, tokens.sensitivity
         if self._decision.reads_entropy:
             tu.assign_non_tensor(data, calculate_entropy=True)
