@@ -7,12 +7,13 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from .control import EntropyController
 from .decision import Decision, finite
-from .inputs.errors import InputError
+from .inputs.errors import InputError, shorten
 from .inputs.files import write_atomically
 from .inputs.scalars import real, whole
 
@@ -32,7 +33,7 @@ class Record:
             beta1^updates.
 
     Raises:
-        InputError: `updates` or `beta1` is no number.
+        InputError: `updates` is no count, `beta1` no share, or `control` no controller.
         OSError: the folder cannot be written to.
     """
 
@@ -40,7 +41,9 @@ class Record:
         self._lead = os.environ.get("RANK", "0") == "0"
         self._lines = Path(folder) / "metrics.jsonl"
         # one minibatch an epoch, whatever the loop calls them: any number of updates divides any batch then
-        update = {"minibatches": 1, "epochs": whole(updates, "updates"), "betas": [real(beta1, "beta1"), 0.999]}
+        update = {"minibatches": 1, "epochs": _count(updates), "betas": [_share(beta1), 0.999]}
+        if not isinstance(control, EntropyController):
+            raise InputError(f"control is a {type(control).__name__}; give the EntropyController of the run.")
         content = {"control": control.config.model_dump(mode="json"), "update": update}
         if self._lead:
             self._lines.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +65,18 @@ class Record:
         given = {name: real(value, name) for name, value in (metrics or {}).items()}
         if self._lead:
             append_step(self._lines, decision.step, decision.metrics() | given)
+
+
+def _count(updates: Any) -> int:
+    if not (count := whole(updates, "updates")) >= 1:
+        raise InputError(f"updates is {shorten(count)}; give the optimizer steps of a rollout, 1 or more.")
+    return count
+
+
+def _share(beta1: Any) -> float:
+    if not 0 <= (share := real(beta1, "beta1")) < 1:
+        raise InputError(f"beta1 is {share:g}; give the optimizer's, a number from 0 to below 1.")
+    return share
 
 
 def append_step(file: Path, step: int, metrics: Mapping[str, float]) -> None:

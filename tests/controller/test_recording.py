@@ -95,3 +95,11 @@ def test_a_number_called_step_is_refused(tmp_path):
     record = Record(tmp_path, control, updates=4)
     with pytest.raises(InputError, match="metrics hold `step`"):
         record.step(control.step_scalar(0.8), {"step": 77, "reward/mean": 0.5})
+
+
+@pytest.mark.parametrize("wrong", [{"updates": 0}, {"updates": -1}, {"beta1": 1.0}, {"beta1": -0.1}, {"control": 5}])
+def test_what_no_plant_can_be_fitted_with_is_refused_before_anything_is_written(wrong, tmp_path):
+    control = EntropyController(ControlConfig.model_validate(ADAPTIVE))
+    with pytest.raises(InputError, match=f"^{next(iter(wrong))} is "):
+        Record(tmp_path / "run", **{"control": control, "updates": 4} | wrong)
+    assert not (tmp_path / "run").exists()
