@@ -16,7 +16,7 @@ from .inputs.errors import InputError, shorten
 from .inputs.scalars import real
 from .measure.batch import LOST
 from .measure.regions import region_of
-from .measure.tensors import aligned, as_floats, as_tensor
+from .measure.tensors import aligned, as_floats, as_tensor, can_look
 from .measure.tokens import TokenStatistics
 
 SMALLEST = 1e-30
@@ -200,6 +200,8 @@ def _divisor(normaliser: Tensor | float | None, live: Tensor) -> Tensor | float:
         normaliser = as_tensor(normaliser, "normaliser")
         if normaliser.is_complex() or normaliser.dtype == torch.bool:
             raise InputError(f"normaliser is {shorten(normaliser)}; give the minibatch's count of tokens.")
+        if can_look(normaliser) and not normaliser >= 0:  # 0 is the count of a minibatch without tokens
+            raise InputError(f"normaliser is {normaliser.item():g}; give the minibatch's count of tokens.")
         return normaliser.reshape(()).to(live.device).clamp(min=1 if not normaliser.is_floating_point() else SMALLEST)
     if not (number := real(normaliser, "normaliser")) > 0:
         raise InputError(f"normaliser is {number:g}; give the minibatch's count of tokens.")

@@ -75,7 +75,10 @@ def paired_statistics(
         known: [responses], `known_rows` of the rollout.
     """
     advantages, mask = aligned(tokens, advantages, mask)
-    rows = len(now.logprob)
+    if (rows := len(now.logprob)) > len(mask):
+        raise InputError(
+            f"now has {rows} responses and the minibatch {len(mask)}; give `now` of its first rows, or of all of them."
+        )
     aligned(now, advantages[:rows], mask[:rows])
     sums = _local_sums(now, tokens, advantages, mask, known)
     all_reduced(sums, process_group)

@@ -55,7 +55,7 @@ def truths(mask: Any, name: str, device: torch.device | None = None) -> Tensor:
     tensor = as_tensor(mask, name, device)
     if tensor.dtype == torch.bool:
         return tensor
-    if _can_look(tensor) and not bool(((tensor == 0) | (tensor == 1)).all()):
+    if can_look(tensor) and not bool(((tensor == 0) | (tensor == 1)).all()):
         raise InputError(f"{name} has values other than 0 and 1; give true, or 1, on response tokens.")
     return tensor != 0
 
@@ -157,7 +157,7 @@ def token_ids(actions: Any, mask: Any, vocab_size: int, device: torch.device) ->
 def _within(ids: Tensor, mask: Tensor | None, vocab_size: int) -> TokenIds:
     good = (ids >= 0) & (ids < vocab_size)
     ignored = torch.zeros_like(good) if mask is not None else ids == IGNORED
-    if not _can_look(ids):
+    if not can_look(ids):
         fill = torch.where(good, torch.inf, torch.where(ignored, 0.0, torch.nan))
         return TokenIds(ids.clamp(0, max(vocab_size - 1, 0)), mask, fill)
     if bool(good.all()):
@@ -171,6 +171,6 @@ def _within(ids: Tensor, mask: Tensor | None, vocab_size: int) -> TokenIds:
     return TokenIds(ids.masked_fill(ignored, 0), ~ignored)
 
 
-def _can_look(tensor: Tensor) -> bool:
+def can_look(tensor: Tensor) -> bool:
     """Whether values can be read without waiting for a device."""
     return tensor.device.type == "cpu"

@@ -211,7 +211,7 @@ def test_an_id_that_is_no_token_is_refused_where_it_would_be_measured(measure, l
 
 @pytest.mark.parametrize("measure", STATISTICS)
 def test_on_an_accelerator_a_bad_id_is_no_number_and_the_others_stay(measure, monkeypatch):
-    monkeypatch.setattr(door, "_can_look", lambda tensor: False)
+    monkeypatch.setattr(door, "can_look", lambda tensor: False)
     actions = ACTIONS.masked_fill(~PART, 2**40)
     actions[0, 0] = -100
     found, expected = measure(actions), measure(ACTIONS)
@@ -273,7 +273,7 @@ def test_a_loss_of_tensors_that_are_not_sliced_alike_is_refused(name):
 
 def test_a_normaliser_is_above_zero_and_one_of_no_tokens_gives_no_nan():
     decision = controller().step(*BATCH)
-    for normaliser in (0, -3.0, math.nan, torch.ones(2)):
+    for normaliser in (0, -3.0, math.nan, torch.ones(2), torch.tensor(-3.0), torch.tensor(-3), torch.tensor(math.nan)):
         assert "normaliser" in sentence(policy_loss, TOKENS.logprob, *BATCH[:3], decision, normaliser=normaliser)
     logprob = TOKENS.logprob.clone().requires_grad_()
     loss, _ = policy_loss(logprob, TOKENS, ADVANTAGES, 0 * MASK, decision, normaliser=MASK.sum() * 0)
@@ -359,3 +359,11 @@ def test_statistics_without_logits_and_of_a_sampler_may_be_lists():
     policy = torch.distributions.Categorical(logits=torch.tensor([[0.0, 1.0], [2.0, 0.0]]))
     found = distribution_statistics(policy, [0, 1])
     assert torch.equal(found.logprob, distribution_statistics(policy, torch.tensor([0, 1])).logprob)
+
+
+def test_a_forward_pass_of_more_responses_than_the_minibatch_is_refused_by_its_name():
+    control = controller(law={"type": "adaptive"})
+    control.step(*BATCH)
+    rows = slice(0, 4)
+    said = sentence(control.refine, TOKENS[:6], TOKENS[rows], ADVANTAGES[rows], MASK[rows])
+    assert said.startswith("now has 6 responses and the minibatch 4")
