@@ -137,7 +137,10 @@ def _in_nats(level: ArrayLike, unit: Unit, initial: float | None) -> Floats:
     if unit == "nats":
         return values
     if initial is None:
-        raise InputError("a target in multiples of the initial entropy needs that one; give `initial` in nats.")
+        raise InputError(
+            "the target is in multiples of the initial entropy, which is not known; give it in nats, as `initial` or, "
+            "to a command, `--initial`."
+        )
     return np.asarray(values * initial)
 
 
@@ -211,7 +214,7 @@ class HoldThenAnneal(Curve):
     unit: Unit = "initial"
     """Unit of `hold`: `initial` for multiples of the run's own initial entropy, `nats`, or `differential`."""
     time: Literal["steps", "run"] = "run"
-    """Unit of `turn` and `steps`: `run` for shares of the run, or `steps`."""
+    """Unit of `turn` and `steps`: `run` for shares of the run, or `steps`, where that key is to be given."""
     hold: Level = HOLD
     """The entropy to hold."""
     end: Level = END

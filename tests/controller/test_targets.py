@@ -107,7 +107,7 @@ def test_a_resolved_table_is_read_back_without_its_file(tmp_path):
 def test_unit_initial_multiplies_by_the_runs_own_entropy():
     curve = target(type="linear", start=1.0, end=0.5, steps=10, unit="initial")
     assert curve.at([0, 5, 10], initial=0.8).tolist() == pytest.approx([0.8, 0.6, 0.4])
-    with pytest.raises(InputError, match=r"needs that one; give `initial` in nats\.$"):
+    with pytest.raises(InputError, match=r"which is not known; give it in nats, as `initial` or"):
         curve.at(0)
 
 
