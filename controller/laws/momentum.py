@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -43,5 +44,6 @@ def _updates(optimizer: Any) -> int | None:
         return None
     if not state:
         return 0
-    made = getattr(next(iter(state.values())), "get", {}.get)("step")
+    kept = next(iter(state.values()))
+    made = kept.get("step") if isinstance(kept, Mapping) else None
     return None if made is None else int(made)
