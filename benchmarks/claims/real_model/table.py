@@ -38,7 +38,10 @@ target, so its estimate trails. In steps 2 to 7 entropy was below its target and
 from 0.62 to 1.24 nats in steps 5 to 9, the estimate from 0.74 to 0.99. In steps 9 to 13 it was above its target and the
 command at its lower end; 1.09 to 0.71 nats came in step 14. Rewards fell and rose again with it: 0.38 in step 3, 0.17
 in step 12, 0.46 in step 15."""
-DISTINCT = "`distinct` counts spellings: 4, 4.0 and 04 are three different right answers."
+NOTES = """`distinct` counts spellings: 4, 4.0 and 04 are three different right answers.
+
+pass_at_1 draws at temperature 1, so that entropy left at the end is error in it; `greedy` is the share of prompts whose
+likeliest answer is right, and shows what of a difference is not sampling."""
 Claim = tuple[str, list[list[float]], str, Callable[[], bool | None]]
 """Text, figures, how they are shown, and whether it holds; none: the figures cannot tell."""
 HOLDS = {True: "yes", False: "**no**", None: "cannot be told"}
@@ -73,7 +76,7 @@ def write(figures: Figures, size: runs.Size, increment: float | None, folder: Pa
     """
     short, chain = of(figures, "static-", "control-", "cuts-", "bonus-"), of(figures, "chain-")
     blocks = ["# A real model", _head(size, increment, bool(of(figures, "cuts-"))), _verdicts(figures, size.steps)]
-    blocks += ["## Short answers", _columns(short), DISTINCT] if short else []
+    blocks += ["## Short answers", _columns(short), NOTES] if short else []
     blocks += ["## With a chain of thought", CHAIN, _columns(chain), WHY_CHAIN] if chain else []
     steps = {name: figures[name] for name in ROWS if name in figures}
     blocks += [*_regions(figures), "## A step's seconds", STEP, as_table(steps)]
