@@ -78,7 +78,6 @@ def policy_loss(
     """
     a, response = aligned(tokens, advantages, mask)
     logprob, total = _checked(logprob, tokens, decision, now, thresholds), _divisor(normaliser, response)
-    a = a.detach()  # a critic's would else be trained by the policy's loss
     _check_bonus(decision, logprob, now)
     found = token_surrogate(logprob, tokens, a, response, decision, now, thresholds)
     penalty = decision.penalty(found.batch)
@@ -133,7 +132,8 @@ def token_surrogate(
     """
     log_ratio = logprob - tokens.logprob.detach()
     live = response & (log_ratio.detach() + a).isfinite()
-    a, log_ratio = torch.where(live, a, 0.0), torch.where(live, log_ratio, 0.0)
+    # with its gradient a critic's advantage would be trained by the policy's loss
+    a, log_ratio = torch.where(live, a.detach(), 0.0), torch.where(live, log_ratio, 0.0)
     ratio = importance_ratio(log_ratio)
     eps_low, eps_high = decision.thresholds(tokens, a, logprob) if thresholds is None else thresholds
     low, high, good = 1 - eps_low, 1 + eps_high, a > 0

@@ -98,9 +98,14 @@ def first(size: Size) -> dict[str, list[str]]:
     return {f"static-{SEEDS[0]}": run(size, SEEDS[0], STATIC), f"control-hold-{SEEDS[0]}": run(size, SEEDS[0], hold)}
 
 
+def tuning_size(size: Size) -> Size:
+    """Shorter runs of fewer answers, which tell the steps apart."""
+    return replace(size, steps=min(30, size.steps), prompts=min(12, size.prompts))
+
+
 def tuning(size: Size) -> dict[str, list[str]]:
-    """The bonus with each step, on the tuning seed; shorter runs of fewer answers tell enough."""
-    size = replace(size, steps=min(30, size.steps), prompts=min(12, size.prompts))
+    """The bonus with each step, on the tuning seed."""
+    size = tuning_size(size)
     return {f"tune-{increment:g}": run(size, TUNING, bonus(CURVES["hold"], increment)) for increment in INCREMENTS}
 
 

@@ -32,12 +32,8 @@ answers of up to 6 tokens, 4 minibatches (`python -m benchmarks.cost.real_step`)
 have; one that was not run is missing, and what it adds is in the next."""
 CHAIN = f"""Three problems solved in words and a fourth: 158 tokens of prompt, some 40 of answer, at most 64.
 {runs.CHAIN_STEPS} steps of 64 answers in bfloat16, seed {runs.SEEDS[0]}; `control` asks for the initial entropy
-throughout. Held out: 20 prompts x 8 answers. RMSE and bias: from step {SKIP} on."""
-WHY_CHAIN = """Why control lost here: the standard error of the entropy of 8 prompts is 0.06 to 0.17 nats, 13 % of the
-target, so its estimate trails. In steps 2 to 7 entropy was below its target and the command at its upper end; it rose
-from 0.62 to 1.24 nats in steps 5 to 9, the estimate from 0.74 to 0.99. In steps 9 to 13 it was above its target and the
-command at its lower end; 1.09 to 0.71 nats came in step 14. Rewards fell and rose again with it: 0.38 in step 3, 0.17
-in step 12, 0.46 in step 15."""
+throughout. Held out: 20 prompts x 8 answers. RMSE and bias: from step {SKIP} on.
+What its log shows: [limits](../limits.md)."""
 NOTES = """`distinct` counts spellings: 4, 4.0 and 04 are three different right answers.
 
 pass_at_1 draws at temperature 1, so that entropy left at the end is error in it; `greedy` is the share of prompts whose
@@ -77,10 +73,10 @@ def write(figures: Figures, size: runs.Size, increment: float | None, folder: Pa
     short, chain = of(figures, "static-", "control-", "cuts-", "bonus-"), of(figures, "chain-")
     blocks = ["# A real model", _head(size, increment, bool(of(figures, "cuts-"))), _verdicts(figures, size.steps)]
     blocks += ["## Short answers", _columns(short), NOTES] if short else []
-    blocks += ["## With a chain of thought", CHAIN, _columns(chain), WHY_CHAIN] if chain else []
+    blocks += ["## With a chain of thought", CHAIN, _columns(chain)] if chain else []
     steps = {name: figures[name] for name in ROWS if name in figures}
     blocks += [*_regions(figures), "## A step's seconds", STEP, as_table(steps)]
-    blocks += [*_cost(figures), *_trl(figures), *_chosen(figures)]
+    blocks += [*_cost(figures), *_trl(figures), *_chosen(figures, size)]
     page("real_model", *blocks, folder=folder)
 
 
@@ -279,8 +275,8 @@ def _trl(figures: Figures) -> list[str]:
     return ["## In TRL", text, table(heads, lines)]
 
 
-def _chosen(figures: Figures) -> list[str]:
+def _chosen(figures: Figures, size: runs.Size) -> list[str]:
     names = ("entropy, start to end", "RMSE %", "net RMSE %", "reward, end")
-    chosen = of(figures, "tune-")
-    text = "30 steps of 96 answers; `hold`."
+    chosen, size = of(figures, "tune-"), runs.tuning_size(size)
+    text = f"{size.steps} steps of {8 * size.prompts} answers; `hold`."
     return [f"## The bonus's step, on seed {runs.TUNING}", text, _columns(chosen, names)] if chosen else []
