@@ -117,8 +117,23 @@ def test_what_the_next_rollout_shows_of_a_change_is_found(carry):
 
 @pytest.mark.parametrize("offset", [-0.003, 0.0, 0.003])
 def test_what_every_rollout_adds_of_its_own_is_found(offset):
-    figures = excited(0.9, 0.1, 0.0, rollouts=120, offset=offset).figures()
-    assert figures["estimate/shift"] == pytest.approx(offset, abs=0.0012)
+    found = [excited(0.9, 0.1, 0.0, 120, seed=seed, offset=offset).figures()["estimate/shift"] for seed in range(6)]
+    assert np.mean(found) == pytest.approx(offset, abs=0.0008)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_shift_that_grows_over_the_run_leaves_no_bias(seed):
+    """From 0 to 1.7 % of the entropy a rollout, as with 32 minibatches; the entropy itself is held."""
+    rng, belief, apart = np.random.default_rng(seed), first_belief(0.8, 0.02, 8), []
+    for rollout in range(150):
+        shift = 0.017 * 0.8 * min(rollout / 100, 1.0)
+        for update in range(8):
+            belief = after_tick(belief, 0.0)
+            if update < 7:
+                belief = read_change(belief, -shift * (update + 1) / 8, 0.001)
+        belief = read_entropy(after_rollout(belief), 0.8 + 0.02 * rng.standard_normal(), 0.02)
+        apart.append(belief.figures()["estimate/entropy"] - 0.8)
+    assert abs(np.mean(apart[20:])) < 0.006 * 0.8
 
 
 def test_without_minibatches_no_shift_is_told_from_the_drift():
@@ -129,7 +144,7 @@ def test_without_minibatches_no_shift_is_told_from_the_drift():
 
 
 def test_the_level_is_known_better_than_any_batch_tells():
-    assert excited(0.9, 0.03, 0.0, rollouts=120).figures()["estimate/entropy_error"] < 0.015 / 1.5
+    assert excited(0.9, 0.03, 0.0, rollouts=120).figures()["estimate/entropy_error"] < 0.015 / 1.35
 
 
 def test_whatever_is_read_the_covariances_stay_symmetric_and_positive():

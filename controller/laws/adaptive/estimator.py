@@ -49,8 +49,9 @@ DRIFT_WALK, GAIN_WALK = 0.03, 0.03
 """Random walks a rollout: of the drift, in units of the command, and of ln gain."""
 CARRY_WALK = 0.005
 """The same of the carry."""
-OFFSET_WALK = 0.0003
-"""The same of the offset, as a share of the entropy."""
+OFFSET_WALK = 0.001
+"""The same of the offset, as a share of the entropy. With many minibatches it grows over a run; what a slower walk has
+not followed yet is a bias of the entropy controlled."""
 DIRECT = 0.5
 """Variance of z over that of w: without z a plant whose updates add at once looks like one of long momentum."""
 LEARNING = 0.03
