@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 
 Bound = Annotated[float, Field(ge=FLOOR, le=WIDEST)]
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
-Mode = Literal["control", "hold", "static"]
+Mode = Literal["control", "hold", "static", "released"]
+MEMORY = 0.9
+"""Share of the prompts counted so far that a rollout leaves: some ten rollouts count."""
+SURE = 2.0
+"""Standard errors by which a share of differing answers must lie below `variety`."""
 State = dict[str, Any]
 
 
@@ -44,6 +48,10 @@ class Watched:
     kl: float = math.nan
     density: bool = False
     """Whether the entropy is a density's, of either sign."""
+    prompts: int = 0
+    """Prompts of the rollout with two rewarded responses or more."""
+    variety: float = math.nan
+    """Mean over them of the share of pairs of these that differ."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +59,15 @@ class Verdict:
     """Decision of the guard in a step."""
 
     mode: Mode = "control"
-    """Who moves the thresholds from the next step on: the law, nobody, or the static fallback."""
+    """Who moves the thresholds from the next step on: the law, nobody, or the static fallback, which hands them back
+    or, `released`, does not."""
     static_share: float = 0.0
     """Share of the fallback in every threshold of this step, from 0 (control) to 1."""
     outside: int = 0
     """Steps in a row beyond a limit."""
     kl: float = math.nan
+    variety: float = math.nan
+    """Mean share of pairs of rewarded responses to a prompt that differ, over the last rollouts."""
     alarm: str | None = None
     """Reason, in the step in which the guard acts."""
     stop: str | None = None
@@ -70,6 +81,7 @@ class Verdict:
             "guard/static_share": self.static_share,
             "guard/alarm": float(self.alarm is not None),
             "guard/kl": self.kl,
+            "guard/variety": self.variety,
         }
 
 
@@ -80,7 +92,7 @@ class Guard(Config):
     when the KL divergence to the start policy exceeds `kl_limit`, or when no entropy could be measured. After
     `patience` such steps in a row the guard warns and takes its action. `hold` and `static` end after `patience` steps
     inside, whatever the command; the law then goes on from the command in force, and the static share of the thresholds
-    falls as it rose.
+    falls as it rose. Apart from this, `variety` ends control where prompts have one right answer.
     """
 
     low: tuple[Bound, Bound] = (FLOOR, WIDEST)
@@ -97,6 +109,11 @@ class Guard(Config):
     """Largest KL divergence to the start policy, nats a token; needs a loop that measures it."""
     patience: Steps = 20
     """Steps in a row outside before the guard acts, and inside before it hands back."""
+    variety: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Smallest mean share of pairs of rewarded responses to a prompt that differ. Once the run has shown less, two
+    standard errors below, prompts have one right answer, in which entropy is error: the fallback takes over and keeps
+    the thresholds. None: the target is followed whatever the answers are. It needs `groups=`, or a host that knows
+    prompts."""
     action: Literal["warn", "hold", "static", "stop"] = "warn"
     """Action beyond the warning: keep the command, fall back to static thresholds, or end the run with a checkpoint."""
     fallback: Static = Static()
@@ -113,23 +130,26 @@ class Guard(Config):
 
     def start(self) -> State:
         """The state before the first step."""
-        return {"mode": "control", "outside": 0, "inside": 0, "static_share": 0.0}
+        return {"mode": "control", "outside": 0, "inside": 0, "static_share": 0.0, "prompts": 0.0, "differing": 0.0}
 
     def step(self, state: State, seen: Watched) -> tuple[Verdict, State]:
         """One step of the watchdog, pure."""
-        state = self._counted(state, seen)
-        alarm = self._alarm(seen) if self._due(state) else None
-        if alarm and self.action != "warn":
+        state = self._counted(state | _answered(state, seen), seen)
+        alarm, one = self._alarm(seen) if self._due(state) else None, self._one_answer(state)
+        if one:
+            state, alarm = state | {"mode": "released"}, one
+        elif alarm and self.action != "warn":
             mode = "control" if self.action == "stop" else self.action
             state = state | {"mode": mode, "outside": 0, "inside": 0}
         share = self._share(state)
         verdict = Verdict(
             mode=state["mode"],
             static_share=share,
-            outside=self.patience if alarm else state["outside"],
+            outside=self.patience if alarm and not one else state["outside"],
             kl=seen.kl,
+            variety=_mean_variety(state),
             alarm=alarm,
-            stop=alarm if self.action == "stop" else None,
+            stop=alarm if self.action == "stop" and not one else None,
         )
         return verdict, state | {"static_share": share}
 
@@ -174,18 +194,34 @@ class Guard(Config):
         if state["mode"] == "control":
             return state | {"outside": state["outside"] + 1 if beyond or (away and seen.saturated) else 0}
         inside = 0 if away or beyond else state["inside"] + 1
-        if inside < self.patience:
+        if inside < self.patience or state["mode"] == "released":
             return state | {"inside": inside}
-        return self.start() | {"static_share": state["static_share"]}
+        return state | {"mode": "control", "outside": 0, "inside": 0}
 
     def _beyond(self, seen: Watched) -> bool:
         return self.kl_limit is not None and seen.kl > self.kl_limit
 
     def _share(self, state: State) -> float:
         """One `transition`-th towards the mode; the end is met exactly."""
-        share, end = float(state["static_share"]), float(state["mode"] == "static")
+        share, end = float(state["static_share"]), float(state["mode"] in ("static", "released"))
         step = 1 / self.transition
         return end if abs(end - share) <= step + 1e-9 else share + math.copysign(step, end - share)
+
+    def _one_answer(self, state: State) -> str | None:
+        """Why prompts have one right answer each, in the step in which that is clear.
+
+        By the upper end of Wilson's interval (1927) of `SURE` standard errors, with each prompt as one observation.
+        """
+        n, z2 = state["prompts"], SURE**2
+        if self.variety is None or state["mode"] == "released" or n == 0:
+            return None
+        p = _mean_variety(state)
+        if (p + z2 / (2 * n) + SURE * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n) >= self.variety:
+            return None
+        return (
+            f"of {n:.0f} prompts with two right answers or more {p:.1%} of the pairs of right answers differ, "
+            "so that entropy kept is error; write a `target` and no `guard.variety` to follow a curve nevertheless"
+        )
 
     def _alarm(self, seen: Watched) -> str:
         if not math.isfinite(seen.measurement):
@@ -196,6 +232,15 @@ class Guard(Config):
             now = f"entropy was outside {self.band:.0%} of its target with the command at its end"
             now += f", now {seen.measurement:.3g} nats for {seen.setpoint:.3g}"
         return f"for {self.patience} steps {now}"
+
+
+def _answered(state: State, seen: Watched) -> State:
+    more = seen.prompts * min(seen.variety, 1.0) if seen.prompts else 0.0
+    return {"prompts": MEMORY * state["prompts"] + seen.prompts, "differing": MEMORY * state["differing"] + more}
+
+
+def _mean_variety(state: State) -> float:
+    return min(state["differing"] / state["prompts"], 1.0) if state["prompts"] else math.nan
 
 
 def _faded(per_token: PerToken | None, rest: float, static_share: float) -> PerToken | None:

@@ -426,8 +426,9 @@ def _beside_a_curve(name: str) -> bool:
     return not name or name.startswith("Unnamed:") or name == TENSORBOARD[0] or name.endswith(("__MIN", "__MAX"))
 
 
-DEFAULT = {"target": {"type": "hold_then_anneal"}}
-"""The control that is recommended where nothing is chosen: this curve, the adaptive law, the balanced bonus."""
+DEFAULT = {"target": {"type": "hold_then_anneal"}, "guard": {"variety": 0.25}}
+"""The control that is recommended where nothing is chosen: this curve, the adaptive law, the balanced bonus, and plain
+clipping where prompts turn out to have one right answer."""
 
 
 def target_in(path: Path, naming: tuple[Path, ...] = ()) -> Any:

@@ -66,18 +66,25 @@ def outcome(run: Run) -> Outcome:
     return Outcome(tuple(run.column("controller/command").tolist()), float(entropy[-END:].mean()), rate)
 
 
-def ordered(stairs: Sequence[Outcome]) -> bool:
-    """Whether entropy rises strictly with the command, over commands that differed once the batch had limited them."""
-    return all(low.end < high.end for low, high in pairwise(stairs) if low.applied != high.applied)
+def out_of_order(stairs: Sequence[Outcome]) -> list[str]:
+    """Neighbours at which entropy does not rise with the command, of those that differed once the batch had limited
+    them."""
+    neighbours = pairwise(zip(COMMANDS, stairs, strict=True))
+    return [
+        f"{a:+g} and {b:+g} ({low.end:.3f}, {high.end:.3f} nats)"
+        for (a, low), (b, high) in neighbours
+        if low.applied != high.applied and low.end >= high.end
+    ]
 
 
 def blocks(found: dict[str, list[Outcome]], seeds: Sequence[int], steps: int) -> tuple[str, ...]:
     """The commands' rows, and the two questions seed by seed."""
-    answers, by_seed, by_command = [], [], []
+    answers, by_seed, by_command, not_ordered = [], [], [], []
     for place, seed in enumerate(seeds):
         low, static = found[str(COMMANDS[0])][place], found[STATIC][place]
-        rising = ordered([found[str(command)][place] for command in COMMANDS])
-        answers.append((rising, low.end <= static.end))
+        wrong = out_of_order([found[str(command)][place] for command in COMMANDS])
+        not_ordered += [f"seed {seed}: {pair}" for pair in wrong]
+        answers.append((not wrong, low.end <= static.end))
         figures = (f"{low.end:.3f}", f"{static.end:.3f}", f"{low.rate:+.4f}", f"{static.rate:+.4f}")
         by_seed.append([seed, *("yes" if answer else "no" for answer in answers[-1]), *figures])
     in_order, as_fast = map(sum, zip(*answers, strict=True))
@@ -96,7 +103,8 @@ def blocks(found: dict[str, list[Outcome]], seeds: Sequence[int], steps: int) ->
         f"`python -m benchmarks.claims.staircase --seeds {joined(seeds)} --steps {steps}`: the embedded "
         f"run in manual mode, {steps} steps. Mean +- standard deviation over the seeds.",
         f"Entropy is strictly ordered by the command in {in_order} of {len(seeds)} seeds. At the low end it falls at "
-        f"least as fast as under static clipping in {as_fast} of {len(seeds)}.",
+        f"least as fast as under static clipping in {as_fast} of {len(seeds)}. Not ordered: "
+        f"{'; '.join(not_ordered) or 'none'}.",
         "A command beyond what a batch can give stands at that end, as 10 and -10 always do; neighbours that were the "
         "same command at every step are not compared.",
         table(heads, by_command),

@@ -73,7 +73,8 @@ class ControlConfig(Config):
 def default_control() -> ControlConfig:
     """The control that is recommended where nothing is chosen; the log says which it is."""
     config = parse(ControlConfig, DEFAULT)
-    chosen = config.model_dump(mode="json", exclude_none=True, include={"target", "law", "actuator"})
+    parts: dict[str, Any] = {"target": True, "law": True, "actuator": True, "guard": {"variety"}}
+    chosen = config.model_dump(mode="json", exclude_none=True, include=parts)
     logger.info("the recommended control: %s", yaml_line(chosen))
     return config
 

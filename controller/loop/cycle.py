@@ -46,7 +46,7 @@ def decided(config: ControlConfig, state: LoopState, rollout: Rollout) -> tuple[
     stride = _stride(config, state, rollout)
     reading = _reading(config, state, rollout, stride)
     terms, state = _terms(config, state, reading)
-    verdict, state = _verdict(config, state, reading, terms, rollout.kl)
+    verdict, state = _verdict(config, state, reading, terms, rollout)
     actuation = config.actuator.actuate(terms.command, batch)
     decision = Decision(
         step=state.step,
@@ -128,7 +128,8 @@ def _reading(config: ControlConfig, state: LoopState, rollout: Rollout, stride: 
         initial=math.nan if initial is None else initial,
         density=rollout.batch.density,
     )
-    if target is None or (target.relative and initial is None):
+    released = state.guard["mode"] == "released"  # nothing is followed any more
+    if target is None or released or (target.relative and initial is None):
         return reading
     steps = state.clock.ahead(stride, AHEAD)
     past, *ahead = target.at(steps, initial).tolist()
@@ -157,9 +158,17 @@ def _terms(config: ControlConfig, state: LoopState, reading: Reading) -> tuple[T
 
 
 def _verdict(
-    config: ControlConfig, state: LoopState, reading: Reading, terms: Terms, kl: float
+    config: ControlConfig, state: LoopState, reading: Reading, terms: Terms, rollout: Rollout
 ) -> tuple[Verdict, LoopState]:
-    watched = Watched(reading.setpoint, reading.measurement, terms.saturated, kl, reading.density)
+    watched = Watched(
+        setpoint=reading.setpoint,
+        measurement=reading.measurement,
+        saturated=terms.saturated,
+        kl=rollout.kl,
+        density=reading.density,
+        prompts=rollout.batch.solved_twice,
+        variety=rollout.batch.variety,
+    )
     verdict, guard = config.guard.step(state.guard, watched)
     handed_back = state.guard["mode"] != "control" and verdict.mode == "control"
     return verdict, replace(state, guard=guard, hand_over=state.hand_over or handed_back)

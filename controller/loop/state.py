@@ -19,7 +19,7 @@ from .clock import Clock
 if TYPE_CHECKING:
     from .config import ControlConfig
 
-VERSION = 7
+VERSION = 8
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ def _read(saved: dict[str, Any], config: ControlConfig) -> LoopState:
     config.law.check(law)
     guard = restored(config.guard.start(), saved["guard"])
     number(guard["static_share"], 0, 1)
+    number(guard["differing"], 0, number(guard["prompts"], 0, LONGEST))
     initial = saved["initial_entropy"]
     return LoopState(
         law=law,

@@ -120,6 +120,10 @@ class BatchStatistics:
     """Whether actions are continuous: the entropy is differential, of either sign."""
     touched: bool = False
     """Whether a token of the minibatches since the last batch was cut, on any rank."""
+    solved_twice: int = 0
+    """Prompts with two rewarded responses or more, those of a positive advantage; 0 where prompts are not known."""
+    variety: float = float("nan")
+    """Mean over them of the share of pairs of rewarded responses that differ; NaN without one."""
 
     def __post_init__(self) -> None:
         """Raises InputError where a field is no number."""

@@ -16,6 +16,7 @@ from .ranks import Ballot, reduced
 from .regions import region_of
 from .tensors import aligned, row_ids
 from .tokens import TokenStatistics
+from .variety import variety_sums
 
 # |S| is at most about ln(vocab) / 4; below the first edge a token's part in D is lost in rounding.
 EDGES = np.concatenate([[0.0], np.geomspace(1e-6, 10.0, 128)])
@@ -76,9 +77,17 @@ def _local_sums(
             responses.sum(1),
             (mask.new_zeros(1) if touched is None else touched.reshape(1)).double(),
             cluster_sums(responses[1:3], groups),
+            _variety(responses[1:4], good, a, groups),
             contribution_sums(2 * region_of(a, logprob, entropy) + (s <= 0), 8, a, s, tokens.vocab_size is None),
         ]
     )
+
+
+def _variety(responses: Tensor, good: Tensor, a: Tensor, groups: Tensor | None) -> Tensor:
+    """`variety_sums`; none where a response is one token, an action, which is no answer to a prompt."""
+    if good.shape[1] == 1:
+        return a.new_zeros(2)
+    return variety_sums(responses, (a > 0).logical_or(~good).all(1) & good.any(1), groups)
 
 
 def cluster_sums(responses: Tensor, groups: Tensor | None) -> Tensor:
@@ -112,6 +121,7 @@ def _means(sums: np.ndarray, vocab_size: int | None) -> BatchStatistics:
     density = vocab_size is None
     total, rest = dict(zip(SCALARS, sums, strict=False)), sums[len(SCALARS) :]
     cluster, rest = dict(zip(CLUSTERS, rest, strict=False)), rest[len(CLUSTERS) :]
+    (prompts, differing), rest = rest[:2], rest[2:]
     count = max(total["measured"], 1.0)
     binned = rest.reshape(2, 2, 2, BINS, 3)  # by A <= 0, surprising, S <= 0
     kinds = binned.sum(3)
@@ -137,6 +147,8 @@ def _means(sums: np.ndarray, vocab_size: int | None) -> BatchStatistics:
         vocab_size=vocab_size,
         density=density,
         touched=bool(total["touched"] > 0),
+        solved_twice=int(prompts),
+        variety=float(differing / prompts) if prompts else math.nan,
     )
 
 

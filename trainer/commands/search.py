@@ -189,7 +189,7 @@ def _following(control: ControlConfig) -> ControlConfig:
     written = control.model_dump(mode="json", exclude_unset=True)
     replaced = {"law", "target", *(["actuator"] if isinstance(control.actuator, Fixed) else [])}
     kept = {part: value for part, value in written.items() if part not in replaced}
-    return parse(ControlConfig, DEFAULT | kept, source="the recommended law in place of yours")
+    return parse(ControlConfig, {"target": DEFAULT["target"]} | kept, source="the recommended law in place of yours")
 
 
 def _conclude(
