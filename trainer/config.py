@@ -215,6 +215,8 @@ class EvaluationConfig(Config):
     """Held-out problems, the same ones each time."""
     samples: Annotated[int, Field(ge=8, le=10**6)] = 16
     """Answers a prompt, for pass_at_1, pass_at_8 and distinct."""
+    temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    """Sampling temperature of these answers, whatever the rollouts' is; greedy answers are at 0."""
     divergence: bool = False
     """Whether the KL divergence to the start policy is measured too, which keeps a second model in memory."""
 

@@ -232,6 +232,7 @@ def evaluation(session: Session, step: int) -> dict[str, float]:
         samples=config.evaluation.samples,
         seed=seed_of(config.seed),
         max_new_tokens=config.rollout.max_new_tokens,
+        temperature=config.evaluation.temperature,
         reward_seconds=config.rollout.reward_seconds,
     )
     return figures | ({"eval/kl": heldout_divergence(session)} if config.evaluation.divergence else {})

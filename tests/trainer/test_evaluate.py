@@ -12,8 +12,11 @@ pytest.importorskip("transformers")
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 import entrostat.trainer  # noqa: E402
+from entrostat.trainer.config import load_config  # noqa: E402
+from entrostat.trainer.loop import evaluation  # noqa: E402
 from entrostat.trainer.policy.warmstart import build_model  # noqa: E402
 from entrostat.trainer.rollout import TransformersSampler, generate, response_logits  # noqa: E402
+from entrostat.trainer.run import open_session  # noqa: E402
 from entrostat.trainer.step.evaluate import evaluate, pass_at_k  # noqa: E402
 from entrostat.trainer.tasks import load_task  # noqa: E402
 
@@ -100,3 +103,16 @@ def test_an_untrained_policy_solves_nothing(policy):
     )
     assert result["eval/greedy"] == 0.0
     assert result["eval/pass_at_8"] < 0.2
+
+
+def test_at_a_low_temperature_the_draws_are_the_greedy_answer(policy):
+    sample = TransformersSampler(*policy).sample
+    sizes = {"prompts": 20, "samples": 8, "seed": 0, "max_new_tokens": 6}
+    cold = evaluate(sample, load_task("expressions"), temperature=0.01, **sizes)
+    assert cold["eval/pass_at_1"] == pytest.approx(cold["eval/greedy"], abs=0.1)
+    assert cold["eval/distinct"] < 0.8
+
+
+def test_a_run_evaluates_at_the_temperature_of_its_configuration():
+    words = ["evaluation={prompts: 20, samples: 8, temperature: 0.01}", "tracking={mlflow: null}"]
+    assert evaluation(open_session(load_config("examples/static.yaml", words)), 1)["eval/distinct"] < 0.8

@@ -26,19 +26,27 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
 
 
 def evaluate(
-    draw: Draw, task: Task, *, prompts: int, samples: int, seed: int, max_new_tokens: int, reward_seconds: float = 10.0
+    draw: Draw,
+    task: Task,
+    *,
+    prompts: int,
+    samples: int,
+    seed: int,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    reward_seconds: float = 10.0,
 ) -> dict[str, float]:
     """Success on `prompts` held-out problems, chosen by `seed`, with `samples` draws for each.
 
     eval/greedy: share of problems solved by the greedy answer (temperature 0); eval/greedy_train: the same on as many
     training problems, the reward of two runs of unequal entropy at equal entropy; eval/pass_at_1, pass_at_8 and
-    pass_at_16 (with as many samples): chance that one of so many draws at temperature 1 is right; eval/distinct: mean
+    pass_at_16 (with as many samples): chance that one of so many draws at `temperature` is right; eval/distinct: mean
     number of different right answers among the `samples` draws for a problem. An answer that takes longer than
     `reward_seconds` to judge is wrong.
     """
     problems = task.sample(prompts, random.Random(seed), "heldout")
     limits = {"max_new_tokens": max_new_tokens, "seed": seed, "seconds": reward_seconds}
-    drawn = _right_answers(draw, task, problems, samples, temperature=1.0, **limits)
+    drawn = _right_answers(draw, task, problems, samples, temperature=temperature, **limits)
     greedy = _right_answers(draw, task, problems, 1, temperature=0.0, **limits)
     seen = task.sample(prompts, random.Random(seed), "train")
     greedy_train = _right_answers(draw, task, seen, 1, temperature=0.0, **limits)
