@@ -82,6 +82,7 @@ class Verdict:
             "guard/alarm": float(self.alarm is not None),
             "guard/kl": self.kl,
             "guard/variety": self.variety,
+            "guard/released": float(self.mode == "released"),
         }
 
 
@@ -219,8 +220,8 @@ class Guard(Config):
         if (p + z2 / (2 * n) + SURE * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n) >= self.variety:
             return None
         return (
-            f"of {n:.0f} prompts with two right answers or more {p:.1%} of the pairs of right answers differ, "
-            "so that entropy kept is error; write a `target` and no `guard.variety` to follow a curve nevertheless"
+            f"prompts have one right answer, where entropy kept is error: of {n:.0f} with two rewarded responses or "
+            f"more {p:.1%} of the pairs differ; write a `target` and no `guard.variety` to follow a curve nevertheless"
         )
 
     def _alarm(self, seen: Watched) -> str:

@@ -7,7 +7,17 @@ import numpy as np
 from entrostat.sim.feasibility import stretches
 
 from .rundata import Run
-from .summary import BAND, SKIP, followed_target, is_density, measured_entropy, on_target, start_and_end, time_saturated
+from .summary import (
+    BAND,
+    SKIP,
+    followed_target,
+    is_density,
+    measured_entropy,
+    on_target,
+    released_at,
+    start_and_end,
+    time_saturated,
+)
 
 SHORTEST = 3
 """Steps outside the band in a row that count: one in twenty is outside by chance."""
@@ -19,6 +29,8 @@ def story(run: Run) -> str:
     target, ends = followed_target(run), start_and_end(measured_entropy(run))
     if ends is None:
         return "no entropy was logged"
+    if (step := released_at(run)) is not None:
+        return f"gave way to plain clipping in step {step}, since its prompts have one right answer"
     return _free(run, *ends) if np.isnan(target).all() else _followed(run, target)
 
 

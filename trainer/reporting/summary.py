@@ -56,6 +56,7 @@ class RunSummary:
     held: int  # steps whose measurement was not finite, so that the last command was held
     uncut: float | None  # % of steps at which the thresholds cut no token's gradient; none where a bonus acts
     skipped: int  # steps with an update left out: it was not finite, or had no answer to learn from
+    released: int | None  # step in which plain clipping took over, since prompts have one right answer
     faults: dict[str, int]  # `fault/*`: what else failed and was survived, over the whole run
 
 
@@ -89,12 +90,19 @@ def summarise(run: Run, skip: int = SKIP) -> RunSummary:
         held=int(np.nansum(run.column("controller/held"))),
         uncut=None if run.has("controller/bonus") else _percent_of_steps(run.column(cut) == 0, run.column(cut)),
         skipped=int(np.nansum(run.column("actor/skipped") > 0)),
+        released=released_at(run),
         faults={
             key.removeprefix("fault/"): round(float(np.nansum(column)))
             for key, column in run.columns.items()
             if key.startswith("fault/") and np.nansum(column) > 0
         },
     )
+
+
+def released_at(run: Run) -> int | None:
+    """The step in which control gave way to plain clipping, since prompts have one right answer; none: it did not."""
+    steps = run.steps[run.column("guard/released") > 0]
+    return int(steps[0]) if len(steps) else None
 
 
 def followed_target(run: Run) -> np.ndarray:

@@ -160,6 +160,8 @@ def headline(summary: RunSummary) -> str:
     end = ending([summary])
     if summary.entropy_end is None:
         return end
+    if summary.released is not None:
+        return f"gave way to plain clipping in step {summary.released}: its prompts have one right answer; {end}"
     if summary.rmse is None:
         asked = "too short to judge the tracking" if _controlled(summary) else "no target"
         return f"{asked}; {end}"
@@ -188,7 +190,8 @@ def warnings(summary: RunSummary) -> list[str]:
 
 
 def _checks(s: RunSummary) -> list[tuple[bool, str]]:
-    kept, ratio = 100.0 if s.entropy_kept is None else s.entropy_kept, s.entropy_over_target
+    kept = 100.0 if s.entropy_kept is None or s.released is not None else s.entropy_kept
+    ratio = s.entropy_over_target
     # A target may itself ask for little or much entropy: only a run that is off its target is to blame.
     return [
         (kept < 20 and (ratio is None or ratio < 80), f"entropy collapsed to {kept:.0f} % of its start"),
