@@ -39,7 +39,8 @@ class EntropyController:
     `policy_loss(..., decision)`. All state is in `state_dict()`, as plain JSON values. Evaluation never calls it.
 
     Args:
-        config: none: the recommended control, a curve that anneals the entropy over the run.
+        config: none: the recommended control, a curve that anneals the entropy over the run, and plain clipping once
+            prompts turn out to have one right answer.
         total_steps: rollouts of the whole run, for a curve in shares of it; see `set_total_steps`.
     """
 
@@ -110,8 +111,8 @@ class EntropyController:
             advantages: [batch] or [batch, time].
             mask: [batch, time], true (or 1) on response tokens.
             groups: [batch] integers or texts (a tensor, an array or a list), the prompt of each response, for the
-                standard error of the entropy. A prompt's responses belong on one rank. Without it responses count as
-                independent.
+                standard error of the entropy, and for `guard.variety`. A prompt's responses belong on one rank. Without
+                it responses count as independent, and `guard.variety` does nothing.
             kl: KL divergence to the start policy, nats a token, the same on every rank; for `guard.kl_limit`.
             updates: optimizer steps that the loop will take with this batch, for a law with an inner loop; without it
                 such a law learns the number from the first rollout.

@@ -34,8 +34,12 @@ Mode = Literal["control", "hold", "static", "released"]
 MEMORY = 0.9
 """Share of the prompts counted so far that a rollout leaves: some ten rollouts count."""
 SURE = 2.0
-"""Standard errors by which a share of differing answers must lie below `variety`."""
+"""Standard errors by which a share of differing answers must lie beyond a limit."""
+MANY = 2.0
+"""Multiple of `variety` beyond which prompts have many right answers, however alike they become as entropy falls."""
 State = dict[str, Any]
+COUNTED = ("prompts", "differing", "many")
+"""Prompts in the state: how many, the sum of their shares of differing pairs, and whether that was much."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +115,10 @@ class Guard(Config):
     patience: Steps = 20
     """Steps in a row outside before the guard acts, and inside before it hands back."""
     variety: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Smallest mean share of pairs of rewarded responses to a prompt that differ. Once the run has shown less, two
-    standard errors below, prompts have one right answer, in which entropy is error: the fallback takes over and keeps
-    the thresholds. None: the target is followed whatever the answers are. It needs `groups=`, or a host that knows
-    prompts."""
+    """Smallest mean share of pairs of rewarded responses to a prompt that differ. Once the last rollouts have shown
+    less, two standard errors below, prompts have one right answer, in which entropy is error: the fallback takes over
+    and keeps the thresholds. Not once they have shown twice as much. None: the target is followed whatever the answers
+    are. It needs `groups=`, and responses of more than one token."""
     action: Literal["warn", "hold", "static", "stop"] = "warn"
     """Action beyond the warning: keep the command, fall back to static thresholds, or end the run with a checkpoint."""
     fallback: Static = Static()
@@ -131,17 +135,22 @@ class Guard(Config):
 
     def start(self) -> State:
         """The state before the first step."""
-        return {"mode": "control", "outside": 0, "inside": 0, "static_share": 0.0, "prompts": 0.0, "differing": 0.0}
+        counted = dict(zip(COUNTED, (0.0, 0.0, False), strict=True))
+        return {"mode": "control", "outside": 0, "inside": 0, "static_share": 0.0} | counted
+
+    def resumed(self, state: State) -> State:
+        """A saved state under this guard: without `variety` control is taken up again."""
+        return state | {"mode": "control"} if state["mode"] == "released" and self.variety is None else state
 
     def step(self, state: State, seen: Watched) -> tuple[Verdict, State]:
         """One step of the watchdog, pure."""
-        state = self._counted(state | _answered(state, seen), seen)
+        state = self._counted(self._answered(state, seen), seen)
         alarm, one = self._alarm(seen) if self._due(state) else None, self._one_answer(state)
         if one:
-            state, alarm = state | {"mode": "released"}, one
+            state, alarm = state | {"mode": "released", "outside": 0, "inside": 0}, one
         elif alarm and self.action != "warn":
-            mode = "control" if self.action == "stop" else self.action
-            state = state | {"mode": mode, "outside": 0, "inside": 0}
+            stays = self.action == "stop" or state["mode"] == "released"
+            state = state | {"mode": state["mode"] if stays else self.action, "outside": 0, "inside": 0}
         share = self._share(state)
         verdict = Verdict(
             mode=state["mode"],
@@ -179,6 +188,7 @@ class Guard(Config):
             weigh=_faded(actuation.weigh, 1.0, static_share),
             penalty=_faded(actuation.penalty, 0.0, static_share),
             bonus=(1 - static_share) * actuation.bonus,
+            reads_entropy=actuation.reads_entropy and static_share < 1,
         )
 
     def _uniform(self, actuation: Actuation, static_share: float) -> tuple[float, float] | None:
@@ -192,10 +202,10 @@ class Guard(Config):
         width = self.band * scale(seen.setpoint, seen.density)
         away = abs(seen.setpoint - seen.measurement) > width  # never, where a number is missing
         beyond = self._beyond(seen) or not math.isfinite(seen.measurement)
-        if state["mode"] == "control":
+        if state["mode"] in ("control", "released"):  # a set-point is missing where control was released
             return state | {"outside": state["outside"] + 1 if beyond or (away and seen.saturated) else 0}
         inside = 0 if away or beyond else state["inside"] + 1
-        if inside < self.patience or state["mode"] == "released":
+        if inside < self.patience:
             return state | {"inside": inside}
         return state | {"mode": "control", "outside": 0, "inside": 0}
 
@@ -209,20 +219,25 @@ class Guard(Config):
         return end if abs(end - share) <= step + 1e-9 else share + math.copysign(step, end - share)
 
     def _one_answer(self, state: State) -> str | None:
-        """Why prompts have one right answer each, in the step in which that is clear.
-
-        By the upper end of Wilson's interval (1927) of `SURE` standard errors, with each prompt as one observation.
-        """
-        n, z2 = state["prompts"], SURE**2
-        if self.variety is None or state["mode"] == "released" or n == 0:
+        """Why prompts have one right answer each, in the step in which that is clear."""
+        if self.variety is None or state["mode"] == "released" or state["many"]:
             return None
-        p = _mean_variety(state)
-        if (p + z2 / (2 * n) + SURE * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n) >= self.variety:
+        if not _interval(state)[1] < self.variety:
             return None
         return (
-            f"prompts have one right answer, where entropy kept is error: of {n:.0f} with two rewarded responses or "
-            f"more {p:.1%} of the pairs differ; write a `target` and no `guard.variety` to follow a curve nevertheless"
+            f"prompts have one right answer, where entropy kept is error: of {state['prompts']:.0f} with two rewarded "
+            f"responses or more {_mean_variety(state):.1%} of the pairs differ; write `guard: {{variety: null}}` to "
+            "follow the target nevertheless"
         )
+
+    def _answered(self, state: State, seen: Watched) -> State:
+        """The state with the rollout's prompts counted in."""
+        if not (seen.prompts and math.isfinite(seen.variety)):
+            return state | {"prompts": MEMORY * state["prompts"], "differing": MEMORY * state["differing"]}
+        differing = MEMORY * state["differing"] + seen.prompts * min(seen.variety, 1.0)
+        state = state | {"prompts": MEMORY * state["prompts"] + seen.prompts, "differing": differing}
+        many = self.variety is not None and _interval(state)[0] > min(MANY * self.variety, (1 + self.variety) / 2)
+        return state | {"many": state["many"] or many}
 
     def _alarm(self, seen: Watched) -> str:
         if not math.isfinite(seen.measurement):
@@ -235,9 +250,14 @@ class Guard(Config):
         return f"for {self.patience} steps {now}"
 
 
-def _answered(state: State, seen: Watched) -> State:
-    more = seen.prompts * min(seen.variety, 1.0) if seen.prompts else 0.0
-    return {"prompts": MEMORY * state["prompts"] + seen.prompts, "differing": MEMORY * state["differing"] + more}
+def _interval(state: State) -> tuple[float, float]:
+    """Wilson's interval (1927) of the share of differing pairs, `SURE` standard errors wide; a prompt counts once."""
+    n, z2 = state["prompts"], SURE**2
+    if n == 0:
+        return 0.0, 1.0
+    p = _mean_variety(state)
+    middle, half = p + z2 / (2 * n), SURE * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return (middle - half) / (1 + z2 / n), (middle + half) / (1 + z2 / n)
 
 
 def _mean_variety(state: State) -> float:

@@ -313,7 +313,7 @@ class RunConfig(Config):
         )
     )
     """The content of a `control.yaml`, its path, beside the run's YAML or in the working folder, or `default`: the
-    recommended curve, law and actuator. Without it: static clipping at 0.2."""
+    recommended curve, law, actuator and guard. Without it: static clipping at 0.2."""
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)

@@ -148,6 +148,8 @@ def _terms(config: ControlConfig, state: LoopState, reading: Reading) -> tuple[T
     law, last = config.law, state.law["command"]
     if not math.isfinite(reading.measurement):
         return Terms(demand=last, command=last), state
+    if state.guard["mode"] == "released":
+        return Terms(demand=0.0, command=reading.reach.nearest(0.0)), state
     if reading.reach.idle or state.guard["mode"] != "control":
         return held(state.law, reading.reach)[0], state
     if state.hand_over:
@@ -166,7 +168,7 @@ def _verdict(
         saturated=terms.saturated,
         kl=rollout.kl,
         density=reading.density,
-        prompts=rollout.batch.solved_twice,
+        prompts=rollout.batch.solved_twice if config.law.follows_target else 0,
         variety=rollout.batch.variety,
     )
     verdict, guard = config.guard.step(state.guard, watched)

@@ -6,6 +6,7 @@ import zlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ..guard import COUNTED
 from ..guard import State as GuardState
 from ..inputs.errors import InputError, one_line
 from ..inputs.extension import identity
@@ -49,7 +50,9 @@ class LoopState:
     def under(self, old: ControlConfig, new: ControlConfig) -> LoopState:
         """The state as `new` takes it over from `old` during a run: the command goes on from where it is."""
         law = self.law if identity(new.law, Law) == identity(old.law, Law) else new.law.start(self.law["command"])
-        guard = new.guard.start() | {"static_share": self.guard["static_share"]}
+        kept = ["static_share", *(["mode", *COUNTED] if new.guard.variety is not None else [])]
+        released = self.guard["mode"] == "released" and "mode" in kept
+        guard = new.guard.start() | {key: self.guard[key] for key in kept if key != "mode" or released}
         return replace(self, law=law, guard=guard, hand_over=True)
 
     def target(self, config: ControlConfig) -> Target | None:
@@ -97,7 +100,7 @@ def _read(saved: dict[str, Any], config: ControlConfig) -> LoopState:
     fresh = config.law.start(number(law["command"], -FARTHEST, FARTHEST))
     law = fresh if foreign else restored(fresh, law)
     config.law.check(law)
-    guard = restored(config.guard.start(), saved["guard"])
+    guard = config.guard.resumed(loaded := restored(config.guard.start(), saved["guard"]))
     number(guard["static_share"], 0, 1)
     number(guard["differing"], 0, number(guard["prompts"], 0, LONGEST))
     initial = saved["initial_entropy"]
@@ -109,7 +112,10 @@ def _read(saved: dict[str, Any], config: ControlConfig) -> LoopState:
         initial=None if initial is None else number(initial, 0, HIGHEST),
         total=None if saved["total"] is None else int(number(saved["total"], 1, LONGEST)),
         held=count(saved["held"]),
-        hand_over=foreign or bool(saved["hand_over"]) or count(saved["followed"]) != followed(config),
+        hand_over=foreign
+        or bool(saved["hand_over"])
+        or count(saved["followed"]) != followed(config)
+        or guard["mode"] != loaded["mode"],
     )
 
 

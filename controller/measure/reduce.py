@@ -87,7 +87,8 @@ def _variety(responses: Tensor, good: Tensor, a: Tensor, groups: Tensor | None) 
     """`variety_sums`; none where a response is one token, an action, which is no answer to a prompt."""
     if good.shape[1] == 1:
         return a.new_zeros(2)
-    return variety_sums(responses, (a > 0).logical_or(~good).all(1) & good.any(1), groups)
+    rewarded = ((a >= 0) | ~good).all(1) & ((a > 0) & good).any(1)  # a host may give single tokens none
+    return variety_sums(responses, rewarded, groups)
 
 
 def cluster_sums(responses: Tensor, groups: Tensor | None) -> Tensor:

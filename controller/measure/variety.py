@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-NEAR = 0.01
+NEAR = 0.05
 """Nats, and a tenth of it as a share: log-probabilities of one text differ by no more where it is measured twice."""
 
 
@@ -18,7 +18,7 @@ def variety_sums(responses: Tensor, rewarded: Tensor, groups: Tensor | None) -> 
 
     Args:
         responses: [3, batch], each response's tokens, entropy and surprisal, sums over its tokens.
-        rewarded: [batch], true where the advantage of every token is above 0.
+        rewarded: [batch], true where no token's advantage is below 0, and some are above.
         groups: [batch], the prompt of each response; none: it is not known, and nothing can be told.
     """
     if groups is None or not len(rewarded):

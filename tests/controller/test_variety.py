@@ -25,7 +25,7 @@ def rollout(texts, seed=0, rewarded=4):
     text = np.where(np.arange(RESPONSES) < rewarded, np.arange(RESPONSES) % texts, 100 + np.arange(RESPONSES))
     rows = [(prompt, t) for prompt in range(PROMPTS) for t in text]
     of_text = {row: np.random.default_rng([seed, *row]) for row in set(rows)}
-    drawn = {row: (-r.exponential(0.5, TIME), 0.3 + 0.4 * r.random(TIME)) for row, r in of_text.items()}
+    drawn = {row: (-r.exponential(2.0, TIME), 0.2 + 2.0 * r.random(TIME)) for row, r in of_text.items()}
     logprob, entropy = (np.array([drawn[row][i] for row in rows]) for i in (0, 1))
     noise = 1e-5 * rng.standard_normal(logprob.shape)
     sensitivity = (logprob + entropy) * np.exp(logprob)
@@ -93,6 +93,8 @@ def test_where_prompts_have_one_right_answer_plain_clipping_takes_over_for_good(
     assert torch.equal(low, torch.full_like(low, 0.2))
     assert torch.equal(high, torch.full_like(high, 0.2))
     assert last.actuation.bonus == 0
+    assert not last.reads_entropy
+    assert last.command == 0
     assert math.isnan(last.setpoint)
     said = [record.getMessage() for record in caplog.records if "one right answer" in record.getMessage()]
     assert len(said) == 1
@@ -108,6 +110,53 @@ def test_else_the_curve_is_followed(texts, changes, groups):
     _, decisions = run(20, texts, groups, **changes)
     assert all(decision.metrics()["guard/static_share"] == 0 for decision in decisions)
     assert decisions[-1].setpoint == 0.5
+
+
+def test_prompts_that_have_had_many_right_answers_have_them_however_alike_they_become():
+    control, _ = run(1, texts=4)
+    for seed in range(1, 50):
+        last = decide(control, 1, seed)
+    assert last.metrics()["guard/variety"] < 0.02
+    assert last.verdict.mode == "control"
+
+
+def test_tokens_that_a_host_gives_no_advantage_do_not_make_an_answer_unrewarded():
+    tokens, advantages, mask, groups = rollout(2)
+    per_token = advantages[:, None].expand(-1, TIME).clone()
+    per_token[:, ::2] = 0.0
+    assert batch_statistics(tokens, per_token, mask, groups).variety == pytest.approx(2 / 3)
+
+
+def test_a_law_that_follows_nothing_is_not_released():
+    law = {"law": {"type": "manual", "command": 0.5}, "target": None}
+    _, decisions = run(10, 1, **law)
+    assert decisions[-1].verdict.mode == "control"
+
+
+def test_the_divergence_still_stops_a_run_that_was_released():
+    guard = {"variety": 0.25, "kl_limit": 0.1, "action": "stop", "patience": 3}
+    control, _ = run(3, texts=1, guard=guard)
+    tokens, advantages, mask, prompts = rollout(1)
+    stops = [control.step(tokens, advantages, mask, groups=prompts, kl=1.0).stop for _ in range(3)]
+    assert stops[:2] == [None, None]
+    assert "KL divergence" in stops[2]
+    assert control.step(tokens, advantages, mask, groups=prompts, kl=0.0).verdict.mode == "released"
+
+
+def test_without_variety_a_released_run_is_resumed_under_control():
+    control, _ = run(12, texts=1)
+    resumed = EntropyController(ControlConfig.model_validate(CURVE | {"guard": {}}))
+    resumed.load_state_dict(json.loads(json.dumps(control.state_dict())))
+    shares = [decide(resumed, 1, seed).metrics()["guard/static_share"] for seed in range(50, 56)]
+    assert shares == pytest.approx([0.8, 0.6, 0.4, 0.2, 0.0, 0.0])
+    assert decide(resumed, 1, 60).setpoint == 0.5
+
+
+@pytest.mark.parametrize(("guard", "share"), [({"variety": 0.25, "patience": 7}, 1.0), ({}, 0.8)], ids=str)
+def test_another_configuration_leaves_a_run_released_unless_it_has_no_variety(guard, share):
+    control, _ = run(12, texts=1)
+    control.reconfigure(ControlConfig.model_validate(CURVE | {"guard": guard}))
+    assert decide(control, 1, 50).metrics()["guard/static_share"] == pytest.approx(share)
 
 
 def test_few_prompts_decide_nothing():

@@ -232,6 +232,11 @@ def test_a_law_that_follows_nothing_is_replaced_and_what_else_is_written_is_kept
     assert parse(ControlConfig, written) == control
 
 
+def test_a_search_follows_its_curves_whatever_the_answers_are():
+    config = parse(RunConfig, RUN | {"control": {"target": {"type": "hold_then_anneal"}, "guard": {"variety": 0.25}}})
+    assert _control(config, {"hold": 0.8, "turn": 0.0, "end": 0.3}).guard.variety is None
+
+
 def test_a_part_that_does_not_go_with_the_recommended_law_is_refused_before_anything_is_trained(tmp_path):
     config = parse(RunConfig, RUN | {"control": {"law": {"type": "manual"}, "measurement": {"share": 0.25}}})
     with pytest.raises(InputError, match=r"^the recommended law in place of yours: `measurement.share` is 0.25, and"):

@@ -175,7 +175,11 @@ def _search(config: RunConfig, goals: Sequence[Goal], seeds: Sequence[int]) -> S
 
 def _control(config: RunConfig, settings: Settings) -> ControlConfig:
     curve = parse(HoldThenAnneal, {"type": "hold_then_anneal"} | settings)
-    return _following(config.control).model_copy(update={"target": curve})
+    control = _following(config.control).model_copy(update={"target": curve})
+    if control.guard.variety is None:
+        return control
+    guard = control.guard.model_copy(update={"variety": None})  # else a task with one right answer runs no curve at all
+    return control.model_copy(update={"guard": guard})
 
 
 def _following(control: ControlConfig) -> ControlConfig:

@@ -46,7 +46,8 @@ def ahead(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """
     asked, planned = run.control("target"), run.config.get("steps") or 0
     steps = np.arange(run.steps[-1], planned)
-    if run.status != "RUNNING" or not asked or len(steps) < 2:
+    released = not np.isfinite(run.column("controller/setpoint")[-1])
+    if run.status != "RUNNING" or not asked or released or len(steps) < 2:
         return np.empty(0), np.empty(0)
     with suppress(InputError):
         curve = parse(_Asked, {"target": asked}, source="the target").target.with_total(planned)

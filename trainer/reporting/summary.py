@@ -81,7 +81,7 @@ def summarise(run: Run, skip: int = SKIP) -> RunSummary:
         oscillation_grows=oscillation_grows(error, se),
         entropy_end=ends[1] if ends else None,
         entropy_kept=None if density else end_over_start(entropy),
-        entropy_over_target=None if density else _percent(_mean(_finite(entropy)[-10:]), _mean(_finite(target)[-10:])),
+        entropy_over_target=None if density else _over_target(entropy, target),
         reward=_mean(run.known("reward/mean")[-10:]),
         gradient_norm=_mean(run.known("actor/grad_norm")[-10:]),
         zero_gradient=_percent(_mean(run.known("gradient/zero_fraction")), 1.0),
@@ -97,6 +97,11 @@ def summarise(run: Run, skip: int = SKIP) -> RunSummary:
             if key.startswith("fault/") and np.nansum(column) > 0
         },
     )
+
+
+def _over_target(entropy: np.ndarray, target: np.ndarray) -> float | None:
+    entropy, target = _together(entropy, target)
+    return _percent(_mean(entropy[-10:]), _mean(target[-10:]))
 
 
 def released_at(run: Run) -> int | None:

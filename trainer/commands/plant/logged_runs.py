@@ -85,15 +85,17 @@ def _from_run(run: Run, name: str, lag: float | None, noise: float | None) -> Lo
     ends: dict[str, Any] = {
         end: run.column(f"controller/command_{end}") for end in ENDS if run.has(f"controller/command_{end}")
     }
+    cut = np.flatnonzero(run.column("guard/static_share") > 0)  # from there on the command is not what acts
+    obeyed = slice(int(cut[0]) if len(cut) else None)
     return LoggedRun(
         name=name,
-        steps=run.steps,
-        entropy=run.column("actor/entropy"),
-        command=run.column("controller/command"),
-        standard_error=_known(run.column("controller/standard_error"), noise),
+        steps=run.steps[obeyed],
+        entropy=run.column("actor/entropy")[obeyed],
+        command=run.column("controller/command")[obeyed],
+        standard_error=_known(run.column("controller/standard_error")[obeyed], noise),
         lag=_momentum(run.config, name) if lag is None else lag,
         closed=run.closed,
-        **ends,
+        **{end: values[obeyed] for end, values in ends.items()},
     )
 
 

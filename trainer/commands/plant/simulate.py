@@ -80,7 +80,7 @@ def _limited(law: PID, guard: Guard) -> PID:
 def _left_out(guard: Guard, foreseen: Guard) -> list[str]:
     """A line on what is written of the guard and not foreseen; none where that is nothing."""
     plain = Guard()
-    keys = [f"`{key}`" for key in ("low", "high", "kl_limit") if getattr(guard, key) != getattr(plain, key)]
+    keys = [f"`{key}`" for key in ("low", "high", "kl_limit", "variety") if getattr(guard, key) != getattr(plain, key)]
     keys += [f"`action: {guard.action}`"] if guard.action != foreseen.action else []
     return [f"guard       not in the prediction: {', '.join(keys)}"] if keys else []
 
