@@ -77,6 +77,10 @@ CURVES: dict[str, dict[str, Any]] = {
         for turn in (0.0, 0.2, 0.4, 0.6, 0.8)
         for end in (0.02, 0.1, 0.25, 0.5)
     },
+    **{
+        f"fall by 30%, end {end:g}": {"type": "hold_then_anneal", "turn": 0.0, "steps": 0.3, "end": end}
+        for end in (0.25, 0.35, 0.5)
+    },
     "from 1, end 0.25": {"type": "hold_then_anneal", "hold": 1.0, "turn": 0.0, "end": 0.25},
     "up, then down": LEVELS | {"type": "increase_then_decrease", "start": 0.9, "peak": 1.1, "end": 0.1},
     "oscillating decay": LEVELS
