@@ -246,7 +246,8 @@ def write(rows: Rows, chosen: Any, controls: Mapping[str, Any]) -> None:
     whole = [method for method in methods if all(map(len, of(method, "pass_at_1", tasks)))]
     if len(tasks) > 1:
         blocks += ["## All tasks", figures(whole, partial(of, tasks=tasks), partial(middle, centre=mean_of_means)), AGE]
-    blocks += [f"## {ours}, less {STATIC}, seed by seed", apart(rows, ours, tasks, chosen.seeds)]
+    for method in dict.fromkeys((ours, recommended)):
+        blocks += [f"## {method}, less {STATIC}, seed by seed", apart(rows, method, tasks, chosen.seeds)]
     blocks += choice(partial(values, rows, seeds=chosen.select), controls, many, tasks)
     tuning = [f"- {name}: `{controls[name]}`" for name in SPACES if name in methods]
     page("curves", *blocks, "## Rivals as tuned", "\n".join(tuning), "![Pareto](curves.png)", folder=chosen.results)
