@@ -68,6 +68,8 @@ MANY = ("expressions", "walk", "countdown")
 STATIC = "static 0.2"
 UNSET = "nothing set"
 """The recommended control: the recommended curve, which gives way to clipping where a prompt has one right answer."""
+FOLLOWED = "hold 0%, end 0.25"
+"""The curve of the recommended control."""
 LEVELS = {"unit": "initial"}
 CURVES: dict[str, dict[str, Any]] = {
     "constant 0.85": LEVELS | {"type": "constant", "value": 0.85},
@@ -124,8 +126,11 @@ SPACES = {
 }
 """Space of each rival's search, its level included; the tuning judges by pass_at_1 + pass_at_8."""
 AGE = (
-    f"`{UNSET}` is of the present estimator. All curves are of older ones, `hold 0%, end 0.25` and `from 1, end 0.25` "
-    "of a later one than the others; a hold and no hold can be compared only after they are made again."
+    f"`{UNSET}` is of the present estimator. All curves are of older ones, `{FOLLOWED}` and `from 1, end 0.25` of a later "
+    "one than the others; a hold and no hold can be compared only after they are made again. The curves that fall within "
+    "30 % of the run are of the present one. They came into the grid after all others, since the best rival falls early; "
+    f"the rule prefers one of them to `{FOLLOWED}`, which the recommended control follows until they have run on the "
+    "seeds of the claims."
 )
 """Goes once they are."""
 FIGURES = ("pass_at_1", "greedy", "pass_at_8", "pass_at_16", "distinct", "reward")
@@ -246,8 +251,9 @@ def write(rows: Rows, chosen: Any, controls: Mapping[str, Any]) -> None:
     whole = [method for method in methods if all(map(len, of(method, "pass_at_1", tasks)))]
     if len(tasks) > 1:
         blocks += ["## All tasks", figures(whole, partial(of, tasks=tasks), partial(middle, centre=mean_of_means)), AGE]
-    for method in dict.fromkeys((ours, recommended)):
-        blocks += [f"## {method}, less {STATIC}, seed by seed", apart(rows, method, tasks, chosen.seeds)]
+    for method in (ours, FOLLOWED, recommended):
+        if (title := f"## {method}, less {STATIC}, seed by seed") not in blocks and method in methods:
+            blocks += [title, apart(rows, method, tasks, chosen.seeds)]
     blocks += choice(partial(values, rows, seeds=chosen.select), controls, many, tasks)
     tuning = [f"- {name}: `{controls[name]}`" for name in SPACES if name in methods]
     page("curves", *blocks, "## Rivals as tuned", "\n".join(tuning), "![Pareto](curves.png)", folder=chosen.results)
