@@ -127,10 +127,10 @@ SPACES = {
 """Space of each rival's search, its level included; the tuning judges by pass_at_1 + pass_at_8."""
 AGE = (
     f"`{UNSET}` is of the present estimator. All curves are of older ones, `{FOLLOWED}` and `from 1, end 0.25` of a "
-    "later one than the others; a hold and no hold can be compared only after they are made again. The curves that fall "
-    "within 30 % of the run are of the present one. They came into the grid after all others, since the best rival "
-    f"falls early; the rule prefers one of them to `{FOLLOWED}`, which the recommended control follows until they have "
-    "run on the seeds of the claims."
+    "later one than the others; a hold and no hold can be compared only after they are made again. The curves that "
+    "fall within 30 % of the run are of the present one. They came into the grid after all others, since the best "
+    f"rival falls early; the rule prefers one of them to `{FOLLOWED}`, which the recommended control follows until "
+    "they have run on the seeds of the claims."
 )
 """Goes once they are."""
 FIGURES = ("pass_at_1", "greedy", "pass_at_8", "pass_at_16", "distinct", "reward")
