@@ -74,6 +74,8 @@ class Verdict:
     """Mean share of pairs of rewarded responses to a prompt that differ, over the last rollouts."""
     alarm: str | None = None
     """Reason, in the step in which the guard acts."""
+    action: str | None = None
+    """Action of that step; the one of the configuration, or `static` where prompts have one right answer."""
     stop: str | None = None
     """The same where the run is to be ended, with a checkpoint."""
 
@@ -142,6 +144,15 @@ class Guard(Config):
         """A saved state under this guard: without `variety` control is taken up again."""
         return state | {"mode": "control"} if state["mode"] == "released" and self.variety is None else state
 
+    def taken_over(self, state: State) -> State:
+        """The state of another guard's run under this one: all begins anew but the share of the fallback and, with
+        `variety`, what is known of prompts."""
+        fresh = self.start() | {"static_share": state["static_share"]}
+        if self.variety is None:
+            return fresh
+        mode = "released" if state["mode"] == "released" else "control"
+        return fresh | {"mode": mode} | {key: state[key] for key in COUNTED}
+
     def step(self, state: State, seen: Watched) -> tuple[Verdict, State]:
         """One step of the watchdog, pure."""
         state = self._counted(self._answered(state, seen), seen)
@@ -159,6 +170,7 @@ class Guard(Config):
             kl=seen.kl,
             variety=_mean_variety(state),
             alarm=alarm,
+            action=None if alarm is None else "static" if one else self.action,
             stop=alarm if self.action == "stop" and not one else None,
         )
         return verdict, state | {"static_share": share}
@@ -232,10 +244,9 @@ class Guard(Config):
 
     def _answered(self, state: State, seen: Watched) -> State:
         """The state with the rollout's prompts counted in."""
-        if not (seen.prompts and math.isfinite(seen.variety)):
-            return state | {"prompts": MEMORY * state["prompts"], "differing": MEMORY * state["differing"]}
-        differing = MEMORY * state["differing"] + seen.prompts * min(seen.variety, 1.0)
-        state = state | {"prompts": MEMORY * state["prompts"] + seen.prompts, "differing": differing}
+        prompts, share = (seen.prompts, min(seen.variety, 1.0)) if math.isfinite(seen.variety) else (0, 0.0)
+        differing = MEMORY * state["differing"] + prompts * share
+        state = state | {"prompts": MEMORY * state["prompts"] + prompts, "differing": differing}
         many = self.variety is not None and _interval(state)[0] > min(MANY * self.variety, (1 + self.variety) / 2)
         return state | {"many": state["many"] or many}
 

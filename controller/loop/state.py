@@ -6,7 +6,6 @@ import zlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..guard import COUNTED
 from ..guard import State as GuardState
 from ..inputs.errors import InputError, one_line
 from ..inputs.extension import identity
@@ -50,10 +49,7 @@ class LoopState:
     def under(self, old: ControlConfig, new: ControlConfig) -> LoopState:
         """The state as `new` takes it over from `old` during a run: the command goes on from where it is."""
         law = self.law if identity(new.law, Law) == identity(old.law, Law) else new.law.start(self.law["command"])
-        kept = ["static_share", *(["mode", *COUNTED] if new.guard.variety is not None else [])]
-        released = self.guard["mode"] == "released" and "mode" in kept
-        guard = new.guard.start() | {key: self.guard[key] for key in kept if key != "mode" or released}
-        return replace(self, law=law, guard=guard, hand_over=True)
+        return replace(self, law=law, guard=new.guard.taken_over(self.guard), hand_over=True)
 
     def target(self, config: ControlConfig) -> Target | None:
         """The curve, drawn over the run."""

@@ -96,8 +96,7 @@ class Watch:
     def check(self, decision: Decision, guard: Guard) -> None:
         """Warn about what has lasted for `PATIENCE` steps, each warning once; say what the guard does."""
         if alarm := decision.verdict.alarm:
-            action = "static" if decision.verdict.mode == "released" else guard.action
-            logger.warning("step %d: %s; the guard's action is `%s`.", decision.step, alarm, action)
+            logger.warning("step %d: %s; the guard's action is `%s`.", decision.step, alarm, decision.verdict.action)
         self._unseen(decision, guard)
         if self._rollout is not None and self.paired is not None:
             self._moved(self._rollout, *self.paired)

@@ -133,13 +133,15 @@ def test_a_law_that_follows_nothing_is_not_released():
     assert decisions[-1].verdict.mode == "control"
 
 
-def test_the_divergence_still_stops_a_run_that_was_released():
+def test_the_divergence_still_stops_a_run_that_was_released(caplog):
     guard = {"variety": 0.25, "kl_limit": 0.1, "action": "stop", "patience": 3}
     control, _ = run(3, texts=1, guard=guard)
     tokens, advantages, mask, prompts = rollout(1)
     stops = [control.step(tokens, advantages, mask, groups=prompts, kl=1.0).stop for _ in range(3)]
     assert stops[:2] == [None, None]
     assert "KL divergence" in stops[2]
+    said = [record.getMessage() for record in caplog.records if "the guard's action" in record.getMessage()]
+    assert [message.rpartition(" ")[2] for message in said] == ["`static`.", "`stop`."]
     assert control.step(tokens, advantages, mask, groups=prompts, kl=0.0).verdict.mode == "released"
 
 

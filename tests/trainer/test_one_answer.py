@@ -15,7 +15,7 @@ COMMON = ["control=default", "evaluation={every: 1000, prompts: 20, samples: 8}"
 
 
 def trained(task, folder, *more):
-    words = [f"task={task}", f"model={task}", f"steps={12}", *COMMON, *more]
+    words = [f"task={task}", f"model={task}", "steps=12", *COMMON, *more]
     assert main(["train", "examples/static.yaml", *words, "--out", str(folder)]) == 0
     return load_run(folder)
 
