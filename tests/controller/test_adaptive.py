@@ -13,6 +13,7 @@ from entrostat import EntropyController, InputError, TokenStatistics
 from entrostat.laws.adaptive.belief import Belief
 from entrostat.laws.adaptive.law import Adaptive
 from entrostat.laws.base import AHEAD, Reading
+from entrostat.limits import Limits
 from entrostat.loop.config import ControlConfig
 from entrostat.measure.paired import known_rows, paired_statistics
 from entrostat.sim.closed_loop import simulate
@@ -81,6 +82,32 @@ def test_a_constant_target_is_held_on_plants_of_any_gain_and_lag(changes, update
 def test_a_moving_curve_is_followed_without_lag():
     swing = {"type": "oscillatory_decay", "centre": 0.7, "amplitude": 0.1, "period": 50}
     assert tracked(target=swing) < 0.03
+
+
+def swung(carry, seed, gain=0.04, rollouts=150, updates=8):
+    """Set-points and entropies of a plant without momentum, of whose changes the next rollout shows a share."""
+    rng, law = np.random.default_rng(seed), Adaptive()
+    curve = [0.65 + 0.15 * math.sin(2 * math.pi * step / 50) for step in range(rollouts + AHEAD + 1)]
+    entropy, state, seen = 0.65, law.start(), []
+    for step in range(rollouts):
+        seen.append(entropy)
+        measured = reading(entropy + 0.015 * rng.standard_normal(), curve[step : step + AHEAD + 1], updates=updates)
+        _, state = law.step(state, replace(measured, reach=Limits(-4, 3)))
+        moved = 0.0
+        for _ in range(updates):
+            shown = moved + 0.001 * rng.standard_normal() if moved else 0.0
+            terms, state = law.refine(state, replace(measured, reach=Limits(-4, 3)), shown, 0.001)
+            moved += gain * (terms.command - 0.2 + 0.2 * rng.standard_normal()) / updates
+        entropy += carry * moved + 0.002 * rng.standard_normal()
+    return np.array(curve[:rollouts]), np.array(seen)
+
+
+def test_a_swing_is_followed_without_lag_where_a_share_of_a_change_carries_over():
+    lags = []
+    for seed in range(4):
+        curve, seen = (x[20:] for x in swung(0.7, seed))
+        lags.append(-np.polyfit(np.gradient(curve), seen - curve, 1)[0])
+    assert abs(np.mean(lags)) < 0.15  # rollouts
 
 
 @pytest.mark.parametrize("seed", range(3))

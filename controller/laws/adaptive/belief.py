@@ -27,8 +27,8 @@ GAIN_SPREAD = 1.4
 """Standard deviation of ln gain to begin with: a factor of 4. A pretrained model moves ten times as fast as a small
 one that is trained from nothing."""
 DRIFT_SPREAD = 0.5
-USUAL_CARRY, CARRY_SPREAD = 1.0, 0.1
-"""Share of a paired change that the next rollout shows: contexts move with the policy towards what lies near."""
+USUAL_CARRY, CARRY_SPREAD = 0.8, 0.2
+"""Share of a paired change that the next rollout shows: a change on the contexts trained on carries over in part."""
 PUSH_NOISE = 0.3
 """Standard deviation of w to begin with, in units of the command."""
 SHIFT_NOISE = 0.005
