@@ -199,15 +199,15 @@ class Exponential(_Ramp):
         return np.asarray(self.start * (self.end / self.start) ** self._fraction(step))
 
 
-HOLD, TURN, END, ENDED = 0.85, 0.0, 0.25, 0.93
-"""The recommended curve: from 0.85 of the initial entropy, without a hold, to 0.25 of it at 93 % of the run."""
+HOLD, TURN, END, ENDED = 0.85, 0.0, 0.5, 0.3
+"""The recommended curve: from 0.85 of the initial entropy, without a hold, to half of it at 30 % of the run."""
 
 
 class HoldThenAnneal(Curve):
     """`hold` until `turn`, then half a cosine down (or up) to `end`, which is reached at `steps`.
 
-    Without a key it is the recommended curve, in shares of the run and of its initial entropy, which does not hold: a
-    smooth fall over nearly the whole run, since a policy that is held does not learn what only a sharper one can.
+    Without a key it is the recommended curve, in shares of the run and of its initial entropy: an early fall to a level
+    that lasts, since a policy that is held high learns little, and one that ends sharp has spent its variety.
     """
 
     type: Literal["hold_then_anneal"] = "hold_then_anneal"
@@ -240,7 +240,7 @@ class HoldThenAnneal(Curve):
         if self.turn >= self.steps:
             raise ValueError(
                 f"`turn` is {self.turn:g}, not before `steps`, {self.steps:g}, at which the end is reached; write a "
-                "smaller `turn`."
+                "smaller `turn` or a larger `steps`."
             )
         if self.end < 0 and self.end_unit is not None:
             raise ValueError(

@@ -284,7 +284,7 @@ def test_hold_then_anneal_holds_falls_by_half_a_cosine_and_stays():
 
 def test_hold_then_anneal_without_a_key_is_the_recommended_curve():
     curve = target(type="hold_then_anneal").with_total(200)
-    assert curve.at([0, 93, 186, 200], initial=2.0).tolist() == pytest.approx([1.7, 1.1, 0.5, 0.5])
+    assert curve.at([0, 30, 60, 200], initial=2.0).tolist() == pytest.approx([1.7, 1.35, 1.0, 1.0])
 
 
 def test_the_end_of_a_curve_in_multiples_may_be_in_nats():
@@ -323,14 +323,14 @@ def test_a_curve_over_the_run_needs_to_know_its_length():
 
 def test_a_share_beyond_the_run_and_a_turn_after_the_end_are_refused():
     assert "the curve ends at 140; write at most 1" in refused(type="hold_then_anneal", turn=90, steps=140)
-    assert "`turn` is 0.95, not before `steps`, 0.93" in refused(type="hold_then_anneal", turn=0.95)
+    assert "`turn` is 0.95, not before `steps`, 0.3" in refused(type="hold_then_anneal", turn=0.95)
 
 
 def test_a_fall_in_steps_needs_to_be_told_its_last_step():
-    assert "`steps` is left out, 0.93, a share of the run" in refused(type="hold_then_anneal", time="steps")
+    assert "`steps` is left out, 0.3, a share of the run" in refused(type="hold_then_anneal", time="steps")
     assert "`steps` is left out" in refused(type="hold_then_anneal", time="steps", hold=0.9, end=0.3, unit="nats")
     resolved = target(type="hold_then_anneal", time="steps", steps=80).model_dump()
-    assert target(**resolved).at(80, 1.0) == 0.25
+    assert target(**resolved).at(80, 1.0) == 0.5
 
 
 def test_an_end_below_zero_in_a_unit_that_has_none_is_refused():

@@ -136,11 +136,11 @@ def test_a_run_that_was_extended_draws_no_target_ahead_since_it_keeps_that_of_it
 
 @pytest.mark.parametrize(
     ("content", "last"),
-    [({}, 0.25 / 0.85), ({"hold": 1.0, "end": 0.1, "end_unit": "nats"}, 0.1 / 0.8)],
-    ids=["the recommended one", "of an end in nats"],
+    [({"end": 0.25}, 0.25 / 0.85), ({"hold": 1.0, "end": 0.1, "end_unit": "nats"}, 0.1 / 0.8)],
+    ids=["of an end in multiples", "of an end in nats"],
 )
 def test_a_target_in_multiples_goes_on_from_where_the_run_is(tmp_path: Path, content: dict, last: float) -> None:
-    curve = {"type": "hold_then_anneal", "turn": 0.5} | content
+    curve = {"type": "hold_then_anneal", "turn": 0.5, "steps": 0.93} | content
     steps, values = ahead(running(tmp_path / "run", control={"target": curve}))
     assert len(steps) == 128
     assert values[steps <= 75] == pytest.approx(0.8)  # the target of the step that is done

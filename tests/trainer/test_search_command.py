@@ -22,7 +22,7 @@ MORE = (1.0, 1.0)
 
 
 def trial(name, *values, front=True):
-    return Found(name, {"hold": 0.8, "turn": 0.5, "end": 0.2}, values, front)
+    return Found(name, {"hold": 0.8, "steps": 0.5, "end": 0.2}, values, front)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_the_recommended_curve_is_tried_first_and_then_others_of_the_space(searc
         yaml.safe_load((folder / f"out/{name}/0/config.yaml").read_text())["control"]["target"]
         for name in ("000", "001")
     )
-    assert (first["hold"], first["turn"], first["end"]) == (0.85, 0.0, 0.25)
+    assert (first["hold"], first["steps"], first["end"]) == (0.85, 0.3, 0.5)
     assert second["hold"] != 0.85
     assert 0.4 <= second["hold"] <= 1.1
 
@@ -224,7 +224,7 @@ PARTS = {"guard": {"kl_limit": 0.1, "action": "stop"}, "surrogate": {"ratio_limi
 )
 def test_a_law_that_follows_nothing_is_replaced_and_what_else_is_written_is_kept(actuator, tried):
     config = parse(RunConfig, RUN | {"control": {"law": {"type": "manual"}, "actuator": actuator} | PARTS})
-    control = _control(config, {"hold": 0.8, "turn": 0.0, "end": 0.3})
+    control = _control(config, {"hold": 0.8, "steps": 0.6, "end": 0.3})
     assert (control.law.type, control.target.hold, control.target.end) == ("adaptive", 0.8, 0.3)
     assert control.actuator.model_dump(include=set(tried)) == tried
     written = control.model_dump(mode="json", exclude_unset=True)  # what becomes control.yaml
@@ -234,7 +234,7 @@ def test_a_law_that_follows_nothing_is_replaced_and_what_else_is_written_is_kept
 
 def test_a_search_follows_its_curves_whatever_the_answers_are():
     config = parse(RunConfig, RUN | {"control": {"target": {"type": "hold_then_anneal"}, "guard": {"variety": 0.25}}})
-    assert _control(config, {"hold": 0.8, "turn": 0.0, "end": 0.3}).guard.variety is None
+    assert _control(config, {"hold": 0.8, "steps": 0.6, "end": 0.3}).guard.variety is None
 
 
 def test_a_part_that_does_not_go_with_the_recommended_law_is_refused_before_anything_is_trained(tmp_path):

@@ -16,7 +16,7 @@ from entrostat.inputs.configuration import parse
 from entrostat.inputs.errors import InputError
 from entrostat.inputs.files import write_atomically
 from entrostat.loop.config import ControlConfig
-from entrostat.targets import DEFAULT, END, HOLD, TURN, HoldThenAnneal
+from entrostat.targets import DEFAULT, END, ENDED, HOLD, HoldThenAnneal
 
 from ..compare.page import as_page
 from ..compare.parent import parent_run
@@ -27,11 +27,11 @@ from ..config import RunConfig
 from ..reporting.rundata import Run, load_run
 from ..reporting.summary import EVALUATED
 
-SPACE = {"hold": (0.4, 1.1), "turn": (0.0, 0.85), "end": (0.05, 0.6)}
-"""Space of hold_then_anneal, in multiples of the initial entropy and shares of the run: from a fall over the whole run,
-or nearly a constant, to a late and steep fall."""
+SPACE = {"hold": (0.4, 1.1), "steps": (0.1, 1.0), "end": (0.05, 0.9)}
+"""Space of hold_then_anneal without a hold, in multiples of the initial entropy and shares of the run: from an early
+fall to one over the whole run, and from nearly a constant to a sharp end. A hold lost to all of them."""
 EVALUATIONS = (*EVALUATED, "pass_at_16")
-RECOMMENDED: Settings = {"hold": HOLD, "turn": TURN, "end": END}
+RECOMMENDED: Settings = {"hold": HOLD, "steps": ENDED, "end": END}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from entrostat.trainer.config import load_config
 HEAD = """`python -m benchmarks.claims.real_model`: SmolLM2-135M-Instruct (135 M parameters, vocabulary 49,152), all
 weights trained in float32 on one core of a CPU; reasoning-gym's `chain_sum` with two one-digit terms after three solved
 ones; {steps} steps of {answers} answers, 4 minibatches, learning rate {rate:g}. `hold` asks for the initial entropy
-throughout, `anneal` for the recommended curve, from 0.85 of it down to 0.25. `control` has nothing else set{cuts};
+throughout, `anneal` for a curve from 0.85 of it down to 0.25 at 93 % of the run. `control` has nothing else set{cuts};
 `bonus` is the rival, whose step is {increment}. The number is the seed. Entropy
 and reward: means of the first three and of the last ten steps. RMSE, net RMSE (without the sampling error of the
 measured entropy) and bias in % of the target's mean, from step {skip} on; over all seeds with what one standard error

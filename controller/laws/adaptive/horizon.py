@@ -82,6 +82,7 @@ def _coast(span: NDArray[Any]) -> Floats:
     return np.asarray(lags * (1 - lags**span) / (1 - lags))
 
 
+@lru_cache(maxsize=8)
 def _shares(ahead: tuple[float, ...]) -> Floats:
     """[blocks], the gain of a block as a share of that of now: it is proportional to the entropy along the curve."""
     entropy = scale_of(np.array(ahead[:-1]), density=False)
