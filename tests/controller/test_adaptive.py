@@ -223,6 +223,16 @@ def test_a_measurement_that_is_no_number_holds_the_command_and_changes_nothing()
     assert control.state_dict()["law"] == law
 
 
+def test_a_standard_error_larger_than_any_tells_nothing():
+    _, state = after(*[QUIET] * 3)
+    law, huge = Adaptive(), replace(reading(0.6), standard_error=1e217)
+    _, state = law.step(state, huge)
+    _, state = law.refine(state, huge, 0.0, 1e217)
+    terms, state = law.refine(state, huge, 0.5, 1e217)
+    assert abs(terms.demand) < 2
+    assert law.refine(state, huge, 1e217, 0.001)[1]["skipped"] == 1
+
+
 def test_a_paired_change_that_is_no_number_is_skipped_and_counted():
     _, state = after(*[QUIET] * 3)
     terms, bad = after((0.6, [0.0, math.nan]), state=state)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from entrostat.laws.adaptive.belief import CHANGE, DRIFT, LAGS, LOG_GAIN, RATE, Belief, first_belief
+from entrostat.laws.adaptive.belief import CARRY, CHANGE, DRIFT, LAGS, LOG_GAIN, RATE, Belief, first_belief
 from entrostat.laws.adaptive.estimator import (
     CARRY_WALK,
     DIRECT,
@@ -134,6 +134,14 @@ def test_a_shift_that_grows_over_the_run_leaves_no_bias(seed):
         belief = read_entropy(after_rollout(belief), 0.8 + 0.02 * rng.standard_normal(), 0.02)
         apart.append(belief.figures()["estimate/entropy"] - 0.8)
     assert abs(np.mean(apart[20:])) < 0.006 * 0.8
+
+
+def test_a_rollout_without_minibatches_between_others_keeps_the_gain_of_a_rollout():
+    belief = excited(0.9, 0.1, 0.0, rollouts=20, carry=0.7)
+    alone = belief.counted(1)
+    whole = belief.ticks * belief.gain * belief.mean[:, CARRY]
+    assert alone.gain == pytest.approx(whole)
+    assert alone.counted(8).gain * 8 == pytest.approx(whole)
 
 
 def test_without_minibatches_no_shift_is_told_from_the_drift():

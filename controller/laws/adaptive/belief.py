@@ -146,13 +146,18 @@ class Belief:
     def counted(self, ticks: int) -> Belief:
         """Change the number of ticks to the last rollout's.
 
-        Without minibatches the gain of a rollout stays, and a shift cannot be separated from the drift.
+        To and from a rollout without minibatches its gain stays. There nothing tells the carry from the gain, or a
+        shift from the drift.
         """
-        if ticks > 1:
+        if min(ticks, self.ticks) > 1:
             return replace(self, ticks=ticks).bounded()
         mean, covariance = self.mean.copy(), self.covariance.copy()
-        mean[:, LOG_GAIN] += math.log(self.ticks / ticks)
-        mean[:, OFFSET] = covariance[:, OFFSET, :] = covariance[:, :, OFFSET] = 0.0
+        mean[:, LOG_GAIN] += math.log(self.ticks / ticks) + np.log(mean[:, CARRY])
+        mean[:, CARRY], mean[:, OFFSET] = 1.0, 0.0
+        spreads = (CARRY_SPREAD, OFFSET_SPREAD * self.scale) if ticks > 1 else (0.0, 0.0)
+        for place, spread in zip((CARRY, OFFSET), spreads, strict=True):
+            covariance[:, place, :] = covariance[:, :, place] = 0.0
+            covariance[:, place, place] = spread**2
         return replace(self, mean=mean, covariance=covariance, ticks=ticks).bounded()
 
     def with_lag(self, lag: float) -> Belief:
@@ -178,9 +183,10 @@ def first_belief(entropy: float, error: float, ticks: int, density: bool = False
     prior_gain = _usual_gain(ticks)
     scale = float(scale_of(entropy, density))
     share = gain_scale(entropy, density)
-    mean = np.tile([entropy, 0.0, 0.0, 0.0, math.log(prior_gain), USUAL_CARRY, 0.0], (len(LAGS), 1))
-    offset = OFFSET_SPREAD * scale if ticks > 1 else 0.0
-    spreads = np.array([error, 0.0, share * prior_gain, DRIFT_SPREAD, GAIN_SPREAD, CARRY_SPREAD, offset])
+    carry = USUAL_CARRY if ticks > 1 else 1.0
+    mean = np.tile([entropy, 0.0, 0.0, 0.0, math.log(prior_gain), carry, 0.0], (len(LAGS), 1))
+    carry_spread, offset = (CARRY_SPREAD, OFFSET_SPREAD * scale) if ticks > 1 else (0.0, 0.0)
+    spreads = np.array([error, 0.0, share * prior_gain, DRIFT_SPREAD, GAIN_SPREAD, carry_spread, offset])
     covariance = np.tile(np.diag(np.minimum(spreads**2, WIDEST)), (len(LAGS), 1, 1))
     shift = (SHIFT_NOISE * scale) ** 2
     noise = (error / share) ** 2

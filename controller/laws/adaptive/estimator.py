@@ -100,8 +100,8 @@ def after_rollout(belief: Belief, density: bool = False) -> Belief:
     mean[:, START], mean[:, CHANGE] = belief.entropy + mean[:, OFFSET], 0.0
     covariance = step @ belief.covariance @ step.transpose(0, 2, 1)
     covariance[:, START, START] += belief.shift
-    covariance[:, CARRY, CARRY] += CARRY_WALK**2
     if belief.ticks > 1:
+        covariance[:, CARRY, CARRY] += CARRY_WALK**2
         covariance[:, OFFSET, OFFSET] += (OFFSET_WALK * scale_of(mean[:, START], density)) ** 2
     return replace(belief, mean=mean, covariance=_bounded(covariance)).bounded()
 

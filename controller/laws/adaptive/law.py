@@ -91,7 +91,7 @@ class Adaptive(Law):
     ) -> tuple[Terms, State]:
         """A decision before each of the rollout's updates, the first included.
 
-        A change that is not finite is skipped and counted.
+        A change that is not finite, or larger than any, is skipped and counted.
         """
         limits = limits or reading.reach
         if not (reading.finite and state["belief"]):  # the step held its command
@@ -100,15 +100,15 @@ class Adaptive(Law):
         state = state | {"refined": ticks + 1}
         if ticks:
             belief = after_tick(belief, state["acted"])
-        if not math.isfinite(change):
+        if not abs(change) <= LARGEST:
             state = state | {"skipped": state["skipped"] + 1}
         elif ticks:
-            belief = read_change(belief, change, max(error if math.isfinite(error) else 0.0, SMALLEST_ERROR))
+            belief = read_change(belief, change, _usable(error, unknown=0.0))
         return self._decided(state, belief, reading, ticks, limits)
 
     def _at_rollout(self, state: State, reading: Reading) -> Belief:
         entropy, error, density = reading.measurement, reading.standard_error, reading.density
-        error = max(error if math.isfinite(error) else UNKNOWN_ERROR * scale(entropy, density), SMALLEST_ERROR)
+        error = _usable(error, unknown=UNKNOWN_ERROR * scale(entropy, density))
         if not state["belief"]:
             return first_belief(entropy, error, reading.updates or USUAL_TICKS, density)
         belief = Belief.from_numbers(state["belief"])
@@ -147,6 +147,11 @@ class Adaptive(Law):
         if excess(-LARGEST) > 0 > excess(LARGEST):  # else no drift explains it
             belief = _drifting(belief, brentq(excess, -LARGEST, LARGEST, xtol=1e-13))
         return belief.unsure_of_drift()
+
+
+def _usable(error: float, unknown: float) -> float:
+    """A standard error that a filter can take, nats; `unknown` where it is not finite."""
+    return min(max(error if math.isfinite(error) else unknown, SMALLEST_ERROR), LARGEST)
 
 
 def _lag(reading: Reading) -> float | None:
