@@ -253,13 +253,12 @@ def write(rows: Rows, chosen: Any, controls: Mapping[str, Any]) -> None:
     whole = [method for method in methods if all(map(len, of(method, "pass_at_1", tasks)))]
     if len(tasks) > 1:
         blocks += ["## All tasks", figures(whole, partial(of, tasks=tasks), partial(middle, centre=mean_of_means)), AGE]
-    for method in (ours, recommended):
-        if (title := f"## {method}, less {STATIC}, seed by seed") not in blocks and method in methods:
-            blocks += [title, apart(rows, method, tasks, chosen.seeds)]
+    blocks += [f"## {ours}, less {STATIC}, seed by seed", apart(rows, ours, tasks, chosen.seeds)]
     afresh = partial(values, rows, seeds=chosen.fresh)
-    for task in filter(lambda task: any(map(len, afresh(STATIC, "pass_at_1", [task]))), MANY):
-        blocks += [f"## {task}, seeds {joined(chosen.fresh)}", figures(AFRESH, partial(afresh, tasks=[task]))]
-        blocks += [apart(rows, UNSET, [task], chosen.fresh)]
+    for task in MANY:
+        if any(afresh(STATIC, "pass_at_1", [task])):
+            blocks += [f"## {task}, seeds {joined(chosen.fresh)}", figures(AFRESH, partial(afresh, tasks=[task]))]
+            blocks += [apart(rows, UNSET, [task], chosen.fresh)]
     blocks += choice(partial(values, rows, seeds=chosen.select), controls, many, tasks)
     tuning = [f"- {name}: `{controls[name]}`" for name in SPACES if name in methods]
     page("curves", *blocks, "## Rivals as tuned", "\n".join(tuning), "![Pareto](curves.png)", folder=chosen.results)

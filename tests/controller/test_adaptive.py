@@ -91,12 +91,13 @@ def swung(carry, seed, gain=0.04, rollouts=150, updates=8):
     entropy, state, seen = 0.65, law.start(), []
     for step in range(rollouts):
         seen.append(entropy)
-        measured = reading(entropy + 0.015 * rng.standard_normal(), curve[step : step + AHEAD + 1], updates=updates)
-        _, state = law.step(state, replace(measured, reach=Limits(-4, 3)))
+        ahead, noise = curve[step : step + AHEAD + 1], 0.015 * rng.standard_normal()
+        measured = reading(entropy + noise, ahead, updates=updates, reach=Limits(-4, 3))
+        _, state = law.step(state, measured)
         moved = 0.0
         for _ in range(updates):
             shown = moved + 0.001 * rng.standard_normal() if moved else 0.0
-            terms, state = law.refine(state, replace(measured, reach=Limits(-4, 3)), shown, 0.001)
+            terms, state = law.refine(state, measured, shown, 0.001)
             moved += gain * (terms.command - 0.2 + 0.2 * rng.standard_normal()) / updates
         entropy += carry * moved + 0.002 * rng.standard_normal()
     return np.array(curve[:rollouts]), np.array(seen)

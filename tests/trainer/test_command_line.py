@@ -191,10 +191,6 @@ FREE = [
 ]
 
 
-BUSY = 2
-"""Seconds of the processor on a busy machine for what takes one at most on an idle one."""
-
-
 def without_extras(lines, out):
     """Command -> code, output, errors and seconds of the processor that the process has taken by then.
 
@@ -229,7 +225,7 @@ def test_the_help_of_every_command_needs_no_extra_and_a_second_at_most(tmp_path)
     told = without_extras(asked, tmp_path)
     assert [told[line][0] for line in asked] == [0] * len(asked)
     assert all(told[line][1].startswith("usage: entrostat") for line in asked)
-    assert told[asked[-1]][3] < BUSY  # of them all
+    assert told[asked[-1]][3] < 1  # of them all
 
 
 def test_every_command_is_tried_without_extras():
@@ -241,7 +237,7 @@ def test_without_an_extra_one_sentence_names_it_within_a_second(line, extra, tmp
     code, _, said, seconds = without_extras([line], tmp_path)[line]
     assert (code, len(said.splitlines())) == (2, 1), said
     assert f"add it with `pip install -e '.[{extra}]'` in the clone." in said
-    assert seconds < BUSY
+    assert seconds < 1
 
 
 @pytest.mark.parametrize("line", FREE)
@@ -249,7 +245,7 @@ def test_fit_target_and_doctor_need_no_extra_and_a_second_at_most(line, bare):
     code, out, said, seconds = bare[line]
     assert code == 0, said
     assert out
-    assert seconds < BUSY
+    assert seconds < 1
 
 
 def test_a_plant_is_fitted_without_the_picture_beside_it(bare):

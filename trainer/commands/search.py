@@ -29,7 +29,8 @@ from ..reporting.summary import EVALUATED
 
 SPACE = {"hold": (0.4, 1.1), "steps": (0.1, 1.0), "end": (0.05, 0.9)}
 """Space of hold_then_anneal without a hold, in multiples of the initial entropy and shares of the run: from an early
-fall to one over the whole run, and from nearly a constant to a sharp end. A hold lost to all of them."""
+fall to one over the whole run, and from nearly a constant to a sharp end. To the same end, the longer a hold was, the
+less it brought (docs/how-to/curve.md)."""
 EVALUATIONS = (*EVALUATED, "pass_at_16")
 RECOMMENDED: Settings = {"hold": HOLD, "steps": ENDED, "end": END}
 

@@ -154,10 +154,8 @@ class Belief:
         mean, covariance = self.mean.copy(), self.covariance.copy()
         mean[:, LOG_GAIN] += math.log(self.ticks / ticks) + np.log(mean[:, CARRY])
         mean[:, CARRY], mean[:, OFFSET] = 1.0, 0.0
-        spreads = (CARRY_SPREAD, OFFSET_SPREAD * self.scale) if ticks > 1 else (0.0, 0.0)
-        for place, spread in zip((CARRY, OFFSET), spreads, strict=True):
-            covariance[:, place, :] = covariance[:, :, place] = 0.0
-            covariance[:, place, place] = spread**2
+        for place, spread in zip((CARRY, OFFSET), _spreads_of_contexts(ticks, self.scale), strict=True):
+            _begin_anew(covariance, place, spread)
         return replace(self, mean=mean, covariance=covariance, ticks=ticks).bounded()
 
     def with_lag(self, lag: float) -> Belief:
@@ -168,8 +166,7 @@ class Belief:
     def unsure_of_drift(self) -> Belief:
         """Make the drift as uncertain as at the start, and uncorrelated with the rest."""
         covariance = self.covariance.copy()
-        covariance[:, DRIFT, :] = covariance[:, :, DRIFT] = 0.0
-        covariance[:, DRIFT, DRIFT] = DRIFT_SPREAD**2
+        _begin_anew(covariance, DRIFT, DRIFT_SPREAD)
         return replace(self, covariance=covariance)
 
 
@@ -185,8 +182,8 @@ def first_belief(entropy: float, error: float, ticks: int, density: bool = False
     share = gain_scale(entropy, density)
     carry = USUAL_CARRY if ticks > 1 else 1.0
     mean = np.tile([entropy, 0.0, 0.0, 0.0, math.log(prior_gain), carry, 0.0], (len(LAGS), 1))
-    carry_spread, offset = (CARRY_SPREAD, OFFSET_SPREAD * scale) if ticks > 1 else (0.0, 0.0)
-    spreads = np.array([error, 0.0, share * prior_gain, DRIFT_SPREAD, GAIN_SPREAD, carry_spread, offset])
+    of_contexts = _spreads_of_contexts(ticks, scale)
+    spreads = np.array([error, 0.0, share * prior_gain, DRIFT_SPREAD, GAIN_SPREAD, *of_contexts])
     covariance = np.tile(np.diag(np.minimum(spreads**2, WIDEST)), (len(LAGS), 1, 1))
     shift = (SHIFT_NOISE * scale) ** 2
     noise = (error / share) ** 2
@@ -196,6 +193,17 @@ def first_belief(entropy: float, error: float, ticks: int, density: bool = False
 def gain_scale(entropy: float, density: bool) -> float:
     """Nats of which the gain is a share."""
     return 1.0 if density else float(scale_of(entropy, density))
+
+
+def _spreads_of_contexts(ticks: int, scale: float) -> tuple[float, float]:
+    """Standard deviations of carry and offset to begin with; one tick tells neither from the gain and the drift."""
+    return (CARRY_SPREAD, OFFSET_SPREAD * scale) if ticks > 1 else (0.0, 0.0)
+
+
+def _begin_anew(covariance: Floats, place: int, spread: float) -> None:
+    """Give a state this standard deviation, and no correlation with the others, in place."""
+    covariance[:, place, :] = covariance[:, :, place] = 0.0
+    covariance[:, place, place] = spread**2
 
 
 def _usual_gain(ticks: int) -> float:
