@@ -1,11 +1,11 @@
 """The adaptive law beside the tuned PID, on seeds and curves that nothing was chosen on.
 
     python -m benchmarks.claims.adaptive --tune                        # gains of the PID, one set a setting
-    python -m benchmarks.claims.adaptive --block main [--seeds 51 52 53 54 55] [--laws adaptive]
+    python -m benchmarks.claims.adaptive --block main [--seeds 51 52 53 54 55] [--laws default]
     python -m benchmarks.claims.adaptive --table
 
-Laws: `default` is what a run without settings has, the adaptive law over the balanced bonus; `adaptive` and `pid` move
-clip thresholds. Blocks: main, static, robust, disturbance. A finished run adds a row to docs/results/adaptive.csv and
+Laws: `default` is what a run without settings has, the adaptive law over the balanced bonus; `pid` moves the same
+actuator (benchmarks.claims.actuators compares actuators under one law). Blocks: main, static, robust, disturbance. A finished run adds a row to docs/results/adaptive.csv and
 is not run again; `--table` writes docs/results/adaptive.md from the rows there are.
 
 The adaptive law has no setting. The PID gets gains of its own for each setting, by rule: an excitation run of that
@@ -42,7 +42,7 @@ def main() -> None:
         __doc__,
         block=("main", "static", "robust", "disturbance"),
         seeds=[51, 52, 53, 54, 55],
-        laws=["default", "adaptive", "pid", "static"],
+        laws=["default", "pid", "static"],
         settings=[],
         curves=list(CURVES),
         tune=False,

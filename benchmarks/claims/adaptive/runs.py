@@ -18,7 +18,7 @@ from entrostat.trainer.run import open_session
 from entrostat.trainer.step.session import Session
 
 GAINS = Path("docs/results/adaptive_pid.yaml")
-EXCITATION = {"type": "excitation", "offset": 0.15, "amplitude": 0.6}
+EXCITATION = {"type": "excitation", "amplitude": 0.4}
 STATIC = {"law": {"type": "manual"}, "actuator": {"type": "static"}}
 EVENT = 75
 """The step of a disturbance, or of a step of the target."""
@@ -130,13 +130,12 @@ class Job:
 
 def jobs(block: str, seeds: list[int], curves: list[str]) -> Iterator[Job]:
     """Seed by seed, with the laws side by side: what is finished early is a whole comparison."""
-    laws = ("default", "adaptive", "pid")
+    laws = ("default", "pid")
     if block in ("main", "robust"):
         settings = MAIN if block == "main" else ROBUST
         yield from (Job(block, s, c, law, seed) for seed in seeds for c in curves for s in settings for law in laws)
     if block == "disturbance":
-        both = [(d, law) for d in DISTURBANCES for law in laws[:2]]
-        yield from (Job(block, d, "constant", law, seed) for seed in seeds for d, law in both)
+        yield from (Job(block, d, "constant", "default", seed) for seed in seeds for d in DISTURBANCES)
     if block == "static":
         yield from (Job(block, s, "constant", "static", seed) for seed in seeds for s in MAIN)
 
@@ -165,9 +164,7 @@ def overrides(job: Job) -> list[str]:
 
 
 def followed_by(job: Job) -> dict[str, Any]:
-    """Nothing set; or clip thresholds under the adaptive law, the PID tuned for the setting, or what identifies it."""
+    """Nothing set, or over the same actuator the PID tuned for the setting, or what identifies it."""
     if job.law == "default":
         return {}
-    laws = {"adaptive": {"type": "adaptive"}, "excitation": EXCITATION}
-    law = read_yaml(GAINS)[job.setting] if job.law == "pid" else laws[job.law]
-    return {"law": law, "actuator": {"type": "sensitivity"}}
+    return {"law": EXCITATION if job.law == "excitation" else read_yaml(GAINS)[job.setting]}
