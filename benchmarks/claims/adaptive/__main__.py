@@ -73,6 +73,8 @@ def tune(setting: str, out: Path) -> None:
         "step": "step",
         "entropy": "actor/entropy",
         "command": "controller/command",
+        "command_low": "controller/command_low",
+        "command_high": "controller/command_high",
         "standard_error": "controller/standard_error",
     }
     table = np.column_stack([logged.column(column) for column in columns.values()])

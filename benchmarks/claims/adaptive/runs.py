@@ -18,7 +18,7 @@ from entrostat.trainer.run import open_session
 from entrostat.trainer.step.session import Session
 
 GAINS = Path("docs/results/adaptive_pid.yaml")
-EXCITATION = {"type": "excitation", "amplitude": 0.4}
+EXCITATION = {"type": "excitation", "offset": 0.3, "amplitude": 0.6}
 STATIC = {"law": {"type": "manual"}, "actuator": {"type": "static"}}
 EVENT = 75
 """The step of a disturbance, or of a step of the target."""
