@@ -4,10 +4,10 @@
     python -m benchmarks.claims.adaptive --block main [--seeds 51 52 53 54 55] [--laws default]
     python -m benchmarks.claims.adaptive --table
 
-Laws: `default` is what a run without settings has, the adaptive law over the balanced bonus; `pid` moves the same
-actuator (benchmarks.claims.actuators compares actuators under one law). Blocks: main, static, robust, disturbance. A
-finished run adds a row to docs/results/adaptive.csv and is not run again; `--table` writes docs/results/adaptive.md
-from the rows there are.
+Laws: `default` is what a run without settings has, the adaptive law over the balanced bonus; `pid` moves clip
+thresholds, as a PID without an actuator does (benchmarks.claims.actuators compares actuators under one law). Blocks:
+main, static, robust, disturbance. A finished run adds a row to docs/results/adaptive.csv and is not run again;
+`--table` writes docs/results/adaptive.md from the rows there are.
 
 The adaptive law has no setting. The PID gets gains of its own for each setting, by rule: an excitation run of that
 setting (seed 102) is identified, and `entrostat tune` chooses gains on the fitted family for a swing of 0.15 about

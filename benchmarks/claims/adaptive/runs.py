@@ -164,7 +164,8 @@ def overrides(job: Job) -> list[str]:
 
 
 def followed_by(job: Job) -> dict[str, Any]:
-    """Nothing set, or over the same actuator the PID tuned for the setting, or what identifies it."""
+    """Nothing set; or clip thresholds under the PID tuned for the setting, or under what identifies it."""
     if job.law == "default":
         return {}
-    return {"law": EXCITATION if job.law == "excitation" else read_yaml(GAINS)[job.setting]}
+    law = EXCITATION if job.law == "excitation" else read_yaml(GAINS)[job.setting]
+    return {"law": law, "actuator": {"type": "sensitivity"}}

@@ -15,14 +15,14 @@ HEAD = """# The adaptive law
 
 `python -m benchmarks.claims.adaptive`. 150 steps of 64 prompts x 8 responses where a row does not say otherwise,
 learning rate 3e-4, Adam (0.9, 0.999); seeds {seeds}. `default` has nothing set: the adaptive law over the balanced
-bonus. `pid` moves the same bonus, with gains of its own for each setting, tuned by rule on an excitation run of that
-setting (seed 102). Other actuators under the adaptive law are in [a table of theirs](actuators.md). None was tuned on
-these curves and seeds; but earlier tables of these runs showed settings lost, and the law was changed for that (its
-plan, its priors, what it is told of the momentum), on other curves, seeds and simulated plants; one update a rollout
-was changed twice, the walk of the shift on simulated plants, when seeds 51 to 53 had shown a bias of up to 1.2 %, and
-at last the prior of the carry on records of seeds 201 to 210, when entropy without momentum had trailed the swing. SGD
-is without momentum, at a learning rate of 0.1. On the tasks `sums` and `walk`, whose entropies start at 0.40 and 1.34
-nats, the swing is one of 0.18 about 0.8 times the start.
+bonus. `pid` moves clip thresholds, with gains of its own for each setting, tuned by rule on an excitation run of that
+setting (seed 102). Actuators under one law are in [a table of theirs](actuators.md). None was tuned on these curves and
+seeds; but earlier tables of these runs showed settings lost, and the law was changed for that (its plan, its priors,
+what it is told of the momentum), on other curves, seeds and simulated plants; one update a rollout was changed twice,
+the walk of the shift on simulated plants, when seeds 51 to 53 had shown a bias of up to 1.2 %, and at last the prior of
+the carry on records of seeds 201 to 210, when entropy without momentum had trailed the swing. SGD is without momentum,
+at a learning rate of 0.1. On the tasks `sums` and `walk`, whose entropies start at 0.40 and 1.34 nats, the swing is one
+of 0.18 about 0.8 times the start.
 
 RMSE, net RMSE and bias are in % of the target's mean, from step 20 on, measured entropy against target. net^2 = mean
 over the seeds of RMSE^2 - mean se^2, with its standard error over the seeds; se is the standard error of the measured
@@ -54,6 +54,8 @@ def markdown(rows: Sequence[Row]) -> str:
         parts += ["## Disturbances at step 75, constant target 0.6", "", INSIDE, disturbances(chosen)]
     if chosen := [row for row in rows if row["block"] in ("main", "static") and row["curve"] == "constant"]:
         parts += ["## What came of it: constant target 0.6, beside static clipping", "", outcome(chosen)]
+    if chosen := [row for row in rows if row["block"] in ("main", "robust") and row["curve"] == "swing"]:
+        parts += ["## What came of it: the swing", "", outcome(chosen)]
     if chosen := [row for row in rows if row["law"] == "default" and row["block"] != "disturbance"]:
         parts += ["## What it learned", "", learned(chosen)]
     return "\n".join(parts)
