@@ -37,8 +37,9 @@ def main() -> None:
         "adaptive_cost",
         "# What control costs, by law",
         f"`python -m benchmarks.cost.adaptive_cost --steps {chosen.steps}`: 64 prompts x 8 responses, 8 optimizer "
-        "steps a rollout, CPU time, one thread. Control on top of a static step, without the network: median over the "
-        "steps [95 % interval, bootstrap].",
+        "steps a rollout, CPU time, one thread. No actuator is named, so that the PID moves clip thresholds and the "
+        "adaptive law the balanced bonus. Control on top of a static step, without the network: median over the steps "
+        "[95 % interval, bootstrap].",
         table("model | parameters | law | a static step, ms | control on top, ms | % of the static step", rows),
     )
 
