@@ -34,7 +34,7 @@ def main() -> None:
         spent = np.array([[seconds(call) for call in calls] for _ in range(chosen.rounds)])
     rows = [
         (f"`{name}`", f"{np.median(one):.2f}", f"{np.median(one / spent[:, 0]):.1f}")
-        for name, one in zip(("import numpy", *COMMANDS), spent.T, strict=True)
+        for name, one in zip((NUMPY, *COMMANDS), spent.T, strict=True)
     ]
     page(
         "start_up",

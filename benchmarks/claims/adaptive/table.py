@@ -55,10 +55,12 @@ def markdown(rows: Sequence[Row]) -> str:
             parts += [title, "", comparison(chosen)]
     if chosen := [row for row in rows if row["block"] == "disturbance"]:
         parts += ["## Disturbances at step 75, constant target 0.6", "", INSIDE, disturbances(chosen)]
-    if chosen := [row for row in rows if row["block"] in ("main", "static") and row["curve"] == "constant"]:
-        parts += ["## What came of it: constant target 0.6, beside static clipping", "", outcome(chosen)]
-    if chosen := [row for row in rows if row["block"] in ("main", "robust") and row["curve"] == "swing"]:
-        parts += ["## What came of it: the swing", "", outcome(chosen)]
+    for blocks, curve, title in (
+        (("main", "static"), "constant", "constant target 0.6, beside static clipping"),
+        (("main", "robust"), "swing", "the swing"),
+    ):
+        if chosen := [row for row in rows if row["block"] in blocks and row["curve"] == curve]:
+            parts += [f"## What came of it: {title}", "", outcome(chosen)]
     if chosen := [row for row in rows if row["law"] == "default" and row["block"] != "disturbance"]:
         parts += ["## What it learned", "", learned(chosen)]
     return "\n".join(parts)
