@@ -13,6 +13,7 @@ something else than thresholds weigh tokens, or add a term to the loss of each; 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -93,7 +94,10 @@ class Actuation:
     penalty: PerToken | None = None
     """minibatch -> what is added to every token's loss, [batch, time], with gradient; none: nothing."""
     bonus: float = 0.0
-    """Weight of an entropy bonus: -bonus H is added to every token's loss, with H of the current policy."""
+    """Weight of an entropy bonus on every token's entropy H under the current policy: -bonus level ln(1 + H / level) is
+    added to its loss."""
+    level: float = math.inf
+    """Nats. A token whose entropy is the level has half the bonus's gradient; infinite: the bonus is H itself."""
     reads_entropy: bool = False
     """Whether weights, penalty or bonus read the current policy's entropy: the loop then passes it, with its
     gradient."""
@@ -104,7 +108,14 @@ class Actuation:
         penalty, bonus = self.penalty, self.bonus
         if bonus == 0:
             return penalty
-        return lambda minibatch: (penalty(minibatch) if penalty else 0.0) - bonus * minibatch.entropy
+        return lambda minibatch: (penalty(minibatch) if penalty else 0.0) - bonus * self.rewarded(minibatch.entropy)
+
+    def rewarded(self, entropy: Tensor) -> Tensor:
+        """`entropy`, nats, any shape, with the gradient of level ln(1 + H / level), for a bonus that is a number."""
+        if math.isinf(self.level):
+            return entropy
+        weight = 1 / (1 + entropy.detach().clamp(min=0) / self.level)
+        return entropy.detach() + weight * (entropy - entropy.detach())
 
 
 class Actuator(Config, ABC):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
@@ -17,12 +18,18 @@ from .static import Static
 class BalancedBonus(Actuator):
     """An entropy bonus that changes entropy, to first order, as much as the command says; every token is kept.
 
-        loss - c H,    c = (v unit - D) / M,    |c| <= largest
+        loss - c mean(G(H)),    c = (v unit - D) / M,    |c| <= largest
+        G(H) = level ln(1 + H / level) where c > 0,    H where c < 0
 
-    with H the mean entropy of the minibatch under the current policy, D the change by the surrogate without cuts, and M
-    the change by a bonus of weight 1: the mean over tokens of |grad H|^2 = sum_a p_a^2 (ln p_a + H)^2 in the logits.
-    The unit is that of `SensitivityThresholds`: v = 0 balances, and v = +-1 is what cuts can do on the weaker side. A
-    bonus has no end of its own; `reach` sets it. With a fixed coefficient it is Skywork-OR1's (arXiv 2505.22312).
+    with H a token's entropy under the current policy, the level its mean over the rollout, D the change by the
+    surrogate without cuts, and M the change by a bonus of weight 1, the mean of |grad H|^2 dG/dH over tokens, with
+    |grad H|^2 = sum_a p_a^2 (ln p_a + H)^2 in the logits. The unit is that of `SensitivityThresholds`: v = 0 balances,
+    and v = +-1 is what cuts can do on the weaker side. A bonus has no end of its own; `reach` sets it.
+
+    Near 0 |grad H|^2 is about 2 H^2. So the bonus H (arXiv 1602.01783; with a coefficient that moves, Skywork-OR1's,
+    arXiv 2505.22312) raises most what is high already and leaves behind what is low, and G, which is concave, raises
+    all contexts at about the same relative rate. Downwards H itself brings them together. Of a density the entropy has
+    no zero, and the bonus is H in both directions.
     """
 
     type: Literal["balanced_bonus"] = "balanced_bonus"
@@ -41,23 +48,34 @@ class BalancedBonus(Actuator):
 
         Nothing where no token has an advantage or none has a choice; from the entropy alone -1 to 1.
         """
-        curve, pull = batch.contributions, batch.bonus_pull
+        curve = batch.contributions
         if curve is None:
             return UNIT
-        cuts = reach_of(batch)
-        if cuts.idle or not pull > 0:  # a batch that was not measured has NaN
+        cuts, unit = reach_of(batch), unit_of(curve)
+        down, up = (self.largest * self._pull(batch, level) for level in (math.inf, self.level(batch)))
+        if cuts.idle or not min(down, up) > 0:
             return IDLE
-        balance, widest = (curve.raises - curve.lowers) / unit_of(curve), self.largest * pull / unit_of(curve)
-        given = Limits(balance - widest, balance + widest)
+        balance = curve.raises - curve.lowers
+        given = Limits((balance - down) / unit, (balance + up) / unit)
         return Limits(given.nearest(self.reach * cuts.low), given.nearest(self.reach * cuts.high)).within(WIDEST)
 
     def actuate(self, command: float, batch: BatchStatistics) -> Actuation:
         """Solve D + c M = command * unit for c."""
-        fixed, curve, pull = self.thresholds.actuate(0.0, batch), batch.contributions, batch.bonus_pull
+        fixed, curve = self.thresholds.actuate(0.0, batch), batch.contributions
         if curve is None:
             return Actuation(0.0, unknown, reads_entropy=True)
+        left = curve.raises - curve.lowers
+        level = self.level(batch) if command * unit_of(curve) > left else math.inf
+        pull = self._pull(batch, level)
         if curve.magnitude == 0 or not pull > 0:
             return replace(fixed, reads_entropy=True)
-        left = curve.raises - curve.lowers
         weight = min(max((command * unit_of(curve) - left) / pull, -self.largest), self.largest)
-        return replace(fixed, change=left + weight * pull, bonus=weight, reads_entropy=True)
+        return replace(fixed, change=left + weight * pull, bonus=weight, level=level, reads_entropy=True)
+
+    def level(self, batch: BatchStatistics) -> float:
+        """Of a bonus that raises: the mean entropy, nats; infinite for a density."""
+        return math.inf if batch.density else batch.entropy
+
+    def _pull(self, batch: BatchStatistics, level: float) -> float:
+        """M; 0 where nothing was measured, or no token has a choice."""
+        return batch.bonus_pull.at(level) if batch.bonus_pull is not None and level > 0 else 0.0

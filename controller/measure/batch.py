@@ -87,6 +87,28 @@ class ContributionCurve:
 
 
 @dataclass(frozen=True)
+class BonusPull:
+    """First-order change of entropy by an entropy bonus of weight 1, in units of mean(-A S), by the token's entropy.
+
+    It is the mean over all tokens of |grad H|^2 of the token's context in the logits, estimated as that of
+    (ln p + H) S, since grad H is the mean of -ln p grad ln p. Bins of the entropy add up over ranks in any order.
+    """
+
+    edges: NDArray[np.float64]
+    """[bins + 1], nats, rising."""
+    sums: NDArray[np.float64]
+    """[bins], of |grad H|^2, divided by all tokens."""
+
+    def at(self, level: float) -> float:
+        """The same for the bonus level ln(1 + H / level), whose gradient is grad H / (1 + H / level); `level` in nats.
+
+        An infinite level is the bonus H.
+        """
+        weights = 1 / (1 + self.edges / level)
+        return float(self.sums @ (weights[1:] + weights[:-1]) / 2)
+
+
+@dataclass(frozen=True)
 class BatchStatistics:
     """A rollout batch in numbers. Means are over all response tokens of all ranks; entropies in nats."""
 
@@ -106,14 +128,12 @@ class BatchStatistics:
     """Share of the tokens with A != 0 whose region differs between the surprisal rule and the sign of S."""
     sensitivity_rms: float = 0.0
     """Root mean square of S over the tokens with A != 0."""
-    bonus_pull: float = float("nan")
-    """Mean |grad H|^2 of a token's context in the logits: first-order change of entropy by an entropy bonus of weight
-    1, in units of mean(-A S). Estimated as the mean of (ln p + H) S, since grad H is the mean of -ln p grad ln p."""
     regions: dict[str, Region] = field(default_factory=dict)
     """Regions by the paper's rule: surprisal against entropy."""
     exact_regions: dict[str, Region] = field(default_factory=dict)
     """Regions by the sign of S, baseline included."""
     contributions: ContributionCurve | None = None
+    bonus_pull: BonusPull | None = None
     vocab_size: int | None = None
     """Number of actions; none where it is not known, or the policy is a density."""
     density: bool = False

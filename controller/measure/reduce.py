@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .batch import LOST, REGIONS, BatchStatistics, ContributionCurve, Region
+from .batch import LOST, REGIONS, BatchStatistics, BonusPull, ContributionCurve, Region
 from .ranks import Ballot, reduced
 from .regions import region_of
 from .tensors import aligned, row_ids
@@ -23,9 +23,11 @@ EDGES = np.concatenate([[0.0], np.geomspace(1e-6, 10.0, 128)])
 BINS = len(EDGES) - 1
 EDGES_OF_DENSITY = np.concatenate([[0.0], np.geomspace(1e-4, 1e3, BINS)])
 """The same for continuous actions: S is a sum of 1 - z^2 over an action's coordinates."""
+ENTROPIES = np.concatenate([[0.0], np.geomspace(1e-4, 20.0, 64)])
+"""Nats, between the bins of the bonus's pull."""
 LARGEST = 1e6
 """A number of a token beyond it counts as infinite: normalised advantages are below the root of the group's size."""
-SCALARS = ("tokens", "measured", "entropy", "surprisal", "squares", "bonus", "touched")
+SCALARS = ("tokens", "measured", "entropy", "surprisal", "squares", "touched")
 CLUSTERS = ("count", "nn", "nh", "hn", "hh")
 
 
@@ -70,14 +72,14 @@ def _local_sums(
     good = mask & (columns.abs().amax(0) <= LARGEST)
     logprob, entropy, s, a = torch.where(good, columns, 0.0)
     active = (a != 0).double()
-    bonus = (logprob + entropy) * s
-    responses = torch.stack([mask.double(), good.double(), entropy, -logprob, active * s * s, bonus]).sum(2)
+    responses = torch.stack([mask.double(), good.double(), entropy, -logprob, active * s * s]).sum(2)
     return torch.cat(
         [
             responses.sum(1),
             (mask.new_zeros(1) if touched is None else touched.reshape(1)).double(),
             cluster_sums(responses[1:3], groups),
             _variety(responses[1:4], good, a, groups),
+            bonus_sums(entropy, (logprob + entropy) * s),
             contribution_sums(2 * region_of(a, logprob, entropy) + (s <= 0), 8, a, s, tokens.vocab_size is None),
         ]
     )
@@ -108,6 +110,17 @@ def contribution_sums(kind: Tensor, kinds: int, a: Tensor, s: Tensor, density: b
     return values.new_zeros(kinds * BINS, 3).index_add_(0, place.reshape(-1), values).reshape(-1)
 
 
+def bonus_sums(entropy: Tensor, squares: Tensor) -> Tensor:
+    """[bins]: sums of `squares` by the token's entropy."""
+    place = torch.bucketize(entropy, _entropies(entropy.device))
+    return squares.new_zeros(len(ENTROPIES) - 1).index_add_(0, place.reshape(-1), squares.reshape(-1))
+
+
+@cache
+def _entropies(device: torch.device) -> Tensor:
+    return torch.as_tensor(ENTROPIES[1:-1], device=device)
+
+
 def edges(density: bool) -> np.ndarray:
     """[bins + 1], the |S| between the bins of `contribution_sums`."""
     return EDGES_OF_DENSITY if density else EDGES
@@ -123,6 +136,7 @@ def _means(sums: np.ndarray, vocab_size: int | None) -> BatchStatistics:
     total, rest = dict(zip(SCALARS, sums, strict=False)), sums[len(SCALARS) :]
     cluster, rest = dict(zip(CLUSTERS, rest, strict=False)), rest[len(CLUSTERS) :]
     (prompts, differing), rest = rest[:2], rest[2:]
+    bonus, rest = rest[: len(ENTROPIES) - 1], rest[len(ENTROPIES) - 1 :]
     count = max(total["measured"], 1.0)
     binned = rest.reshape(2, 2, 2, BINS, 3)  # by A <= 0, surprising, S <= 0
     kinds = binned.sum(3)
@@ -141,10 +155,10 @@ def _means(sums: np.ndarray, vocab_size: int | None) -> BatchStatistics:
         no_advantage=float((total["measured"] - active) / count),
         disagreement=float((kinds[:, 0, 1, 0] + kinds[:, 1, 0, 0]).sum() / max(active, 1.0)),
         sensitivity_rms=math.sqrt(total["squares"] / max(active, 1.0)),
-        bonus_pull=float(total["bonus"] / count) if measurable else math.nan,
         regions=_regions(kinds, 2, count),
         exact_regions=_regions(kinds, 1, count),
         contributions=ContributionCurve(edges(density), pulls[0, 0] + pulls[1, 1], pulls[0, 1] + pulls[1, 0]),
+        bonus_pull=BonusPull(ENTROPIES, bonus / count) if measurable else None,
         vocab_size=vocab_size,
         density=density,
         touched=bool(total["touched"] > 0),

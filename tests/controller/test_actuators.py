@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from entrostat import (
+    Actuation,
     BatchStatistics,
     InputError,
     Minibatch,
@@ -19,7 +20,7 @@ from entrostat import (
     token_statistics,
 )
 from entrostat.actuators import Actuator, RegionThresholds, SensitivityThresholds, SplitRange, Static
-from entrostat.actuators.sensitivity import solve_weight
+from entrostat.actuators.sensitivity import solve_weight, unknown
 from entrostat.limits import IDLE, UNIT, WIDEST
 from entrostat.measure.batch import ContributionCurve
 from entrostat.measure.tensors import per_token
@@ -348,10 +349,46 @@ def test_the_pull_of_a_bonus_is_the_squared_gradient_of_the_entropy():
     p = logits[0, 0].softmax(-1)
     actions = torch.multinomial(p, 20_000, replacement=True, generator=g)[:, None]
     tokens = token_statistics(logits, actions)
-    found = batch_statistics(tokens, torch.ones(20_000), torch.ones(20_000, 1)).bonus_pull
+    found = batch_statistics(tokens, torch.ones(20_000), torch.ones(20_000, 1)).bonus_pull.at(math.inf)
     one = logits[0, 0].clone().requires_grad_()
     gradient = torch.autograd.grad(torch.distributions.Categorical(logits=one).entropy(), one)[0]
     assert found == pytest.approx(gradient.square().sum().item(), rel=0.05)
+
+
+def test_the_pull_of_a_concave_bonus_weighs_each_token_by_its_entropy():
+    g = torch.Generator().manual_seed(4)
+    logits = torch.randn(4000, 3, 6, generator=g) * torch.tensor([0.5, 2.0, 6.0])[None, :, None]
+    tokens = token_statistics(
+        logits, torch.multinomial(logits.softmax(-1).reshape(-1, 6), 1, generator=g).view(4000, 3)
+    )
+    weighed = ((tokens.logprob + tokens.entropy) * tokens.sensitivity / (1 + tokens.entropy / 0.4)).double().mean()
+    found = batch_statistics(tokens, torch.ones(4000), torch.ones(4000, 3)).bonus_pull
+    assert found.at(0.4) == pytest.approx(weighed.item(), rel=0.01)
+    assert found.at(0.4) < 0.7 * found.at(math.inf)
+
+
+def test_a_bonus_has_the_gradient_of_a_concave_function_of_the_entropy_and_the_value_of_the_entropy():
+    entropy = torch.tensor([0.0, 0.01, 0.3, 2.5], dtype=torch.float64, requires_grad=True)
+    rewarded = Actuation(0.0, unknown, bonus=1.0, level=0.3).rewarded(entropy)
+    found = torch.autograd.grad(rewarded.sum(), entropy)[0]
+    expected = torch.autograd.grad((0.3 * torch.log1p(entropy / 0.3)).sum(), entropy)[0]
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(rewarded, entropy)
+
+
+def test_a_concave_bonus_raises_the_entropies_of_contexts_more_evenly_than_a_plain_one():
+    def ratio(level):
+        logits = torch.tensor([[5.0, 0.0, 0.0, 0.0], [2.0, 0.0, 0.0, 0.0]], dtype=torch.float64, requires_grad=True)
+        actuation = Actuation(0.0, unknown, bonus=1.0, level=level)
+        for _ in range(2000):
+            entropy = torch.distributions.Categorical(logits=logits).entropy()
+            if entropy.mean() >= 0.7:
+                return (entropy[0] / entropy[1]).item()
+            gradient = torch.autograd.grad(actuation.rewarded(entropy).sum(), logits)[0]
+            logits = (logits + 0.05 * gradient).detach().requires_grad_()
+        raise AssertionError("the entropy did not rise")
+
+    assert ratio(0.5) > 1.2 * ratio(math.inf)
 
 
 @pytest.mark.parametrize("command", [-2.0, -0.3, 0.0, 0.3, 2.0])
@@ -360,7 +397,9 @@ def test_a_balanced_bonus_makes_up_what_the_command_asks_for(command):
     pulls = pull(BATCH)
     unit = min(pulls.clip(min=0).mean(), -pulls.clip(max=0).mean())
     assert decision.actuation.change == pytest.approx(command * unit, abs=1e-6)
-    weight = (command * unit - pulls.mean()) / decision.batch.bonus_pull
+    level = decision.batch.entropy if command * unit > pulls.mean() else math.inf
+    assert decision.actuation.level == level
+    weight = (command * unit - pulls.mean()) / decision.batch.bonus_pull.at(level)
     assert decision.actuation.bonus == pytest.approx(weight, rel=1e-4)
     minibatch = Minibatch(BATCH.tokens.logprob, BATCH.tokens, BATCH.advantages, BATCH.mask, BATCH.tokens)
     assert torch.equal(decision.penalty(minibatch), -decision.actuation.bonus * BATCH.tokens.entropy)

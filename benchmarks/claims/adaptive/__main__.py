@@ -4,8 +4,9 @@
     python -m benchmarks.claims.adaptive --block main [--seeds 51 52 53 54 55] [--laws default]
     python -m benchmarks.claims.adaptive --table
 
-Laws: `default` is what a run without settings has, the adaptive law over the balanced bonus; `pid` moves clip
-thresholds, as a PID without an actuator does (benchmarks.claims.actuators compares actuators under one law). Blocks:
+Laws: `default` is what a run without settings has, the adaptive law over the balanced bonus; `plain bonus` the same
+with H itself in the loss; `pid` moves clip thresholds, as a PID without an actuator does (benchmarks.claims.actuators
+compares actuators under one law). Blocks:
 main, static, robust, disturbance. A finished run adds a row to docs/results/adaptive.csv and is not run again;
 `--table` writes docs/results/adaptive.md from the rows there are.
 
@@ -43,7 +44,7 @@ def main() -> None:
         __doc__,
         block=("main", "static", "robust", "disturbance"),
         seeds=[51, 52, 53, 54, 55],
-        laws=["default", "pid", "static"],
+        laws=["default", "plain bonus", "pid", "static"],
         settings=[],
         curves=list(CURVES),
         tune=False,

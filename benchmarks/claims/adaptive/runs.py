@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import torch
 
 from benchmarks.common import kept, override, quiet
+from entrostat import BatchStatistics
+from entrostat.actuators import BalancedBonus
 from entrostat.inputs.configuration import read_yaml
 from entrostat.trainer.config import load_config
 from entrostat.trainer.loop import evaluation, train_step
@@ -130,7 +133,7 @@ class Job:
 
 def jobs(block: str, seeds: list[int], curves: list[str]) -> Iterator[Job]:
     """Seed by seed, with the laws side by side: what is finished early is a whole comparison."""
-    laws = ("default", "pid")
+    laws = ("default", "plain bonus", "pid")
     if block in ("main", "robust"):
         settings = MAIN if block == "main" else ROBUST
         yield from (Job(block, s, c, law, seed) for seed in seeds for c in curves for s in settings for law in laws)
@@ -163,9 +166,23 @@ def overrides(job: Job) -> list[str]:
     return [f"seed={job.seed}", override("control", control), *SETTINGS.get(job.setting, []), *quiet(100, 16)]
 
 
+class PlainBonus(BalancedBonus):
+    """The balanced bonus with H in the place of a concave function of it: the default until it lost to this one's
+    successor, and kept here alone."""
+
+    type: str = "custom"
+
+    def level(self, batch: BatchStatistics) -> float:
+        """None: every token is weighed alike."""
+        return math.inf
+
+
 def followed_by(job: Job) -> dict[str, Any]:
-    """Nothing set; or clip thresholds under the PID tuned for the setting, or under what identifies it."""
+    """Nothing set; the adaptive law over a plain bonus; or clip thresholds under the PID tuned for the setting, or
+    under what identifies it."""
     if job.law == "default":
         return {}
+    if job.law == "plain bonus":
+        return {"actuator": {"type": "custom", "import_path": "benchmarks.claims.adaptive.runs:PlainBonus"}}
     law = EXCITATION if job.law == "excitation" else read_yaml(GAINS)[job.setting]
     return {"law": law, "actuator": {"type": "sensitivity"}}

@@ -180,7 +180,7 @@ def handed_over(model: Any, loop: EntropyLoop, rollout: Samples) -> Iterator[Non
         if not (loop.proved or stops or asked):
             assert found.cut is not None
             asked.append(Handed.asked(found.low, found.high, found.cut, data.advantages != 0))
-        return values, logprob, entropy
+        return values, logprob, loop.decision.actuation.rewarded(entropy)
 
     buffer._get_samples, policy.evaluate_actions = get_samples, evaluate_actions
     model.normalize_advantage, model.clip_range = False, lambda progress: band

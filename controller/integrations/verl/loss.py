@@ -82,7 +82,7 @@ def entrostat(
     if rollout_is_weights is not None:
         losses = losses * rollout_is_weights
     if now.entropy_now is not None:
-        losses = losses - now.decision.actuation.bonus * now.entropy_now
+        losses = losses - now.decision.actuation.bonus * now.decision.actuation.rewarded(now.entropy_now)
     lost = found.lost(mask)
     losses = torch.where(found.live if now.skips else found.live & ~lost, losses, 0.0)
     shared = {} if config is None else config.global_batch_info
