@@ -73,7 +73,7 @@ class BalancedBonus(Actuator):
         return replace(fixed, change=left + weight * pull, bonus=weight, level=level, reads_entropy=True)
 
     def level(self, batch: BatchStatistics) -> float:
-        """Of a bonus that raises: the mean entropy, nats; infinite for a density."""
+        """Level of a bonus that raises, nats: the mean entropy; infinite for a density."""
         return math.inf if batch.density else batch.entropy
 
     def _pull(self, batch: BatchStatistics, level: float) -> float:

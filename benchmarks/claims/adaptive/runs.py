@@ -173,7 +173,7 @@ class PlainBonus(BalancedBonus):
     type: str = "custom"
 
     def level(self, batch: BatchStatistics) -> float:
-        """None: every token is weighed alike."""
+        """An infinite one: every token is weighed alike."""
         return math.inf
 
 
