@@ -94,10 +94,10 @@ class Actuation:
     penalty: PerToken | None = None
     """minibatch -> what is added to every token's loss, [batch, time], with gradient; none: nothing."""
     bonus: float = 0.0
-    """Weight of an entropy bonus on every token's entropy H under the current policy: -bonus level ln(1 + H / level) is
-    added to its loss."""
+    """Weight of an entropy bonus, with H of the current policy: -bonus H is added to every token's loss, and its
+    gradient is weighed by `share`."""
     level: float = math.inf
-    """Nats. A token whose entropy is the level has half the bonus's gradient; infinite: the bonus is H itself."""
+    """Nats. A response whose mean entropy is the level has a quarter of the bonus's gradient; infinite: all of it."""
     reads_entropy: bool = False
     """Whether weights, penalty or bonus read the current policy's entropy: the loop then passes it, with its
     gradient."""
@@ -108,14 +108,29 @@ class Actuation:
         penalty, bonus = self.penalty, self.bonus
         if bonus == 0:
             return penalty
-        return lambda minibatch: (penalty(minibatch) if penalty else 0.0) - bonus * self.rewarded(minibatch.entropy)
+        return lambda minibatch: (
+            (penalty(minibatch) if penalty else 0.0) - bonus * self.rewarded(minibatch.entropy, minibatch.mask)
+        )
 
-    def rewarded(self, entropy: Tensor) -> Tensor:
-        """`entropy`, nats, any shape, with the gradient of level ln(1 + H / level), for a bonus that is a number."""
+    def rewarded(self, entropy: Tensor, mask: Tensor) -> Tensor:
+        """`entropy`, nats, [batch, time], whose gradient is weighed by `share`: for a bonus that is a number."""
         if math.isinf(self.level):
             return entropy
-        weight = 1 / (1 + entropy.detach().clamp(min=0) / self.level)
-        return entropy.detach() + weight * (entropy - entropy.detach())
+        return entropy.detach() + self.share(entropy, mask) * (entropy - entropy.detach())
+
+    def share(self, entropy: Tensor, mask: Tensor) -> Tensor:
+        """Each response's share in the bonus: dG/dH = 1 / (1 + H / level)^2 of G(H) = H level / (H + level), detached.
+
+        Args:
+            entropy: nats, [batch, time]; H is a response's mean.
+            mask: [batch, time], true on response tokens.
+
+        Returns:
+            [batch, 1].
+        """
+        known = mask.bool() & entropy.isfinite()
+        mean = entropy.detach().where(known, 0.0).sum(-1, keepdim=True) / known.sum(-1, keepdim=True).clamp(min=1)
+        return (1 + mean.clamp(min=0) / self.level) ** -2
 
 
 class Actuator(Config, ABC):

@@ -19,17 +19,19 @@ class BalancedBonus(Actuator):
     """An entropy bonus that changes entropy, to first order, as much as the command says; every token is kept.
 
         loss - c mean(G(H)),    c = (v unit - D) / M,    |c| <= largest
-        G(H) = level ln(1 + H / level) where c > 0,    H where c < 0
+        G(H) = H level / (H + level) where c > 0,    H where c < 0
 
-    with H a token's entropy under the current policy, the level its mean over the rollout, D the change by the
-    surrogate without cuts, and M the change by a bonus of weight 1, the mean of |grad H|^2 dG/dH over tokens, with
-    |grad H|^2 = sum_a p_a^2 (ln p_a + H)^2 in the logits. The unit is that of `SensitivityThresholds`: v = 0 balances,
-    and v = +-1 is what cuts can do on the weaker side. A bonus has no end of its own; `reach` sets it.
+    with H a response's mean entropy under the current policy, the level the rollout's, means over responses by their
+    tokens, D the change by the surrogate without cuts, and M the change by a bonus of weight 1, the mean of
+    |grad H|^2 dG/dH over tokens, with |grad H|^2 = sum_a p_a^2 (ln p_a + H)^2 in a token's logits. The unit is that of
+    `SensitivityThresholds`: v = 0 balances, and v = +-1 is what cuts can do on the weaker side. A bonus has no end of
+    its own; `reach` sets it.
 
     Near 0 |grad H|^2 is about 2 H^2. So the bonus H (arXiv 1602.01783; with a coefficient that moves, Skywork-OR1's,
-    arXiv 2505.22312) raises most what is high already and leaves behind what is low, and G, which is concave, raises
-    all contexts at about the same relative rate. Downwards H itself brings them together. Of a density the entropy has
-    no zero, and the bonus is H in both directions.
+    arXiv 2505.22312) raises most the prompts whose answers vary already, and leaves behind those that have one. G is
+    concave: dG/dH = 1 / (1 + H / level)^2 goes as 1 / H at the level, so that responses about the mean rise at one
+    relative rate. Downwards H itself brings them together. Of a density the entropy has no zero, and the bonus is H in
+    both directions.
     """
 
     type: Literal["balanced_bonus"] = "balanced_bonus"

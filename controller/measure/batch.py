@@ -88,7 +88,7 @@ class ContributionCurve:
 
 @dataclass(frozen=True)
 class BonusPull:
-    """First-order change of entropy by an entropy bonus of weight 1, in units of mean(-A S), by the token's entropy.
+    """First-order change of entropy by an entropy bonus of weight 1, in units of mean(-A S), by the response's.
 
     It is the mean over all tokens of |grad H|^2 of the token's context in the logits, estimated as that of
     (ln p + H) S, since grad H is the mean of -ln p grad ln p. Bins of the entropy add up over ranks in any order.
@@ -100,11 +100,11 @@ class BonusPull:
     """[bins], of |grad H|^2, divided by all tokens."""
 
     def at(self, level: float) -> float:
-        """The same for the bonus level ln(1 + H / level), whose gradient is grad H / (1 + H / level); `level` in nats.
+        """The same where each response has the share 1 / (1 + H / level)^2 in the bonus, H its mean entropy.
 
-        An infinite level is the bonus H.
+        `level` is in nats; an infinite one gives all the whole.
         """
-        weights = 1 / (1 + self.edges / level)
+        weights = (1 + self.edges / level) ** -2.0
         return float(self.sums @ (weights[1:] + weights[:-1]) / 2)
 
 

@@ -72,14 +72,15 @@ def _local_sums(
     good = mask & (columns.abs().amax(0) <= LARGEST)
     logprob, entropy, s, a = torch.where(good, columns, 0.0)
     active = (a != 0).double()
-    responses = torch.stack([mask.double(), good.double(), entropy, -logprob, active * s * s]).sum(2)
+    pull = (logprob + entropy) * s
+    responses = torch.stack([mask.double(), good.double(), entropy, -logprob, active * s * s, pull]).sum(2)
     return torch.cat(
         [
-            responses.sum(1),
+            responses[:-1].sum(1),
             (mask.new_zeros(1) if touched is None else touched.reshape(1)).double(),
             cluster_sums(responses[1:3], groups),
             _variety(responses[1:4], good, a, groups),
-            bonus_sums(entropy, (logprob + entropy) * s),
+            bonus_sums(responses[2] / responses[1].clamp(min=1), responses[-1]),
             contribution_sums(2 * region_of(a, logprob, entropy) + (s <= 0), 8, a, s, tokens.vocab_size is None),
         ]
     )
@@ -110,10 +111,9 @@ def contribution_sums(kind: Tensor, kinds: int, a: Tensor, s: Tensor, density: b
     return values.new_zeros(kinds * BINS, 3).index_add_(0, place.reshape(-1), values).reshape(-1)
 
 
-def bonus_sums(entropy: Tensor, squares: Tensor) -> Tensor:
-    """[bins]: sums of `squares` by the token's entropy."""
-    place = torch.bucketize(entropy, _entropies(entropy.device))
-    return squares.new_zeros(len(ENTROPIES) - 1).index_add_(0, place.reshape(-1), squares.reshape(-1))
+def bonus_sums(entropy: Tensor, pull: Tensor) -> Tensor:
+    """[bins], sums of `pull` by `entropy`; both [batch], a response's."""
+    return pull.new_zeros(len(ENTROPIES) - 1).index_add_(0, torch.bucketize(entropy, _entropies(pull.device)), pull)
 
 
 @cache

@@ -355,40 +355,53 @@ def test_the_pull_of_a_bonus_is_the_squared_gradient_of_the_entropy():
     assert found == pytest.approx(gradient.square().sum().item(), rel=0.05)
 
 
-def test_the_pull_of_a_concave_bonus_weighs_each_token_by_its_entropy():
+def test_the_pull_of_a_concave_bonus_weighs_each_response_by_its_entropy():
     g = torch.Generator().manual_seed(4)
-    logits = torch.randn(4000, 3, 6, generator=g) * torch.tensor([0.5, 2.0, 6.0])[None, :, None]
+    logits = torch.randn(4000, 3, 6, generator=g) * (6 * torch.rand(4000, 1, 1, generator=g))
     tokens = token_statistics(
         logits, torch.multinomial(logits.softmax(-1).reshape(-1, 6), 1, generator=g).view(4000, 3)
     )
-    weighed = ((tokens.logprob + tokens.entropy) * tokens.sensitivity / (1 + tokens.entropy / 0.4)).double().mean()
-    found = batch_statistics(tokens, torch.ones(4000), torch.ones(4000, 3)).bonus_pull
-    assert found.at(0.4) == pytest.approx(weighed.item(), rel=0.01)
-    assert found.at(0.4) < 0.7 * found.at(math.inf)
+    mask = (torch.rand(4000, 3, generator=g) < 0.8).float()
+    mask[:, 0] = 1
+    mean = (tokens.entropy * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+    pulls = mask * (tokens.logprob + tokens.entropy) * tokens.sensitivity
+    found = batch_statistics(tokens, torch.ones(4000), mask).bonus_pull
+    expected = (pulls / (1 + mean / 0.4) ** 2).sum() / mask.sum()
+    assert found.at(0.4) == pytest.approx(expected.item(), rel=0.01)
+    assert found.at(math.inf) == pytest.approx((pulls.sum() / mask.sum()).item(), rel=1e-4)
+    assert found.at(0.4) < 0.3 * found.at(math.inf)
 
 
-def test_a_bonus_has_the_gradient_of_a_concave_function_of_the_entropy_and_the_value_of_the_entropy():
-    entropy = torch.tensor([0.0, 0.01, 0.3, 2.5], dtype=torch.float64, requires_grad=True)
-    rewarded = Actuation(0.0, unknown, bonus=1.0, level=0.3).rewarded(entropy)
-    found = torch.autograd.grad(rewarded.sum(), entropy)[0]
-    expected = torch.autograd.grad((0.3 * torch.log1p(entropy / 0.3)).sum(), entropy)[0]
+def test_a_bonus_has_the_gradient_of_a_concave_function_of_a_responses_entropy_and_the_value_of_the_entropy():
+    entropy = torch.tensor([[0.0, 0.01, 7.0], [0.3, 2.5, 0.4]], dtype=torch.float64, requires_grad=True)
+    mask = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
+    rewarded = Actuation(0.0, unknown, bonus=1.0, level=0.3).rewarded(entropy, mask)
+    found = torch.autograd.grad((rewarded * mask).sum(), entropy)[0]
+    mean = (entropy * mask).sum(1) / mask.sum(1)
+    expected = torch.autograd.grad((mask.sum(1) * 0.3 * mean / (0.3 + mean)).sum(), entropy)[0]
     torch.testing.assert_close(found, expected)
     assert torch.equal(rewarded, entropy)
 
 
-def test_a_concave_bonus_raises_the_entropies_of_contexts_more_evenly_than_a_plain_one():
-    def ratio(level):
-        logits = torch.tensor([[5.0, 0.0, 0.0, 0.0], [2.0, 0.0, 0.0, 0.0]], dtype=torch.float64, requires_grad=True)
-        actuation = Actuation(0.0, unknown, bonus=1.0, level=level)
-        for _ in range(2000):
-            entropy = torch.distributions.Categorical(logits=logits).entropy()
-            if entropy.mean() >= 0.7:
-                return (entropy[0] / entropy[1]).item()
-            gradient = torch.autograd.grad(actuation.rewarded(entropy).sum(), logits)[0]
-            logits = (logits + 0.05 * gradient).detach().requires_grad_()
-        raise AssertionError("the entropy did not rise")
+def test_a_token_without_a_finite_entropy_leaves_the_share_of_its_response_as_the_others_tell_it():
+    entropy, whole = torch.tensor([[0.2, math.nan, 0.4]]), torch.ones(1, 3)
+    acting = Actuation(0.0, unknown, bonus=1.0, level=0.3)
+    assert acting.share(entropy, whole).item() == pytest.approx(acting.share(entropy[:, ::2], whole[:, ::2]).item())
+    assert acting.share(entropy, torch.zeros(1, 3)).item() == 1
 
-    assert ratio(0.5) > 1.2 * ratio(math.inf)
+
+def test_a_concave_bonus_raises_the_entropies_of_responses_at_about_one_relative_rate():
+    def rates(level):
+        logits = torch.tensor([[[6.0, 0.0, 0.0, 0.0]], [[4.0, 0.0, 0.0, 0.0]]], dtype=torch.float64, requires_grad=True)
+        entropy = torch.distributions.Categorical(logits=logits).entropy()
+        rewarded = Actuation(0.0, unknown, bonus=1.0, level=level).rewarded(entropy, torch.ones(2, 1))
+        gradient = torch.autograd.grad(rewarded.sum(), logits)[0]
+        after = torch.distributions.Categorical(logits=logits + 0.01 * gradient).entropy()
+        return (after / entropy - 1).flatten().tolist()
+
+    (low, high), (plain_low, plain_high) = rates(0.157), rates(math.inf)  # their mean entropy
+    assert 0.8 < low / high < 1.25
+    assert plain_low / plain_high < 0.3
 
 
 @pytest.mark.parametrize("command", [-2.0, -0.3, 0.0, 0.3, 2.0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,8 +24,8 @@ class Capture:
     vocab_size: int | None = 0
     weighed: Weighed = field(default_factory=Weighed)
     """Looks at the entropy that OpenRLHF's own bonus weighs."""
-    rewarded: Callable[[Tensor], Tensor] = lambda entropy: entropy
-    """From the entropy to what that bonus is to weigh."""
+    rewarded: Tensor | None = None
+    """That entropy, [batch, sequence], with its gradient; none without a bonus."""
 
     def of_actions(self, count: int) -> tuple[Tensor, Tensor]:
         """Both at the last `count` positions, as OpenRLHF cuts its `action_log_probs`.
@@ -61,12 +61,16 @@ def captured() -> Iterator[Capture]:
                 capture.entropy, capture.sensitivity = (
                     spread(x, *where, **more) for x in (capture.entropy, capture.sensitivity)
                 )
-        return spread(tensor, *where, **more)
+        spread_out = spread(tensor, *where, **more)
+        if tensor is capture.rewarded:
+            capture.rewarded = spread_out
+        return spread_out
 
     def compute_entropy(logits: Tensor) -> Tensor:
         entropy: Tensor = entropy_of(logits)
         capture.weighed.watch(entropy)
-        return capture.rewarded(entropy)
+        capture.rewarded = entropy
+        return entropy
 
     actor.log_probs_from_logits, actor.gather_and_pad_tensor = log_probs_from_logits, gather_and_pad_tensor
     actor.compute_entropy = compute_entropy

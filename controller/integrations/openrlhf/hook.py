@@ -67,7 +67,6 @@ class EntropyHook:
             loss.decision, loss.proved = decision, self._proved
             if decision.reads_entropy:
                 actor.entropy_coef = (coefficient or 0.0) + decision.actuation.bonus
-                capture.rewarded = decision.actuation.rewarded
             try:
                 status: dict[str, float] = self._train(*args, **kwargs)
             finally:

@@ -54,11 +54,19 @@ class EntropyPolicyLoss(PolicyLoss):
         self.clip_eps_low, self.clip_eps_high = low, high
         asked = None if self.proved else self._asked(log_probs, old_log_probs, advantages, action_mask)
         advantages = weighed(self.decision, tokens, advantages, action_mask, log_probs)
+        self._share_out(action_mask)
         result = super().forward(log_probs, old_log_probs, advantages, action_mask=action_mask, **settings)
         if asked is not None:
             asked.check(result[0], "OpenRLHF's PolicyLoss")
             self.proved = True
         return result
+
+    def _share_out(self, mask: Tensor) -> None:
+        """Weigh the gradient of the entropy that OpenRLHF's bonus is about to weigh as one number for all."""
+        rewarded, acting = self.capture.rewarded, self.decision.actuation
+        if acting.bonus and rewarded is not None and rewarded.requires_grad:
+            share = acting.share(self.capture.of_actions(mask.shape[1])[0], mask)
+            rewarded.register_hook(lambda gradient: gradient * share)
 
     def _asked(self, log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor) -> Handed:
         ratio = importance_ratio(log_probs.detach() - old_log_probs)

@@ -180,7 +180,7 @@ def handed_over(model: Any, loop: EntropyLoop, rollout: Samples) -> Iterator[Non
         if not (loop.proved or stops or asked):
             assert found.cut is not None
             asked.append(Handed.asked(found.low, found.high, found.cut, data.advantages != 0))
-        return values, logprob, loop.decision.actuation.rewarded(entropy)
+        return values, logprob, _rewarded(loop.decision, entropy)
 
     buffer._get_samples, policy.evaluate_actions = get_samples, evaluate_actions
     model.normalize_advantage, model.clip_range = False, lambda progress: band
@@ -208,6 +208,11 @@ def _real(data: Any) -> Tensor | None:
 def _kl(log_ratio: Tensor) -> float:
     """KL divergence by which SB3 stops early: the mean of r - 1 - ln r."""
     return float((log_ratio.exp() - 1 - log_ratio).mean())
+
+
+def _rewarded(decision: Decision, entropy: Tensor) -> Tensor:
+    """The entropy, [samples], with the gradient that a bonus is to have; a sample is a response of one token."""
+    return decision.actuation.rewarded(entropy[:, None], torch.ones_like(entropy[:, None]))[:, 0]
 
 
 def _padded(band: Band, real: Tensor) -> Band:

@@ -179,7 +179,7 @@ class EntropyControl(Host):
         pulls = self._pulls(inputs | {ENTROPY: tokens.entropy}) if old is None else None
         if loop.decision is not None:
             self._hand_over(loop.decision, tokens, inputs, *scored[:2])
-            scored = (scored[0], loop.decision.actuation.rewarded(scored[1]), *scored[2:])
+            scored = (scored[0], loop.decision.actuation.rewarded(scored[1], loss_mask(inputs)), *scored[2:])
         if pulls is not None:
             measured = Measured(tokens, pulls, loss_mask(inputs), inputs[GROUP])
             decision = loop.collect(measured, last, momentum_of(self.optimizer))

@@ -82,7 +82,8 @@ def entrostat(
     if rollout_is_weights is not None:
         losses = losses * rollout_is_weights
     if now.entropy_now is not None:
-        losses = losses - now.decision.actuation.bonus * now.decision.actuation.rewarded(now.entropy_now)
+        acting = now.decision.actuation
+        losses = losses - acting.bonus * acting.rewarded(now.entropy_now, found.live)
     lost = found.lost(mask)
     losses = torch.where(found.live if now.skips else found.live & ~lost, losses, 0.0)
     shared = {} if config is None else config.global_batch_info
