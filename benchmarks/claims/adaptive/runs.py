@@ -167,8 +167,7 @@ def overrides(job: Job) -> list[str]:
 
 
 class PlainBonus(BalancedBonus):
-    """The balanced bonus with H in the place of a concave function of it: the default until it lost to this one's
-    successor, and kept here alone."""
+    """The balanced bonus with H in the place of a concave function of it. It lost, and lives here alone."""
 
     type: str = "custom"
 
