@@ -99,6 +99,14 @@ class BonusPull:
     sums: NDArray[np.float64]
     """[bins], of |grad H|^2, divided by all tokens."""
 
+    def __post_init__(self) -> None:
+        """Raises InputError where the sizes do not match."""
+        for name in ("edges", "sums"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=float))
+        if self.sums.ndim != 1 or self.edges.shape != (len(self.sums) + 1,):
+            shapes = [list(x.shape) for x in (self.edges, self.sums)]
+            raise InputError(f"edges and sums are {shapes}; give [bins + 1] and [bins].")
+
     def at(self, level: float) -> float:
         """The same where each response has the share 1 / (1 + H / level)^2 in the bonus, H its mean entropy.
 
