@@ -101,12 +101,14 @@ def blocks(rows: Rows, seeds: Sequence[int]) -> tuple[str, ...]:
     lines = []
     for task, name in product(TASKS, ACTUATORS):
         found = {seed: rows[task, name, seed] for seed in seeds if (task, name, seed) in rows}
-        cuts = [rows.get((task, "cuts", seed), {}) for seed in found]
+        both = [seed for seed in found if (task, "cuts", seed) in rows]
+        cuts = [rows[task, "cuts", seed] for seed in both]
         if found:
             own = list(found.values())
             lines.append([task, name, len(own), *(_cell([r[c] for r in own], c) for c in COLUMNS)])
-        if found and name != "cuts":
-            lines.append(["", "difference", "", *(_less(own, cuts, c) for c in COLUMNS)])
+        if both and name != "cuts":
+            less = [_less([found[seed] for seed in both], cuts, column) for column in COLUMNS]
+            lines.append(["", "difference", len(both), *less])
     return (
         "# Which actuator keeps most learning",
         f"`python -m benchmarks.claims.actuators`; seeds {joined(seeds)}, 150 steps of 64 prompts x 8 responses, the "
