@@ -128,10 +128,10 @@ SPACES = {
 }
 """Space of each rival's search, its level included; the tuning judges by pass_at_1 + pass_at_8."""
 AGE = (
-    f"`{UNSET}` is of the present law and bonus; all curves below it are of a bonus on the entropy itself. Those that "
-    "fall within 30 % of the run are of the present estimator but for its prior of the carry, all others of older "
-    "ones, `hold 0%, end 0.25` and `from 1, end 0.25` of a later one than the rest; a hold and no hold can be compared "
-    "only after they are made again."
+    f"`{UNSET}` is of the present law and bonus; all other curves but those by cuts are of a bonus on the entropy "
+    "itself. Those that fall within 30 % of the run are of the present estimator but for its prior of the carry, all "
+    "others of older ones, `hold 0%, end 0.25` and `from 1, end 0.25` of a later one than the rest; a hold and no "
+    "hold can be compared only after they are made again."
 )
 """Goes once they are."""
 FIGURES = ("pass_at_1", "greedy", "pass_at_8", "pass_at_16", "distinct", "reward")

@@ -25,7 +25,7 @@ from ..inputs.configuration import Config
 from ..inputs.errors import InputError
 from ..inputs.extension import CUSTOM
 from ..limits import IDLE, UNIT, Limits
-from ..measure.batch import BatchStatistics
+from ..measure.batch import BatchStatistics, bonus_share
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,7 +119,7 @@ class Actuation:
         return entropy.detach() + self.share(entropy, mask) * (entropy - entropy.detach())
 
     def share(self, entropy: Tensor, mask: Tensor) -> Tensor:
-        """Each response's share in the bonus: dG/dH = 1 / (1 + H / level)^2 of G(H) = H level / (H + level), detached.
+        """Each response's `bonus_share`, detached.
 
         Args:
             entropy: nats, [batch, time]; H is a response's mean.
@@ -130,7 +130,7 @@ class Actuation:
         """
         known = mask.bool() & entropy.isfinite()
         mean = entropy.detach().where(known, 0.0).sum(-1, keepdim=True) / known.sum(-1, keepdim=True).clamp(min=1)
-        return (1 + mean.clamp(min=0) / self.level) ** -2
+        return bonus_share(mean.clamp(min=0), self.level)
 
 
 class Actuator(Config, ABC):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from ..inputs.errors import InputError
 from ..inputs.scalars import plain_fields
 
+T = TypeVar("T", bound=Any)
 REGIONS = ("e1", "e2", "e3", "e4")
 LOST = 0.01
 """Largest share of tokens without finite numbers in a batch that counts as measured."""
@@ -86,9 +88,21 @@ class ContributionCurve:
         return lowering, raising
 
 
+def bonus_share(entropy: T, level: float) -> T:
+    """dG/dH = 1 / (1 + H / level)^2 of G(H) = H level / (H + level): a response's share in an entropy bonus.
+
+    Args:
+        entropy: H, the mean entropy of each response, nats, not below 0; of any shape, and of NumPy or torch.
+        level: nats; an infinite one gives all the whole.
+    """
+    share: T = (1 + entropy / level) ** -2.0
+    return share
+
+
 @dataclass(frozen=True)
 class BonusPull:
-    """First-order change of entropy by an entropy bonus of weight 1, in units of mean(-A S), by the response's.
+    """First-order change of entropy by an entropy bonus of weight 1, in units of mean(-A S), by the response's
+    entropy.
 
     It is the mean over all tokens of |grad H|^2 of the token's context in the logits, estimated as that of
     (ln p + H) S, since grad H is the mean of -ln p grad ln p. Bins of the entropy add up over ranks in any order.
@@ -108,12 +122,9 @@ class BonusPull:
             raise InputError(f"edges and sums are {shapes}; give [bins + 1] and [bins].")
 
     def at(self, level: float) -> float:
-        """The same where each response has the share 1 / (1 + H / level)^2 in the bonus, H its mean entropy.
-
-        `level` is in nats; an infinite one gives all the whole.
-        """
-        weights = (1 + self.edges / level) ** -2.0
-        return float(self.sums @ (weights[1:] + weights[:-1]) / 2)
+        """The same where each response has `bonus_share` of the bonus; `level` in nats."""
+        shares = bonus_share(self.edges, level)
+        return float(self.sums @ (shares[1:] + shares[:-1]) / 2)
 
 
 @dataclass(frozen=True)

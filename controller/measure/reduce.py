@@ -25,6 +25,7 @@ EDGES_OF_DENSITY = np.concatenate([[0.0], np.geomspace(1e-4, 1e3, BINS)])
 """The same for continuous actions: S is a sum of 1 - z^2 over an action's coordinates."""
 ENTROPIES = np.concatenate([[0.0], np.geomspace(1e-4, 20.0, 64)])
 """Nats, between the bins of the bonus's pull."""
+ENTROPY_BINS = len(ENTROPIES) - 1
 LARGEST = 1e6
 """A number of a token beyond it counts as infinite: normalised advantages are below the root of the group's size."""
 SCALARS = ("tokens", "measured", "entropy", "surprisal", "squares", "touched")
@@ -113,7 +114,7 @@ def contribution_sums(kind: Tensor, kinds: int, a: Tensor, s: Tensor, density: b
 
 def bonus_sums(entropy: Tensor, pull: Tensor) -> Tensor:
     """[bins], sums of `pull` by `entropy`; both [batch], a response's."""
-    return pull.new_zeros(len(ENTROPIES) - 1).index_add_(0, torch.bucketize(entropy, _entropies(pull.device)), pull)
+    return pull.new_zeros(ENTROPY_BINS).index_add_(0, torch.bucketize(entropy, _entropies(pull.device)), pull)
 
 
 @cache
@@ -136,7 +137,7 @@ def _means(sums: np.ndarray, vocab_size: int | None) -> BatchStatistics:
     total, rest = dict(zip(SCALARS, sums, strict=False)), sums[len(SCALARS) :]
     cluster, rest = dict(zip(CLUSTERS, rest, strict=False)), rest[len(CLUSTERS) :]
     (prompts, differing), rest = rest[:2], rest[2:]
-    bonus, rest = rest[: len(ENTROPIES) - 1], rest[len(ENTROPIES) - 1 :]
+    bonus, rest = rest[:ENTROPY_BINS], rest[ENTROPY_BINS:]
     count = max(total["measured"], 1.0)
     binned = rest.reshape(2, 2, 2, BINS, 3)  # by A <= 0, surprising, S <= 0
     kinds = binned.sum(3)

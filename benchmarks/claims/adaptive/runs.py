@@ -172,7 +172,7 @@ class PlainBonus(BalancedBonus):
     type: str = "custom"
 
     def level(self, batch: BatchStatistics) -> float:
-        """An infinite one: every token is weighed alike."""
+        """An infinite one: every response has the whole bonus."""
         return math.inf
 
 
